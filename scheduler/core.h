@@ -234,6 +234,9 @@ int pawl_core_cancel(struct pawl_core *core, struct pawl_now now, struct pawl_ba
 void pawl_core_client_gone(struct pawl_core *core, struct pawl_now now, uint64_t client);
 void pawl_core_detach(struct pawl_core *core, struct pawl_run *run);
 
+/* After a restart runs have no owner: the first client that pulls from or waits for one that is not detached becomes it. */
+void pawl_core_own(struct pawl_core *core, struct pawl_run *run, uint64_t client);
+
 /* The image is on disk and synced. The run is freed once this is durable: do not touch it after. */
 void pawl_core_sealed(struct pawl_core *core, struct pawl_now now, struct pawl_run *run);
 

@@ -149,6 +149,7 @@ struct pawl_wire_run {
 
 struct pawl_wire_items {
     char run_id[PAWL_NAME_BYTES];
+    uint64_t first; /* the client's own number of the first of these, from 0: repeated ones are answered, not added */
     uint32_t count;
     uint32_t reserved; /* items follow: pawl_wire_item + packed task, 8-aligned */
 };
