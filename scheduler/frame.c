@@ -9,6 +9,7 @@
 #include <assert.h>
 #include <string.h>
 
+#define XXH_STATIC_LINKING_ONLY /* the streaming state's size: it lies on the stack */
 #include <xxhash.h>
 
 #include "scheduler/journal.h"

@@ -172,6 +172,13 @@ int pawl_io_file_allocate(struct pawl_io *io, int fd, uint64_t bytes)
     return result < 0 ? -errno : 0;
 }
 
+int pawl_io_file_truncate(struct pawl_io *io, int fd, uint64_t bytes)
+{
+    if (io->ops->file_truncate)
+        return io->ops->file_truncate(io, fd, bytes);
+    return ftruncate(fd, (off_t)bytes) < 0 ? -errno : 0;
+}
+
 int pawl_io_file_sync(struct pawl_io *io, int fd)
 {
     if (io->ops->file_sync)
@@ -210,4 +217,11 @@ int pawl_io_file_room(struct pawl_io *io, int dir_fd, uint64_t *bytes_out)
         return -errno;
     *bytes_out = (uint64_t)room.f_bavail * room.f_frsize;
     return 0;
+}
+
+struct pawl_io *pawl_io_files(void)
+{
+    static const struct pawl_io_ops files_ops = {.name = "files"};
+    static struct pawl_io files = {.ops = &files_ops};
+    return &files;
 }

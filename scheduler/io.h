@@ -84,6 +84,7 @@ struct pawl_io_ops {
     int (*file_rename)(struct pawl_io *io, int dir_fd, const char *from, const char *to);
     int (*file_unlink)(struct pawl_io *io, int dir_fd, const char *name);
     int (*file_allocate)(struct pawl_io *io, int fd, uint64_t bytes);
+    int (*file_truncate)(struct pawl_io *io, int fd, uint64_t bytes);
     int (*file_sync)(struct pawl_io *io, int fd);
     ssize_t (*file_write)(struct pawl_io *io, int fd, const void *bytes, size_t count, uint64_t byte_offset);
     ssize_t (*file_read)(struct pawl_io *io, int fd, void *bytes, size_t count, uint64_t byte_offset);
@@ -163,11 +164,15 @@ int pawl_io_file_close(struct pawl_io *io, int fd);
 int pawl_io_file_rename(struct pawl_io *io, int dir_fd, const char *from, const char *to);
 int pawl_io_file_unlink(struct pawl_io *io, int dir_fd, const char *name);
 int pawl_io_file_allocate(struct pawl_io *io, int fd, uint64_t bytes); /* fallocate from 0, size changes */
-int pawl_io_file_sync(struct pawl_io *io, int fd);                     /* fsync */
+int pawl_io_file_truncate(struct pawl_io *io, int fd, uint64_t bytes);
+int pawl_io_file_sync(struct pawl_io *io, int fd); /* fsync */
 ssize_t pawl_io_file_write(struct pawl_io *io, int fd, const void *bytes, size_t count, uint64_t byte_offset);
 ssize_t pawl_io_file_read(struct pawl_io *io, int fd, void *bytes, size_t count, uint64_t byte_offset);
 int pawl_io_file_room(struct pawl_io *io, int dir_fd,
                       uint64_t *bytes_out); /* free bytes of the file system */
+
+/* pawl_io_files - a table with the file calls only, the system's own: for offline readers. Never closed. */
+struct pawl_io *pawl_io_files(void);
 
 /* The implementations. */
 int pawl_io_uring_open(struct pawl_io **io_out);

@@ -1,0 +1,188 @@
+/*
+ * journal_internal.h - what the journal's files share among themselves. Nobody else includes this.
+ */
+#ifndef PAWL_SCHEDULER_JOURNAL_INTERNAL_H
+#define PAWL_SCHEDULER_JOURNAL_INTERNAL_H
+
+#include "scheduler/frame.h"
+#include "scheduler/journal.h"
+
+enum {
+    PAWL_SEGMENT_NAME_BYTES = 32,
+    PAWL_RESERVE_COUNT = 2,
+    PAWL_RECYCLED_MAX = 16,
+};
+
+/* A segment on disk. */
+struct journal_segment {
+    uint32_t number;
+    int read_fd; /* buffered; -1 until somebody reads */
+    int lock_fd; /* holds the flock; for the current segment also what is written through */
+    uint64_t base_lsn;
+    uint64_t bytes; /* nominal: how far frames reach */
+};
+
+enum journal_frame_state { FRAME_OPEN, FRAME_CUT, FRAME_IN_FLIGHT, FRAME_DONE };
+
+/* A frame that is not durable yet. Its bytes are a mapping of its own: page-aligned, not inherited by fork.
+ */
+struct journal_frame {
+    struct journal_frame *next;
+    struct pawl_journal *journal;
+    struct pawl_io_request request;
+    struct iovec iov;
+    enum journal_frame_state state;
+    int32_t result;
+    uint8_t *bytes;
+    size_t capacity;
+    uint64_t record_bytes;
+    uint32_t record_count;
+    uint32_t flags;
+    bool only_watermark;
+    uint64_t first_lsn;
+    uint64_t byte_offset;
+    uint32_t segment;
+    uint64_t checksum;
+    uint64_t durable_lsn; /* that it carries */
+    uint64_t submitted_at_ns;
+};
+
+/* After a full disk moved frames: a place in [from, from + bytes) of from_segment is now at to. */
+struct journal_move {
+    uint32_t from_segment;
+    uint32_t to_segment;
+    uint64_t from;
+    uint64_t to;
+    uint64_t bytes;
+};
+
+enum snapshot_state { SNAPSHOT_NONE, SNAPSHOT_OPEN, SNAPSHOT_FINISHING, SNAPSHOT_SYNCING, SNAPSHOT_SYNCED };
+
+/* The snapshot being written. */
+struct snapshot_writer {
+    enum snapshot_state state;
+    int fd;
+    uint64_t number;
+    uint64_t lsn;
+    uint64_t byte_offset;
+    uint64_t chunk_count;
+    uint64_t chain; /* checksum over the chunks' checksums */
+    uint8_t *buffer;
+    size_t buffer_bytes; /* being written */
+    int error;
+    struct pawl_io_request request;
+};
+
+struct snapshot_entry {
+    uint64_t number;
+    uint64_t lsn;
+};
+
+struct pawl_journal {
+    struct pawl_io *io;
+    int dir_fd;
+    struct pawl_journal_options options;
+
+    uint8_t uuid[16];
+    uint8_t boot_id[16];
+    int lock_fd; /* our own description of the directory: the lock */
+
+    struct journal_segment *segments; /* by number; the last is the current one */
+    uint32_t segment_count;
+    uint32_t segment_max;
+    struct pawl_segment_header current; /* its header */
+    uint64_t end;                       /* in the current segment: where its durable frames end */
+    uint64_t end_checksum;              /* of the last durable frame, or of the header */
+    bool direct;
+
+    uint32_t plan_segment; /* where the next frame will begin */
+    uint64_t plan_byte_offset;
+    uint64_t plan_limit; /* a frame does not begin at or above it */
+
+    struct journal_frame *first; /* not durable, oldest first; the open one is the last */
+    struct journal_frame *last;
+    struct journal_frame *open;
+    struct journal_frame *spare; /* frames with a mapping, for use again */
+    uint32_t spare_count;
+    uint32_t in_flight;
+    uint32_t depth;
+    bool batch_open;       /* records since the last cut */
+    bool flush_wanted;     /* what is cut goes as soon as a slot is free */
+    bool stalled;          /* a write failed: nothing is submitted until what is in flight came back */
+    bool in_submission;    /* guards against done() of a simulated backend entering again */
+    uint32_t rescue_count; /* moved frames that have not become durable since */
+
+    uint64_t next_lsn;
+    uint64_t durable_lsn;
+    uint64_t vouched_lsn; /* named durable by a frame that is durable itself */
+    uint64_t pending_bytes;
+    bool closed_by_last_frame;
+    bool needs_watermark;
+    int failed; /* on_failed() was called with it */
+
+    enum pawl_journal_room room;
+    uint32_t reserve_mask; /* reserve.1, reserve.2: which exist */
+    uint64_t room_checked_at_bytes;
+    uint64_t appended_bytes;
+    uint64_t retry_at_ns;
+    uint64_t idle_since_ns;
+    uint32_t recycled[PAWL_RECYCLED_MAX]; /* numbers in the names */
+    uint32_t recycled_count;
+
+    struct journal_move *moves;
+    uint32_t move_count;
+    uint32_t move_max;
+
+    struct snapshot_writer snapshot;
+    struct snapshot_entry snapshots[2]; /* newest first, good */
+    uint32_t snapshot_count;
+    uint64_t snapshot_number; /* highest ever seen */
+    uint64_t bytes_at_snapshot;
+
+    struct pawl_journal_stats stats;
+    uint32_t open_syncs;
+};
+
+/* journal.c */
+void pawl_journal_now(struct pawl_journal *journal, uint64_t *realtime_ns_out, uint64_t *boottime_ns_out);
+void pawl_journal_notice(struct pawl_journal *journal, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+int pawl_journal_append_own(struct pawl_journal *journal, uint8_t type, const void *body, size_t bytes,
+                            uint32_t frame_flags);
+void pawl_journal_submit(struct pawl_journal *journal);
+struct journal_frame *pawl_journal_new_frame(struct pawl_journal *journal);
+int pawl_journal_grow_frame(struct journal_frame *frame, size_t bytes);
+void pawl_journal_free_frame(struct pawl_journal *journal, struct journal_frame *frame);
+void pawl_journal_seal_frame(struct pawl_journal *journal, struct journal_frame *frame,
+                             const struct pawl_segment_header *segment);
+
+/* journal_segment.c: files */
+void pawl_segment_name(char name[static PAWL_SEGMENT_NAME_BYTES], uint32_t number);
+int pawl_segment_lock(struct pawl_journal *journal, int fd, uint64_t deadline_ns);
+int pawl_segment_open_direct(struct pawl_journal *journal, const char *name, int flags, bool *direct_out);
+/* Makes segment @number, header first, the frames of @rewritten (may be NULL) after it, all durable before it
+ * has its name. It becomes the current one. */
+int pawl_segment_start(struct pawl_journal *journal, uint32_t number, struct journal_frame *rewritten);
+int pawl_segment_add(struct pawl_journal *journal, const struct journal_segment *segment);
+struct journal_segment *pawl_segment_find(struct pawl_journal *journal, uint32_t number);
+
+/* journal_room.c: the reserve and a full disk */
+bool pawl_journal_is_room_error(int error);
+int pawl_journal_make_reserve(struct pawl_journal *journal);
+void pawl_journal_drop_reserve(struct pawl_journal *journal);
+void pawl_journal_set_room(struct pawl_journal *journal, enum pawl_journal_room room);
+void pawl_journal_rescue(struct pawl_journal *journal);
+uint64_t pawl_journal_tick_room(struct pawl_journal *journal, uint64_t now_ns);
+
+/* journal_recover.c */
+int pawl_journal_recover(struct pawl_journal *journal, struct pawl_journal_report *report);
+
+/* snapshot_file.c */
+int pawl_snapshot_check(struct pawl_io *io, int dir_fd, const char *name, const uint8_t uuid[16],
+                        uint64_t *lsn_out,
+                        int (*chunk)(void *ctx, uint64_t lsn, const void *bytes, size_t count), void *ctx,
+                        const char **reason_out, uint64_t *byte_offset_out);
+void pawl_snapshot_name(char name[static PAWL_SEGMENT_NAME_BYTES], uint64_t number);
+void pawl_snapshot_step(struct pawl_journal *journal); /* durable_lsn may have reached its lsn */
+
+#endif
