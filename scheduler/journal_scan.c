@@ -6,6 +6,7 @@
 #include "scheduler/journal_scan.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,7 +16,7 @@
 
 #include "shm/error.h"
 
-enum { WINDOW_BYTES = 1 << 20 };
+enum { WINDOW_BYTES = 1 << 20, UNREADABLE_MAX = 1 << 14 };
 
 /* "00000012.seg" with suffix ".seg", "snapshot.3" with prefix "snapshot.": the number, or 0. */
 static uint64_t number_in(const char *name, const char *prefix, const char *suffix)
@@ -85,7 +86,7 @@ static int sort_name(struct pawl_listing *listing, const char *name)
         listing->new_snapshot = true;
     } else {
         listing->unknown_count++;
-        strncpy(listing->unknown, name, sizeof listing->unknown - 1);
+        snprintf(listing->unknown, sizeof listing->unknown, "%.63s", name);
     }
     return 0;
 }
@@ -144,15 +145,20 @@ void pawl_scan_fini(struct pawl_scan *scan)
 
 /* Reads until @count bytes or the end of the file. Block-aligned, so that it works on an O_DIRECT descriptor.
  */
-static ssize_t read_fully(struct pawl_io *io, int fd, uint8_t *bytes, size_t count, uint64_t byte_offset)
+static ssize_t read_fully(struct pawl_io *io, int fd, uint8_t *bytes, size_t count, uint64_t byte_offset,
+                          bool *at_end_out)
 {
     size_t got = 0;
+    *at_end_out = false;
     while (got < count) {
         ssize_t more = pawl_io_file_read(io, fd, bytes + got, count - got, byte_offset + got);
+        if (more < 0 && got > 0)
+            break; /* what stands before a bad block is still good */
         if (more < 0)
             return more;
         got += (size_t)more;
-        if (more == 0 || more % PAWL_BLOCK_BYTES != 0)
+        *at_end_out = more == 0 || more % PAWL_BLOCK_BYTES != 0;
+        if (*at_end_out)
             break;
     }
     return (ssize_t)got;
@@ -164,7 +170,8 @@ int pawl_scan_header(struct pawl_io *io, int fd, uint32_t number, struct pawl_se
     uint8_t *block = aligned_alloc(PAWL_BLOCK_BYTES, PAWL_SEGMENT_HEADER_BYTES);
     if (!block)
         return -ENOMEM;
-    ssize_t got = read_fully(io, fd, block, PAWL_SEGMENT_HEADER_BYTES, 0);
+    bool at_end;
+    ssize_t got = read_fully(io, fd, block, PAWL_SEGMENT_HEADER_BYTES, 0, &at_end);
     int error = got < 0 ? (int)got : got != PAWL_SEGMENT_HEADER_BYTES ? PAWL_E_DAMAGED : 0;
     if (error == 0)
         error = pawl_segment_unpack(block, header_out, checksum_out);
@@ -191,11 +198,10 @@ static int load(struct pawl_scan *scan, uint64_t byte_offset, size_t count)
     }
     scan->buffer_bytes = 0;
     scan->buffer_byte_offset = byte_offset;
-    ssize_t got = read_fully(scan->io, scan->fd, scan->buffer, want, byte_offset);
+    ssize_t got = read_fully(scan->io, scan->fd, scan->buffer, want, byte_offset, &scan->at_end);
     if (got < 0)
         return (int)got;
     scan->buffer_bytes = (size_t)got;
-    scan->at_end = (size_t)got < want;
     return 0;
 }
 
@@ -241,14 +247,18 @@ int pawl_scan_rest_of(struct pawl_scan *scan, uint64_t byte_offset, uint64_t lsn
 {
     *rest_out = (struct pawl_scan_rest){0};
     uint64_t at = byte_offset;
+    uint32_t unreadable_count = 0;
     for (;; at += PAWL_BLOCK_BYTES) {
         int error = load(scan, at, PAWL_BLOCK_BYTES);
-        if (error == -EIO) /* a block that cannot be read vouches for nothing */
+        if (error == -EIO && ++unreadable_count < UNREADABLE_MAX) /* vouches for nothing */
             continue;
         if (error)
             return error;
-        if (in_window(scan, at) < PAWL_BLOCK_BYTES)
-            break;
+        if (in_window(scan, at) < PAWL_BLOCK_BYTES) {
+            if (scan->at_end)
+                break;
+            continue;
+        }
         struct pawl_frame_header header;
         if (!pawl_frame_unpack(scan->buffer + (at - scan->buffer_byte_offset), at, scan->segment, &header))
             continue;
