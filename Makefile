@@ -1,18 +1,36 @@
-# pawl: one Makefile, objects under build/, generated dependencies.
+# pawl: one Makefile. Objects go under $(BUILD), dependencies are generated, sources are found by wildcard.
+#
+#   make            build the tool (needs the libraries; `make demo` and `make test` install them on Debian)
+#   make test       everything that proves it; make demo: a real batch; make help: the rest
+
 PREFIX  ?= /usr/local
 DESTDIR ?=
 CC      ?= gcc
+AR      ?= ar
 CFLAGS  ?= -O2 -g
 BUILD   ?= build
 VERSION := 0.1.0
 
+CLANG_FORMAT ?= clang-format-14
+CLANG_TIDY   ?= clang-tidy-14
+JOBS         ?= $(shell nproc 2>/dev/null || echo 2)
+
 PAWL_CFLAGS := -std=c11 -D_GNU_SOURCE -DPAWL_VERSION='"$(VERSION)"' -I. -Wall -Wextra -Wshadow \
 	-Wswitch-enum -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -fPIC -fvisibility=hidden -MMD -MP
-ifdef WERROR
+PAWL_LIBS := -luring -lfyaml -ljansson -lxxhash -lm
+# jemalloc belongs to the tool: Criterion and the sanitizers bring their own ideas of malloc.
+TOOL_LIBS := -ljemalloc $(PAWL_LIBS)
+
+# SANITIZE=address,undefined or thread: set by the targets asan and tsan, each with a build directory of its own.
+ifdef SANITIZE
+PAWL_CFLAGS += -fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer -O1 -Wno-tsan
+LDFLAGS     += -fsanitize=$(SANITIZE)
+TOOL_LIBS   := $(PAWL_LIBS)
+endif
+FLAGS := $(CC) $(PAWL_CFLAGS) $(CPPFLAGS) $(CFLAGS)
+ifeq ($(WERROR),1)
 PAWL_CFLAGS += -Werror
 endif
-PAWL_LIBS := -luring -lfyaml -ljansson -lxxhash -lm
-TOOL_LIBS := -ljemalloc $(PAWL_LIBS)
 
 SHM_SRCS       := $(sort $(wildcard shm/*.c))
 SCHEDULER_SRCS := $(sort $(wildcard scheduler/*.c))
@@ -21,35 +39,151 @@ RUNTIME_SRCS   := $(sort $(wildcard runtime/*.c))
 CLI_SRCS       := $(sort $(wildcard runtime/cli/*.c))
 BENCH_SRCS     := $(sort $(wildcard bench/*.c))
 UNIT_SRCS      := $(sort $(wildcard tests/unit/*.c))
+SIM_SRCS       := $(sort $(wildcard tests/sim/*.c))
 STRESS_SRCS    := $(sort $(wildcard tests/stress/*.c))
 
 ROOM_SRCS := $(SHM_SRCS) $(SCHEDULER_SRCS) $(WORKERS_SRCS) $(RUNTIME_SRCS)
 ROOM_OBJS := $(ROOM_SRCS:%.c=$(BUILD)/%.o)
-TOOL_OBJS := $(ROOM_OBJS) $(CLI_SRCS:%.c=$(BUILD)/%.o) $(BENCH_SRCS:%.c=$(BUILD)/%.o)
+TOOL_OBJS := $(CLI_SRCS:%.c=$(BUILD)/%.o) $(BENCH_SRCS:%.c=$(BUILD)/%.o)
 UNIT_OBJS := $(UNIT_SRCS:%.c=$(BUILD)/%.o)
+SIM_OBJS  := $(SIM_SRCS:%.c=$(BUILD)/%.o)
+STRESS_OBJS := $(STRESS_SRCS:%.c=$(BUILD)/%.o)
 STRESS_BINS := $(STRESS_SRCS:%.c=$(BUILD)/%)
+ALL_SRCS  := $(ROOM_SRCS) $(CLI_SRCS) $(BENCH_SRCS) $(UNIT_SRCS) $(SIM_SRCS) $(STRESS_SRCS)
+ALL_HDRS  := $(sort $(wildcard shm/*.h scheduler/*.h workers/*.h runtime/*.h runtime/cli/*.h bench/*.h tests/*/*.h))
+
+MAN_SRCS  := $(sort $(wildcard docs/man/*.scd))
+MAN_PAGES := $(MAN_SRCS:docs/man/%.scd=$(BUILD)/man/%)
+EXAMPLES  := $(sort $(wildcard docs/examples/*))
+SCRIPTS   := .ci/run $(sort $(wildcard tests/*.sh tests/*/*.sh bench/*.sh docs/examples/*.sh runtime/completion/*.bash))
+
+# A recursive make that builds with all cores, unless a -j was given and its jobserver serves us already.
+SUBMAKE = $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS))
 
 all: $(BUILD)/pawl
-	@ln -sf $(BUILD)/pawl pawl
+	@[ '$(BUILD)' != build ] || ln -sf build/pawl pawl
 
-$(BUILD)/pawl: $(TOOL_OBJS)
-	$(CC) $(LDFLAGS) -o $@ $^ $(TOOL_LIBS)
+help:
+	@echo 'make             the tool                make test         all tests (installs what it needs)'
+	@echo 'make install     PREFIX=, DESTDIR=       make demo         a real batch, with its result'
+	@echo 'make unit        unit tests              make e2e          end-to-end tests; E2E=filter'
+	@echo 'make check-stress  stress programs, long make asan, tsan   under sanitizers'
+	@echo 'make lint        format, tidy, cppcheck  make man          manual pages into build/man'
+	@echo 'make bench       measurements            make bench-peers  the same work on the peers'
+	@echo 'make clean       WERROR=1: warnings are errors'
 
-$(BUILD)/unit: $(UNIT_OBJS) $(ROOM_OBJS)
-	$(CC) $(LDFLAGS) -o $@ $^ $(PAWL_LIBS) -lcriterion
+# --- building -------------------------------------------------------------------------------------------------
 
-$(BUILD)/tests/stress/%: $(BUILD)/tests/stress/%.o $(ROOM_OBJS)
-	$(CC) $(LDFLAGS) -o $@ $^ $(PAWL_LIBS)
+# Rewritten when compiler or flags change, so that objects never mix two ways of building.
+$(BUILD)/flags: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' "$$PAWL_BUILD_FLAGS" | cmp -s - $@ || printf '%s\n' "$$PAWL_BUILD_FLAGS" >$@
+$(BUILD)/flags: export PAWL_BUILD_FLAGS := $(FLAGS)
 
-$(BUILD)/%.o: %.c
+$(BUILD)/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(CC) $(PAWL_CFLAGS) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
+
+$(BUILD)/rooms.a: $(ROOM_OBJS)
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+$(BUILD)/sim.a: $(SIM_OBJS)
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+$(BUILD)/pawl: $(TOOL_OBJS) $(BUILD)/rooms.a
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(TOOL_LIBS)
+
+$(BUILD)/unit: $(UNIT_OBJS) $(BUILD)/sim.a $(BUILD)/rooms.a
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PAWL_LIBS) -lcriterion
+
+$(BUILD)/tests/stress/%: $(BUILD)/tests/stress/%.o $(BUILD)/sim.a $(BUILD)/rooms.a
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PAWL_LIBS) -pthread
+
+man: $(MAN_PAGES)
+
+$(BUILD)/man/%: docs/man/%.scd
+	@mkdir -p $(@D)
+	scdoc <$< >$@.tmp && mv $@.tmp $@
+
+install: all man
+	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/share/man/man1' '$(DESTDIR)$(PREFIX)/share/man/man5' \
+		'$(DESTDIR)$(PREFIX)/share/bash-completion/completions' '$(DESTDIR)$(PREFIX)/share/zsh/site-functions' \
+		'$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d' '$(DESTDIR)$(PREFIX)/share/doc/pawl/examples'
+	install -m 755 $(BUILD)/pawl '$(DESTDIR)$(PREFIX)/bin/pawl'
+	install -m 644 $(filter %.1,$(MAN_PAGES)) '$(DESTDIR)$(PREFIX)/share/man/man1'
+	install -m 644 $(filter %.5,$(MAN_PAGES)) '$(DESTDIR)$(PREFIX)/share/man/man5'
+	install -m 644 runtime/completion/pawl.bash '$(DESTDIR)$(PREFIX)/share/bash-completion/completions/pawl'
+	install -m 644 runtime/completion/pawl.zsh '$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_pawl'
+	install -m 644 runtime/completion/pawl.fish '$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/pawl.fish'
+	install -m 644 README.md CHANGELOG.md LICENSE '$(DESTDIR)$(PREFIX)/share/doc/pawl'
+	install -m 644 $(EXAMPLES) '$(DESTDIR)$(PREFIX)/share/doc/pawl/examples'
+
+# --- proving ---------------------------------------------------------------------------------------------------
+# `test` and `demo` start on a machine that may have no compiler yet, so nothing above is trusted until the
+# packages are there: each installs, then calls make again.
+
+test:
+	@sh tests/bootstrap.sh build test docs
+	@$(SUBMAKE) all man $(BUILD)/unit stress-build
+	@bash tests/run.sh $(BUILD)
+
+demo:
+	@sh tests/bootstrap.sh build
+	@$(SUBMAKE) --quiet all
+	@sh tests/demo.sh $(BUILD)/pawl
 
 unit: $(BUILD)/unit
 	$(BUILD)/unit
 
-clean:
-	rm -rf $(BUILD) pawl
+e2e: all
+	@bash tests/e2e/run.sh $(E2E)
 
-.PHONY: all unit clean
--include $(TOOL_OBJS:.o=.d) $(UNIT_OBJS:.o=.d) $(STRESS_SRCS:%.c=$(BUILD)/%.d)
+stress-build: $(STRESS_BINS)
+
+check-stress: stress-build
+	@PAWL_STRESS_SECONDS=$${PAWL_STRESS_SECONDS:-60} bash tests/run.sh --only stress $(BUILD)
+
+asan:
+	@$(SUBMAKE) BUILD=build-asan SANITIZE=address,undefined build-asan/unit stress-build
+	@bash tests/run.sh --only 'unit stress' build-asan
+
+tsan:
+	@$(SUBMAKE) BUILD=build-tsan SANITIZE=thread stress-build
+	@bash tests/run.sh --only stress build-tsan
+
+lint: lint-format lint-scripts lint-cppcheck lint-tidy
+
+lint-format:
+	@$(CLANG_FORMAT) --dry-run -Werror $(ALL_SRCS) $(ALL_HDRS)
+
+lint-tidy:
+	@printf '%s\n' $(ALL_SRCS) | xargs -P $(JOBS) -n 4 sh -c '$(CLANG_TIDY) --quiet "$$@" -- -std=c11 \
+		-D_GNU_SOURCE -DPAWL_VERSION=\"$(VERSION)\" -I. 2>/dev/null' tidy
+
+lint-cppcheck:
+	@mkdir -p $(BUILD)/cppcheck
+	@cppcheck --quiet -j $(JOBS) --cppcheck-build-dir=$(BUILD)/cppcheck --std=c11 -I. -D_GNU_SOURCE -D__linux__ \
+		--enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
+		$(ALL_SRCS)
+
+lint-scripts:
+	@shellcheck -x $(SCRIPTS)
+	@zsh -n runtime/completion/pawl.zsh
+	@fish --no-execute runtime/completion/pawl.fish
+
+bench: all
+	@bash bench/run.sh $(BUILD)/pawl
+
+bench-peers: all
+	@bash bench/peers.sh $(BUILD)/pawl
+
+clean:
+	rm -rf build build-asan build-tsan pawl
+
+FORCE:
+.PHONY: all help man install test demo unit e2e stress-build check-stress asan tsan lint lint-format lint-tidy \
+	lint-cppcheck lint-scripts bench bench-peers clean FORCE
+.SECONDARY:
+-include $(ROOM_OBJS:.o=.d) $(TOOL_OBJS:.o=.d) $(UNIT_OBJS:.o=.d) $(SIM_OBJS:.o=.d) $(STRESS_OBJS:.o=.d)

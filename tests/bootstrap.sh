@@ -1,0 +1,90 @@
+#!/bin/sh
+# bootstrap.sh - have the Debian packages that the named sets of work need, install what is missing.
+#
+#   sh tests/bootstrap.sh [--list] SET...        sets: build test docs lint
+#
+# Costs one dpkg-query when everything is there. PAWL_BOOTSTRAP=no skips it: you have the libraries some other way.
+set -eu
+
+BUILD='gcc libc6-dev make liburing-dev libfyaml-dev libjansson-dev libxxhash-dev libjemalloc-dev'
+TEST='libcriterion-dev jq procps parallel'
+DOCS='scdoc'
+LINT='clang-format-14 clang-tidy-14 cppcheck shellcheck zsh fish'
+
+list_only=no
+packages=
+for set in "$@"; do
+    case $set in
+    --list) list_only=yes ;;
+    build) packages="$packages $BUILD" ;;
+    test) packages="$packages $TEST" ;;
+    docs) packages="$packages $DOCS" ;;
+    lint) packages="$packages $LINT" ;;
+    *)
+        echo "bootstrap: no set is called '$set' (build test docs lint)" >&2
+        exit 2
+        ;;
+    esac
+done
+
+if [ "$list_only" = yes ]; then
+    # shellcheck disable=SC2086  # a list of words
+    printf '%s\n' $packages
+    exit 0
+fi
+[ "${PAWL_BOOTSTRAP:-yes}" != no ] || exit 0
+
+if ! command -v dpkg-query >/dev/null 2>&1 || ! command -v apt-get >/dev/null 2>&1; then
+    {
+        echo "bootstrap: this is not a Debian system, so nothing can be installed for you. What is needed, by Debian's names:"
+        echo "   $packages"
+        echo "Install your system's equivalents, then say PAWL_BOOTSTRAP=no make ..."
+    } >&2
+    exit 1
+fi
+
+# shellcheck disable=SC2086
+missing=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' $packages 2>/dev/null | {
+    have=' '
+    while read -r status name; do
+        [ "$status" != installed ] || have="$have$name "
+    done
+    for name in $packages; do
+        case $have in
+        *" $name "*) ;;
+        *) printf ' %s' "$name" ;;
+        esac
+    done
+})
+[ -n "$missing" ] || exit 0
+
+as_root=
+if [ "$(id -u)" -ne 0 ]; then
+    if ! command -v sudo >/dev/null 2>&1; then
+        {
+            echo "bootstrap: these packages are missing, and there is neither root nor sudo to install them:"
+            echo "   $missing"
+            echo "As root: apt-get install --no-install-recommends$missing"
+        } >&2
+        exit 1
+    fi
+    as_root='sudo'
+fi
+
+echo "bootstrap: installing$missing"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+apt() {
+    # shellcheck disable=SC2086  # as_root is empty or one word
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 "$@" >"$log" 2>&1 </dev/null
+}
+# A list that is a little old usually still serves, so a failed update is only told when the install fails too.
+update_failed=no
+apt -q update || update_failed=yes
+# shellcheck disable=SC2086
+if ! apt -q -y install --no-install-recommends $missing; then
+    cat "$log" >&2
+    [ "$update_failed" = no ] || echo "bootstrap: 'apt-get update' had failed before: is there a network?" >&2
+    echo "bootstrap: could not install$missing" >&2
+    exit 1
+fi

@@ -1,0 +1,264 @@
+#!/usr/bin/env bash
+# lib.sh - what a test file finds at hand, and the two commands by which run.sh uses it.
+#
+#   lib.sh list FILE                    "seconds file function" for each test of FILE
+#   lib.sh test SECONDS FILE FUNCTION   one test, in a directory of its own
+#
+# A test is a function test_*, whose name is the rule it proves. It starts in an empty directory $T with
+# PAWL_STATE=$T/state, under `set -e`: any command that fails, fails the test. When it ends nothing that it started
+# may still live, unless it called leave_running or started it by `background`.
+# shellcheck disable=SC2034  # variables here are for the tests
+set -Eeuo pipefail
+ulimit -c 0
+
+# --- for test files ---------------------------------------------------------------------------------------------
+
+declare -A SECONDS_OF=()
+
+# slow NAME SECONDS: this test may take longer than the usual 60 s. Said at the top level of the file.
+slow() { SECONDS_OF[$1]=$2; }
+
+# The tool under test. `pawl` in a test is this function, $PAWL the path (for timeout, env, setsid and such).
+PAWL=${PAWL_BIN:-}
+pawl() { "$PAWL" "$@"; }
+
+EXAMPLES=${E2E_TOP:-}/docs/examples
+
+fail() {
+    {
+        echo "FAIL at $(caller_line): $*"
+        show_last
+    } >&2
+    exit 1
+}
+
+# write FILE <<EOF: a file from standard input, its folders too.
+write() {
+    mkdir -p "$(dirname "$1")"
+    cat >"$1"
+}
+
+# capture COMMAND...: run it; $rc is its status, $T/out and $T/err what it said. Never fails by itself.
+capture() {
+    LAST=("$@")
+    rc=0
+    "$@" >"$T/out" 2>"$T/err" || rc=$?
+}
+
+# expect_exit N COMMAND...: capture, and the status must be N.
+expect_exit() {
+    local want=$1
+    shift
+    capture "$@"
+    [ "$rc" -eq "$want" ] || fail "exit $rc, expected $want: $*"
+}
+
+# What the last captured command printed. Trailing newlines do not count in the exact comparisons.
+stdout() { cat "$T/out"; }
+stderr() { cat "$T/err"; }
+expect_stdout() { [ "$(cat "$T/out")" = "$1" ] || fail "stdout is not: $1"; }
+expect_sorted() { [ "$(sort "$T/out")" = "$1" ] || fail "sorted stdout is not: $1"; }
+expect_contains() { grep -qF -e "$1" "$T/out" || fail "stdout does not contain: $1"; }
+expect_match() { grep -qE -e "$1" "$T/out" || fail "no line of stdout matches: $1"; }
+expect_stderr() { grep -qF -e "$1" "$T/err" || fail "stderr does not contain: $1"; }
+expect_stderr_match() { grep -qE -e "$1" "$T/err" || fail "no line of stderr matches: $1"; }
+refute_contains() { ! grep -qF -e "$1" "$T/out" || fail "stdout contains: $1"; }
+refute_stderr() { ! grep -qF -e "$1" "$T/err" || fail "stderr contains: $1"; }
+expect_lines() { [ "$(wc -l <"$T/out")" -eq "$1" ] || fail "stdout has $(wc -l <"$T/out") lines, expected $1"; }
+expect_eq() { [ "$1" = "$2" ] || fail "'$1' is not '$2'"; }
+expect_file() { [ "$(cat "$1")" = "$2" ] || fail "$1 holds '$(cat "$1")', expected '$2'"; }
+
+# json FILTER: jq -r over the last stdout, a document or a stream. json_err: over stderr.
+json() { jq -r "$1" "$T/out" || fail "stdout is no JSON"; }
+json_err() { jq -r "$1" "$T/err" || fail "stderr is no JSON"; }
+# expect_json FILTER VALUE: as text, so true, 3 and null are written plainly.
+expect_json() {
+    local got
+    got=$(json "$1")
+    [ "$got" = "$2" ] || fail "JSON $1 is '$got', expected '$2'"
+}
+expect_json_err() {
+    local got
+    got=$(json_err "$1")
+    [ "$got" = "$2" ] || fail "JSON error $1 is '$got', expected '$2'"
+}
+# expect_keys FILTER "a b c": the object that FILTER names has at least these keys.
+expect_keys() {
+    local key
+    for key in $2; do
+        jq -e "$1 | has(\"$key\")" "$T/out" >/dev/null || fail "JSON $1 has no key '$key'"
+    done
+}
+
+# Shortest ways to what a run says of itself. The newest run unless an id is given.
+run_id() { pawl runs --json | jq -rs 'map(if type == "object" and has("runs") then .runs[] else . end) | .[0].run // .[0].id'; }
+run_state() { pawl status ${1:+"$1"} --json | jq -r .state; }
+step_count() { pawl status --json | jq -r ".steps.$1"; }
+# step_field STEP FIELD [RUN]: of the step's first instance.
+step_field() { pawl steps "${3:-last}" --json | jq -rs "map(select(.step == \"$1\"))[0].$2"; }
+
+now_ms() { date +%s%3N; }
+
+# wait_until 'CONDITION' [SECONDS]: look again every 20 ms until the shell condition holds; 10 s unless told.
+wait_until() {
+    local deadline=$(($(now_ms) + ${2:-10} * 1000))
+    until eval "$1" >/dev/null 2>&1; do
+        [ "$(now_ms)" -lt "$deadline" ] || fail "not within ${2:-10} s: $1"
+        sleep 0.02
+    done
+}
+
+# background COMMAND...: start it; $! and BACKGROUND hold its pid. What is left of it at the end is killed quietly.
+BACKGROUND=()
+background() {
+    "$@" >"$T/background.out" 2>"$T/background.err" &
+    BACKGROUND+=($!)
+}
+
+# Processes of this test that live now, by the mark in their environment; `processes NAME` only those of that comm.
+# shellcheck disable=SC2120  # the name is for the tests
+processes() {
+    local file pid
+    # shellcheck disable=SC2013  # one path a line, none with spaces
+    for file in $(grep -lsaF "E2E_MARK=$T;" /proc/[0-9]*/environ 2>/dev/null || true); do
+        pid=${file#/proc/}
+        pid=${pid%/environ}
+        [ -z "${1:-}" ] || [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$1" ] || continue
+        grep -qs '^State:.Z' "/proc/$pid/status" || echo "$pid"
+    done
+}
+
+# leave_running: this test means to leave a scheduler or jobs behind; they are killed after it.
+LEAVE=no
+leave_running() { LEAVE=yes; }
+
+# --- what run.sh calls ------------------------------------------------------------------------------------------
+
+caller_line() {
+    local i
+    for ((i = 1; i < ${#BASH_SOURCE[@]}; i++)); do
+        case ${BASH_SOURCE[i]} in
+        *.t.sh)
+            echo "$(basename "${BASH_SOURCE[i]}"):${BASH_LINENO[i - 1]}"
+            return
+            ;;
+        esac
+    done
+}
+
+LAST=()
+show_last() {
+    [ "${#LAST[@]}" -gt 0 ] && [ -e "$T/out" ] || return 0
+    echo "  last command: ${LAST[*]}"
+    echo "  its stdout:" && head -c 4000 "$T/out" | head -n 40 | sed 's/^/    |/'
+    echo "  its stderr:" && head -c 4000 "$T/err" | head -n 40 | sed 's/^/    |/'
+}
+
+on_error() {
+    local rc=$? command=$BASH_COMMAND
+    # A subshell's failure is told once, by the shell that sees it.
+    [ "$BASH_SUBSHELL" -eq 0 ] || exit "$rc"
+    echo "FAIL at $(caller_line): exit $rc from: $command"
+    show_last
+    exit 1
+}
+
+kill_marked() {
+    local pids tries
+    for tries in 1 2 3 4 5; do
+        pids=$(processes '')
+        [ -n "$pids" ] || return 0
+        # shellcheck disable=SC2086
+        kill -KILL $pids 2>/dev/null || true
+        sleep 0.05
+    done
+}
+
+describe_processes() {
+    local pid
+    for pid in "$@"; do
+        echo "  left: $pid $(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null || true)"
+    done
+}
+
+# In the test's own process, after the function returned.
+check_leftovers() {
+    local pid deadline left
+    for pid in ${BACKGROUND[@]+"${BACKGROUND[@]}"}; do
+        kill -KILL "$pid" 2>/dev/null || true
+    done
+    [ "$LEAVE" = no ] || return 0
+    deadline=$(($(now_ms) + 5000))
+    while left=$(processes '') && [ -n "$left" ]; do
+        if [ "$(now_ms)" -ge "$deadline" ]; then
+            echo "FAIL: processes outlived the test"
+            # shellcheck disable=SC2086
+            describe_processes $left
+            exit 1
+        fi
+        sleep 0.02
+    done
+}
+
+list_tests() {
+    local name
+    # shellcheck disable=SC1090
+    . "$1"
+    sed -n 's/^\(test_[A-Za-z0-9_]*\)() *{.*/\1/p' "$1" | while read -r name; do
+        echo "${SECONDS_OF[$name]:-60} $1 $name"
+    done
+}
+
+# The inner half: the process that is the test.
+run_body() {
+    T=$3
+    # Exported only now: /proc shows the mark for all that this shell starts, and not for the shell itself.
+    export T E2E_MARK="$T;" PAWL_STATE=$T/state HOME=$T
+    trap on_error ERR
+    # shellcheck disable=SC1090
+    . "$1"
+    cd "$T"
+    "$2"
+    check_leftovers
+}
+
+# The outer half: directory, time limit, verdict, cleaning.
+run_test() {
+    local seconds=$1 file=$2 name=$3 title log rc started took verdict
+    title="$(basename "$file" .t.sh): ${name#test_}"
+    title=${title//_/ }
+    T=$(mktemp -d "$E2E_DIR/XXXXXX")
+    log=$T.log
+    started=$(now_ms)
+    rc=0
+    timeout -k 5 "$seconds" bash "${BASH_SOURCE[0]}" body "$file" "$name" "$T" >"$log" 2>&1 </dev/null || rc=$?
+    took=$(($(now_ms) - started))
+    kill_marked
+    verdict='ok     '
+    if [ $rc -eq 0 ]; then
+        : >"$T.passed"
+    else
+        verdict='FAILED '
+        [ $rc -ne 124 ] || echo "FAIL: not done after $seconds s" >>"$log"
+    fi
+    # One write, so that tests running side by side do not mix their reports.
+    {
+        echo "$verdict $title ($took ms)"
+        if [ $rc -ne 0 ] || [ "$E2E_VERBOSE" = yes ]; then
+            sed 's/^/    /' "$log"
+        fi
+    } >"$T.report"
+    cat "$T.report"
+    if [ $rc -eq 0 ] || [ "${KEEP:-0}" != 1 ]; then
+        rm -rf "$T"
+    fi
+}
+
+command=${1:-}
+shift || true
+case $command in
+list) list_tests "$1" ;;
+test) run_test "$@" ;;
+body) run_body "$@" ;;
+*) echo "lib.sh is used by run.sh" >&2 && exit 2 ;;
+esac

@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# run.sh - every test that is built, one sum at the end.
+#
+#   bash tests/run.sh [--only 'PHASE...'] BUILD_DIR      phases: unit stress e2e
+#
+# The last line is `N passed, N failed`. Exit 1 if anything failed, or if nothing ran.
+# PAWL_STRESS_SECONDS (default 3) is how long each stress program goes on; PAWL_STRESS_SEED repeats one run.
+set -u
+
+phases='unit stress e2e'
+if [ "${1:-}" = --only ]; then
+    phases=$2
+    shift 2
+fi
+build=${1:?usage: run.sh [--only PHASES] BUILD_DIR}
+here=$(dirname "$0")
+export PAWL_STRESS_SECONDS=${PAWL_STRESS_SECONDS:-3}
+# A sanitizer that found something says so by its exit status, also in a process that a test forked.
+export ASAN_OPTIONS=${ASAN_OPTIONS:-abort_on_error=0:exitcode=99}
+export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
+export TSAN_OPTIONS=${TSAN_OPTIONS:-exitcode=99}
+scratch=$(mktemp -d "${TMPDIR:-/tmp}/pawl-tests.XXXXXX")
+trap 'rm -rf "$scratch"' EXIT
+passed=0
+failed=0
+
+run_unit() {
+    local line rc tested good
+    "$build/unit" --color=never >"$scratch/unit" 2>&1 </dev/null
+    rc=$?
+    grep -v '^\[====\] \(Running\|Synthesis\)' "$scratch/unit" | grep -v '^\[\(RUN \|PASS\)\]'
+    line=$(grep '^\[====\] Synthesis' "$scratch/unit" | tail -n 1)
+    printf '%s\n' "$line"
+    tested=$(printf '%s\n' "$line" | sed -n 's/.*Tested: *\([0-9]*\).*/\1/p')
+    good=$(printf '%s\n' "$line" | sed -n 's/.*Passing: *\([0-9]*\).*/\1/p')
+    if [ -z "$tested" ] || [ "$tested" -eq 0 ]; then
+        echo "unit tests: no summary (exit $rc)"
+        failed=$((failed + 1))
+        return
+    fi
+    passed=$((passed + good))
+    failed=$((failed + tested - good))
+    # All green by count and yet a bad exit (a leak found at the end, say) is a failure too.
+    if [ "$rc" -ne 0 ] && [ "$tested" -eq "$good" ]; then
+        echo "unit tests: exit $rc though every test passed"
+        failed=$((failed + 1))
+    fi
+}
+
+run_stress() {
+    local program name source rc
+    for source in "$here"/stress/*.c; do
+        [ -e "$source" ] || continue
+        name=$(basename "$source" .c)
+        program=$build/tests/stress/$name
+        timeout -k 5 $((PAWL_STRESS_SECONDS * 10 + 120)) "$program" >"$scratch/$name" 2>&1 </dev/null
+        rc=$?
+        if [ $rc -eq 0 ]; then
+            echo "ok      stress $name: $(tail -n 1 "$scratch/$name")"
+            passed=$((passed + 1))
+        else
+            echo "FAILED  stress $name (exit $rc)"
+            tail -n 60 "$scratch/$name" | sed 's/^/    /'
+            failed=$((failed + 1))
+        fi
+    done
+}
+
+# The whole suite once for each way of doing I/O.
+run_e2e() {
+    local io sum
+    for io in uring syscall; do
+        echo "-- end to end, PAWL_IO=$io"
+        PAWL_IO=$io PAWL_BIN=$build/pawl bash "$here/e2e/run.sh" --sum "$scratch/e2e" </dev/null
+        read -r -a sum <"$scratch/e2e" || sum=(0 1)
+        passed=$((passed + sum[0]))
+        failed=$((failed + sum[1]))
+    done
+}
+
+for phase in $phases; do
+    echo "== $phase"
+    started=$SECONDS
+    "run_$phase"
+    echo "== $phase took $((SECONDS - started)) s"
+done
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
