@@ -2,9 +2,10 @@
  * wire.h - the control socket's messages: clients and workers to the scheduler and back.
  *
  * A Unix stream socket. Each message is a header and a body of header.bytes; descriptors travel with the
- * first byte of the message that needs them. All integers little-endian, structs packed by hand to natural
- * alignment. Every request carries a tag; its replies carry the same tag. Bodies from the other side are
- * checked as if they came from the network: sizes first, then fields.
+ * first byte of the message that needs them. On the stream a body is padded with zeros to a multiple of 8.
+ * All integers little-endian, structs packed by hand to natural alignment. Every request carries a tag, its
+ * replies carry the same tag; an ERROR with tag 0 refuses the whole conversation. Bodies from the other side
+ * are checked as if they came from the network: sizes first, then fields.
  */
 #ifndef PAWL_SHM_WIRE_H
 #define PAWL_SHM_WIRE_H
@@ -334,9 +335,10 @@ struct pawl_wire_adopt {
 
 struct pawl_wire_buffer; /* growable receive or send buffer with its descriptors */
 
+/* One with descriptors must stay where it is (not a dead stack frame) until the next receive, call or fini. */
 struct pawl_wire_message {
     struct pawl_wire_header header;
-    const void *body;           /* valid until the next receive call */
+    const void *body;           /* 8-aligned; valid until the next receive call */
     int fds[PAWL_WIRE_FDS_MAX]; /* header.fd_count of them; taken ones must be set to -1, the rest is closed
                                    by the next call */
 };
@@ -371,6 +373,8 @@ int pawl_wire_flush(struct pawl_wire *wire);
 /**
  * pawl_wire_receive - the next whole message, without blocking
  *
+ * After 0, poll the descriptor before the next call. What came before the other side closed is still given.
+ *
  * Return: 1 with *message_out; 0 when none is whole yet; PAWL_E_CLOSED; PAWL_E_BAD_MESSAGE; -errno.
  */
 int pawl_wire_receive(struct pawl_wire *wire, struct pawl_wire_message *message_out);
@@ -378,7 +382,8 @@ int pawl_wire_receive(struct pawl_wire *wire, struct pawl_wire_message *message_
 /**
  * pawl_wire_call - blocking: send one message and wait for the reply with its tag (clients)
  *
- * @timeout_ns: UINT64_MAX for none. A reply of type ERROR is returned like any other message.
+ * @timeout_ns: UINT64_MAX for none. A reply of type ERROR is returned like any other message. Messages that
+ * come meanwhile with another tag are dropped.
  * Return: 1, -ETIMEDOUT, PAWL_E_CLOSED, PAWL_E_BAD_MESSAGE, -errno.
  */
 int pawl_wire_call(struct pawl_wire *wire, uint16_t type, const void *body, size_t bytes, const void *more,
