@@ -1,0 +1,33 @@
+/*
+ * launch.h - from a small command to a supervisor that serves its state directory.
+ *
+ * Runs in: the command (fork) and the supervisor's first moments. Commands use client.h.
+ */
+#ifndef PAWL_RUNTIME_LAUNCH_H
+#define PAWL_RUNTIME_LAUNCH_H
+
+#include <stdbool.h>
+
+#include "runtime/state.h"
+
+struct pawl_launch_options {
+    bool temporary; /* the scheduler leaves when its last run and client are gone */
+};
+
+/**
+ * pawl_launch - fork a supervisor
+ * @client_fd_out: our end of a socketpair whose other end the scheduler serves like an accepted connection
+ *
+ * Does not wait: what goes wrong in the supervisor or scheduler arrives as an ERROR message, or, when another
+ * supervisor holds the directory, as a close without a word (connect to the socket then).
+ *
+ * Return: 0 or -errno.
+ */
+int pawl_launch(const struct pawl_state *state, const struct pawl_launch_options *options,
+                int *client_fd_out);
+
+/* pawl_connect - to STATE/socket, at any path length. Return: a descriptor or -errno (-ENOENT and
+ * -ECONNREFUSED: nobody serves). */
+int pawl_connect(const struct pawl_state *state);
+
+#endif
