@@ -108,23 +108,44 @@ wait_until() {
     done
 }
 
-# background COMMAND...: start it; $! and BACKGROUND hold its pid. What is left of it at the end is killed quietly.
+# background COMMAND...: start it; $! and BACKGROUND hold its pid, its words go to background.out and .err. It can be
+# interrupted (a shell's background commands otherwise ignore SIGINT). What is left of it at the end is killed.
 BACKGROUND=()
 background() {
-    "$@" >"$T/background.out" 2>"$T/background.err" &
+    [ "$1" != pawl ] || set -- "$PAWL" "${@:2}"
+    env --default-signal=INT,QUIT "$@" >"$T/background.out" 2>"$T/background.err" &
     BACKGROUND+=($!)
 }
 
-# Processes of this test that live now, by the mark in their environment; `processes NAME` only those of that comm.
-# shellcheck disable=SC2120  # the name is for the tests
+# expect_end N PID: the background command ends by itself with status N.
+expect_end() {
+    local status=0
+    wait "$2" || status=$?
+    [ "$status" -eq "$1" ] || fail "exit $status, expected $1, of background command; it said: $(tail -n 5 "$T/background.err")"
+}
+
+# Processes of this test that live now. By the mark in their environment, or, since a process that has named itself
+# may have overwritten that, by what it holds open below $T.
 processes() {
-    local file pid
-    # shellcheck disable=SC2013  # one path a line, none with spaces
-    for file in $(grep -lsaF "E2E_MARK=$T;" /proc/[0-9]*/environ 2>/dev/null || true); do
-        pid=${file#/proc/}
-        pid=${pid%/environ}
-        [ -z "${1:-}" ] || [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$1" ] || continue
-        grep -qs '^State:.Z' "/proc/$pid/status" || echo "$pid"
+    local dir
+    {
+        grep -lsaF "E2E_MARK=$T;" /proc/[0-9]*/environ || true
+        grep -ls '^pawl' /proc/[0-9]*/comm | while read -r dir; do
+            dir=${dir%/comm}
+            [ -z "$(find "$dir/fd" -lname "$T/*" -print -quit 2>/dev/null)" ] || echo "$dir/"
+        done || true
+    } | cut -d/ -f3 | sort -un | while read -r pid; do
+        grep -qs '^State:.[ZX]' "/proc/$pid/status" || [ ! -e "/proc/$pid" ] || echo "$pid"
+    done
+}
+
+# pid_of ROLE: the processes of this test that call themselves `pawl: ROLE...` (supervisor, scheduler, worker).
+pid_of() {
+    local pid
+    for pid in $(processes); do
+        case $(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null || true) in
+        "pawl: $1"*) echo "$pid" ;;
+        esac
     done
 }
 
@@ -166,7 +187,7 @@ on_error() {
 kill_marked() {
     local pids tries
     for tries in 1 2 3 4 5; do
-        pids=$(processes '')
+        pids=$(processes)
         [ -n "$pids" ] || return 0
         # shellcheck disable=SC2086
         kill -KILL $pids 2>/dev/null || true
@@ -189,7 +210,7 @@ check_leftovers() {
     done
     [ "$LEAVE" = no ] || return 0
     deadline=$(($(now_ms) + 5000))
-    while left=$(processes '') && [ -n "$left" ]; do
+    while left=$(processes) && [ -n "$left" ]; do
         if [ "$(now_ms)" -ge "$deadline" ]; then
             echo "FAIL: processes outlived the test"
             # shellcheck disable=SC2086
