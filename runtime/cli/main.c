@@ -1,0 +1,158 @@
+/*
+ * main.c - the tool: finds the verb, reads the global options, calls the verb.
+ *
+ * Runs in: the command. Does nothing that `pawl --version` does not need before it knows the verb.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "runtime/cli/cli.h"
+#include "runtime/cli/errors.h"
+#include "runtime/cli/verbs.h"
+#include "runtime/proctitle.h"
+#include "runtime/state.h"
+#include "runtime/suggest.h"
+
+const struct pawl_verb *const pawl_verbs[] = {
+    &pawl_verb_check, &pawl_verb_graph, &pawl_verb_help, &pawl_verb_version, NULL,
+};
+
+const struct pawl_verb *pawl_verb_find(const char *name)
+{
+    for (size_t i = 0; pawl_verbs[i] != NULL; i++)
+        if (strcmp(pawl_verbs[i]->name, name) == 0)
+            return pawl_verbs[i];
+    return NULL;
+}
+
+static int unknown_verb(const struct pawl_cli *cli, const char *name)
+{
+    char hint[320];
+    const char *foreign = pawl_options_foreign(NULL, name);
+    struct pawl_suggest suggest;
+    pawl_suggest_init(&suggest, name, strlen(name));
+    for (size_t i = 0; pawl_verbs[i] != NULL; i++)
+        pawl_suggest_offer(&suggest, pawl_verbs[i]->name, strlen(pawl_verbs[i]->name));
+    if (foreign != NULL)
+        snprintf(hint, sizeof hint, "%s", foreign);
+    else if (suggest.best != NULL)
+        snprintf(hint, sizeof hint, "did you mean pawl %.*s?", (int)suggest.best_bytes, suggest.best);
+    else
+        snprintf(hint, sizeof hint, "see pawl help");
+    return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", hint, "no such verb: %.80s", name);
+}
+
+static bool may_color(const char *when, int fd)
+{
+    if (strcmp(when, "always") == 0)
+        return true;
+    if (strcmp(when, "never") == 0)
+        return false;
+    const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
+    if (no_color != NULL && no_color[0] != '\0')
+        return false;
+    if (term == NULL || strcmp(term, "dumb") == 0)
+        return false;
+    return isatty(fd) == 1;
+}
+
+/* Return: 0, or the exit code of wrong usage. */
+static int take_globals(struct pawl_cli *cli, const struct pawl_global_options *global)
+{
+    static const char *const modes[] = {"auto", "none", "plain", "json"};
+    const char *environment = getenv("PAWL_STATE");
+    cli->json = global->json;
+    cli->state = pawl_state_choose(global->state);
+    cli->state_origin = global->state != NULL && global->state[0] != '\0' ? "flag"
+                        : environment != NULL && environment[0] != '\0'   ? "environment"
+                                                                          : "default";
+    const char *when = global->color != NULL ? global->color : "auto";
+    if (strcmp(when, "auto") != 0 && strcmp(when, "always") != 0 && strcmp(when, "never") != 0)
+        return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", "say auto, always or never",
+                         "--color: '%.40s' is not known", when);
+    cli->color_out = may_color(when, STDOUT_FILENO);
+    cli->color_err = may_color(when, STDERR_FILENO);
+    cli->color_origin = global->color != NULL                                         ? "flag"
+                        : getenv("NO_COLOR") != NULL && getenv("NO_COLOR")[0] != '\0' ? "environment"
+                                                                                      : "default";
+    cli->progress_origin = global->progress != NULL ? "flag" : "default";
+    if (global->progress == NULL)
+        return 0;
+    for (unsigned i = 0; i < 4; i++) {
+        if (strcmp(global->progress, modes[i]) == 0) {
+            cli->progress = (enum pawl_progress_mode)i;
+            return 0;
+        }
+    }
+    return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", "say auto, none, plain or json",
+                     "--progress: '%.40s' is not known", global->progress);
+}
+
+static int run_verb(struct pawl_cli *cli, const struct pawl_verb *verb, struct pawl_global_options *global,
+                    int argc, char **argv)
+{
+    void *options = calloc(1, verb->options_bytes + sizeof(uint64_t));
+    struct pawl_options_error error;
+    int operands = 0;
+    if (options == NULL)
+        return pawl_fail(cli, PAWL_EXIT_INTERNAL, "memory", NULL, "out of memory");
+    cli->verb = verb;
+    int status = pawl_options_parse(verb, argc, argv, options, global, &operands, &error);
+    cli->json = global->json;
+    int exit_code;
+    if (status != 0) {
+        exit_code = pawl_fail(cli, PAWL_EXIT_USAGE, "usage", error.hint, "%s", error.text);
+    } else if (global->help) {
+        pawl_options_help(verb, stdout);
+        exit_code = PAWL_EXIT_OK;
+    } else {
+        exit_code = take_globals(cli, global);
+        if (exit_code == 0)
+            exit_code = verb->run(cli, options, operands, argv);
+    }
+    free(options);
+    return exit_code;
+}
+
+int main(int argc, char **argv)
+{
+    struct pawl_cli cli = {.state = ".pawl"};
+    struct pawl_global_options global = {0};
+    struct pawl_options_error error;
+    int rest = 0;
+
+    pawl_proctitle_init(argc, argv);
+    signal(SIGPIPE, SIG_IGN);
+    char **words = calloc((size_t)argc + 1, sizeof *words);
+    if (words == NULL)
+        return PAWL_EXIT_INTERNAL;
+    memcpy(words, argv, (size_t)argc * sizeof *words);
+    cli.argc = argc;
+    cli.argv = argv;
+
+    int exit_code;
+    int status =
+        pawl_options_parse(NULL, argc > 0 ? argc - 1 : 0, words + 1, &global, &global, &rest, &error);
+    cli.json = global.json;
+    if (status != 0) {
+        exit_code = pawl_fail(&cli, PAWL_EXIT_USAGE, "usage", error.hint, "%s", error.text);
+    } else if (global.version || (rest == 0 && global.help)) {
+        const struct pawl_verb *verb = global.version ? &pawl_verb_version : &pawl_verb_help;
+        cli.verb = verb;
+        exit_code = verb->run(&cli, NULL, 0, NULL);
+    } else if (rest == 0) {
+        exit_code =
+            pawl_fail(&cli, PAWL_EXIT_USAGE, "usage", "see pawl help", "say what to do: pawl VERB ...");
+    } else {
+        const struct pawl_verb *verb = pawl_verb_find(words[1]);
+        exit_code =
+            verb == NULL ? unknown_verb(&cli, words[1]) : run_verb(&cli, verb, &global, rest - 1, words + 2);
+    }
+    if (fflush(stdout) != 0 && exit_code == 0)
+        exit_code = PAWL_EXIT_FAILED;
+    free(words);
+    return exit_code;
+}

@@ -1,0 +1,442 @@
+/*
+ * options.c - command lines by table.
+ *
+ * Runs in: the command. Performs no I/O but the printing of help; never exits.
+ */
+#include "runtime/cli/options.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/cli/cli.h"
+#include "runtime/suggest.h"
+#include "runtime/units.h"
+#include "shm/error.h"
+
+const struct pawl_option pawl_global_option_table[] = {
+    {0, "state", "DIR", "state directory (default: $PAWL_STATE, else .pawl)", PAWL_OPTION_TEXT,
+     offsetof(struct pawl_global_options, state), 0, 0},
+    {0, "json", NULL, "answer in JSON", PAWL_OPTION_FLAG, offsetof(struct pawl_global_options, json), 0, 0},
+    {0, "color", "WHEN", "auto, always, never", PAWL_OPTION_TEXT, offsetof(struct pawl_global_options, color),
+     0, 0},
+    {0, "progress", "HOW", "auto, none, plain, json", PAWL_OPTION_TEXT,
+     offsetof(struct pawl_global_options, progress), 0, 0},
+    {'h', "help", NULL, "this text", PAWL_OPTION_FLAG, offsetof(struct pawl_global_options, help), 0, 0},
+    {'V', "version", NULL, "the version", PAWL_OPTION_FLAG, offsetof(struct pawl_global_options, version), 0,
+     0},
+    {0, NULL, NULL, NULL, PAWL_OPTION_FLAG, 0, 0, 0},
+};
+
+/* What neighbours call it, and what to do here. verb NULL: any. */
+static const struct foreign {
+    const char *verb, *word, *hint;
+} foreign_words[] = {
+    {"map", "--pipe",
+     "split the input into files first: `split -l 1000 big part.`, then `pawl map CMD ::: part.*`"},
+    {"map", "--pipepart", "split the input into files first: `split`, then `pawl map CMD ::: part.*`"},
+    {"map", "--pipe-part", "split the input into files first: `split`, then `pawl map CMD ::: part.*`"},
+    {"map", "--sshlogin", "pawl works on one machine; several come with the distributed backend"},
+    {"map", "--sshloginfile", "pawl works on one machine; several come with the distributed backend"},
+    {"map", "--slf", "pawl works on one machine; several come with the distributed backend"},
+    {"map", "-S", "pawl works on one machine; several come with the distributed backend"},
+    {"map", "--onall", "pawl works on one machine; several come with the distributed backend"},
+    {"map", "--nonall", "pawl works on one machine; several come with the distributed backend"},
+    {"map", "--bar", "progress is shown by itself on a terminal; else `--progress=plain`"},
+    {"map", "--eta", "progress is shown by itself on a terminal; else `--progress=plain`"},
+    {"map", "--group", "output is always grouped by task; `--line-buffer` shows whole lines at once"},
+    {"map", "-u", "outputs are never mixed within a line: `--line-buffer` shows whole lines at once"},
+    {"map", "--ungroup", "outputs are never mixed within a line: `--line-buffer` shows whole lines at once"},
+    {"map", "--lb", "it is called `--line-buffer` here"},
+    {"map", "-N", "it is called `--max-args N` here"},
+    {"map", "-L", "it is called `--max-args N` here"},
+    {"map", "--max-replace-args", "it is called `--max-args N` here"},
+    {"map", "--max-lines", "it is called `--max-args N` here"},
+    {"map", "-X", "say how many arguments a task takes: `--max-args N`"},
+    {"map", "-m", "say how many arguments a task takes: `--max-args N`"},
+    {"map", "--xargs", "say how many arguments a task takes: `--max-args N`"},
+    {"map", "-I", "the placeholder is always `{}`; an argument's own braces are data"},
+    {"map", "-i", "the placeholder is always `{}`; an argument's own braces are data"},
+    {"map", "-q", "not needed: there is no shell unless `--shell`, so nothing must be quoted"},
+    {"map", "--quote", "not needed: there is no shell unless `--shell`, so nothing must be quoted"},
+    {"map", "-P", "it is called `-j N` here"},
+    {"map", "--max-procs", "it is called `-j N` here"},
+    {"map", "-d", "`--colsep RE` splits columns, `-0` reads NUL-separated arguments"},
+    {"map", "--delimiter", "`--colsep RE` splits columns, `-0` reads NUL-separated arguments"},
+    {"map", "-C", "it is called `--colsep RE` here"},
+    {"map", "--resume-failed", "`--resume` runs again all that has not succeeded"},
+    {"map", "--retry-failed", "`--resume` runs again all that has not succeeded"},
+    {"map", "--link", "link two sources with `:::+`: `pawl map CMD ::: a b :::+ 1 2`"},
+    {"map", "--xapply", "link two sources with `:::+`: `pawl map CMD ::: a b :::+ 1 2`"},
+    {"map", "--wd", "tasks run in the present directory; `cd` there first"},
+    {"map", "--workdir", "tasks run in the present directory; `cd` there first"},
+    {"map", "--env", "tasks get the whole environment of this command"},
+    {"map", "--nice", "`nice -n 10 pawl map ...`: tasks get the niceness of this command"},
+    {"map", "--semaphore", "one command, one list of tasks; see `pawl queue` for work that arrives later"},
+    {"map", "--memsuspend", "`--memfree SIZE` starts nothing while less memory is available"},
+    {"map", "--noswap", "`--memfree SIZE` starts nothing while less memory is available"},
+    {"map", "--timeout-percent", "`--timeout D` takes a duration: 90s, 5m"},
+    {"map", "--keep-going", "map goes on after failures by itself; `--halt soon,fail=1` stops it"},
+    {"run", "-k", "it is called `--keep-going` here"},
+    {"run", "-f", "the file is the first operand: `pawl run FILE`"},
+    {"run", "--file", "the file is the first operand: `pawl run FILE`"},
+    {"run", "-B", "a run without `--resume` runs everything"},
+    {"run", "--always-make", "a run without `--resume` runs everything"},
+    {"run", "--just-print", "it is called `-n` here"},
+    {"run", "--param", "it is called `--set NAME=VALUE` here"},
+    {"run", "-p", "it is called `--set NAME=VALUE` here"},
+    {"run", "-e", "it is called `--set NAME=VALUE` here"},
+    {"run", "--retries", "retries are written in the workflow file: `retries: 3`, or under `defaults:`"},
+    {"run", "--timeout", "timeouts are written in the workflow file: `timeout: 5m`, or under `defaults:`"},
+    {NULL, "parallel", "`pawl map` does what parallel does"},
+    {NULL, "xargs", "`pawl map` does what xargs does"},
+    {NULL, "exec", "`pawl run FILE` runs a workflow, `pawl map CMD` a command for each argument"},
+    {NULL, "start", "`pawl run FILE --detach` starts a run and leaves it"},
+    {NULL, "stop", "`pawl cancel RUN` ends a run"},
+    {NULL, "kill", "`pawl cancel RUN` ends a run"},
+    {NULL, "ls", "`pawl runs` lists the runs"},
+    {NULL, "list", "`pawl runs` lists the runs"},
+    {NULL, "ps", "`pawl status` shows a run, `pawl steps RUN` its steps, `pawl health` the processes"},
+    {NULL, "tail", "`pawl logs RUN STEP -f` follows a step"},
+    {NULL, "lint", "`pawl check FILE` checks a workflow file"},
+    {NULL, "validate", "`pawl check FILE` checks a workflow file"},
+    {NULL, "clean", "`pawl gc --keep-runs N` removes finished runs"},
+    {NULL, "prune", "`pawl gc --keep-runs N` removes finished runs"},
+    {NULL, "cron", "use a systemd timer, or cron, that calls `pawl run FILE`"},
+    {NULL, "schedule", "use a systemd timer, or cron, that calls `pawl run FILE`"},
+};
+
+const char *pawl_options_foreign(const char *verb, const char *word)
+{
+    size_t bytes = strcspn(word, "=");
+    if (word[0] == '-' && word[1] != '-')
+        bytes = strlen(word) < 2 ? 1 : 2; /* -S host, -Shost */
+    /* of this verb first; then of any, for what is typed at the wrong place or as `pawl help --pipe` */
+    for (int pass = 0; pass < 2; pass++) {
+        for (size_t i = 0; i < sizeof foreign_words / sizeof foreign_words[0]; i++) {
+            const struct foreign *f = &foreign_words[i];
+            bool same = f->verb == NULL || verb == NULL ? f->verb == verb : strcmp(f->verb, verb) == 0;
+            if (pass == 1)
+                same = f->verb != NULL && (strncmp(word, "--", 2) == 0 || verb == NULL);
+            if (same && strlen(f->word) == bytes && memcmp(f->word, word, bytes) == 0)
+                return f->hint;
+        }
+    }
+    return NULL;
+}
+
+/* ---- parsing ---- */
+
+struct parse {
+    const struct pawl_verb *verb;
+    void *options;
+    struct pawl_global_options *global;
+    struct pawl_options_error *error;
+    int argc, next;
+    char **argv;
+};
+
+struct found {
+    const struct pawl_option *option;
+    void *options;
+    unsigned bit;
+};
+
+static bool find_in(const struct pawl_option *table, void *options, const char *name, size_t bytes,
+                    char letter, struct found *found_out)
+{
+    for (unsigned i = 0; table != NULL && table[i].name != NULL; i++) {
+        bool same = letter != 0 ? table[i].letter == letter
+                                : strlen(table[i].name) == bytes && memcmp(table[i].name, name, bytes) == 0;
+        if (same) {
+            *found_out = (struct found){&table[i], options, i};
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool find_option(struct parse *p, const char *name, size_t bytes, char letter, struct found *found_out)
+{
+    if (p->verb != NULL && find_in(p->verb->options, p->options, name, bytes, letter, found_out))
+        return true;
+    return find_in(pawl_global_option_table, p->global, name, bytes, letter, found_out);
+}
+
+static int refuse_value(struct parse *p, const struct pawl_option *option, const char *value, const char *why)
+{
+    snprintf(p->error->text, sizeof p->error->text, "--%s: '%.80s' %s", option->name, value, why);
+    switch (option->kind) {
+    case PAWL_OPTION_DURATION:
+        snprintf(p->error->hint, sizeof p->error->hint, "write 250ms, 10s, 5m, 1h30m or 2d");
+        break;
+    case PAWL_OPTION_BYTES:
+        snprintf(p->error->hint, sizeof p->error->hint, "write 64KiB, 10MB or 1GiB");
+        break;
+    case PAWL_OPTION_COUNT:
+    case PAWL_OPTION_MAYBE_COUNT:
+        if (option->maximum != 0)
+            snprintf(p->error->hint, sizeof p->error->hint, "a number from %llu to %llu",
+                     (unsigned long long)option->minimum, (unsigned long long)option->maximum);
+        else
+            snprintf(p->error->hint, sizeof p->error->hint, "a number, at least %llu",
+                     (unsigned long long)option->minimum);
+        break;
+    case PAWL_OPTION_FLAG:
+    case PAWL_OPTION_TEXT:
+    case PAWL_OPTION_LIST:
+        break;
+    }
+    return PAWL_E_INVALID;
+}
+
+static int store_count(struct parse *p, const struct pawl_option *option, const char *value, uint64_t *slot)
+{
+    if (value[0] < '0' || value[0] > '9')
+        return refuse_value(p, option, value, "is not a number");
+    char *end;
+    errno = 0;
+    unsigned long long number = strtoull(value, &end, 10);
+    if (*end != '\0')
+        return refuse_value(p, option, value, "is not a number");
+    if (errno == ERANGE || (option->maximum != 0 && number > option->maximum))
+        return refuse_value(p, option, value, "is above the limit");
+    if (number < option->minimum)
+        return refuse_value(p, option, value, "is too small");
+    *slot = number;
+    return 0;
+}
+
+static int store(struct parse *p, const struct found *found, const char *value)
+{
+    const struct pawl_option *option = found->option;
+    void *slot = (char *)found->options + option->offset;
+    *(uint64_t *)found->options |= UINT64_C(1) << found->bit;
+
+    switch (option->kind) {
+    case PAWL_OPTION_FLAG:
+        *(bool *)slot = true;
+        return 0;
+    case PAWL_OPTION_TEXT:
+        *(const char **)slot = value;
+        return 0;
+    case PAWL_OPTION_LIST: {
+        struct pawl_text_list *list = slot;
+        const char **items = realloc(list->items, (list->count + 1) * sizeof *items);
+        if (items == NULL)
+            return refuse_value(p, option, value, "is one too many: out of memory");
+        list->items = items;
+        items[list->count++] = value;
+        return 0;
+    }
+    case PAWL_OPTION_COUNT:
+    case PAWL_OPTION_MAYBE_COUNT:
+        return value == NULL ? 0 : store_count(p, option, value, slot);
+    case PAWL_OPTION_DURATION:
+    case PAWL_OPTION_BYTES: {
+        int error = option->kind == PAWL_OPTION_DURATION ? pawl_parse_duration_ns(value, strlen(value), slot)
+                                                         : pawl_parse_bytes(value, strlen(value), slot);
+        if (error == PAWL_E_LIMIT)
+            return refuse_value(p, option, value, "is above the limit");
+        if (error != 0)
+            return refuse_value(p, option, value,
+                                option->kind == PAWL_OPTION_BYTES ? "is not a size" : "is not a duration");
+        return 0;
+    }
+    }
+    return 0;
+}
+
+static void suggest_option(struct parse *p, const char *flag, size_t bytes)
+{
+    struct pawl_suggest suggest;
+    pawl_suggest_init(&suggest, flag + 2, bytes - 2);
+    const struct pawl_option *tables[2] = {p->verb != NULL ? p->verb->options : NULL,
+                                           pawl_global_option_table};
+    for (int t = 0; t < 2; t++)
+        for (const struct pawl_option *o = tables[t]; o != NULL && o->name != NULL; o++)
+            pawl_suggest_offer(&suggest, o->name, strlen(o->name));
+    if (suggest.best != NULL)
+        snprintf(p->error->hint, sizeof p->error->hint, "did you mean --%.*s?", (int)suggest.best_bytes,
+                 suggest.best);
+}
+
+static int refuse_unknown(struct parse *p, const char *flag)
+{
+    size_t bytes = flag[1] == '-' ? strcspn(flag, "=") : 2;
+    const char *hint = pawl_options_foreign(p->verb != NULL ? p->verb->name : NULL, flag);
+    snprintf(p->error->text, sizeof p->error->text, "no such flag: %.*s", (int)(bytes > 80 ? 80 : bytes),
+             flag);
+    if (hint != NULL)
+        snprintf(p->error->hint, sizeof p->error->hint, "%s", hint);
+    else if (flag[1] == '-')
+        suggest_option(p, flag, bytes);
+    if (p->error->hint[0] == '\0')
+        snprintf(p->error->hint, sizeof p->error->hint, "see pawl help%s%s", p->verb != NULL ? " " : "",
+                 p->verb != NULL ? p->verb->name : "");
+    return PAWL_E_INVALID;
+}
+
+static int need_value(struct parse *p, const struct found *found, const char *attached)
+{
+    if (attached != NULL)
+        return store(p, found, attached);
+    if (p->next >= p->argc) {
+        snprintf(p->error->text, sizeof p->error->text, "--%s needs a value: --%s %s", found->option->name,
+                 found->option->name, found->option->value);
+        return PAWL_E_INVALID;
+    }
+    return store(p, found, p->argv[p->next++]);
+}
+
+static int parse_long(struct parse *p, const char *flag)
+{
+    size_t bytes = strcspn(flag, "=");
+    const char *attached = flag[bytes] == '=' ? flag + bytes + 1 : NULL;
+    struct found found;
+    if (!find_option(p, flag + 2, bytes - 2, 0, &found))
+        return refuse_unknown(p, flag);
+    switch (found.option->kind) {
+    case PAWL_OPTION_FLAG:
+        if (attached != NULL) {
+            snprintf(p->error->text, sizeof p->error->text, "--%s takes no value", found.option->name);
+            return PAWL_E_INVALID;
+        }
+        return store(p, &found, NULL);
+    case PAWL_OPTION_MAYBE_COUNT:
+        return store(p, &found, attached);
+    case PAWL_OPTION_TEXT:
+    case PAWL_OPTION_LIST:
+    case PAWL_OPTION_COUNT:
+    case PAWL_OPTION_DURATION:
+    case PAWL_OPTION_BYTES:
+        return need_value(p, &found, attached);
+    }
+    return PAWL_E_INVALID;
+}
+
+/* -k, -kj4, -j4, -j 4 */
+static int parse_letters(struct parse *p, const char *flag)
+{
+    for (const char *at = flag + 1; *at != '\0'; at++) {
+        struct found found;
+        if (!find_option(p, NULL, 0, *at, &found)) {
+            const char wrong[3] = {'-', *at, '\0'};
+            return refuse_unknown(p, wrong);
+        }
+        if (found.option->kind != PAWL_OPTION_FLAG && found.option->kind != PAWL_OPTION_MAYBE_COUNT)
+            return need_value(p, &found, at[1] != '\0' ? at + 1 : NULL);
+        int error = store(p, &found, NULL);
+        if (error != 0)
+            return error;
+    }
+    return 0;
+}
+
+static int check_operands(struct parse *p, int operands)
+{
+    const struct pawl_verb *verb = p->verb;
+    if (verb == NULL || p->global->help || p->global->version)
+        return 0;
+    if (operands < verb->operands_min) {
+        snprintf(p->error->text, sizeof p->error->text, "something is missing: pawl %s %s", verb->name,
+                 verb->operands);
+        snprintf(p->error->hint, sizeof p->error->hint, "see pawl help %s", verb->name);
+        return PAWL_E_INVALID;
+    }
+    if (verb->operands_max >= 0 && operands > verb->operands_max) {
+        snprintf(p->error->text, sizeof p->error->text, "one too many: '%.80s'", p->argv[verb->operands_max]);
+        snprintf(p->error->hint, sizeof p->error->hint, "usage: pawl %s %s", verb->name, verb->operands);
+        return PAWL_E_INVALID;
+    }
+    return 0;
+}
+
+int pawl_options_parse(const struct pawl_verb *verb, int argc, char **argv, void *options,
+                       struct pawl_global_options *global, int *operands_out,
+                       struct pawl_options_error *error_out)
+{
+    struct parse p = {
+        .verb = verb, .options = options, .global = global, .error = error_out, .argc = argc, .argv = argv};
+    int operands = 0;
+    bool stop = false;
+    error_out->text[0] = error_out->hint[0] = '\0';
+
+    while (p.next < argc) {
+        char *word = argv[p.next++];
+        int error = 0;
+        if (stop || word[0] != '-' || word[1] == '\0') {
+            argv[operands++] = word;
+            stop = stop || verb == NULL || verb->stops_at_operand;
+        } else if (strcmp(word, "--") == 0) {
+            stop = true;
+        } else {
+            error = word[1] == '-' ? parse_long(&p, word) : parse_letters(&p, word);
+        }
+        if (error != 0)
+            return error;
+    }
+    *operands_out = operands;
+    return check_operands(&p, operands);
+}
+
+bool pawl_option_given(const struct pawl_verb *verb, const void *options, const char *name)
+{
+    struct found found;
+    return find_in(verb->options, NULL, name, strlen(name), 0, &found) &&
+           (*(const uint64_t *)options >> found.bit & 1) != 0;
+}
+
+/* ---- help ---- */
+
+static int flag_text(const struct pawl_option *option, char *buffer, size_t bytes)
+{
+    const char *joint = option->kind == PAWL_OPTION_MAYBE_COUNT ? "" : option->value != NULL ? " " : "";
+    const char *value = option->value != NULL ? option->value : "";
+    if (option->letter != 0 && option->kind == PAWL_OPTION_FLAG)
+        return snprintf(buffer, bytes, "-%c, --%s", option->letter, option->name);
+    if (option->letter != 0)
+        return snprintf(buffer, bytes, "-%c%s%s", option->letter, joint, value);
+    return snprintf(buffer, bytes, "--%s%s%s", option->name, joint, value);
+}
+
+static void print_indented(const char *lines, FILE *stream)
+{
+    while (*lines != '\0') {
+        size_t bytes = strcspn(lines, "\n");
+        fprintf(stream, "  %.*s\n", (int)bytes, lines);
+        lines += bytes + (lines[bytes] == '\n');
+    }
+}
+
+/* One option a line; many options stand in two columns, so that the text stays on one screen. */
+void pawl_options_help(const struct pawl_verb *verb, FILE *stream)
+{
+    size_t count = 0;
+    while (verb->options != NULL && verb->options[count].name != NULL)
+        count++;
+    size_t columns = count > 11 ? 2 : 1;
+    size_t rows = (count + columns - 1) / columns;
+
+    fprintf(stream, "pawl %s: %s\n", verb->name, verb->summary);
+    print_indented(verb->examples, stream);
+    fprintf(stream, "usage: pawl %s %s%s\n", verb->name, verb->stops_at_operand ? "[OPTIONS] " : "",
+            verb->operands);
+    for (size_t row = 0; row < rows; row++) {
+        for (size_t column = 0; column < columns; column++) {
+            size_t i = column * rows + row;
+            if (i >= count)
+                continue;
+            const struct pawl_option *option = &verb->options[i];
+            char flag[64], cell[160];
+            flag_text(option, flag, sizeof flag);
+            snprintf(cell, sizeof cell, "%-18s %s", flag, option->help);
+            bool last = column + 1 == columns || i + rows >= count;
+            fprintf(stream, last ? "  %s" : "  %-50s", cell);
+        }
+        fputc('\n', stream);
+    }
+    if (verb->notes != NULL)
+        print_indented(verb->notes, stream);
+    fprintf(stream, "everywhere: --state DIR  --json  --color WHEN  --progress HOW  --help\n");
+}
