@@ -43,6 +43,7 @@ struct pawl_delivery {
     uint32_t worker;        /* number, once begun */
     uint64_t started_at_ns; /* CLOCK_REALTIME, once begun */
     uint64_t placed_at_ns;  /* boottime */
+    uint32_t begin_index; /* 1-based place in the core's list of begins that are not journaled yet; 0: none */
     /* the loop's own: where it lies */
     uint32_t slot, generation, log_segment, ticket;
     /* the core's list of the run's deliveries */
@@ -126,6 +127,7 @@ enum pawl_record_type {
     PAWL_RECORD_RUN_STATE = 8,  /* finished, interrupted, cancelled, resumed */
     PAWL_RECORD_SEALED = 9,     /* the image is on disk: the run leaves */
     PAWL_RECORD_REOPEN = 10,    /* a sealed run came back: its image is the base */
+    PAWL_RECORD_RESUME = 11,    /* an interrupted, failed or cancelled run goes on */
     PAWL_RECORD_SNAPSHOT = 14,  /* the journal's own: never reaches the core */
 };
 
@@ -196,8 +198,8 @@ int pawl_core_submit(struct pawl_core *core, struct pawl_now now, const struct p
 
 /* Fed items. @bytes: `count` times pawl_wire_item + task, 8-aligned. instances_out[count]: number, top bit:
  * had succeeded before. A matched instance that had not succeeded runs again. Returns as submit. */
-int pawl_core_items(struct pawl_core *core, struct pawl_now now, struct pawl_run *run, const void *bytes,
-                    size_t n, uint32_t count, uint64_t *instances_out);
+int pawl_core_items(struct pawl_core *core, struct pawl_now now, struct pawl_run *run, uint64_t first,
+                    const void *bytes, size_t n, uint32_t count, uint64_t *instances_out);
 int pawl_core_items_end(struct pawl_core *core, struct pawl_now now, struct pawl_run *run);
 uint32_t pawl_core_items_credit(const struct pawl_core *core, const struct pawl_run *run);
 
@@ -234,7 +236,8 @@ int pawl_core_cancel(struct pawl_core *core, struct pawl_now now, struct pawl_ba
 void pawl_core_client_gone(struct pawl_core *core, struct pawl_now now, uint64_t client);
 void pawl_core_detach(struct pawl_core *core, struct pawl_run *run);
 
-/* After a restart runs have no owner: the first client that pulls from or waits for one that is not detached becomes it. */
+/* After a restart runs have no owner: the first client that pulls from or waits for one that is not detached
+ * becomes it. */
 void pawl_core_own(struct pawl_core *core, struct pawl_run *run, uint64_t client);
 
 /* The image is on disk and synced. The run is freed once this is durable: do not touch it after. */
