@@ -1,0 +1,256 @@
+# resume.t.sh - going on: resume, retry, cancel, wait, signals, and deaths of pawl's own processes.
+# shellcheck shell=bash disable=SC2016,SC2154
+
+# A flow whose middle step fails until `fixed` is there. Each step notes that it ran.
+fixable() {
+    write flow.yaml <<'YAML'
+pawl: 1
+name: fixable
+params: {color: red}
+steps:
+  first: {shell: 'echo first >>ran; echo made'}
+  middle: {needs: [first], shell: 'echo middle >>ran; test -e fixed'}
+  last: {needs: [middle], shell: 'echo last >>ran'}
+YAML
+}
+
+# A flow with a finished step and one that waits for `go`; it notes its attempt.
+blocking() {
+    write flow.yaml <<'YAML'
+pawl: 1
+name: blocking
+steps:
+  before: {shell: 'echo before >>ran'}
+  block: {needs: [before], shell: 'echo "block $PAWL_ATTEMPT" >>ran; while [ ! -e go ]; do sleep 0.02; done'}
+  after: {needs: [block], shell: 'echo after >>ran'}
+YAML
+}
+
+test_resume_runs_what_failed_and_what_follows_but_not_what_succeeded() {
+    fixable
+    expect_exit 1 pawl run flow.yaml
+    touch fixed
+    expect_exit 0 pawl resume last
+    expect_file ran $'first\nmiddle\nmiddle\nlast'
+    expect_eq "$(run_state)" succeeded
+}
+
+test_retry_reruns_failed_steps() {
+    fixable
+    expect_exit 1 pawl run flow.yaml
+    expect_exit 1 pawl retry last
+    touch fixed
+    expect_exit 0 pawl retry last
+    expect_file ran $'first\nmiddle\nmiddle\nmiddle\nlast'
+}
+
+test_run_resume_goes_on_with_the_newest_unfinished_run_of_the_file() {
+    local id
+    fixable
+    expect_exit 1 pawl run flow.yaml
+    id=$(run_id)
+    touch fixed
+    expect_exit 0 pawl run --resume flow.yaml
+    expect_eq "$(run_id)" "$id"
+    expect_file ran $'first\nmiddle\nmiddle\nlast'
+}
+
+test_run_resume_starts_a_run_when_there_is_none_to_go_on_with() {
+    fixable
+    touch fixed
+    expect_exit 0 pawl run --resume flow.yaml
+    expect_exit 0 pawl run --resume flow.yaml
+    expect_eq "$(grep -c first ran)" 2
+}
+
+test_run_resume_tells_other_parameters_apart() {
+    fixable
+    expect_exit 1 pawl run flow.yaml --set color=red
+    touch fixed
+    expect_exit 0 pawl run --resume flow.yaml --set color=blue
+    expect_eq "$(grep -c first ran)" 2
+}
+
+test_resume_after_an_edit_keeps_unchanged_successes() {
+    fixable
+    expect_exit 1 pawl run flow.yaml
+    sed -i 's/echo middle >>ran; test -e fixed/echo mended >>ran/' flow.yaml
+    expect_exit 0 pawl run --resume -n flow.yaml
+    expect_contains first
+    expect_contains middle
+    expect_exit 0 pawl run --resume flow.yaml
+    expect_file ran $'first\nmiddle\nmended\nlast'
+}
+
+test_resume_after_an_edit_of_a_success_runs_it_and_what_needs_it() {
+    fixable
+    expect_exit 1 pawl run flow.yaml
+    touch fixed
+    sed -i 's/echo first >>ran; echo made/echo other >>ran/' flow.yaml
+    expect_exit 0 pawl run --resume flow.yaml
+    expect_file ran $'first\nmiddle\nother\nmiddle\nlast'
+}
+
+test_resume_gives_failed_steps_a_fresh_retry_budget_and_attempts_go_on() {
+    write flow.yaml <<'YAML'
+pawl: 1
+steps:
+  shaky: {shell: 'echo "$PAWL_ATTEMPT" >>ran; exit 1', retries: {limit: 1, backoff: {initial: 1ms}}}
+YAML
+    expect_exit 1 pawl run flow.yaml
+    expect_exit 1 pawl resume last
+    expect_file ran $'1\n2\n3\n4'
+    expect_exit 0 pawl logs last shaky --attempt 2
+}
+
+test_resume_of_a_success_says_so_and_runs_nothing() {
+    fixable
+    touch fixed
+    expect_exit 0 pawl run flow.yaml
+    capture pawl resume last
+    expect_file ran $'first\nmiddle\nlast'
+    cat "$T/out" "$T/err" >said
+    grep -q succeeded said || fail 'it does not say that the run has succeeded'
+}
+
+test_cancel_ends_a_run_for_good_and_wait_tells() {
+    blocking
+    pawl run --detach --run-id c flow.yaml >/dev/null 2>&1
+    wait_until 'grep -q block ran'
+    expect_exit 0 pawl cancel c
+    expect_exit 5 pawl wait c --timeout 20s
+    expect_eq "$(run_state c)" cancelled
+    expect_file ran $'before\nblock 1'
+}
+
+test_wait_times_out_with_124_and_leaves_the_run_alone() {
+    blocking
+    pawl run --detach --run-id w flow.yaml >/dev/null 2>&1
+    expect_exit 124 pawl wait w --timeout 200ms
+    touch go
+    expect_exit 0 pawl wait w --timeout 20s
+    expect_eq "$(run_state w)" succeeded
+}
+
+test_wait_exits_as_the_run_ended() {
+    write flow.yaml <<'YAML'
+pawl: 1
+steps: {bad: {run: ["false"]}}
+YAML
+    expect_exit 1 pawl run --run-id f flow.yaml
+    expect_exit 1 pawl wait f
+}
+
+test_one_interrupt_lets_running_steps_end_and_starts_nothing_new() {
+    blocking
+    background pawl run --run-id i flow.yaml
+    local running=$!
+    wait_until 'grep -q block ran'
+    kill -INT "$running"
+    sleep 0.3 # time for a wrong pawl to end the step
+    touch go
+    expect_end 5 "$running"
+    expect_file ran $'before\nblock 1'
+    grep -q 'pawl resume' background.err || grep -q -- --resume background.err || fail 'the command to resume is not printed'
+    expect_eq "$(run_state i)" interrupted
+    expect_exit 0 pawl resume i
+    expect_file ran $'before\nblock 1\nafter'
+}
+
+test_two_interrupts_end_running_steps() {
+    blocking
+    background pawl run --run-id i flow.yaml
+    local running=$!
+    wait_until 'grep -q block ran'
+    kill -INT "$running"
+    wait_until '[ -s background.err ]'
+    sleep 0.2 # two signals at once would be one
+    kill -INT "$running"
+    expect_end 5 "$running"
+    expect_eq "$(run_state i)" interrupted
+    touch go
+    expect_exit 0 pawl resume i
+    expect_file ran $'before\nblock 1\nblock 2\nafter'
+}
+
+test_a_command_that_dies_interrupts_its_run_but_not_a_detached_one() {
+    blocking
+    background pawl run --run-id gone flow.yaml
+    local running=$!
+    wait_until 'grep -q block ran'
+    kill -KILL "$running"
+    wait_until '[ "$(run_state gone)" = interrupted ]' 20
+    rm ran
+    pawl run --detach --run-id stays flow.yaml >/dev/null 2>&1
+    wait_until 'grep -q block ran'
+    expect_eq "$(run_state stays)" running
+    touch go
+    expect_exit 0 pawl wait stays --timeout 20s
+}
+
+test_killed_supervisor_takes_everything_along_and_finished_steps_are_never_run_again() {
+    blocking
+    background pawl run --run-id k flow.yaml
+    local running=$! pid
+    wait_until 'grep -q block ran'
+    pid=$(pid_of supervisor)
+    [ -n "$pid" ] || fail 'no process is called pawl: supervisor'
+    kill -KILL "$pid"
+    wait "$running" || true
+    wait_until '[ -z "$(processes)" ]' 20
+    touch go
+    expect_exit 0 pawl resume k
+    expect_file ran $'before\nblock 1\nblock 2\nafter'
+    expect_eq "$(step_field before attempts k)" 1
+    expect_eq "$(step_field block attempts k)" 2
+}
+
+test_killed_scheduler_is_restarted_and_the_running_step_goes_on() {
+    blocking
+    background pawl run --run-id s flow.yaml
+    local running=$! pid
+    wait_until 'grep -q block ran'
+    pid=$(pid_of scheduler)
+    [ -n "$pid" ] || fail 'no process is called pawl: scheduler'
+    kill -KILL "$pid"
+    wait_until '[ -n "$(pid_of scheduler)" ] && [ "$(pid_of scheduler)" != '"$pid"' ]' 20
+    touch go
+    expect_end 0 "$running"
+    expect_file ran $'before\nblock 1\nafter'
+}
+
+test_killed_worker_costs_an_attempt_and_a_retry() {
+    write flow.yaml <<'YAML'
+pawl: 1
+steps:
+  block:
+    shell: 'echo "$PAWL_ATTEMPT" >>ran; while [ ! -e go ]; do sleep 0.02; done'
+    retries: {limit: 1, backoff: {initial: 1ms}}
+YAML
+    background pawl run --run-id w -j1 flow.yaml
+    local running=$! pid
+    wait_until '[ -e ran ]'
+    pid=$(pid_of worker)
+    [ -n "$pid" ] || fail 'no process is called pawl: worker'
+    # shellcheck disable=SC2086
+    kill -KILL $pid
+    wait_until '[ "$(wc -l <ran)" -eq 2 ]' 20
+    touch go
+    expect_end 0 "$running"
+    expect_file ran $'1\n2'
+}
+
+test_a_killed_map_resumes_with_the_output_of_an_uninterrupted_one() {
+    background pawl map -k -j2 --resume sh -c 'echo "$0" >>ran; [ "$0" -lt 5 ] || until [ -e go ]; do sleep 0.02; done; echo "out $0"' \
+        ::: 1 2 3 4 5 6 7 8
+    local running=$!
+    wait_until '[ "$(wc -l <ran)" -ge 6 ]'
+    # shellcheck disable=SC2046
+    kill -KILL "$running" $(pid_of supervisor)
+    wait_until '[ -z "$(processes)" ]' 20
+    touch go
+    expect_exit 0 pawl map -k -j2 --resume sh -c 'echo "$0" >>ran; [ "$0" -lt 5 ] || until [ -e go ]; do sleep 0.02; done; echo "out $0"' \
+        ::: 1 2 3 4 5 6 7 8
+    expect_stdout "$(printf 'out %s\n' 1 2 3 4 5 6 7 8)"
+    expect_eq "$(grep -c '^[1-4]$' ran)" 4
+}
