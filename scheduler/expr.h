@@ -16,6 +16,7 @@
 
 #include "scheduler/arena.h"
 #include "scheduler/plan.h"
+#include "scheduler/plan_builder.h"
 #include "scheduler/value.h"
 
 enum {
@@ -104,8 +105,6 @@ const char *pawl_template_constant(const struct pawl_plan *plan, uint32_t templa
 
 /* ---- compiling (clients) ---- */
 
-struct pawl_plan_builder;
-
 enum pawl_expr_scope_flags {
     PAWL_EXPR_SCOPE_ITEM = 1u << 0,   /* `item` and `index` have a value here */
     PAWL_EXPR_SCOPE_STEPS = 1u << 1,  /* steps.X may be asked, if the step needs X */
@@ -138,6 +137,33 @@ struct pawl_expr_diagnostic {
 int pawl_template_compile(struct pawl_plan_builder *builder, const struct pawl_expr_scope *scope,
                           const char *source, size_t source_bytes, uint32_t *template_index_out,
                           struct pawl_expr_diagnostic *diagnostic_out);
+
+/** pawl_template_types - what kinds a template may give (bits 1 << enum pawl_value_kind; lazy lists are LIST). */
+uint32_t pawl_template_types(const struct pawl_plan_builder *builder, uint32_t template_index);
+
+/**
+ * A template out of several pieces: a list or map of a file whose elements may be templates themselves. Pieces are pushed like
+ * operands on a stack; list and map take what was pushed last; finish takes the one that is left.
+ */
+struct pawl_template_maker {
+    struct pawl_plan_builder *builder;
+    const struct pawl_expr_scope *scope;
+    uint32_t first_node;
+    uint32_t *stack; /* node indices */
+    uint8_t *depths;
+    uint32_t count, capacity;
+};
+
+void pawl_template_maker_init(struct pawl_template_maker *maker, struct pawl_plan_builder *builder,
+                              const struct pawl_expr_scope *scope);
+void pawl_template_maker_fini(struct pawl_template_maker *maker); /* always; after an error the builder cannot finish */
+int pawl_template_maker_constant(struct pawl_template_maker *maker, const struct pawl_value *value);
+int pawl_template_maker_source(struct pawl_template_maker *maker, const char *source, size_t source_bytes,
+                               struct pawl_expr_diagnostic *diagnostic_out);
+int pawl_template_maker_list(struct pawl_template_maker *maker, uint32_t count); /* of the last @count pieces */
+int pawl_template_maker_map(struct pawl_template_maker *maker, uint32_t count);  /* key, value, key, value, ...: 2 * @count */
+int pawl_template_maker_finish(struct pawl_template_maker *maker, const char *source, size_t source_bytes,
+                               uint32_t *template_index_out);
 
 /** pawl_template_has_expression - is there a ${{ in these bytes? Writes its offset if @offset_out is not
  * NULL. */
