@@ -1,0 +1,56 @@
+# install.t.sh - what `make install` lays down, manual pages, completions.
+# shellcheck shell=bash disable=SC2016,SC2154,SC2164
+
+VERBS='run map check graph runs status steps logs why resume retry cancel wait gc doctor journal health'
+
+test_install_lays_everything_below_prefix_and_destdir() {
+    local verb
+    capture make -C "$E2E_TOP" --no-print-directory install DESTDIR="$T/root" PREFIX=/opt/pawl BUILD="$(dirname "$PAWL")"
+    [ "$rc" -eq 0 ] || fail "exit $rc"
+    cd "$T/root/opt/pawl"
+    expect_exit 0 bin/pawl --version
+    for verb in $VERBS; do
+        [ -s "share/man/man1/pawl-$verb.1" ] || fail "no manual page for $verb"
+    done
+    [ -s share/man/man1/pawl.1 ] && [ -s share/man/man5/pawl-workflow.5 ]
+    [ -s share/bash-completion/completions/pawl ]
+    [ -s share/zsh/site-functions/_pawl ]
+    [ -s share/fish/vendor_completions.d/pawl.fish ]
+    [ -s share/doc/pawl/examples/word-count.yaml ]
+}
+
+test_manual_page_of_a_verb_names_every_flag_of_its_help() {
+    local verb flag missing=
+    for verb in $VERBS; do
+        for flag in $(pawl "$verb" --help | grep -oE -e '--[a-z][a-z-]+' | sort -u); do
+            grep -qF -e "$flag" "$E2E_TOP/docs/man/pawl-$verb.1.scd" "$E2E_TOP/docs/man/pawl.1.scd" || missing="$missing $verb:$flag"
+        done
+    done
+    expect_eq "$missing" ''
+}
+
+# complete_for WORD...: what bash offers for the last of these words.
+complete_for() {
+    COMP_WORDS=(pawl "$@")
+    COMP_CWORD=$#
+    COMP_LINE="${COMP_WORDS[*]}"
+    COMP_POINT=${#COMP_LINE}
+    COMPREPLY=()
+    _pawl pawl "${*: -1}" pawl
+    printf '%s\n' "${COMPREPLY[@]}" | sed 's/ *$//' | sort
+}
+
+test_bash_completes_verbs_flags_runs_and_steps() {
+    # shellcheck disable=SC1091
+    . "$E2E_TOP/runtime/completion/pawl.bash"
+    expect_eq "$(complete_for re | tr '\n' ' ')" 'resume retry '
+    complete_for run --keep | grep -qx -e '--keep-going'
+    write flow.yaml <<'YAML'
+pawl: 1
+steps: {build-it: {run: ["true"]}}
+YAML
+    expect_exit 0 pawl run --run-id my-run flow.yaml
+    complete_for status my | grep -qx my-run
+    complete_for logs my-run bu | grep -qx build-it
+    complete_for check fl | grep -qx flow.yaml
+}

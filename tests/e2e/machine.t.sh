@@ -1,0 +1,132 @@
+# machine.t.sh - looking after pawl: gc, doctor, journal, health.
+# shellcheck shell=bash disable=SC2016,SC2154,SC2164
+
+three_runs() {
+    local id
+    write flow.yaml <<'YAML'
+pawl: 1
+steps:
+  talk: {shell: 'seq 1 20000'}
+YAML
+    for id in one two three; do
+        pawl run --run-id "$id" flow.yaml >/dev/null 2>&1
+    done
+}
+
+# A byte of FILE at OFFSET becomes another.
+damage() {
+    local byte
+    byte=$(od -An -tu1 -j "$2" -N 1 "$1")
+    # shellcheck disable=SC2059
+    printf "\\x$(printf %x $((byte ^ 255)))" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none
+}
+
+test_gc_keeps_as_many_runs_as_told_and_says_what_it_freed() {
+    three_runs
+    expect_exit 0 pawl gc --keep-runs 1
+    [ -s "$T/out" ] || [ -s "$T/err" ] || fail 'it says nothing'
+    expect_exit 0 pawl runs --json
+    expect_json '[.. | objects | select(has("workflow")) | .run] | join(" ")' three
+    [ ! -e "$PAWL_STATE/runs/one" ] || fail 'files of the first run are still there'
+    expect_exit 0 pawl logs three talk
+    expect_lines 20000
+}
+
+test_gc_by_age_keeps_what_is_younger() {
+    three_runs
+    expect_exit 0 pawl gc --older-than 1h
+    expect_exit 0 pawl runs --json
+    expect_json '[.. | objects | select(has("workflow"))] | length' 3
+}
+
+test_gc_keeps_runs_that_are_not_over() {
+    write flow.yaml <<'YAML'
+pawl: 1
+steps:
+  block: {shell: 'touch live; while [ ! -e go ]; do sleep 0.02; done'}
+YAML
+    pawl run --detach --run-id live flow.yaml >/dev/null 2>&1
+    wait_until '[ -e live ]'
+    expect_exit 0 pawl gc --keep-runs 0
+    expect_eq "$(run_state live)" running
+    touch go
+    expect_exit 0 pawl wait live --timeout 20s
+}
+
+test_doctor_checks_the_machine() {
+    local word
+    capture pawl doctor
+    [ "$rc" -eq 0 ] || [ "$rc" -eq 1 ] || fail "exit $rc"
+    for word in io_uring sync shm limit cgroup clock; do
+        grep -qi -e "$word" "$T/out" || fail "nothing said of: $word"
+    done
+}
+
+test_doctor_has_a_json_form() {
+    capture pawl doctor --json
+    [ "$rc" -eq 0 ] || [ "$rc" -eq 1 ] || fail "exit $rc"
+    expect_json .schema 1
+}
+
+test_journal_of_a_healthy_state_verifies() {
+    three_runs
+    expect_exit 0 pawl journal verify
+    expect_exit 0 pawl journal verify "$PAWL_STATE"
+    expect_exit 0 pawl journal dump
+    [ -s "$T/out" ] || fail 'the dump is empty'
+}
+
+test_damage_of_confirmed_records_is_found_with_its_place_and_stops_the_start() {
+    three_runs
+    local segment
+    segment=$(find "$PAWL_STATE/journal" -name '*.seg' | sort | head -n 1)
+    damage "$segment" $((4096 + 200))
+    expect_exit 7 pawl journal verify
+    cat "$T/out" "$T/err" >said
+    grep -qF "$(basename "$segment")" said || fail 'the file is not named'
+    grep -qi offset said || fail 'no offset'
+    grep -qi lsn said || fail 'no lsn'
+    expect_exit 7 pawl run flow.yaml
+}
+
+test_verify_changes_nothing() {
+    three_runs
+    local before
+    before=$(find "$PAWL_STATE/journal" -type f -exec cksum {} + | sort)
+    expect_exit 0 pawl journal verify
+    expect_eq "$(find "$PAWL_STATE/journal" -type f -exec cksum {} + | sort)" "$before"
+}
+
+test_health_lists_role_pid_and_state_of_each_process() {
+    write flow.yaml <<'YAML'
+pawl: 1
+steps:
+  block: {shell: 'touch live; while [ ! -e go ]; do sleep 0.02; done'}
+YAML
+    pawl run --detach -j2 --run-id h flow.yaml >/dev/null 2>&1
+    wait_until '[ -e live ]'
+    expect_exit 0 pawl health --json
+    expect_json .schema 1
+    expect_json '[.. | objects | select(has("role")) | .role] | unique | join(" ")' 'scheduler supervisor worker'
+    expect_json '[.. | objects | select(has("role")) | (.pid > 0 and has("state"))] | all' true
+    # shellcheck disable=SC2046
+    kill -0 $(json '.. | objects | select(has("role")) | .pid')
+    touch go
+    expect_exit 0 pawl wait h --timeout 20s
+}
+
+test_processes_say_what_they_are() {
+    local role
+    write flow.yaml <<'YAML'
+pawl: 1
+steps:
+  block: {shell: 'touch live; while [ ! -e go ]; do sleep 0.02; done'}
+YAML
+    pawl run --detach -j1 --run-id h flow.yaml >/dev/null 2>&1
+    wait_until '[ -e live ]'
+    for role in supervisor scheduler 'worker 1'; do
+        [ -n "$(pid_of "$role")" ] || fail "no process says pawl: $role"
+    done
+    touch go
+    expect_exit 0 pawl wait h --timeout 20s
+}
