@@ -66,7 +66,7 @@ struct snapshot_writer {
     uint64_t lsn;
     uint64_t byte_offset;
     uint64_t chunk_count;
-    uint64_t chain; /* checksum over the chunks' checksums */
+    uint64_t chain; /* of the chunks' checksums */
     uint8_t *buffer;
     size_t buffer_bytes; /* being written */
     int error;
@@ -106,11 +106,10 @@ struct pawl_journal {
     uint32_t spare_count;
     uint32_t in_flight;
     uint32_t depth;
-    bool batch_open;       /* records since the last cut */
-    bool flush_wanted;     /* what is cut goes as soon as a slot is free */
-    bool stalled;          /* a write failed: nothing is submitted until what is in flight came back */
-    bool in_submission;    /* guards against done() of a simulated backend entering again */
-    uint32_t rescue_count; /* moved frames that have not become durable since */
+    bool batch_open;    /* records since the last cut */
+    bool flush_wanted;  /* what is cut goes as soon as a slot is free */
+    bool stalled;       /* a write failed: nothing is submitted until what is in flight came back */
+    bool in_submission; /* guards against done() of a simulated backend entering again */
 
     uint64_t next_lsn;
     uint64_t durable_lsn;
@@ -150,9 +149,12 @@ void pawl_journal_notice(struct pawl_journal *journal, const char *format, ...)
 int pawl_journal_append_own(struct pawl_journal *journal, uint8_t type, const void *body, size_t bytes,
                             uint32_t frame_flags);
 void pawl_journal_submit(struct pawl_journal *journal);
+
+/* journal_frame.c */
 struct journal_frame *pawl_journal_new_frame(struct pawl_journal *journal);
 int pawl_journal_grow_frame(struct journal_frame *frame, size_t bytes);
 void pawl_journal_free_frame(struct pawl_journal *journal, struct journal_frame *frame);
+void pawl_journal_destroy_frames(struct journal_frame *frame);
 void pawl_journal_seal_frame(struct pawl_journal *journal, struct journal_frame *frame,
                              const struct pawl_segment_header *segment);
 
@@ -178,11 +180,19 @@ uint64_t pawl_journal_tick_room(struct pawl_journal *journal, uint64_t now_ns);
 int pawl_journal_recover(struct pawl_journal *journal, struct pawl_journal_report *report);
 
 /* snapshot_file.c */
-int pawl_snapshot_check(struct pawl_io *io, int dir_fd, const char *name, const uint8_t uuid[16],
-                        uint64_t *lsn_out,
-                        int (*chunk)(void *ctx, uint64_t lsn, const void *bytes, size_t count), void *ctx,
-                        const char **reason_out, uint64_t *byte_offset_out);
+struct snapshot_check {
+    const uint8_t *uuid; /* NULL: any */
+    uint64_t lsn;        /* found */
+    const char *reason;  /* why it is bad */
+    uint64_t byte_offset;
+    int (*chunk)(void *ctx, uint64_t lsn, const void *bytes, size_t count); /* NULL: only look */
+    void *ctx;
+};
 void pawl_snapshot_name(char name[static PAWL_SEGMENT_NAME_BYTES], uint64_t number);
+/* 0; PAWL_E_DAMAGED with reason; PAWL_E_BAD_FORMAT; -errno; what chunk returned. */
+int pawl_snapshot_check(struct pawl_io *io, int dir_fd, const char *name, struct snapshot_check *check);
+int pawl_snapshot_peek(struct pawl_io *io, int dir_fd, const char *name, const uint8_t *uuid,
+                       uint64_t *lsn_out);
 void pawl_snapshot_step(struct pawl_journal *journal); /* durable_lsn may have reached its lsn */
 
 #endif

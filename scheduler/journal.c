@@ -1,0 +1,520 @@
+/*
+ * journal.c - records become frames, frames become durable in order.
+ *
+ * Runs in: the scheduler, one thread. Owns the window of frames that are not durable. Never reads a record's
+ * body, never confirms anything that is not in the contiguous durable prefix.
+ *
+ *           append            cut, flush          slot free            completion
+ *   (none) --------> OPEN ----------------> CUT -----------> IN_FLIGHT ----------> DONE --prefix--> durable
+ *                                            ^                                       |
+ *                                            +------- no space: journal_room.c ------+
+ */
+#include "scheduler/journal.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <fcntl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "scheduler/journal_internal.h"
+#include "shm/error.h"
+
+void pawl_journal_now(struct pawl_journal *journal, uint64_t *realtime_ns_out, uint64_t *boottime_ns_out)
+{
+    if (journal->options.clock) {
+        journal->options.clock(journal->options.ctx, realtime_ns_out, boottime_ns_out);
+        return;
+    }
+    struct timespec real, boot;
+    clock_gettime(CLOCK_REALTIME, &real);
+    clock_gettime(CLOCK_BOOTTIME, &boot);
+    *realtime_ns_out = (uint64_t)real.tv_sec * 1000000000u + (uint64_t)real.tv_nsec;
+    *boottime_ns_out = (uint64_t)boot.tv_sec * 1000000000u + (uint64_t)boot.tv_nsec;
+}
+
+void pawl_journal_notice(struct pawl_journal *journal, const char *format, ...)
+{
+    if (!journal->options.on_notice)
+        return;
+    char text[256];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    journal->options.on_notice(journal->options.ctx, text);
+}
+
+static void fail(struct pawl_journal *journal, int error)
+{
+    if (journal->failed)
+        return;
+    journal->failed = error;
+    pawl_journal_notice(journal, "the journal failed at lsn %llu: %s",
+                        (unsigned long long)(journal->durable_lsn + 1), pawl_error_text(error));
+    if (journal->options.on_failed)
+        journal->options.on_failed(journal->options.ctx, error);
+}
+
+static int open_frame(struct pawl_journal *journal)
+{
+    struct journal_frame *frame = pawl_journal_new_frame(journal);
+    if (!frame)
+        return -ENOMEM;
+    if (journal->plan_byte_offset >= journal->plan_limit) {
+        journal->plan_segment++;
+        journal->plan_byte_offset = PAWL_SEGMENT_HEADER_BYTES;
+        journal->plan_limit = journal->room == PAWL_JOURNAL_ROOMY ? journal->options.segment_bytes
+                                                                  : journal->options.reserve_bytes;
+    }
+    frame->first_lsn = journal->next_lsn;
+    frame->segment = journal->plan_segment;
+    frame->byte_offset = journal->plan_byte_offset;
+    frame->only_watermark = true;
+    if (journal->last)
+        journal->last->next = frame;
+    else
+        journal->first = frame;
+    journal->last = journal->open = frame;
+    return 0;
+}
+
+static void close_open_frame(struct pawl_journal *journal)
+{
+    struct journal_frame *frame = journal->open;
+    frame->state = FRAME_CUT;
+    journal->plan_byte_offset = frame->byte_offset + pawl_frame_bytes(frame->record_bytes);
+    journal->open = NULL;
+}
+
+static size_t total_bytes(const struct iovec *iov, int iov_count)
+{
+    size_t bytes = 0;
+    for (int i = 0; i < iov_count; i++)
+        bytes += iov[i].iov_len;
+    return bytes;
+}
+
+static int append_record(struct pawl_journal *journal, uint8_t type, uint16_t version,
+                         const struct iovec *iov, int iov_count, uint64_t *lsn_out, uint64_t *place_out)
+{
+    size_t body_bytes = total_bytes(iov, iov_count);
+    if (body_bytes > PAWL_RECORD_BODY_BYTES_MAX)
+        return -EMSGSIZE;
+    size_t bytes = pawl_record_bytes(body_bytes);
+    int error = journal->open ? 0 : open_frame(journal);
+    if (error)
+        return error;
+    struct journal_frame *frame = journal->open;
+    if (frame->record_bytes + bytes > PAWL_JOURNAL_BATCH_BYTES_MAX)
+        return -EMSGSIZE;
+    error = pawl_journal_grow_frame(frame, frame->record_bytes + bytes);
+    if (error)
+        return error;
+
+    struct pawl_record record = {
+        .lsn = journal->next_lsn++, .type = type, .version = version, .body_bytes = (uint32_t)body_bytes};
+    uint64_t in_frame = PAWL_FRAME_HEADER_BYTES + frame->record_bytes;
+    uint8_t *at = frame->bytes + in_frame;
+    memset(at + bytes - PAWL_RECORD_ALIGN, 0, PAWL_RECORD_ALIGN);
+    pawl_record_pack(at, &record);
+    at += PAWL_RECORD_HEADER_BYTES;
+    for (int i = 0; i < iov_count; i++) {
+        if (iov[i].iov_len > 0)
+            memcpy(at, iov[i].iov_base, iov[i].iov_len);
+        at += iov[i].iov_len;
+    }
+    frame->record_bytes += bytes;
+    frame->record_count++;
+    frame->only_watermark = frame->only_watermark && type == PAWL_RECORD_WATERMARK;
+    journal->pending_bytes += bytes;
+    journal->appended_bytes += bytes;
+    journal->batch_open = true;
+    journal->idle_since_ns = 0;
+    if (lsn_out)
+        *lsn_out = record.lsn;
+    if (place_out)
+        *place_out = (uint64_t)frame->segment << 32 | (frame->byte_offset + in_frame);
+    return 0;
+}
+
+int pawl_journal_append(struct pawl_journal *journal, uint8_t type, uint16_t version, const struct iovec *iov,
+                        int iov_count, uint64_t *lsn_out, uint64_t *place_out)
+{
+    if (journal->failed)
+        return journal->failed;
+    if (type == 0 || type >= PAWL_RECORD_JOURNAL_FIRST)
+        return -EINVAL;
+    return append_record(journal, type, version, iov, iov_count, lsn_out, place_out);
+}
+
+/* The journal's own records stand in a batch of their own, unless the caller is amid one: then they join it.
+ */
+int pawl_journal_append_own(struct pawl_journal *journal, uint8_t type, const void *body, size_t bytes,
+                            uint32_t frame_flags)
+{
+    if (journal->failed)
+        return journal->failed;
+    bool amid = journal->batch_open;
+    struct iovec iov = {.iov_base = (void *)(uintptr_t)body, .iov_len = bytes};
+    int error = append_record(journal, type, 1, &iov, 1, NULL, NULL);
+    if (error)
+        return error;
+    journal->open->flags |= frame_flags;
+    return amid ? 0 : pawl_journal_flush(journal);
+}
+
+void pawl_journal_cut(struct pawl_journal *journal)
+{
+    journal->batch_open = false;
+    if (journal->open && journal->open->record_bytes >= journal->options.frame_bytes)
+        close_open_frame(journal);
+}
+
+/* Submission. */
+
+static struct journal_frame *next_to_submit(struct pawl_journal *journal)
+{
+    struct journal_frame *frame = journal->first;
+    while (frame && frame->state != FRAME_CUT && frame->state != FRAME_OPEN)
+        frame = frame->next;
+    if (frame && frame->state == FRAME_OPEN) {
+        if (!journal->flush_wanted || journal->batch_open)
+            return NULL;
+        journal->flush_wanted = false;
+        close_open_frame(journal);
+    }
+    return frame;
+}
+
+/* The next segment begins when the last frame of this one is durable: so a segment that is not the last is
+ * whole, and its successor can say where it ends. Return: false when the frame has to wait. */
+static bool be_in_segment(struct pawl_journal *journal, uint32_t number)
+{
+    if (journal->current.number == number)
+        return true;
+    if (journal->in_flight > 0)
+        return false;
+    int error = pawl_segment_start(journal, number, NULL);
+    if (error == 0)
+        return true;
+    if (pawl_journal_is_room_error(error))
+        pawl_journal_set_room(journal, PAWL_JOURNAL_FULL);
+    else
+        fail(journal, error);
+    return false;
+}
+
+static void on_frame_done(struct pawl_io_request *request, int32_t result);
+
+static void submit_frame(struct pawl_journal *journal, struct journal_frame *frame)
+{
+    pawl_journal_seal_frame(journal, frame, &journal->current);
+    frame->iov = (struct iovec){.iov_base = frame->bytes, .iov_len = pawl_frame_bytes(frame->record_bytes)};
+    frame->request.done = on_frame_done;
+    frame->request.ctx = frame;
+    int fd = journal->segments[journal->segment_count - 1].lock_fd;
+    int error = pawl_io_commit(journal->io, &frame->request, fd, &frame->iov, 1, frame->byte_offset);
+    if (error) {
+        fail(journal, error);
+        return;
+    }
+    frame->state = FRAME_IN_FLIGHT;
+    journal->in_flight++;
+}
+
+void pawl_journal_submit(struct pawl_journal *journal)
+{
+    if (journal->in_submission)
+        return;
+    journal->in_submission = true;
+    while (!journal->failed && !journal->stalled && journal->in_flight < journal->depth) {
+        struct journal_frame *frame = next_to_submit(journal);
+        if (!frame || !be_in_segment(journal, frame->segment))
+            break;
+        submit_frame(journal, frame);
+    }
+    journal->in_submission = false;
+}
+
+int pawl_journal_flush(struct pawl_journal *journal)
+{
+    if (journal->failed)
+        return journal->failed;
+    pawl_journal_cut(journal);
+    if (journal->open)
+        journal->flush_wanted = true;
+    pawl_journal_submit(journal);
+    return journal->failed;
+}
+
+/* Completion. */
+
+static void count_durable(struct pawl_journal *journal, const struct journal_frame *frame)
+{
+    uint64_t bytes = pawl_frame_bytes(frame->record_bytes), realtime_ns, now_ns;
+    journal->durable_lsn = frame->first_lsn + frame->record_count - 1;
+    journal->vouched_lsn = frame->durable_lsn;
+    journal->end = frame->byte_offset + bytes;
+    journal->end_checksum = frame->checksum;
+    journal->segments[journal->segment_count - 1].bytes = journal->end;
+    journal->closed_by_last_frame = frame->flags & PAWL_FRAME_CLOSING;
+    journal->needs_watermark = !frame->only_watermark;
+    journal->pending_bytes -= frame->record_bytes;
+    journal->stats.frame_count++;
+    journal->stats.sync_count++;
+    journal->stats.record_count += frame->record_count;
+    journal->stats.bytes += bytes;
+    pawl_journal_now(journal, &realtime_ns, &now_ns);
+    journal->stats.last_commit_ns = now_ns - frame->submitted_at_ns;
+}
+
+/* The contiguous prefix of frames that went well. */
+static void advance(struct pawl_journal *journal)
+{
+    uint64_t before = journal->durable_lsn;
+    while (journal->first && journal->first->state == FRAME_DONE && journal->first->result == 0) {
+        struct journal_frame *frame = journal->first;
+        count_durable(journal, frame);
+        journal->first = frame->next;
+        if (!journal->first)
+            journal->last = NULL;
+        pawl_journal_free_frame(journal, frame);
+    }
+    if (journal->durable_lsn > before && journal->options.on_durable)
+        journal->options.on_durable(journal->options.ctx, journal->durable_lsn);
+}
+
+/* What of the window, all of which came back, cannot be survived: anything but a lack of space. */
+static int fatal_in_window(const struct pawl_journal *journal)
+{
+    for (struct journal_frame *frame = journal->first; frame && frame->state == FRAME_DONE;
+         frame = frame->next) {
+        if (frame->result == 0 || frame->request.failure == PAWL_IO_FAILED_SHORT_WRITE)
+            continue;
+        if (frame->request.failure == PAWL_IO_FAILED_SYNC)
+            return PAWL_E_SYNC_FAILED;
+        if (!pawl_journal_is_room_error(frame->result))
+            return frame->result;
+    }
+    return 0;
+}
+
+static void on_frame_done(struct pawl_io_request *request, int32_t result)
+{
+    struct journal_frame *frame = request->ctx;
+    struct pawl_journal *journal = frame->journal;
+    frame->state = FRAME_DONE;
+    frame->result = result;
+    journal->in_flight--;
+    journal->stalled = journal->stalled || result != 0;
+    if (journal->failed)
+        return;
+    if (!journal->stalled) {
+        advance(journal);
+        pawl_journal_submit(journal);
+    } else if (journal->in_flight == 0) {
+        /* Once anything in the window failed, nothing more of it is told of until all of it is known. */
+        int fatal = fatal_in_window(journal);
+        if (fatal) {
+            fail(journal, fatal);
+        } else {
+            advance(journal);
+            pawl_journal_rescue(journal);
+        }
+    }
+    pawl_snapshot_step(journal);
+}
+
+int pawl_journal_sync(struct pawl_journal *journal)
+{
+    int error = pawl_journal_flush(journal);
+    while (error == 0 && !journal->failed && journal->first) {
+        if (journal->in_flight == 0) { /* a full disk: waiting does not help */
+            pawl_journal_submit(journal);
+            if (journal->in_flight == 0)
+                return journal->failed ? journal->failed : PAWL_E_NO_SPACE;
+        }
+        int count = pawl_io_wait(journal->io, UINT64_MAX);
+        if (count < 0)
+            return count;
+    }
+    return error ? error : journal->failed;
+}
+
+uint64_t pawl_journal_idle(struct pawl_journal *journal, uint64_t now_ns)
+{
+    uint64_t room_at_ns = pawl_journal_tick_room(journal, now_ns);
+    if (journal->failed || journal->first || !journal->needs_watermark)
+        return room_at_ns;
+    if (journal->idle_since_ns == 0)
+        journal->idle_since_ns = now_ns;
+    uint64_t due_ns = journal->idle_since_ns + journal->options.idle_ns;
+    if (now_ns < due_ns)
+        return due_ns < room_at_ns ? due_ns : room_at_ns;
+    journal->needs_watermark = false;
+    pawl_journal_append_own(journal, PAWL_RECORD_WATERMARK, NULL, 0, 0);
+    return room_at_ns;
+}
+
+uint64_t pawl_journal_durable_lsn(const struct pawl_journal *journal)
+{
+    return journal->durable_lsn;
+}
+
+uint64_t pawl_journal_last_lsn(const struct pawl_journal *journal)
+{
+    return journal->next_lsn - 1;
+}
+
+uint64_t pawl_journal_pending_bytes(const struct pawl_journal *journal)
+{
+    return journal->pending_bytes;
+}
+
+void pawl_journal_stats(const struct pawl_journal *journal, struct pawl_journal_stats *stats_out)
+{
+    *stats_out = journal->stats;
+    stats_out->segment_count = journal->segment_count;
+    for (uint32_t i = 0; i < journal->segment_count; i++)
+        stats_out->disk_bytes += journal->segments[i].bytes;
+    stats_out->snapshot_lsn = journal->snapshot_count ? journal->snapshots[0].lsn : 0;
+    stats_out->bytes_since_snapshot = journal->appended_bytes - journal->bytes_at_snapshot;
+    stats_out->direct = journal->direct;
+}
+
+/* Opening and closing. */
+
+static void set_defaults(struct pawl_journal_options *options)
+{
+    if (options->segment_bytes == 0)
+        options->segment_bytes = 64 << 20;
+    if (options->frame_bytes == 0)
+        options->frame_bytes = 1 << 20;
+    if (options->window_depth == 0)
+        options->window_depth = 4;
+    if (options->pending_bytes_max == 0)
+        options->pending_bytes_max = 64 << 20;
+    if (options->reserve_bytes == 0)
+        options->reserve_bytes = options->segment_bytes < 8 << 20 ? options->segment_bytes : 8 << 20;
+    if (options->lock_wait_ns == 0)
+        options->lock_wait_ns = 15000000000u;
+    if (options->idle_ns == 0)
+        options->idle_ns = 1000000000u;
+    if (options->recycled_max == 0)
+        options->recycled_max = 2;
+    if (options->recycled_max == UINT32_MAX)
+        options->recycled_max = 0;
+}
+
+static void read_boot_id(uint8_t boot_id[static 16])
+{
+    char text[64] = "";
+    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    ssize_t got = read(fd, text, sizeof text - 1);
+    close(fd);
+    int digits = 0;
+    for (ssize_t i = 0; i < got && digits < 32; i++) {
+        char c = text[i];
+        int value = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+        if (value >= 0)
+            boot_id[digits / 2] = (uint8_t)(boot_id[digits / 2] << 4 | value);
+        digits += value >= 0;
+    }
+}
+
+static void free_journal(struct pawl_journal *journal)
+{
+    pawl_journal_snapshot_abort(journal);
+    pawl_journal_destroy_frames(journal->first);
+    pawl_journal_destroy_frames(journal->spare);
+    for (uint32_t i = 0; i < journal->segment_count; i++) {
+        if (journal->segments[i].read_fd >= 0)
+            pawl_io_file_close(journal->io, journal->segments[i].read_fd);
+        if (journal->segments[i].lock_fd >= 0)
+            pawl_io_file_close(journal->io, journal->segments[i].lock_fd);
+    }
+    if (journal->lock_fd >= 0)
+        pawl_io_file_close(journal->io, journal->lock_fd);
+    free(journal->segments);
+    free(journal->moves);
+    free(journal);
+}
+
+int pawl_journal_open(struct pawl_io *io, int dir_fd, const struct pawl_journal_options *options,
+                      struct pawl_journal **journal_out, struct pawl_journal_report *report)
+{
+    struct pawl_journal_report own_report;
+    report = report ? report : &own_report;
+    *report = (struct pawl_journal_report){0};
+    struct pawl_journal *journal = calloc(1, sizeof *journal);
+    if (!journal)
+        return report->error = -ENOMEM;
+    journal->io = io;
+    journal->dir_fd = dir_fd;
+    journal->options = *options;
+    set_defaults(&journal->options);
+    journal->next_lsn = 1;
+    journal->snapshot.fd = -1;
+    read_boot_id(journal->boot_id);
+
+    int error = 0;
+    journal->lock_fd = pawl_io_file_open(io, dir_fd, ".", O_RDONLY | O_DIRECTORY, 0);
+    if (journal->options.segment_bytes % PAWL_BLOCK_BYTES != 0 || journal->options.window_depth > 64)
+        error = -EINVAL;
+    else if (journal->lock_fd < 0)
+        error = journal->lock_fd;
+    else
+        error = pawl_journal_recover(journal, report);
+    report->error = error;
+    report->sync_count = journal->open_syncs;
+    if (error) {
+        free_journal(journal);
+        return error;
+    }
+    journal->vouched_lsn = journal->durable_lsn;
+    journal->plan_segment = journal->current.number;
+    journal->plan_byte_offset = journal->end;
+    journal->plan_limit = journal->options.segment_bytes;
+    *journal_out = journal;
+    return 0;
+}
+
+/* The closing frame says: everything before it is durable, and nothing comes after. */
+static int close_cleanly(struct pawl_journal *journal)
+{
+    pawl_journal_snapshot_abort(journal);
+    int error = pawl_journal_sync(journal);
+    if (error || journal->closed_by_last_frame)
+        return error;
+    error = pawl_journal_append_own(journal, PAWL_RECORD_WATERMARK, NULL, 0, PAWL_FRAME_CLOSING);
+    if (error == 0)
+        error = pawl_journal_sync(journal);
+    if (error == 0) /* of a recycled file, so that the next start need not look through what is left of it */
+        pawl_io_file_truncate(journal->io, journal->segments[journal->segment_count - 1].lock_fd,
+                              journal->end);
+    if (error == 0)
+        pawl_journal_drop_reserve(journal);
+    return error;
+}
+
+int pawl_journal_close(struct pawl_journal *journal, bool clean)
+{
+    int error = clean ? close_cleanly(journal) : 0;
+    journal->options.on_durable = NULL;
+    journal->flush_wanted = false;
+    journal->stalled = true; /* what comes back starts nothing new */
+    while (journal->in_flight > 0 || pawl_io_active(&journal->snapshot.request)) {
+        journal->failed = journal->failed ? journal->failed : PAWL_E_CLOSED;
+        if (pawl_io_wait(journal->io, UINT64_MAX) < 0)
+            break;
+    }
+    free_journal(journal);
+    return error;
+}

@@ -1,0 +1,226 @@
+/*
+ * journal_room.c - a full disk: who is refused, what is kept in reserve, how records move on.
+ *
+ * Runs in: the scheduler. A full disk is not a failure: nothing that was confirmed is touched, nothing that
+ * was appended is lost; it waits in memory, and moves with its lsns into the reserve, then into whatever room
+ * there is again. States: journal.h, enum pawl_journal_room.
+ */
+#include "scheduler/journal_internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <fcntl.h>
+
+#include "shm/error.h"
+
+enum { ROOM_CHECK_BYTES = 256 << 10, RESERVE_AFTER_BYTES = 1 << 20, RETRY_NS = 1000000000 };
+
+bool pawl_journal_is_room_error(int error)
+{
+    return error == -ENOSPC || error == -EDQUOT || error == -EFBIG;
+}
+
+void pawl_journal_set_room(struct pawl_journal *journal, enum pawl_journal_room room)
+{
+    static const char *const texts[] = {
+        [PAWL_JOURNAL_ROOMY] = "there is room for new work again",
+        [PAWL_JOURNAL_TIGHT] = "the disk is full: new work is refused, results go into the reserve",
+        [PAWL_JOURNAL_FULL] = "the disk is full and so is the reserve: results wait in memory",
+    };
+    if (journal->room == room)
+        return;
+    journal->room = room;
+    pawl_journal_notice(journal, "%s", texts[room]);
+    if (journal->options.on_room)
+        journal->options.on_room(journal->options.ctx, room);
+}
+
+enum pawl_journal_room pawl_journal_room(const struct pawl_journal *journal)
+{
+    return journal->room;
+}
+
+/* Allocated, not synced: if a crash forgets it, the next start makes it again. */
+int pawl_journal_make_reserve(struct pawl_journal *journal)
+{
+    for (uint32_t i = 0; i < PAWL_RESERVE_COUNT; i++) {
+        if (journal->reserve_mask & 1u << i)
+            continue;
+        char name[PAWL_SEGMENT_NAME_BYTES];
+        snprintf(name, sizeof name, "reserve.%u", i + 1);
+        int fd = pawl_io_file_open(journal->io, journal->dir_fd, name, O_RDWR | O_CREAT | O_TRUNC, 0600);
+        if (fd < 0)
+            return fd;
+        int error = pawl_io_file_allocate(journal->io, fd, journal->options.reserve_bytes);
+        pawl_io_file_close(journal->io, fd);
+        if (error == -EOPNOTSUPP)
+            error = 0; /* a file system that promises nothing: free space is asked for instead */
+        if (error) {
+            pawl_io_file_unlink(journal->io, journal->dir_fd, name);
+            return error;
+        }
+        journal->reserve_mask |= 1u << i;
+    }
+    return 0;
+}
+
+void pawl_journal_drop_reserve(struct pawl_journal *journal)
+{
+    for (uint32_t i = 0; i < PAWL_RESERVE_COUNT; i++) {
+        char name[PAWL_SEGMENT_NAME_BYTES];
+        snprintf(name, sizeof name, "reserve.%u", i + 1);
+        if (journal->reserve_mask & 1u << i)
+            pawl_io_file_unlink(journal->io, journal->dir_fd, name);
+    }
+    journal->reserve_mask = 0;
+}
+
+static bool reserve_is_whole(const struct pawl_journal *journal)
+{
+    return journal->reserve_mask == (1u << PAWL_RESERVE_COUNT) - 1;
+}
+
+/* A short-lived journal never allocates its reserve; until it has one, the free space must stand in for it.
+ */
+static int check_free_space(struct pawl_journal *journal, uint64_t bytes)
+{
+    if (reserve_is_whole(journal))
+        return 0;
+    if (journal->appended_bytes >= RESERVE_AFTER_BYTES)
+        return pawl_journal_make_reserve(journal);
+    if (journal->room_checked_at_bytes &&
+        journal->appended_bytes + bytes < journal->room_checked_at_bytes + ROOM_CHECK_BYTES)
+        return 0;
+    uint64_t room;
+    int error = pawl_io_file_room(journal->io, journal->dir_fd, &room);
+    if (error)
+        return error;
+    if (room < bytes + ROOM_CHECK_BYTES + PAWL_RESERVE_COUNT * journal->options.reserve_bytes)
+        return -ENOSPC;
+    journal->room_checked_at_bytes = journal->appended_bytes + 1;
+    return 0;
+}
+
+int pawl_journal_has_room(struct pawl_journal *journal, uint64_t bytes, enum pawl_journal_reserve reserve)
+{
+    if (journal->failed)
+        return journal->failed;
+    uint64_t limit = journal->options.pending_bytes_max;
+    if (reserve == PAWL_JOURNAL_FOR_RESULTS) {
+        if (journal->room == PAWL_JOURNAL_FULL)
+            return PAWL_E_NO_SPACE;
+        return journal->pending_bytes + bytes > 2 * limit ? PAWL_E_LIMIT : 0;
+    }
+    if (journal->room != PAWL_JOURNAL_ROOMY)
+        return PAWL_E_NO_SPACE;
+    if (journal->pending_bytes + bytes > limit)
+        return PAWL_E_LIMIT;
+    if (check_free_space(journal, bytes) != 0) {
+        pawl_journal_set_room(journal, PAWL_JOURNAL_TIGHT);
+        return PAWL_E_NO_SPACE;
+    }
+    return 0;
+}
+
+static int note_move(struct pawl_journal *journal, const struct journal_frame *frame, uint32_t to_segment,
+                     uint64_t to)
+{
+    if (journal->move_count == journal->move_max) {
+        uint32_t max = journal->move_max ? journal->move_max * 2 : 16;
+        struct journal_move *grown = realloc(journal->moves, max * sizeof *grown);
+        if (!grown)
+            return -ENOMEM;
+        journal->moves = grown;
+        journal->move_max = max;
+    }
+    /* An open frame may still grow: its move covers all that it can become. */
+    journal->moves[journal->move_count++] = (struct journal_move){
+        .from_segment = frame->segment,
+        .to_segment = to_segment,
+        .from = frame->byte_offset,
+        .to = to,
+        .bytes = frame->state == FRAME_OPEN ? PAWL_FRAME_BYTES_MAX : pawl_frame_bytes(frame->record_bytes),
+    };
+    return 0;
+}
+
+/* Every frame that is not durable gets a place in segments whose numbers were never planned before, so that a
+ * place given earlier means one thing only. */
+static int plan_again(struct pawl_journal *journal)
+{
+    uint32_t segment = journal->plan_segment + 1;
+    uint64_t at = PAWL_SEGMENT_HEADER_BYTES;
+    uint64_t limit =
+        journal->room == PAWL_JOURNAL_ROOMY ? journal->options.segment_bytes : journal->options.reserve_bytes;
+    for (struct journal_frame *frame = journal->first; frame; frame = frame->next) {
+        if (at >= limit) {
+            segment++;
+            at = PAWL_SEGMENT_HEADER_BYTES;
+        }
+        int error = note_move(journal, frame, segment, at);
+        if (error)
+            return error;
+        if (frame->state == FRAME_DONE)
+            frame->state = FRAME_CUT;
+        frame->segment = segment;
+        frame->byte_offset = at;
+        if (frame->state != FRAME_OPEN)
+            at += pawl_frame_bytes(frame->record_bytes);
+    }
+    journal->plan_segment = segment;
+    journal->plan_byte_offset = at;
+    journal->plan_limit = limit;
+    return 0;
+}
+
+/* The head of the window found no space. Nothing is in flight any more. */
+void pawl_journal_rescue(struct pawl_journal *journal)
+{
+    if (journal->room == PAWL_JOURNAL_ROOMY)
+        pawl_journal_set_room(journal, PAWL_JOURNAL_TIGHT);
+    if (plan_again(journal) != 0) {
+        pawl_journal_set_room(journal, PAWL_JOURNAL_FULL);
+        return;
+    }
+    journal->stalled = false;
+    pawl_journal_submit(journal);
+}
+
+uint64_t pawl_journal_resolve(const struct pawl_journal *journal, uint64_t place)
+{
+    /* Moves are in the order in which they were made; a record may have moved more than once. */
+    for (uint32_t i = 0; i < journal->move_count; i++) {
+        const struct journal_move *move = &journal->moves[i];
+        uint64_t at = place & UINT32_MAX;
+        if (move->from_segment == place >> 32 && at >= move->from && at < move->from + move->bytes)
+            place = (uint64_t)move->to_segment << 32 | (move->to + (at - move->from));
+    }
+    return place;
+}
+
+/* Return: when to come again. */
+uint64_t pawl_journal_tick_room(struct pawl_journal *journal, uint64_t now_ns)
+{
+    if (journal->failed || journal->room == PAWL_JOURNAL_ROOMY)
+        return UINT64_MAX;
+    if (journal->retry_at_ns == 0)
+        journal->retry_at_ns = now_ns + RETRY_NS;
+    if (now_ns < journal->retry_at_ns)
+        return journal->retry_at_ns;
+    journal->retry_at_ns = now_ns + RETRY_NS;
+
+    uint64_t room = 0;
+    bool enough = pawl_io_file_room(journal->io, journal->dir_fd, &room) == 0 &&
+                  room >= ROOM_CHECK_BYTES + PAWL_RESERVE_COUNT * journal->options.reserve_bytes;
+    if (enough && pawl_journal_make_reserve(journal) == 0) {
+        pawl_journal_set_room(journal, PAWL_JOURNAL_ROOMY);
+        journal->retry_at_ns = 0;
+    }
+    if (journal->in_flight == 0 && journal->first && journal->first->state == FRAME_DONE)
+        pawl_journal_rescue(journal);
+    else
+        pawl_journal_submit(journal);
+    return journal->room == PAWL_JOURNAL_ROOMY ? UINT64_MAX : journal->retry_at_ns;
+}
