@@ -18,15 +18,16 @@ struct pawl_orphans_report {
 };
 
 /**
- * pawl_orphans_kill - SIGKILL every process whose environment holds all of @entries, and wait until they are
+ * pawl_orphans_kill - SIGKILL every process whose environment has PAWL_MARK=@mark:NUMBER, wait until they are
  * gone
- * @entries: "KEY=VALUE" strings, NULL-terminated; the first is PAWL_MARK=...
+ * @worker: only those of this worker's jobs; 0: all
  * @limit_ns: how long to wait for their ends altogether
  *
  * The calling process is spared. Processes that cannot be read (another user's) are not ours.
  *
  * Return: 0 when nothing lives; -ETIMEDOUT with left_count; -errno when /proc cannot be read.
  */
-int pawl_orphans_kill(const char *const *entries, uint64_t limit_ns, struct pawl_orphans_report *report_out);
+int pawl_orphans_kill(const char *mark, uint32_t worker, uint64_t limit_ns,
+                      struct pawl_orphans_report *report_out);
 
 #endif

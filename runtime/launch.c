@@ -1,0 +1,146 @@
+/*
+ * launch.c - forks the supervisor, and connects to the socket of whoever serves.
+ *
+ * Runs in: the command, while it is small. The child keeps the state directory's descriptors and its end of
+ * the socketpair, and nothing else of the command's: not its terminal, its pipes, its session.
+ */
+#include "runtime/launch.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "runtime/proctitle.h"
+#include "runtime/supervise.h"
+
+enum { LOG_BYTES_MAX = 4 << 20 /* then the log is put aside as scheduler.log.1 */ };
+
+int pawl_connect(const struct pawl_state *state)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    /* A path below /proc has the same length however deep the directory lies. */
+    snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/socket", state->dirfd);
+    if (connect(fd, (struct sockaddr *)&address, sizeof address) == 0)
+        return fd;
+    int error = -errno;
+    close(fd);
+    return error;
+}
+
+static void forget_signals(void)
+{
+    struct sigaction action = {.sa_handler = SIG_DFL};
+    sigset_t none;
+    for (int number = 1; number < NSIG; number++)
+        if (number != SIGKILL && number != SIGSTOP)
+            (void)sigaction(number, &action, NULL);
+    action.sa_handler = SIG_IGN;
+    (void)sigaction(SIGPIPE, &action, NULL);
+    sigemptyset(&none);
+    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static int compare_fds(const void *a, const void *b)
+{
+    return *(const int *)a - *(const int *)b;
+}
+
+static void close_all_but(int *kept, size_t count)
+{
+    qsort(kept, count, sizeof *kept, compare_fds);
+    unsigned next = 3;
+    for (size_t i = 0; i < count; i++) {
+        if (kept[i] < (int)next)
+            continue;
+        if (kept[i] > (int)next)
+            (void)close_range(next, (unsigned)kept[i] - 1, 0);
+        next = (unsigned)kept[i] + 1;
+    }
+    (void)close_range(next, ~0u, 0);
+}
+
+/* 0 and 1 to /dev/null, 2 to the log. Without a log (full disk) 2 is /dev/null too. */
+static void settle_standard_streams(const struct pawl_state *state)
+{
+    struct stat status;
+    int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    int flags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW;
+    int log_fd = openat(state->dirfd, "scheduler.log", flags, 0600);
+    if (log_fd >= 0 && fstat(log_fd, &status) == 0 && status.st_size > LOG_BYTES_MAX &&
+        renameat(state->dirfd, "scheduler.log", state->dirfd, "scheduler.log.1") == 0) {
+        close(log_fd);
+        log_fd = openat(state->dirfd, "scheduler.log", flags, 0600);
+    }
+    for (int fd = 0; fd < 3 && null_fd >= 0; fd++)
+        (void)dup2(fd == 2 && log_fd >= 0 ? log_fd : null_fd, fd);
+}
+
+/* Our own mark in our own environment (a command that was started by a job of this directory) would make us
+ * an orphan of ours. */
+static void forget_own_mark(const struct pawl_state *state)
+{
+    char *value = getenv("PAWL_MARK");
+    if (value && strncmp(value, state->mark, strlen(state->mark)) == 0) {
+        memset(value, '-', strlen(value));
+        unsetenv("PAWL_MARK");
+    }
+}
+
+_Noreturn static void become_supervisor(const struct pawl_state *state,
+                                        const struct pawl_launch_options *options, int client_fd)
+{
+    int kept[] = {state->dirfd, state->journal_dirfd, state->runs_dirfd, state->spool_dirfd, client_fd};
+
+    forget_signals();
+    (void)setsid();
+    (void)umask(077);
+    settle_standard_streams(state);
+    close_all_but(kept, sizeof kept / sizeof *kept);
+    (void)!chdir("/");
+    forget_own_mark(state);
+    pawl_proctitle_set("pawl: supervisor");
+    struct pawl_supervise_options supervise = {
+        .state = state, .client_fd = client_fd, .temporary = options->temporary};
+    _exit(pawl_supervise(&supervise));
+}
+
+/* The descriptors of the state directory may lie at 0..2 when the command was started without those. */
+static bool has_low_fd(const struct pawl_state *state, int client_fd)
+{
+    return state->dirfd < 3 || state->journal_dirfd < 3 || state->runs_dirfd < 3 || state->spool_dirfd < 3 ||
+           client_fd < 3;
+}
+
+int pawl_launch(const struct pawl_state *state, const struct pawl_launch_options *options, int *client_fd_out)
+{
+    int fds[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) != 0)
+        return -errno;
+    if (has_low_fd(state, fds[1])) {
+        close(fds[0]);
+        close(fds[1]);
+        return -EBADF;
+    }
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0)
+        become_supervisor(state, options, fds[1]);
+    int error = pid < 0 ? -errno : 0;
+    close(fds[1]);
+    if (error)
+        close(fds[0]);
+    else
+        *client_fd_out = fds[0];
+    return error;
+}
