@@ -434,12 +434,8 @@ static void free_journal(struct pawl_journal *journal)
     pawl_journal_snapshot_abort(journal);
     pawl_journal_destroy_frames(journal->first);
     pawl_journal_destroy_frames(journal->spare);
-    for (uint32_t i = 0; i < journal->segment_count; i++) {
-        if (journal->segments[i].read_fd >= 0)
-            pawl_io_file_close(journal->io, journal->segments[i].read_fd);
-        if (journal->segments[i].lock_fd >= 0)
-            pawl_io_file_close(journal->io, journal->segments[i].lock_fd);
-    }
+    for (uint32_t i = 0; i < journal->segment_count; i++)
+        pawl_segment_close(journal, &journal->segments[i]);
     if (journal->lock_fd >= 0)
         pawl_io_file_close(journal->io, journal->lock_fd);
     free(journal->segments);

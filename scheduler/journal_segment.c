@@ -52,6 +52,19 @@ int pawl_segment_lock(struct pawl_journal *journal, int fd, uint64_t deadline_ns
     }
 }
 
+/* Nothing is in flight on it. io_uring may hold the file a little longer than its last completion, and with
+ * it the lock: it is given back by name. */
+void pawl_segment_close(struct pawl_journal *journal, struct journal_segment *segment)
+{
+    if (segment->read_fd >= 0)
+        pawl_io_file_close(journal->io, segment->read_fd);
+    if (segment->lock_fd >= 0) {
+        flock(segment->lock_fd, LOCK_UN);
+        pawl_io_file_close(journal->io, segment->lock_fd);
+    }
+    segment->read_fd = segment->lock_fd = -1;
+}
+
 int pawl_segment_open_direct(struct pawl_journal *journal, const char *name, int flags, bool *direct_out)
 {
     *direct_out = !journal->options.buffered;
@@ -287,10 +300,7 @@ static int bury(struct pawl_journal *journal, struct journal_segment *segment)
     }
     if (error && error != -ENOENT)
         return error;
-    if (segment->read_fd >= 0)
-        pawl_io_file_close(journal->io, segment->read_fd);
-    if (segment->lock_fd >= 0)
-        pawl_io_file_close(journal->io, segment->lock_fd);
+    pawl_segment_close(journal, segment);
     return 0;
 }
 
