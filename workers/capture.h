@@ -14,8 +14,9 @@
 #include <stdint.h>
 
 #include "shm/task.h"
+#include "shm/wire.h"
 
-enum { PAWL_CAPTURE_TEXT_BYTES = 512, PAWL_CAPTURE_PATH_BYTES = 4200 };
+enum { PAWL_CAPTURE_PATH_BYTES = 4200, PAWL_CAPTURE_SPOOL_BYTES = 4160 };
 
 struct pawl_capture_stream {
     char name[32]; /* in the spool directory */
@@ -28,13 +29,14 @@ struct pawl_capture {
     int state_dirfd; /* borrowed */
     int spool_dirfd;
     uint32_t worker;
-    bool lease_refused_always; /* the file system knows no leases: rotate whenever something was written */
+    char synced_run[PAWL_NAME_BYTES]; /* runs/ID/out of this run stands on disk */
     struct pawl_capture_stream out, err;
     uint32_t named_serial;
     uint64_t named_device, named_inode;
+    uint32_t named_mode;
     char named_name[32];
     char named_path[PAWL_CAPTURE_PATH_BYTES]; /* value of PAWL_OUTPUT; changes when named_serial does */
-    char spool_path[PAWL_CAPTURE_PATH_BYTES];
+    char spool_path[PAWL_CAPTURE_SPOOL_BYTES];
 };
 
 /* What a job left. bytes holds stdout_bytes, stderr_bytes, named_bytes in this order. */

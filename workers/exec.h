@@ -26,10 +26,10 @@ enum pawl_exec_step {
 
 /* Everything stays the caller's; nothing is copied; it must stay valid during pawl_exec_spawn() only. */
 struct pawl_exec_spec {
-    const char *program; /* path for execve(): absolute, or relative to the job's directory */
-    char **argv;         /* NULL-terminated; argv[-1] is a spare element that spawn may write */
-    char *const *envp;   /* NULL-terminated */
-    int directory_fd;    /* the job's working directory, or -1 to stay in the worker's */
+    const char *program;   /* path for execve(): absolute, or relative to the job's directory */
+    char **argv;           /* NULL-terminated; argv[-1] is a spare element that spawn may write */
+    char *const *envp;     /* NULL-terminated */
+    const char *directory; /* the job's working directory, or NULL to stay in the worker's */
     int stdin_fd, stdout_fd, stderr_fd; /* any numbers, also 0..2 */
     uint32_t umask;
     bool set_nice;

@@ -15,12 +15,12 @@
 /**
  * pawl_program_find - path for execve()
  * @name: argv[0]; @search: PATH or NULL for PAWL_PATH_DEFAULT
- * @directory_fd: the job's working directory (relative entries), or AT_FDCWD
+ * @directory: the job's working directory (what relative names and entries mean), absolute, or NULL
  * @path_out: PATH_MAX bytes
  *
  * Looked up anew each time: a step may install the program that the next one calls.
  * Return: 0; -ENOENT; -EACCES (found, not executable; *path_out names it); -ENAMETOOLONG.
  */
-int pawl_program_find(const char *name, const char *search, int directory_fd, char path_out[PATH_MAX]);
+int pawl_program_find(const char *name, const char *search, const char *directory, char path_out[PATH_MAX]);
 
 #endif

@@ -14,19 +14,17 @@
 
 #include "shm/wire.h"
 
-enum { PAWL_WORKDIR_SPARES = 64, PAWL_WORKDIR_STEM_BYTES = 160 };
+enum { PAWL_WORKDIR_SPARES = 64, PAWL_WORKDIR_STEM_BYTES = 160, PAWL_WORKDIR_NAME_BYTES = 256 };
 
 struct pawl_workdir_spare {
-    uint64_t position; /* of the RESULT in the settle ring: reusable once durable */
-    bool reported;     /* position is known */
-    bool pristine;     /* untouched: may be renamed; else it is only removed */
-    char name[PAWL_WORKDIR_STEM_BYTES];
+    uint64_t position;                  /* of the RESULT in the settle ring: reusable once durable */
+    bool reported;                      /* position is known */
+    bool pristine;                      /* untouched: may be renamed; else it is only removed */
+    char name[PAWL_WORKDIR_NAME_BYTES]; /* runs/ID/work/STEM */
 };
 
 struct pawl_workdir {
-    int state_dirfd; /* borrowed */
-    int work_fd;     /* runs/ID/work of run_id; -1: none */
-    char run_id[PAWL_NAME_BYTES];
+    int state_dirfd;                                      /* borrowed */
     struct pawl_workdir_spare spare[PAWL_WORKDIR_SPARES]; /* oldest first, a ring */
     uint32_t spare_first, spare_count;
     struct pawl_workdir_spare current; /* name "" : none */
