@@ -95,27 +95,14 @@ int pawl_fail_error(const struct pawl_cli *cli, int exit_code, int error, const 
     return pawl_trouble(cli, &(struct pawl_trouble){exit_code, code, message, hint, NULL, 0, 0});
 }
 
-int pawl_fail_message(const struct pawl_cli *cli, const struct pawl_wire_message *message, const char *tried)
+int pawl_fail_report(const struct pawl_cli *cli, const struct pawl_error_report *report)
 {
-    struct pawl_wire_error fixed;
-    if (message->header.type != PAWL_WIRE_ERROR || message->header.bytes < sizeof fixed)
-        return pawl_fail(cli, PAWL_EXIT_INTERNAL, "bad_message", NULL,
-                         "%s: the scheduler's answer (type %u) is not understood", tried,
-                         message->header.type);
-    memcpy(&fixed, message->body, sizeof fixed);
-    const char *text = (const char *)message->body + sizeof fixed;
-    size_t left = message->header.bytes - sizeof fixed;
-    size_t text_bytes = fixed.text_bytes < left ? fixed.text_bytes : left;
-    size_t hint_bytes = fixed.hint_bytes < left - text_bytes ? fixed.hint_bytes : left - text_bytes;
-    char words[1024], hint[512], code[48];
-    if (text_bytes == 0)
-        snprintf(words, sizeof words, "%s: %s", tried, pawl_error_text(fixed.error));
-    else
-        snprintf(words, sizeof words, "%.*s", (int)(text_bytes < 1000 ? text_bytes : 1000), text);
-    snprintf(hint, sizeof hint, "%.*s", (int)(hint_bytes < 500 ? hint_bytes : 500), text + text_bytes);
-    code_of(fixed.error, code, sizeof code);
-    int exit_code = fixed.exit_code > 0 && fixed.exit_code < 256 ? fixed.exit_code : PAWL_EXIT_INTERNAL;
-    return pawl_trouble(cli, &(struct pawl_trouble){exit_code, code, words, hint, NULL, 0, 0});
+    char code[48];
+    code_of(report->error, code, sizeof code);
+    return pawl_trouble(
+        cli, &(struct pawl_trouble){report->exit_code > 0 ? report->exit_code : PAWL_EXIT_INTERNAL, code,
+                                    report->text[0] != '\0' ? report->text : pawl_error_text(report->error),
+                                    report->hint, NULL, 0, 0});
 }
 
 static struct pawl_trouble load_trouble(const char *file, int exit_code, const struct pawl_load_error *error)

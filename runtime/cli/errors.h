@@ -10,8 +10,8 @@
 #include <stdint.h>
 
 #include "runtime/cli/cli.h"
+#include "runtime/client.h"
 #include "runtime/loader.h"
-#include "shm/wire.h"
 
 struct pawl_trouble {
     int exit_code;
@@ -32,8 +32,8 @@ int pawl_fail(const struct pawl_cli *cli, int exit_code, const char *code, const
 int pawl_fail_error(const struct pawl_cli *cli, int exit_code, int error, const char *hint,
                     const char *format, ...) __attribute__((format(printf, 5, 6)));
 
-/** pawl_fail_message - what the scheduler answered: a PAWL_WIRE_ERROR (anything else: internal error). */
-int pawl_fail_message(const struct pawl_cli *cli, const struct pawl_wire_message *message, const char *tried);
+/** pawl_fail_report - what a call to the scheduler ended with. */
+int pawl_fail_report(const struct pawl_cli *cli, const struct pawl_error_report *report);
 
 /** pawl_fail_load - every mistake of a workflow file; exit 3 (2 when the file cannot be read). */
 int pawl_fail_load(const struct pawl_cli *cli, const char *file, int error,

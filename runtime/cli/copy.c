@@ -1,0 +1,100 @@
+/*
+ * copy.c - bytes to a descriptor.
+ *
+ * Runs in: the command. A write that ^C interrupts goes on; after the second ^C it ends with -EINTR, so that
+ * a reader who reads no more cannot hold the command.
+ */
+#include "runtime/cli/copy.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/sendfile.h>
+#include <unistd.h>
+
+#include "runtime/cli/signals.h"
+
+enum { COPY_BYTES = 256 << 10 };
+
+int pawl_write_all(int fd, const void *bytes, size_t n)
+{
+    const char *at = bytes;
+    while (n != 0) {
+        ssize_t written = write(fd, at, n);
+        if (written < 0 && errno == EAGAIN) { /* somebody made the terminal non-blocking */
+            struct pollfd ready = {.fd = fd, .events = POLLOUT};
+            poll(&ready, 1, -1);
+            continue;
+        }
+        if (written < 0 && errno == EINTR && pawl_signals_level() < PAWL_SIGNAL_INTERRUPT)
+            continue;
+        if (written < 0)
+            return -errno;
+        at += written;
+        n -= (size_t)written;
+    }
+    return 0;
+}
+
+static int64_t copy_by_hand(int source_fd, uint64_t byte_offset, uint64_t bytes_max, int fd)
+{
+    char *buffer = malloc(COPY_BYTES);
+    int64_t copied = 0, error = 0;
+    if (buffer == NULL)
+        return -ENOMEM;
+    while (error == 0 && (uint64_t)copied < bytes_max) {
+        uint64_t left = bytes_max - (uint64_t)copied;
+        ssize_t got = pread(source_fd, buffer, left < COPY_BYTES ? (size_t)left : COPY_BYTES,
+                            (off_t)(byte_offset + (uint64_t)copied));
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0) {
+            error = got < 0 ? -errno : 0;
+            break;
+        }
+        error = pawl_write_all(fd, buffer, (size_t)got);
+        copied += got;
+    }
+    free(buffer);
+    return error != 0 ? error : copied;
+}
+
+int64_t pawl_copy_file(int source_fd, uint64_t byte_offset, uint64_t bytes_max, int fd)
+{
+    int64_t copied = 0;
+    while ((uint64_t)copied < bytes_max) {
+        off_t offset = (off_t)(byte_offset + (uint64_t)copied);
+        uint64_t left = bytes_max - (uint64_t)copied;
+        ssize_t got = sendfile(fd, source_fd, &offset, left < INT_MAX / 2 ? (size_t)left : INT_MAX / 2);
+        if (got < 0 && errno == EINTR && pawl_signals_level() < PAWL_SIGNAL_INTERRUPT)
+            continue;
+        if (got < 0 && (errno == EPIPE || errno == EINTR))
+            return -errno;
+        if (got < 0) { /* O_APPEND files and some descriptors do not take it */
+            int64_t rest = copy_by_hand(source_fd, (uint64_t)offset, left, fd);
+            return rest < 0 ? rest : copied + rest;
+        }
+        if (got == 0)
+            break;
+        copied += got;
+    }
+    return copied;
+}
+
+int pawl_open_output(int runs_dirfd, const char *run_id, const char *path, size_t path_bytes)
+{
+    char full[PATH_MAX];
+    if (path_bytes == 0 || path[0] == '/' || memchr(path, '\0', path_bytes) != NULL)
+        return -EINVAL;
+    int n = snprintf(full, sizeof full, "%s/%.*s", run_id, (int)path_bytes, path);
+    bool climbs = strstr(full, "/../") != NULL || (n >= 3 && strcmp(full + n - 3, "/..") == 0);
+    if (n < 0 || (size_t)n >= sizeof full || climbs)
+        return -EINVAL;
+    int fd = openat(runs_dirfd, full, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    return fd < 0 ? -errno : fd;
+}

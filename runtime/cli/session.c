@@ -1,0 +1,84 @@
+/*
+ * session.c - a verb's way to the state directory and to the scheduler.
+ *
+ * Runs in: the command.
+ */
+#include "runtime/cli/session.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "runtime/cli/errors.h"
+#include "shm/error.h"
+
+int pawl_session_open(const struct pawl_cli *cli, enum pawl_state_mode mode, struct pawl_session *session_out)
+{
+    char why[PAWL_STATE_WHY_BYTES] = "";
+    memset(session_out, 0, sizeof *session_out);
+    session_out->cli = cli;
+    int error = pawl_state_open(cli->state, mode, &session_out->state, why);
+    if (error == -ENOENT && mode == PAWL_STATE_EXISTING)
+        return -ENOENT;
+    if (error != 0)
+        return pawl_fail(cli, PAWL_EXIT_UNREACHABLE, "state", NULL, "%s",
+                         why[0] != '\0' ? why : pawl_error_text(error));
+    session_out->has_state = true;
+    return 0;
+}
+
+int pawl_session_connect(struct pawl_session *session, bool may_launch)
+{
+    struct pawl_error_report report;
+    if (session->connected)
+        return 0;
+    int error = pawl_client_open(&session->state, may_launch, &session->wire, &session->welcome, &report);
+    if (error == -ENOENT && !may_launch)
+        return -ENOENT;
+    if (error != 0)
+        return pawl_fail_report(session->cli, &report);
+    session->connected = true;
+    return 0;
+}
+
+int pawl_session_ask(struct pawl_session *session, uint16_t type, const void *body, size_t bytes,
+                     const void *more, size_t more_bytes, uint16_t want, size_t reply_bytes_min,
+                     struct pawl_wire_message *reply_out, struct pawl_error_report *report_out)
+{
+    int error = pawl_client_call(&session->wire, type, body, bytes, more, more_bytes, NULL, 0, want,
+                                 reply_bytes_min, reply_out, report_out);
+    if (error == PAWL_E_CLOSED || error == PAWL_E_BAD_MESSAGE)
+        pawl_session_disconnect(session);
+    return error;
+}
+
+int pawl_session_call(struct pawl_session *session, uint16_t type, const void *body, size_t bytes,
+                      uint16_t want, size_t reply_bytes_min, struct pawl_wire_message *reply_out)
+{
+    struct pawl_error_report report;
+    int error =
+        pawl_session_ask(session, type, body, bytes, NULL, 0, want, reply_bytes_min, reply_out, &report);
+    return error == 0 ? 0 : pawl_fail_report(session->cli, &report);
+}
+
+void pawl_session_disconnect(struct pawl_session *session)
+{
+    if (session->connected)
+        pawl_wire_fini(&session->wire);
+    session->connected = false;
+}
+
+void pawl_session_close(struct pawl_session *session)
+{
+    pawl_session_disconnect(session);
+    if (session->has_state)
+        pawl_state_close(&session->state);
+    session->has_state = false;
+}
+
+void pawl_session_copy_name(char field[PAWL_NAME_BYTES], const char *text)
+{
+    size_t n = strnlen(text, PAWL_NAME_BYTES - 1);
+    memset(field, 0, PAWL_NAME_BYTES);
+    memcpy(field, text, n);
+}
