@@ -1,0 +1,530 @@
+/*
+ * journal_faults.c - a disk that refuses: failed syncs, full disks, short writes; and the life of the
+ * journal's files: rotation, release, snapshots, places. On both kinds of I/O, with faults put between.
+ */
+#include "tests/unit/journal_support.h"
+
+/* A table in front of a real one. */
+struct faulty {
+    struct pawl_io io;
+    struct pawl_io *real;
+    int32_t result; /* of a failing commit */
+    enum pawl_io_failure failure;
+    int commits_until_failure; /* 0: this one; negative: none fails */
+    int failures_left;
+    int sync_error; /* of file syncs */
+    int open_error; /* when a file would be created */
+    int allocate_error;
+    uint64_t room;
+    struct pawl_io_request *failing[64];
+    int failing_count;
+};
+
+static struct faulty *faulty_of(struct pawl_io *io)
+{
+    return (struct faulty *)io;
+}
+
+static int faulty_commit(struct pawl_io *io, struct pawl_io_request *request)
+{
+    struct faulty *self = faulty_of(io);
+    if (self->failures_left > 0 && self->commits_until_failure-- <= 0) {
+        self->failures_left--;
+        request->failure = self->failure;
+        request->result = self->result;
+        if (self->failure == PAWL_IO_FAILED_SHORT_WRITE)
+            cr_assert(eq(i64, pwrite(request->fd, request->iov->iov_base, 4096, (off_t)request->byte_offset),
+                         4096));
+        self->failing[self->failing_count++] = request;
+        return 0;
+    }
+    return self->real->ops->commit(self->real, request);
+}
+
+static int faulty_write(struct pawl_io *io, struct pawl_io_request *request)
+{
+    return faulty_of(io)->real->ops->write(faulty_of(io)->real, request);
+}
+
+static int faulty_fsync(struct pawl_io *io, struct pawl_io_request *request, bool datasync)
+{
+    return faulty_of(io)->real->ops->fsync(faulty_of(io)->real, request, datasync);
+}
+
+static int faulty_wait(struct pawl_io *io, uint64_t timeout_ns)
+{
+    struct faulty *self = faulty_of(io);
+    int count = self->failing_count;
+    if (count > 0) {
+        struct pawl_io_request *failing[64];
+        memcpy(failing, self->failing, sizeof failing);
+        self->failing_count = 0;
+        for (int i = 0; i < count; i++) {
+            failing[i]->active = false;
+            failing[i]->done(failing[i], failing[i]->result);
+        }
+        timeout_ns = 0;
+    }
+    int more = self->real->ops->wait(self->real, timeout_ns);
+    return more < 0 ? more : more + count;
+}
+
+static int faulty_open(struct pawl_io *io, int dir_fd, const char *name, int flags, mode_t mode)
+{
+    if ((flags & O_CREAT) && faulty_of(io)->open_error)
+        return faulty_of(io)->open_error;
+    int fd = openat(dir_fd, name, flags | O_CLOEXEC, mode);
+    return fd < 0 ? -errno : fd;
+}
+
+static int faulty_sync(struct pawl_io *io, int fd)
+{
+    return faulty_of(io)->sync_error ? faulty_of(io)->sync_error : fsync(fd) < 0 ? -errno : 0;
+}
+
+static int faulty_allocate(struct pawl_io *io, int fd, uint64_t bytes)
+{
+    if (faulty_of(io)->allocate_error)
+        return faulty_of(io)->allocate_error;
+    return fallocate(fd, 0, 0, (off_t)bytes) < 0 ? -errno : 0;
+}
+
+static int faulty_room(struct pawl_io *io, int dir_fd, uint64_t *bytes_out)
+{
+    (void)dir_fd;
+    *bytes_out = faulty_of(io)->room;
+    return 0;
+}
+
+static const struct pawl_io_ops faulty_ops = {
+    .name = "faulty",
+    .commit = faulty_commit,
+    .write = faulty_write,
+    .fsync = faulty_fsync,
+    .wait = faulty_wait,
+    .file_open = faulty_open,
+    .file_sync = faulty_sync,
+    .file_allocate = faulty_allocate,
+    .file_room = faulty_room,
+};
+
+static struct {
+    struct faulty disk;
+    struct pawl_io *io;
+    struct pawl_journal *journal;
+    struct pawl_journal_report report;
+    struct witness witness;
+    struct pawl_journal_options options;
+    char path[64];
+    int dir_fd;
+} t;
+
+static void begin(int kind)
+{
+    static const enum pawl_io_kind kinds[] = {PAWL_IO_SYSCALL, PAWL_IO_URING};
+    memset(&t, 0, sizeof t);
+    t.dir_fd = new_dir(t.path);
+    t.disk.io.ops = &faulty_ops;
+    t.disk.room = 1 << 30;
+    cr_assert(eq(int, pawl_io_open(kinds[kind], &t.disk.real), 0));
+    t.io = &t.disk.io;
+    t.options = options_of(&t.witness);
+}
+
+static int reopen(void)
+{
+    memset(&t.witness, 0, sizeof t.witness);
+    return pawl_journal_open(t.io, t.dir_fd, &t.options, &t.journal, &t.report);
+}
+
+static void shut(bool clean)
+{
+    cr_assert(eq(int, pawl_journal_close(t.journal, clean), 0));
+}
+
+static void end(void)
+{
+    pawl_io_close(t.disk.real);
+    remove_dir(t.dir_fd, t.path);
+}
+
+static void fail_commits(int from, int count, enum pawl_io_failure failure, int32_t result)
+{
+    t.disk.commits_until_failure = from;
+    t.disk.failures_left = count;
+    t.disk.failure = failure;
+    t.disk.result = result;
+}
+
+#define ON_BOTH for (int kind = (begin(0), 0); kind < 2; end(), kind++, kind < 2 ? begin(kind) : (void)0)
+
+TestSuite(journal_faults, .timeout = 60);
+
+Test(journal_faults, failed_sync_is_fail_stop_and_told_once)
+{
+    ON_BOTH
+    {
+        t.options.frame_bytes = 1;
+        t.options.segment_bytes = 1 << 20;
+        cr_assert(eq(int, reopen(), 0));
+        commit_numbers(t.journal, 1, 2);
+        fail_commits(1, 2, PAWL_IO_FAILED_SYNC, -EIO);
+        append_numbers(t.journal, 3, 6);
+        cr_expect(eq(int, pawl_journal_sync(t.journal), PAWL_E_SYNC_FAILED));
+        cr_expect(eq(int, t.witness.failed, PAWL_E_SYNC_FAILED));
+        cr_expect(eq(int, t.witness.failed_count, 1));
+        cr_expect(le(u64, t.witness.durable_lsn, 3), "nothing at or behind the failure is told of");
+        struct iovec iov = {"12345678", 8};
+        cr_expect(eq(int, pawl_journal_append(t.journal, 7, 1, &iov, 1, NULL, NULL), PAWL_E_SYNC_FAILED));
+        cr_expect(eq(int, pawl_journal_flush(t.journal), PAWL_E_SYNC_FAILED));
+        cr_expect(eq(int, pawl_journal_has_room(t.journal, 1, PAWL_JOURNAL_FOR_RESULTS), PAWL_E_SYNC_FAILED));
+        uint64_t told = t.witness.durable_lsn;
+        cr_expect(eq(int, pawl_journal_close(t.journal, true), PAWL_E_SYNC_FAILED));
+        cr_expect(eq(int, t.witness.failed_count, 1));
+        cr_assert(eq(int, reopen(), 0));
+        cr_expect(ge(u64, t.report.last_lsn, told));
+        cr_expect(not(t.report.clean));
+        shut(true);
+    }
+}
+
+Test(journal_faults, write_error_other_than_want_of_space_is_fail_stop)
+{
+    ON_BOTH
+    {
+        cr_assert(eq(int, reopen(), 0));
+        fail_commits(0, 1, PAWL_IO_FAILED_WRITE, -EIO);
+        append_numbers(t.journal, 1, 1);
+        cr_expect(eq(int, pawl_journal_sync(t.journal), -EIO));
+        cr_expect(eq(int, t.witness.failed_count, 1));
+        cr_expect(eq(u64, t.witness.durable_lsn, 0));
+        pawl_journal_close(t.journal, false);
+    }
+}
+
+Test(journal_faults, failed_sync_of_a_new_segment_is_fail_stop)
+{
+    ON_BOTH
+    {
+        cr_assert(eq(int, reopen(), 0));
+        commit_numbers(t.journal, 1, 3);
+        t.disk.sync_error = -EIO;
+        append_numbers(t.journal, 4, 4);
+        cr_expect(eq(int, pawl_journal_sync(t.journal), PAWL_E_SYNC_FAILED));
+        cr_expect(eq(int, t.witness.failed_count, 1));
+        pawl_journal_close(t.journal, false);
+        t.disk.sync_error = 0;
+        cr_assert(eq(int, reopen(), 0));
+        cr_expect(eq(u64, t.witness.last_applied, 3));
+        shut(true);
+    }
+}
+
+Test(journal_faults, full_disk_refuses_work_and_results_still_fit_into_the_reserve)
+{
+    ON_BOTH
+    {
+        cr_assert(eq(int, reopen(), 0));
+        cr_assert(eq(int, pawl_journal_has_room(t.journal, 1000, PAWL_JOURNAL_FOR_WORK), 0));
+        for (uint64_t i = 1; i <= 300; i++) { /* past 1 MiB the reserve is made */
+            static uint8_t body[4000];
+            struct iovec iov = {body, sizeof body};
+            fill_body(body, i, sizeof body);
+            cr_assert(eq(int, pawl_journal_append(t.journal, 7, 1, &iov, 1, NULL, NULL), 0));
+            cr_assert(eq(int, pawl_journal_sync(t.journal), 0));
+        }
+        cr_assert(eq(int, pawl_journal_has_room(t.journal, 1000, PAWL_JOURNAL_FOR_WORK), 0));
+        cr_expect(exists(t.dir_fd, "reserve.1"));
+        cr_expect(exists(t.dir_fd, "reserve.2"));
+
+        t.disk.room = 0;
+        t.disk.open_error = -ENOSPC;
+        t.disk.allocate_error = -ENOSPC;
+        fail_commits(0, 1, PAWL_IO_FAILED_WRITE, -ENOSPC);
+        append_numbers(t.journal, 301, 302);
+        cr_assert(eq(int, pawl_journal_sync(t.journal), 0), "the reserve takes it");
+        cr_expect(eq(int, (int)t.witness.room, PAWL_JOURNAL_TIGHT));
+        cr_expect(eq(int, pawl_journal_has_room(t.journal, 8, PAWL_JOURNAL_FOR_WORK), PAWL_E_NO_SPACE));
+        cr_expect(eq(int, pawl_journal_has_room(t.journal, 8, PAWL_JOURNAL_FOR_RESULTS), 0));
+        cr_expect(eq(int, t.witness.failed_count, 0));
+
+        uint64_t now = 1;
+        uint64_t due = pawl_journal_idle(t.journal, now);
+        cr_expect(le(u64, due, now + 1000000000u));
+        t.disk.room = 1 << 30;
+        t.disk.open_error = t.disk.allocate_error = 0;
+        pawl_journal_idle(t.journal, now + 1000000000u);
+        cr_expect(eq(int, (int)t.witness.room, PAWL_JOURNAL_ROOMY));
+        cr_expect(eq(int, pawl_journal_has_room(t.journal, 8, PAWL_JOURNAL_FOR_WORK), 0));
+        commit_numbers(t.journal, 303, 310);
+        shut(false);
+        cr_assert(eq(int, reopen(), 0));
+        cr_expect(eq(u64, t.witness.last_applied, 310));
+        cr_expect(eq(u64, t.witness.applied_count, 310));
+        shut(true);
+    }
+}
+
+Test(journal_faults, without_any_reserve_records_wait_in_memory_and_none_is_lost)
+{
+    ON_BOTH
+    {
+        cr_assert(eq(int, reopen(), 0));
+        commit_numbers(t.journal, 1, 2);
+        t.disk.room = 0;
+        t.disk.open_error = t.disk.allocate_error = -ENOSPC;
+        fail_commits(0, 1, PAWL_IO_FAILED_WRITE, -ENOSPC);
+        uint64_t place, lsn;
+        static uint8_t body[64];
+        struct iovec iov = {body, sizeof body};
+        fill_body(body, 3, sizeof body);
+        cr_assert(eq(int, pawl_journal_append(t.journal, 7, 1, &iov, 1, &lsn, &place), 0));
+        cr_expect(eq(int, pawl_journal_sync(t.journal), PAWL_E_NO_SPACE));
+        cr_expect(eq(int, (int)pawl_journal_room(t.journal), PAWL_JOURNAL_FULL));
+        cr_expect(eq(int, pawl_journal_has_room(t.journal, 8, PAWL_JOURNAL_FOR_RESULTS), PAWL_E_NO_SPACE));
+        append_numbers(t.journal, 4, 5);
+        uint8_t back[64];
+        cr_expect(eq(i64, pawl_journal_read(t.journal, place, lsn, 0, back, 64), 64),
+                  "readable while it waits");
+        cr_expect(eq(int, memcmp(back, body, 64), 0));
+        pawl_journal_idle(t.journal, 1);
+        pawl_journal_idle(t.journal, 1000000001);
+        cr_expect(eq(int, (int)pawl_journal_room(t.journal), PAWL_JOURNAL_FULL));
+        t.disk.room = 1 << 30;
+        t.disk.open_error = t.disk.allocate_error = 0;
+        pawl_journal_idle(t.journal, 2000000001);
+        cr_assert(eq(int, pawl_journal_sync(t.journal), 0));
+        cr_expect(eq(u64, t.witness.durable_lsn, 5));
+        cr_expect(eq(i64, pawl_journal_read(t.journal, place, lsn, 0, back, 64), 64),
+                  "its old place still leads to it");
+        cr_expect(eq(int, memcmp(back, body, 64), 0));
+        cr_expect(ne(u64, pawl_journal_resolve(t.journal, place), place));
+        shut(false);
+        cr_assert(eq(int, reopen(), 0));
+        cr_expect(eq(u64, t.witness.applied_count, 5));
+        cr_expect(not(t.witness.disordered));
+        shut(true);
+    }
+}
+
+Test(journal_faults, short_write_seals_the_segment_and_the_same_records_go_on_in_the_next)
+{
+    ON_BOTH
+    {
+        t.options.frame_bytes = 1;
+        t.options.segment_bytes = 1 << 20;
+        cr_assert(eq(int, reopen(), 0));
+        commit_numbers(t.journal, 1, 2);
+        cr_assert(eq(int, pawl_journal_has_room(t.journal, 2 << 20, PAWL_JOURNAL_FOR_WORK), 0));
+        fail_commits(1, 1, PAWL_IO_FAILED_SHORT_WRITE, -EIO); /* number 13's frame is two blocks */
+        append_numbers(t.journal, 12, 16);
+        pawl_journal_flush(t.journal);
+        for (int i = 0; i < 20 && pawl_journal_room(t.journal) == PAWL_JOURNAL_ROOMY; i++)
+            pawl_io_wait(t.io, 1000000);
+        pawl_journal_idle(t.journal, 1);
+        pawl_journal_idle(t.journal, 1000000001);
+        cr_assert(eq(int, pawl_journal_sync(t.journal), 0));
+        cr_expect(eq(int, t.witness.failed_count, 0));
+        cr_expect(gt(u32, pawl_journal_current_segment(t.journal), 1));
+        shut(false);
+        cr_assert(eq(int, reopen(), 0));
+        cr_expect(eq(u64, t.witness.applied_count, 7));
+        cr_expect(eq(u64, t.witness.last_applied, 16));
+        cr_expect(not(t.witness.disordered));
+        shut(true);
+        cr_expect(eq(int, pawl_journal_verify(t.dir_fd, NULL, NULL, NULL), 0));
+    }
+}
+
+Test(journal_faults, pending_limit_refuses_work_before_results)
+{
+    ON_BOTH
+    {
+        t.options.pending_bytes_max = 1000;
+        cr_assert(eq(int, reopen(), 0));
+        cr_expect(eq(int, pawl_journal_has_room(t.journal, 1001, PAWL_JOURNAL_FOR_WORK), PAWL_E_LIMIT));
+        cr_expect(eq(int, pawl_journal_has_room(t.journal, 1001, PAWL_JOURNAL_FOR_RESULTS), 0));
+        cr_expect(eq(int, pawl_journal_has_room(t.journal, 900, PAWL_JOURNAL_FOR_WORK), 0));
+        shut(true);
+    }
+}
+
+static void write_snapshot(uint64_t lsn, size_t chunk_bytes, int chunks)
+{
+    char *chunk = malloc(chunk_bytes);
+    memset(chunk, 's', chunk_bytes);
+    int before = t.witness.snapshot_count;
+    cr_assert(eq(int, pawl_journal_snapshot_begin(t.journal, lsn), 0));
+    cr_expect(eq(int, pawl_journal_snapshot_begin(t.journal, lsn), PAWL_E_STATE));
+    for (int i = 0; i < chunks;) {
+        int error = pawl_journal_snapshot_append(t.journal, chunk, chunk_bytes);
+        cr_assert(error == 0 || error == -EAGAIN);
+        i += error == 0;
+        pawl_io_wait(t.io, error ? 10000000 : 0);
+    }
+    cr_assert(eq(int, pawl_journal_snapshot_commit(t.journal), 0));
+    for (int i = 0; i < 200 && t.witness.snapshot_count == before; i++)
+        pawl_io_wait(t.io, 10000000);
+    cr_assert(eq(int, t.witness.snapshot_count, before + 1));
+    cr_assert(eq(int, t.witness.snapshot_error, 0));
+    cr_assert(eq(int, pawl_journal_sync(t.journal), 0));
+    free(chunk);
+}
+
+Test(journal_faults, replay_begins_behind_the_newest_snapshot)
+{
+    ON_BOTH
+    {
+        cr_assert(eq(int, reopen(), 0));
+        commit_numbers(t.journal, 1, 4);
+        write_snapshot(4, 1 << 20, 3);
+        commit_numbers(t.journal, 5, 6);
+        shut(false);
+        cr_assert(eq(int, reopen(), 0));
+        cr_expect(eq(u64, t.report.snapshot_lsn, 4));
+        cr_expect(eq(u64, t.witness.loaded_bytes, 3 << 20));
+        cr_expect(eq(u64, t.witness.applied_count, 2));
+        cr_expect(eq(u64, t.witness.last_applied, 6));
+        shut(true);
+    }
+}
+
+Test(journal_faults, bad_snapshot_falls_back_to_the_older_and_is_set_aside)
+{
+    ON_BOTH
+    {
+        cr_assert(eq(int, reopen(), 0));
+        commit_numbers(t.journal, 1, 2);
+        write_snapshot(2, 100, 1);
+        commit_numbers(t.journal, 3, 4);
+        write_snapshot(pawl_journal_last_lsn(t.journal), 100, 2);
+        commit_numbers(t.journal, 5, 6);
+        shut(true);
+        flip_bit(t.dir_fd, "snapshot.2", 150, 2);
+        cr_expect(eq(int, pawl_journal_verify(t.dir_fd, NULL, NULL, NULL), PAWL_E_DAMAGED));
+        cr_assert(eq(int, reopen(), 0));
+        cr_expect(eq(u32, t.report.snapshots_bad, 1));
+        cr_expect(eq(u64, t.report.snapshot_lsn, 2));
+        cr_expect(eq(u64, t.witness.loaded_bytes, 100), "nothing of the bad one is handed over");
+        cr_expect(eq(u64, t.witness.applied_count, 4));
+        cr_expect(exists(t.dir_fd, "snapshot.2.quarantine"));
+        shut(true);
+    }
+}
+
+static bool pin_two(void *ctx, uint32_t segment_number)
+{
+    (void)ctx;
+    return segment_number == 2;
+}
+
+Test(journal_faults, segments_go_only_when_two_snapshots_cover_them_and_nobody_pins_them)
+{
+    ON_BOTH
+    {
+        cr_assert(eq(int, reopen(), 0));
+        commit_numbers(t.journal, 1, 12);
+        uint32_t current = pawl_journal_current_segment(t.journal);
+        cr_assert(ge(u32, current, 4));
+        cr_expect(eq(int, pawl_journal_release_before(t.journal, current, NULL, NULL), 0));
+        write_snapshot(12, 50, 1);
+        cr_expect(eq(int, pawl_journal_release_before(t.journal, current, NULL, NULL), 0),
+                  "one is not enough");
+        write_snapshot(pawl_journal_last_lsn(t.journal), 50, 1);
+        cr_expect(gt(int, pawl_journal_release_before(t.journal, current, pin_two, NULL), 0));
+        cr_expect(not(exists(t.dir_fd, "00000001.seg")));
+        cr_expect(exists(t.dir_fd, "00000002.seg"));
+        cr_expect(not(exists(t.dir_fd, "00000003.seg")));
+        cr_expect(exists(t.dir_fd, "recycled.1"));
+        commit_numbers(t.journal, 20, 30);
+        cr_expect(not(exists(t.dir_fd, "recycled.1") && exists(t.dir_fd, "recycled.3")),
+                  "written blocks are used again");
+        shut(false);
+        cr_assert(eq(int, reopen(), 0));
+        cr_expect(eq(u64, t.witness.last_applied, 30));
+        cr_expect(not(t.witness.altered));
+        shut(true);
+    }
+}
+
+Test(journal_faults, what_an_older_life_of_a_recycled_file_left_is_never_read)
+{
+    ON_BOTH
+    {
+        cr_assert(eq(int, reopen(), 0));
+        commit_numbers(t.journal, 1, 8);
+        write_snapshot(8, 50, 1);
+        write_snapshot(pawl_journal_last_lsn(t.journal), 50, 1);
+        cr_assert(gt(int, pawl_journal_release_before(t.journal, UINT32_MAX, NULL, NULL), 0));
+        commit_numbers(t.journal, 9, 12);
+        shut(false);
+        cr_assert(eq(int, reopen(), 0));
+        cr_expect(eq(u64, t.witness.last_applied, 12));
+        cr_expect(not(t.witness.disordered));
+        shut(true);
+    }
+}
+
+Test(journal_faults, places_lead_to_records_before_and_after_they_are_written)
+{
+    ON_BOTH
+    {
+        cr_assert(eq(int, reopen(), 0));
+        static uint8_t body[20000], back[20000];
+        uint64_t place[12], lsn[12];
+        for (uint64_t i = 0; i < 12; i++) {
+            struct iovec iov[2] = {{body, 100}, {body + 100, sizeof body - 100}};
+            fill_body(body, i + 1, sizeof body);
+            cr_assert(eq(int, pawl_journal_append(t.journal, 7, 3, iov, 2, &lsn[i], &place[i]), 0));
+            pawl_journal_cut(t.journal);
+            cr_expect(eq(i64, pawl_journal_read(t.journal, place[i], lsn[i], 50, back, 100), 100));
+            cr_expect(eq(int, memcmp(back, body + 50, 100), 0));
+            if (i % 4 == 3)
+                cr_assert(eq(int, pawl_journal_sync(t.journal), 0));
+        }
+        for (uint64_t i = 0; i < 12; i++) {
+            struct pawl_record record;
+            cr_assert(eq(int, pawl_journal_record_at(t.journal, place[i], &record), 0));
+            cr_expect(eq(u64, record.lsn, lsn[i]));
+            cr_expect(eq(int, record.version, 3));
+            cr_expect(eq(u32, record.body_bytes, sizeof body));
+            fill_body(body, i + 1, sizeof body);
+            cr_expect(
+                eq(i64, pawl_journal_read(t.journal, place[i], lsn[i], 0, back, sizeof back), sizeof back));
+            cr_expect(eq(int, memcmp(back, body, sizeof body), 0));
+            cr_expect(
+                eq(i64, pawl_journal_read(t.journal, place[i], lsn[i] + 1, 0, back, 8), PAWL_E_DAMAGED));
+        }
+        cr_expect(eq(i64, pawl_journal_read(t.journal, (uint64_t)99 << 32 | 4176, 1, 0, back, 8), -ENOENT));
+        shut(true);
+    }
+}
+
+Test(journal_faults, records_beyond_the_limits_are_refused_whole)
+{
+    ON_BOTH
+    {
+        cr_assert(eq(int, reopen(), 0));
+        size_t big = PAWL_RECORD_BODY_BYTES_MAX;
+        char *body = calloc(1, big + 1);
+        struct iovec iov = {body, big + 1};
+        cr_expect(eq(int, pawl_journal_append(t.journal, 7, 1, &iov, 1, NULL, NULL), -EMSGSIZE));
+        cr_expect(eq(int, pawl_journal_append(t.journal, 0, 1, &iov, 0, NULL, NULL), -EINVAL));
+        cr_expect(
+            eq(int, pawl_journal_append(t.journal, PAWL_RECORD_WATERMARK, 1, &iov, 0, NULL, NULL), -EINVAL));
+        uint64_t lsn = 0, place = 0;
+        iov.iov_len = big;
+        body[big - 1] = 'z';
+        cr_assert(eq(int, pawl_journal_append(t.journal, 7, 1, &iov, 1, &lsn, &place), 0));
+        cr_assert(eq(int, pawl_journal_sync(t.journal), 0));
+        char last = 0;
+        cr_expect(eq(i64, pawl_journal_read(t.journal, place, lsn, big - 1, &last, 1), 1));
+        cr_expect(eq(chr, last, 'z'));
+        free(body);
+        shut(true);
+        t.options.apply = NULL;
+        cr_assert(eq(int, reopen(), 0));
+        cr_expect(eq(u64, t.report.last_lsn, 2));
+        shut(true);
+    }
+}
