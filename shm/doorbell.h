@@ -1,0 +1,69 @@
+/*
+ * doorbell.h - sleep and wake without a lost wake-up and without a system call when nobody sleeps.
+ *
+ * The sleeper owns a flag that the ringer can read, and an eventfd that both have. An eventfd and not a
+ * futex: a worker waits for its control socket and its job's pidfd in the same poll, the scheduler reads its
+ * eventfd through io_uring.
+ *
+ * D1  The store-buffering pattern (Dekker): the sleeper stores flag, then loads the work; the ringer stores
+ * the work, then loads flag. With a seq_cst fence between the two on each side at least one of them sees the
+ * other's store: either the sleeper finds the work, or the ringer finds the flag and writes the eventfd,
+ * which stays readable until it is read.
+ *
+ *     sleeper                                  ringer
+ *       flag = 1                                 work = ...            (release)
+ *       fence seq_cst      <------ D1 ------>    fence seq_cst
+ *       if (work) { flag = 0; go on }            if (flag) write(eventfd)
+ *       sleep until eventfd is readable
+ *       flag = 0; read(eventfd)
+ *
+ * If the ringer dies after the store and before the write, its death is told by its pidfd and the sleeper
+ * drains its lane.
+ */
+#ifndef PAWL_SHM_DOORBELL_H
+#define PAWL_SHM_DOORBELL_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/** pawl_doorbell_open - an eventfd, non-blocking, close-on-exec. Return: descriptor or -errno. */
+int pawl_doorbell_open(void);
+
+/* Sleeper: about to sleep. Look for work once more after this, before sleeping. */
+static inline void pawl_doorbell_prepare(_Atomic uint32_t *flag)
+{
+    atomic_store_explicit(flag, 1, memory_order_relaxed);
+    atomic_thread_fence(memory_order_seq_cst); /* D1 */
+}
+
+/* Sleeper: awake again. Relaxed: a ringer that still sees 1 writes once for nothing. */
+static inline void pawl_doorbell_awake(_Atomic uint32_t *flag)
+{
+    atomic_store_explicit(flag, 0, memory_order_relaxed);
+}
+
+/* Ringer: after the work was published. True when the other side sleeps and must be written to. */
+static inline bool pawl_doorbell_must_ring(const _Atomic uint32_t *flag)
+{
+    atomic_thread_fence(memory_order_seq_cst); /* D1 */
+    return atomic_load_explicit((_Atomic uint32_t *)(uintptr_t)flag, memory_order_relaxed) != 0;
+}
+
+/** pawl_doorbell_write - wake whoever waits for this eventfd; never blocks (a full counter is readable
+ * already). */
+void pawl_doorbell_write(int eventfd);
+
+/** pawl_doorbell_ring - must_ring, then write. Return: whether it was written. */
+static inline bool pawl_doorbell_ring(const _Atomic uint32_t *flag, int eventfd)
+{
+    if (!pawl_doorbell_must_ring(flag))
+        return false;
+    pawl_doorbell_write(eventfd);
+    return true;
+}
+
+/** pawl_doorbell_clear - take what was written; never blocks. */
+void pawl_doorbell_clear(int eventfd);
+
+#endif
