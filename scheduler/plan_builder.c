@@ -281,6 +281,22 @@ int pawl_plan_add_step(struct pawl_plan_builder *builder, const char *name, uint
     return put_name(builder, &builder->steps, string, *step_index_out);
 }
 
+uint32_t pawl_plan_builder_find_step(const struct pawl_plan_builder *builder, const char *name, size_t name_bytes)
+{
+    return pawl_parts_find(builder, &builder->steps, name, name_bytes);
+}
+
+const char *pawl_plan_builder_step_name(const struct pawl_plan_builder *builder, uint32_t step_index)
+{
+    const struct pawl_plan_step *step = pawl_parts_at(builder, PAWL_SECTION_STEPS, step_index);
+    return (const char *)builder->parts[PAWL_SECTION_STRINGS].data + step->name.byte_offset;
+}
+
+struct pawl_plan_run pawl_plan_builder_env(const struct pawl_plan_builder *builder)
+{
+    return builder->env;
+}
+
 struct pawl_plan_step *pawl_plan_edit_step(struct pawl_plan_builder *builder, uint32_t step_index)
 {
     return pawl_parts_at(builder, PAWL_SECTION_STEPS, step_index);

@@ -29,6 +29,15 @@ int pawl_plan_add_param(struct pawl_plan_builder *builder, const char *name, con
  * by the caller. */
 int pawl_plan_add_step(struct pawl_plan_builder *builder, const char *name, uint32_t *step_index_out);
 
+/** pawl_plan_builder_find_step - index of a step by name; PAWL_PLAN_NONE. */
+uint32_t pawl_plan_builder_find_step(const struct pawl_plan_builder *builder, const char *name, size_t name_bytes);
+
+/** pawl_plan_builder_step_name - NUL-terminated; valid until the next string is added. */
+const char *pawl_plan_builder_step_name(const struct pawl_plan_builder *builder, uint32_t step_index);
+
+/** pawl_plan_builder_env - the workflow's env entries, as set. */
+struct pawl_plan_run pawl_plan_builder_env(const struct pawl_plan_builder *builder);
+
 /**
  * pawl_plan_edit_step - the step's record, to set kind, flags, output, templates, times, retry; valid until
  * the next add_step
@@ -57,6 +66,13 @@ int pawl_plan_add_constant(struct pawl_plan_builder *builder, const struct pawl_
 
 /** pawl_plan_add_text - a template that is just this text, `${{` being nothing special. */
 int pawl_plan_add_text(struct pawl_plan_builder *builder, const char *text, uint32_t *template_index_out);
+
+/**
+ * pawl_plan_find_cycle - do steps need each other in a circle? Looks at needs alone; fit to be asked before finish.
+ *
+ * Arguments as for pawl_plan_finish. Return: 0; PAWL_E_INVALID (a cycle); -ENOMEM.
+ */
+int pawl_plan_find_cycle(struct pawl_plan_builder *builder, uint32_t *cycle_out, uint32_t *cycle_count);
 
 /**
  * pawl_plan_finish - lay out, order, hash, checksum, and open the result

@@ -253,6 +253,16 @@ static int hash_and_open(void *blob, size_t bytes, struct pawl_plan **plan_out)
     return error;
 }
 
+int pawl_plan_find_cycle(struct pawl_plan_builder *builder, uint32_t *cycle_out, uint32_t *cycle_count)
+{
+    struct pawl_part *part = &builder->parts[PAWL_SECTION_STEPS];
+    struct finish finish = {.builder = builder, .steps = part->data, .count = part->count};
+    finish.order = calloc((size_t)finish.count + 1, sizeof(uint32_t));
+    int error = finish.order ? order_steps(&finish, cycle_out, cycle_count) : -ENOMEM;
+    free(finish.order);
+    return error;
+}
+
 int pawl_plan_finish(struct pawl_plan_builder *builder, uint32_t *cycle_out, uint32_t *cycle_count,
                      struct pawl_plan **plan_out)
 {
