@@ -155,9 +155,13 @@ tsan:
 	@bash tests/run.sh --only stress build-tsan
 
 lint: lint-format lint-scripts lint-cppcheck lint-tidy
+	@echo 'lint: clean'
 
 lint-format:
 	@$(CLANG_FORMAT) --dry-run -Werror $(ALL_SRCS) $(ALL_HDRS)
+
+format:
+	@$(CLANG_FORMAT) -i $(ALL_SRCS) $(ALL_HDRS)
 
 lint-tidy:
 	@printf '%s\n' $(ALL_SRCS) | xargs -P $(JOBS) -n 4 sh -c '$(CLANG_TIDY) --quiet "$$@" -- -std=c11 \
@@ -167,7 +171,7 @@ lint-cppcheck:
 	@mkdir -p $(BUILD)/cppcheck
 	@cppcheck --quiet -j $(JOBS) --cppcheck-build-dir=$(BUILD)/cppcheck --std=c11 -I. -D_GNU_SOURCE -D__linux__ \
 		--enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
-		$(ALL_SRCS)
+		$(ROOM_SRCS) $(CLI_SRCS) $(BENCH_SRCS) $(SIM_SRCS) $(STRESS_SRCS)
 
 lint-scripts:
 	@shellcheck -x $(SCRIPTS)
@@ -184,7 +188,7 @@ clean:
 	rm -rf build build-asan build-tsan pawl
 
 FORCE:
-.PHONY: all help man install test demo unit e2e stress-build check-stress asan tsan lint lint-format lint-tidy \
+.PHONY: all help man install test demo unit e2e stress-build check-stress asan tsan lint format lint-format lint-tidy \
 	lint-cppcheck lint-scripts bench bench-peers clean FORCE
 .SECONDARY:
 -include $(ROOM_OBJS:.o=.d) $(TOOL_OBJS:.o=.d) $(UNIT_OBJS:.o=.d) $(SIM_OBJS:.o=.d) $(STRESS_OBJS:.o=.d)

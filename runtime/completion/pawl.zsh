@@ -1,0 +1,97 @@
+#compdef pawl
+# zsh completion for pawl: verbs, flags with their values, runs, steps, files.
+
+_pawl_runs() {
+    local -a runs
+    runs=(last ${(f)"$(_call_program runs pawl runs --json 2>/dev/null | grep -oE '"run": ?"[^"]*"' | cut -d'"' -f4)"})
+    _describe -t runs 'run' runs
+}
+
+_pawl_steps() {
+    local -a steps
+    steps=(${(f)"$(_call_program steps pawl steps ${line[1]:-last} --json 2>/dev/null | head -n 5000 |
+        grep -oE '"step": ?"[^"]*"' | cut -d'"' -f4 | sort -u)"})
+    _describe -t steps 'step' steps
+}
+
+_pawl_verbs() {
+    local -a verbs
+    verbs=(
+        'run:run a workflow'
+        'map:run a command for each argument'
+        'check:name the mistakes of a workflow file'
+        'graph:draw a workflow'
+        'runs:list the runs'
+        'status:one run at a glance'
+        'steps:the steps of a run'
+        'logs:what a step printed'
+        'why:why a step is in its state'
+        'resume:go on with a run'
+        'retry:rerun failed steps'
+        'cancel:end a run'
+        'wait:wait for a run'
+        'gc:remove what is no longer needed'
+        'doctor:check the machine'
+        'journal:read a journal'
+        'health:the processes of pawl'
+        'help:what there is'
+    )
+    _describe -t verbs 'verb' verbs
+}
+
+_pawl() {
+    local curcontext=$curcontext state line
+    local -a everywhere
+    everywhere=(
+        '--state[state directory]:directory:_files -/'
+        '--json[report as JSON]'
+        '--color[when to use colour]:when:(auto always never)'
+        '--progress[how to tell what happens]:how:(auto none plain json)'
+        '--help[flags and examples]'
+    )
+    local states='waiting ready running delayed succeeded failed skipped cancelled cached'
+
+    _arguments -C $everywhere '--version[the version]' '1:verb:_pawl_verbs' '*::arguments:->verb' && return
+    [[ $state == verb ]] || return
+
+    curcontext="${curcontext%:*}-$words[1]:"
+    case $words[1] in
+    run)
+        _arguments $everywhere '(-j --jobs)'{-j,--jobs}'[steps at a time]:number' '*--set[parameter]:K=V' \
+            '--inputs[one run for each line]:file:_files' '--resume[go on where it was]' \
+            '--keep-going=-[go on after failures]::number' '(-n --dry-run)'{-n,--dry-run}'[only say what would run]' \
+            '--detach[do not wait]' '--run-id[name of the run]:name' \
+            '1:workflow file:_files -g "*.(yaml|yml)"' '2:workflow'
+        ;;
+    map)
+        _arguments $everywhere '-j[tasks at a time]:number' '(-k --keep-order)'{-k,--keep-order}'[in input order]' \
+            '--tag[begin lines with the argument]' '--line-buffer[lines as they come]' '*-a[arguments from file]:file:_files' \
+            '(-0 --null)'{-0,--null}'[arguments end with NUL]' '--colsep[columns]:regex' '--max-args[arguments of a task]:number' \
+            '--shell[run by sh]' '--halt[when to stop]:when:(soon,fail=1 now,fail=1)' '--retries[tries]:number' \
+            '--timeout[of a task]:duration' '--delay[between starts]:duration' '--load[at most]:load' \
+            '--memfree[at least]:size' '--results[save outputs]:directory:_files -/' '--joblog[log of tasks]:file:_files' \
+            '--resume[run only what has not succeeded]' '--new-only[print only what ran now]' \
+            '(-n --dry-run)'{-n,--dry-run}'[only print commands]' '*::command:_normal'
+        ;;
+    check) _arguments $everywhere '*:workflow file:_files -g "*.(yaml|yml)"' ;;
+    graph)
+        _arguments $everywhere '(-f --format)'{-f,--format}'[form]:form:(ascii dot mermaid json)' \
+            '1:workflow file:_files -g "*.(yaml|yml)"' '2:workflow'
+        ;;
+    status | resume | cancel) _arguments $everywhere '1:run:_pawl_runs' ;;
+    steps) _arguments $everywhere "--filter[only these]:filter:(state=${^=states})" '1:run:_pawl_runs' ;;
+    retry) _arguments $everywhere '--filter[only these]:filter' '1:run:_pawl_runs' ;;
+    wait) _arguments $everywhere '--timeout[at most]:duration' '1:run:_pawl_runs' ;;
+    logs)
+        _arguments $everywhere '--item[instance]:index' '--attempt[which]:number' '--stderr[standard error]' \
+            '(-f --follow)'{-f,--follow}'[until the step has ended]' '1:run:_pawl_runs' '2:step:_pawl_steps'
+        ;;
+    why) _arguments $everywhere '1:run:_pawl_runs' '2:step:_pawl_steps' ;;
+    gc) _arguments $everywhere '--keep-runs[newest]:number' '--older-than[age]:duration' ;;
+    journal) _arguments $everywhere '1:what:(verify dump)' '2:directory:_files -/' ;;
+    help) _arguments '1:verb:_pawl_verbs' ;;
+    *) _arguments $everywhere ;;
+    esac
+}
+
+_pawl "$@"
