@@ -21,7 +21,7 @@ struct verdict {
     uint16_t failures;
     uint64_t delay_ns;
     bool retry;
-    char note[160]; /* replaces an empty stderr */
+    char note[256]; /* replaces an empty stderr */
 };
 
 static uint32_t reason_of(uint8_t outcome)
