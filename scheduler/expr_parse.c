@@ -152,18 +152,20 @@ int pawl_expr_node(struct pawl_expr_parser *parser, enum pawl_op op, const struc
     if (depth >= PAWL_EXPR_DEPTH_MAX)
         return pawl_expr_refuse(parser->lexer.diagnostic, start, "expression is nested deeper than %d",
                                 PAWL_EXPR_DEPTH_MAX);
+    struct pawl_operand made; /* callers may pass one of the children as the result */
     int error = count > 0 ? check_types(parser, op, children, count, &gives) : 0;
     if (error == 0)
-        error = pawl_expr_leaf(parser, op, gives, 0, start, operand_out);
+        error = pawl_expr_leaf(parser, op, gives, 0, start, &made);
     if (error < 0)
         return error;
     struct pawl_plan_node *nodes = parser->builder->parts[PAWL_SECTION_NODES].data;
     if (count > 0)
-        nodes[operand_out->node].child = children[0].node;
+        nodes[made.node].child = children[0].node;
     for (uint32_t i = 1; i < count; i++)
         nodes[children[i - 1].node].next = children[i].node;
-    operand_out->depth = depth + 1;
-    operand_out->end = parser->token.start;
+    made.depth = depth + 1;
+    made.end = parser->token.start;
+    *operand_out = made;
     return 0;
 }
 
