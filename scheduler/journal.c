@@ -435,7 +435,7 @@ static void free_journal(struct pawl_journal *journal)
     pawl_journal_destroy_frames(journal->first);
     pawl_journal_destroy_frames(journal->spare);
     for (uint32_t i = 0; i < journal->segment_count; i++)
-        pawl_segment_close(journal, &journal->segments[i]);
+        pawl_journal_segment_close(journal, &journal->segments[i]);
     if (journal->lock_fd >= 0)
         pawl_io_file_close(journal->io, journal->lock_fd);
     free(journal->segments);

@@ -161,7 +161,7 @@ void pawl_journal_seal_frame(struct pawl_journal *journal, struct journal_frame 
 /* journal_segment.c: files */
 void pawl_segment_name(char name[static PAWL_SEGMENT_NAME_BYTES], uint32_t number);
 int pawl_segment_lock(struct pawl_journal *journal, int fd, uint64_t deadline_ns);
-void pawl_segment_close(struct pawl_journal *journal, struct journal_segment *segment);
+void pawl_journal_segment_close(struct pawl_journal *journal, struct journal_segment *segment);
 int pawl_segment_open_direct(struct pawl_journal *journal, const char *name, int flags, bool *direct_out);
 /* Makes segment @number, header first, the frames of @rewritten (may be NULL) after it, all durable before it
  * has its name. It becomes the current one. */

@@ -54,7 +54,7 @@ int pawl_segment_lock(struct pawl_journal *journal, int fd, uint64_t deadline_ns
 
 /* Nothing is in flight on it. io_uring may hold the file a little longer than its last completion, and with
  * it the lock: it is given back by name. */
-void pawl_segment_close(struct pawl_journal *journal, struct journal_segment *segment)
+void pawl_journal_segment_close(struct pawl_journal *journal, struct journal_segment *segment)
 {
     if (segment->read_fd >= 0)
         pawl_io_file_close(journal->io, segment->read_fd);
@@ -300,7 +300,7 @@ static int bury(struct pawl_journal *journal, struct journal_segment *segment)
     }
     if (error && error != -ENOENT)
         return error;
-    pawl_segment_close(journal, segment);
+    pawl_journal_segment_close(journal, segment);
     return 0;
 }
 
