@@ -126,9 +126,9 @@ static bool is_step_form(struct pawl_loader *loader, const struct pawl_yaml_node
         return false;
     }
     struct pawl_yaml_node *version = pawl_yaml_find(root, "pawl", NULL);
-    if (!version && pawl_yaml_find(root, "workflows", &key)) {
+    if (!version && (pawl_yaml_find(root, "workflows", &key) || pawl_yaml_find(root, "nodes", &key))) {
         pawl_loader_refuse(loader, key, "unsupported_form", "write `pawl: 1` and `steps:`",
-                           "the `workflows:` form is not supported here");
+                           "the `%s:` form is not supported here", key->text);
         return false;
     }
     if (!version) {

@@ -322,13 +322,27 @@ static int on_event(struct build *build, struct fy_event *event)
     return 0;
 }
 
-static int tell_syntax(struct build *build, struct fy_diag *diag)
+/* `[a, ${{ x }}]` without quotes is the usual mistake: the { begins a map there. */
+static bool line_has_expression(const char *bytes, size_t length, int line)
+{
+    const char *at = bytes, *end = bytes + length;
+    for (; line > 1 && at; line--)
+        at = memchr(at, '\n', (size_t)(end - at)) ? (const char *)memchr(at, '\n', (size_t)(end - at)) + 1 : NULL;
+    const char *stop = at ? memchr(at, '\n', (size_t)(end - at)) : NULL;
+    return at && memmem(at, (size_t)((stop ? stop : end) - at), "${{", 3);
+}
+
+static int tell_syntax(struct build *build, struct fy_diag *diag, const char *bytes, size_t length)
 {
     void *cursor = NULL;
     struct fy_diag_error *problem = fy_diag_errors_iterate(diag, &cursor);
     if (problem && problem->line > 0)
         pawl_load_refuse(build->errors, (uint32_t)problem->line, problem->column > 0 ? (uint32_t)problem->column : 1,
-                         "syntax", "", "not YAML: %s", problem->msg ? problem->msg : "syntax error");
+                         "syntax",
+                         line_has_expression(bytes, length, problem->line)
+                             ? "inside [ ] and { } an expression needs quotes: \"${{ x }}\""
+                             : "",
+                         "not YAML: %s", problem->msg ? problem->msg : "syntax error");
     else
         refuse(build, "syntax", "", problem && problem->msg ? problem->msg : "not YAML");
     return PAWL_E_INVALID;
@@ -361,7 +375,7 @@ int pawl_yaml_parse(const char *bytes, size_t length, const struct pawl_load_lim
         fy_parser_event_free(parser, event);
     }
     if (error == 0 && fy_parser_get_stream_error(parser))
-        error = tell_syntax(&build, diag);
+        error = tell_syntax(&build, diag, bytes, length);
     if (error == 0)
         *root = build.root;
 free_all:
