@@ -64,6 +64,10 @@ struct pawl_core_effects {
     /* Read bytes of a record's body. Return: 0 or an error (PAWL_E_NOT_FOUND: gone). */
     int (*read)(void *ctx, uint64_t place, uint32_t body_offset, void *buffer, size_t bytes);
 
+    /* Where a place is by now: a frame that a full disk refused was written elsewhere. May be NULL: places
+     * never move. */
+    uint64_t (*resolve)(void *ctx, uint64_t place);
+
     /* Read a file of the run's directory (`name` is relative: "out/x", "image") into malloc'd memory; the
      * core frees it. */
     int (*read_file)(void *ctx, const char *run_id, const char *name, uint64_t byte_offset,

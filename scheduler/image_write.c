@@ -160,10 +160,16 @@ static int copy_chain(struct pawl_image_writer *w, uint64_t newest, uint64_t *pl
     for (uint64_t place = newest; place != 0 && count < 65536;) {
         struct pawl_step_record record;
         error = pawl_grow((void **)&chain, &capacity, count + 1, sizeof *chain);
-        if (error == 0)
-            error = pawl_result_read(w->run, place, 0, &record, sizeof record);
         if (error < 0)
             goto free_chain;
+        error = pawl_result_read(w->run, place, 0, &record, sizeof record);
+        if (error < 0 && count == 0)
+            goto free_chain;
+        if (error <
+            0) { /* an older attempt that cannot be found any more ends the chain; the newest must be there */
+            error = 0;
+            break;
+        }
         chain[count++] = place;
         place = record.previous;
     }
@@ -202,11 +208,21 @@ static int visit_result(struct pawl_image_writer *w, struct pawl_step *step, uin
     return error;
 }
 
+static uint64_t resolved(const struct pawl_image_writer *w, uint64_t place)
+{
+    const struct pawl_core *core = w->core;
+    if (place == 0 || (place & PAWL_PLACE_IN_IMAGE) != 0 || !core->effects.resolve)
+        return place;
+    return core->effects.resolve(core->ctx, place);
+}
+
 static int visit_instance(struct pawl_image_writer *w, struct pawl_step *step, uint64_t n)
 {
     struct pawl_instance instance = step->instances[n];
     if (w->places)
         instance.place = w->places[w->place_index++];
+    else
+        instance.place = resolved(w, instance.place);
     return put(w, &instance, sizeof instance);
 }
 
@@ -263,7 +279,7 @@ static int make_chunks(struct pawl_image_writer *w)
     for (size_t i = 0; i < count; i++) {
         const struct pawl_items_chunk *chunk = &w->run->chunks[i];
         w->chunks[i] = (struct pawl_image_chunk){.first = chunk->first,
-                                                 .place = chunk->place,
+                                                 .place = resolved(w, chunk->place),
                                                  .count = chunk->count,
                                                  .open = chunk->open,
                                                  .body_offset = chunk->body_offset,

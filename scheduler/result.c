@@ -44,8 +44,9 @@ static int find_attempt(struct pawl_run *run, const struct pawl_instance *instan
         int error = pawl_result_read(run, place, 0, record_out, sizeof *record_out);
         if (error < 0)
             return error;
-        if (record_out->run != run->number && (place & PAWL_PLACE_IN_IMAGE) == 0)
-            return PAWL_E_DAMAGED;
+        bool ours = (place & PAWL_PLACE_IN_IMAGE) != 0 || record_out->run == run->number;
+        if (!ours)
+            return hops == 0 ? PAWL_E_DAMAGED : PAWL_E_NOT_FOUND;
         if (attempt == 0 || record_out->attempt == attempt) {
             *place_out = place;
             return 0;
