@@ -186,6 +186,9 @@ static int on_scalar(struct build *build, struct fy_event *event)
     const char *text = fy_token_get_text(event->scalar.value, &length), *anchor;
     const struct fy_mark *start = fy_event_start_mark(event), *end = fy_event_end_mark(event);
     size_t anchor_bytes;
+    enum fy_scalar_style style = fy_token_scalar_style(event->scalar.value);
+    if (start && (style == FYSS_SINGLE_QUOTED || style == FYSS_DOUBLE_QUOTED))
+        build->column -= build->column > 1; /* the mark is behind the quote */
     int error = count_nodes(build, 1);
     struct pawl_yaml_node *node = make_node(build, PAWL_YAML_SCALAR);
     if (error < 0 || !node)
@@ -196,13 +199,10 @@ static int on_scalar(struct build *build, struct fy_event *event)
     node->length = text ? length : 0;
     if (!node->text)
         return -ENOMEM;
-    enum fy_scalar_style style = fy_token_scalar_style(event->scalar.value);
     node->style = style < FYSS_PLAIN || style > FYSS_FOLDED ? PAWL_YAML_PLAIN : (uint8_t)style;
     if (start && end) {
         node->source_start = start->input_pos;
         node->source_end = end->input_pos;
-        if (style == FYSS_SINGLE_QUOTED || style == FYSS_DOUBLE_QUOTED)
-            node->column -= node->column > 1; /* the mark is behind the quote */
     }
     error = copy_name(build, event->scalar.anchor, &anchor, &anchor_bytes);
     if (error == 0 && anchor)

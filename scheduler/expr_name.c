@@ -197,8 +197,6 @@ static int check_need(struct pawl_expr_parser *parser, uint32_t step_index, size
     const char *strings = parser->builder->parts[PAWL_SECTION_STRINGS].data;
     const struct pawl_plan_step *asked = pawl_parts_at(parser->builder, PAWL_SECTION_STEPS, step_index);
     const char *name = strings + asked->name.byte_offset;
-    if (parser->scope->step_index == PAWL_PLAN_NONE || !(parser->scope->flags & PAWL_EXPR_SCOPE_STEPS))
-        return pawl_expr_refuse(diagnostic, start, "steps cannot be asked for here");
     const struct pawl_plan_step *self = pawl_plan_edit_step(parser->builder, parser->scope->step_index);
     const char *self_name = strings + self->name.byte_offset;
     if (parser->scope->step_index == step_index)
@@ -263,6 +261,8 @@ static int parse_step(struct pawl_expr_parser *parser, struct pawl_operand *oper
 {
     size_t start = parser->token.start;
     uint32_t index;
+    if (parser->scope->step_index == PAWL_PLAN_NONE || !(parser->scope->flags & PAWL_EXPR_SCOPE_STEPS))
+        return pawl_expr_refuse(parser->lexer.diagnostic, start, "steps cannot be asked for here");
     int error = known_member(parser, "steps", "step", PAWL_SECTION_STEPS, &parser->builder->steps, &index);
     if (error == 0)
         error = check_need(parser, index, start);
