@@ -491,7 +491,7 @@ void pawl_image_end(struct pawl_image_writer *w)
 
 /* ---- snapshots ---- */
 
-enum { PIECE_CORE = 1, PIECE_RUN = 2, PIECE_BYTES = 1 << 20 };
+enum { PIECE_CORE = 1, PIECE_RUN = 2, PIECE_BYTES = (1 << 20) - 64 };
 
 struct piece_header {
     uint32_t kind, bytes;

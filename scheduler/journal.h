@@ -181,8 +181,8 @@ uint64_t pawl_journal_idle(struct pawl_journal *journal, uint64_t now_ns);
  * PAWL_E_DAMAGED: no record lies there. */
 int pawl_journal_record_at(struct pawl_journal *journal, uint64_t place, struct pawl_record *record_out);
 
-/* pawl_journal_read - bytes of the body from @offset_in_body on. Checks that a record of this @lsn lies
- * there. Return: bytes read (less than @count at the body's end), or as record_at. */
+/* pawl_journal_read - bytes of the body from @offset_in_body on. Checks that a record of this @lsn (0: any)
+ * lies there. Return: bytes read (less than @count at the body's end), or as record_at. */
 ssize_t pawl_journal_read(struct pawl_journal *journal, uint64_t place, uint64_t lsn, size_t offset_in_body,
                           void *bytes, size_t count);
 

@@ -83,7 +83,7 @@ ssize_t pawl_journal_read(struct pawl_journal *journal, uint64_t place, uint64_t
     int error = pawl_journal_record_at(journal, place, &record);
     if (error)
         return error;
-    if (record.lsn != lsn)
+    if (lsn != 0 && record.lsn != lsn)
         return PAWL_E_DAMAGED;
     if (offset_in_body >= record.body_bytes)
         return 0;
