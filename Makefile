@@ -25,7 +25,8 @@ TOOL_LIBS := -ljemalloc $(PAWL_LIBS)
 
 # SANITIZE=address,undefined or thread: set by the targets asan and tsan, each with a build directory of its own.
 ifdef SANITIZE
-PAWL_CFLAGS += -fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer -O1 -Wno-tsan
+PAWL_CFLAGS += -fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer -O1
+PAWL_CFLAGS += $(if $(filter thread,$(SANITIZE)),-Wno-tsan)
 LDFLAGS     += -fsanitize=$(SANITIZE)
 TOOL_LIBS   := $(PAWL_LIBS)
 endif
@@ -44,6 +45,7 @@ BENCH_SRCS     := $(sort $(wildcard bench/*.c))
 UNIT_SRCS      := $(sort $(wildcard tests/unit/*.c))
 SIM_SRCS       := $(sort $(wildcard tests/sim/*.c))
 STRESS_SRCS    := $(sort $(wildcard tests/stress/*.c))
+FUZZ_SRCS      := $(sort $(wildcard tests/fuzz/*.c))
 
 ROOM_SRCS := $(SHM_SRCS) $(SCHEDULER_SRCS) $(WORKERS_SRCS) $(RUNTIME_SRCS) $(CLI_SRCS)
 ROOM_OBJS := $(ROOM_SRCS:%.c=$(BUILD)/%.o)
@@ -52,7 +54,7 @@ UNIT_OBJS := $(UNIT_SRCS:%.c=$(BUILD)/%.o)
 SIM_OBJS  := $(SIM_SRCS:%.c=$(BUILD)/%.o)
 STRESS_OBJS := $(STRESS_SRCS:%.c=$(BUILD)/%.o)
 STRESS_BINS := $(STRESS_SRCS:%.c=$(BUILD)/%)
-ALL_SRCS  := $(ROOM_SRCS) $(MAIN_SRCS) $(BENCH_SRCS) $(UNIT_SRCS) $(SIM_SRCS) $(STRESS_SRCS)
+ALL_SRCS  := $(ROOM_SRCS) $(MAIN_SRCS) $(BENCH_SRCS) $(UNIT_SRCS) $(SIM_SRCS) $(STRESS_SRCS) $(FUZZ_SRCS)
 ALL_HDRS  := $(sort $(wildcard shm/*.h scheduler/*.h workers/*.h runtime/*.h runtime/cli/*.h bench/*.h tests/*/*.h))
 
 MAN_SRCS  := $(sort $(wildcard docs/man/*.scd))
@@ -74,7 +76,7 @@ help:
 	@echo 'make             the tool                make test         all tests (installs what it needs)'
 	@echo 'make install     PREFIX=, DESTDIR=       make demo         a real batch, with its result'
 	@echo 'make unit        unit tests              make e2e          end-to-end tests; E2E=filter'
-	@echo 'make check-stress  stress programs, long make asan, tsan   under sanitizers'
+	@echo 'make check-stress  stress programs, long make asan, tsan, fuzz  under sanitizers'
 	@echo 'make lint        format, tidy, cppcheck  make man          manual pages into build/man'
 	@echo 'make bench       measurements            make bench-peers  the same work on the peers'
 	@echo 'make clean       WERROR=1: warnings are errors; V=1: whole command lines'
@@ -164,6 +166,22 @@ tsan:
 	@$(SUBMAKE) BUILD=build-tsan SANITIZE=thread stress-build
 	@bash tests/run.sh --only stress build-tsan
 
+# libFuzzer is clang's: everything is built once more with it.
+fuzz:
+	@sh tests/bootstrap.sh fuzz
+	@$(SUBMAKE) BUILD=build-fuzz CC=clang-14 SANITIZE=address,undefined,fuzzer-no-link fuzz-run
+
+FUZZ_BINS := $(FUZZ_SRCS:%.c=$(BUILD)/%)
+$(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/rooms.a
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) -fsanitize=fuzzer,address,undefined -o $@ $^ $(PAWL_LIBS)
+
+fuzz-run: $(FUZZ_BINS)
+	@for program in $(FUZZ_BINS); do \
+		mkdir -p $$program.corpus && echo "== $$program" && \
+		$$program -max_total_time=$${FUZZ_SECONDS:-30} -artifact_prefix=$$program- $$program.corpus || exit 1; \
+	done
+
 lint: lint-format lint-scripts lint-cppcheck lint-tidy
 	@echo 'lint: clean'
 
@@ -195,10 +213,10 @@ bench-peers: all
 	@bash bench/peers.sh $(BUILD)/pawl
 
 clean:
-	rm -rf build build-asan build-tsan pawl
+	rm -rf build build-asan build-tsan build-fuzz pawl
 
 FORCE:
-.PHONY: all help man install test demo unit e2e stress-build check-stress asan tsan lint format lint-format lint-tidy \
+.PHONY: all help man install test demo unit e2e stress-build check-stress asan tsan fuzz fuzz-run lint format lint-format lint-tidy \
 	lint-cppcheck lint-scripts bench bench-peers clean FORCE
 .SECONDARY:
--include $(ROOM_OBJS:.o=.d) $(TOOL_OBJS:.o=.d) $(UNIT_OBJS:.o=.d) $(SIM_OBJS:.o=.d) $(STRESS_OBJS:.o=.d)
+-include $(FUZZ_SRCS:%.c=$(BUILD)/%.d) $(ROOM_OBJS:.o=.d) $(TOOL_OBJS:.o=.d) $(UNIT_OBJS:.o=.d) $(SIM_OBJS:.o=.d) $(STRESS_OBJS:.o=.d)

@@ -1,7 +1,7 @@
 #!/bin/sh
 # bootstrap.sh - have the Debian packages that the named sets of work need, install what is missing.
 #
-#   sh tests/bootstrap.sh [--list] SET...        sets: build test docs lint
+#   sh tests/bootstrap.sh [--list] SET...        sets: build test docs lint fuzz
 #
 # Costs one dpkg-query when everything is there. PAWL_BOOTSTRAP=no skips it: you have the libraries some other way.
 set -eu
@@ -10,6 +10,7 @@ BUILD='gcc libc6-dev make liburing-dev libfyaml-dev libjansson-dev libxxhash-dev
 TEST='libcriterion-dev jq procps parallel'
 DOCS='scdoc'
 LINT='clang-format-14 clang-tidy-14 cppcheck shellcheck zsh fish'
+FUZZ='clang-14 libclang-rt-14-dev'
 
 list_only=no
 packages=
@@ -20,8 +21,9 @@ for set in "$@"; do
     test) packages="$packages $TEST" ;;
     docs) packages="$packages $DOCS" ;;
     lint) packages="$packages $LINT" ;;
+    fuzz) packages="$packages $FUZZ" ;;
     *)
-        echo "bootstrap: no set is called '$set' (build test docs lint)" >&2
+        echo "bootstrap: no set is called '$set' (build test docs lint fuzz)" >&2
         exit 2
         ;;
     esac

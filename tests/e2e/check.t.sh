@@ -1,5 +1,4 @@
 # check.t.sh - workflow files: what is refused, with which words and at which place.
-# shellcheck shell=bash disable=SC2016,SC2154,SC2164
 
 # refused PLACE WORD...: flow.yaml is invalid; the place and each word are named.
 refused() {

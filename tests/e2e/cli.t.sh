@@ -1,5 +1,4 @@
 # cli.t.sh - habits that all verbs share: help, typos, exit codes, the state directory, colour.
-# shellcheck shell=bash disable=SC2016,SC2154,SC2164
 
 VERBS='run map check graph runs status steps logs why resume retry cancel wait gc doctor journal health'
 

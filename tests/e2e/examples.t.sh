@@ -1,5 +1,4 @@
 # examples.t.sh - the examples under docs/examples run as they stand, on this machine's own files.
-# shellcheck shell=bash disable=SC2016,SC2154,SC2164
 
 test_word_count_counts_what_zcat_and_wc_count() {
     mkdir docs

@@ -1,5 +1,4 @@
 # graph.t.sh - a workflow as a picture.
-# shellcheck shell=bash disable=SC2016,SC2154,SC2164
 
 diamond() {
     write flow.yaml <<'YAML'

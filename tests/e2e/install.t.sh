@@ -1,5 +1,4 @@
 # install.t.sh - what `make install` lays down, manual pages, completions.
-# shellcheck shell=bash disable=SC2016,SC2154,SC2164
 
 VERBS='run map check graph runs status steps logs why resume retry cancel wait gc doctor journal health'
 

@@ -1,5 +1,4 @@
 # machine.t.sh - looking after pawl: gc, doctor, journal, health.
-# shellcheck shell=bash disable=SC2016,SC2154,SC2164
 
 three_runs() {
     local id

@@ -1,5 +1,4 @@
 # map.t.sh - one task for each argument. Placeholders and sources mean what GNU parallel's manual says they mean.
-# shellcheck shell=bash disable=SC2016,SC2154,SC2164
 
 # mapped WANT ARGS...: `pawl map -k -j1 ARGS` prints WANT.
 mapped() {

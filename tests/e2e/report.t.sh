@@ -1,5 +1,4 @@
 # report.t.sh - what pawl says of runs: runs, status, steps, logs, why.
-# shellcheck shell=bash disable=SC2016,SC2154,SC2164
 
 finished() {
     write flow.yaml <<'YAML'

@@ -1,5 +1,4 @@
 # resume.t.sh - going on: resume, retry, cancel, wait, signals, and deaths of pawl's own processes.
-# shellcheck shell=bash disable=SC2016,SC2154,SC2164
 
 # A flow whose middle step fails until `fixed` is there. Each step notes that it ran.
 fixable() {

@@ -1,5 +1,4 @@
 # run.t.sh - running a workflow: what a step gets, what it gives, when it runs.
-# shellcheck shell=bash disable=SC2016,SC2154,SC2164
 
 test_argv_elements_are_exactly_one_argument_each() {
     write flow.yaml <<'YAML'
