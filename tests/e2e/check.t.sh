@@ -67,7 +67,7 @@ steps:
     run: [echo, hi]
     run: [echo, ho]
 YAML
-    refused flow.yaml:5:5 duplicate
+    refused flow.yaml:5:5 run twice
 }
 
 test_duplicate_step_is_refused() {
@@ -77,7 +77,7 @@ steps:
   a: {run: [echo, hi]}
   a: {run: [echo, ho]}
 YAML
-    refused flow.yaml:4:3 duplicate
+    refused flow.yaml:4:3 twice
 }
 
 test_cycle_names_its_steps() {
@@ -88,7 +88,7 @@ steps:
   beta: {run: [echo], needs: [alpha]}
   gamma: {run: [echo], needs: [beta]}
 YAML
-    refused flow.yaml: cycle alpha beta gamma
+    refused flow.yaml: circle alpha beta gamma
 }
 
 test_missing_step_in_needs_is_named_with_the_nearest() {
