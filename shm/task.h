@@ -32,7 +32,7 @@ enum pawl_stdin_kind {
     PAWL_STDIN_NULL = 0, /* /dev/null */
     PAWL_STDIN_BYTES =
         1,               /* stdin_bytes, fed from a memfd or file: never a pipe that could block the worker */
-    PAWL_STDIN_FILE = 2, /* stdin_path is opened by the worker */
+    PAWL_STDIN_FILE = 2, /* a path, opened by the worker; relative: below the state directory */
 };
 
 /* What to pack. Strings are not copied until pawl_task_pack(). */
@@ -58,7 +58,7 @@ struct pawl_task_spec {
 };
 
 /* `{%}` of pawl map: the worker inserts its slot number (1-based, decimal) at byte_offset of argv[arg_index].
- */
+ * In order of argument and offset; offsets are those of the argument before anything is inserted. */
 struct pawl_slot_patch {
     uint32_t arg_index;
     uint32_t byte_offset;

@@ -157,6 +157,11 @@ int pawl_environ_build(struct pawl_environ *environ, const struct pawl_task *tas
     return 0;
 }
 
+char *const *pawl_environ_block(const struct pawl_environ *environ)
+{
+    return environ->envp;
+}
+
 const char *pawl_environ_get(const struct pawl_environ *environ, const char *name)
 {
     size_t n = strlen(name);

@@ -43,6 +43,9 @@ void pawl_environ_destroy(struct pawl_environ *environ);
 int pawl_environ_build(struct pawl_environ *environ, const struct pawl_task *task,
                        const struct pawl_environ_names *names, char *const **envp_out);
 
+/* The block of the last build. */
+char *const *pawl_environ_block(const struct pawl_environ *environ);
+
 /* Value of a variable in the block of the last build, or NULL. */
 const char *pawl_environ_get(const struct pawl_environ *environ, const char *name);
 
