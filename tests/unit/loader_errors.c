@@ -64,7 +64,8 @@ static const struct mistake mistakes[] = {
     {STEP "    run: ls -l\n", 4, 10, "type", "`run` takes a list of arguments", "shell"},
     {STEP "    run: [x, [y]]\n", 4, 14, "type", "an argument is a single value, not a list", ""},
     {STEP "    run: [x, {a: b}]\n", 4, 14, "type", "not a map", ""},
-    {STEP "    run:\n      - x\n      -\n      - z\n", 6, 8, "type", "an argument is missing", "''"},
+    /* what is empty has no place of its own: it is told where the last thing before it stands */
+    {STEP "    run:\n      - x\n      -\n      - z\n", 5, 9, "type", "an argument is missing", "''"},
     {STEP "    run: ['']\n", 4, 11, "type", "the command is empty", ""},
     {STEP "    use: nop\n", 4, 10, "unknown_handler", "no handler `nop`", "noop"},
     {STEP "    shell: [x]\n", 4, 12, "type", "`shell` takes a single value, not a list", ""},
