@@ -118,7 +118,7 @@ man: $(MAN_PAGES)
 
 $(BUILD)/man/%: docs/man/%.scd
 	@mkdir -p $(@D)
-	scdoc <$< >$@.tmp && mv $@.tmp $@
+	$(Q)scdoc <$< >$@.tmp && mv $@.tmp $@
 
 install: all man
 	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/share/man/man1' '$(DESTDIR)$(PREFIX)/share/man/man5' \
