@@ -237,6 +237,11 @@ static struct pawl_settlement expect_settlement(enum pawl_settlement_type type, 
     return settlement;
 }
 
+static uint64_t shown_job(void)
+{
+    return atomic_load(&pawl_lane_memory_of(&lane.segment)->job);
+}
+
 static void make_durable(void)
 {
     atomic_store(&pawl_world_of(&world)->lane[LANE].durable_position, pawl_lane_position(&lane));
@@ -353,9 +358,10 @@ Test(worker, running_job_is_told_after_five_milliseconds)
 {
     begin();
     place_shell("sleep 60", 0);
-    struct pawl_settlement begun = expect_settlement(PAWL_SETTLE_BEGUN, NULL, 0); /* by the bell alone */
-    const struct pawl_lane_memory *memory = pawl_lane_memory_of(&lane.segment);
-    cr_expect(ne(u64, atomic_load(&memory->job), 0));
+    struct pollfd readable = {.fd = scheduler_bell, .events = POLLIN};
+    cr_assert(eq(int, poll(&readable, 1, -1), 1)); /* one entry, and the job does not end: only its age rings */
+    struct pawl_settlement begun = expect_settlement(PAWL_SETTLE_BEGUN, NULL, 0);
+    cr_expect(ne(u64, shown_job(), 0));
     const struct pawl_wire_kill kill = {.queue = QUEUE, .slot = begun.slot, .generation = begun.generation};
     tell(PAWL_WIRE_KILL, &kill, sizeof kill, NULL, 0);
     expect_settlement(PAWL_SETTLE_RESULT, NULL, 0);
@@ -512,7 +518,9 @@ Test(worker, job_that_ends_while_no_scheduler_is_there_is_offered_with_its_resul
     snprintf(path, sizeof path, "until [ -e %s/go ]; do sleep 0.01; done; printf result", state);
     place_shell(path, 0);
     expect_settlement(PAWL_SETTLE_BEGUN, NULL, 0);
-    uint64_t job = atomic_load(&pawl_lane_memory_of(&lane.segment)->job);
+    uint64_t job;
+    while ((job = shown_job()) == 0) /* it is told before it is started */
+        poll(NULL, 0, 1);
     lose_scheduler();
     snprintf(path, sizeof path, "%s/go", state);
     close(open(path, O_CREAT | O_WRONLY, 0600));
