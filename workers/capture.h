@@ -43,6 +43,7 @@ struct pawl_capture {
 struct pawl_captured {
     uint8_t flags; /* PAWL_SETTLE_STDOUT_FILE, PAWL_SETTLE_STDERR_FILE */
     uint32_t stdout_bytes, stderr_bytes, named_bytes;
+    bool cut;  /* a stream was longer than allowed */
     int error; /* positive errno: output could not be stored (PAWL_OUTCOME_CAPTURE); text says what, in
                   stderr's place */
     unsigned char bytes[2 * PAWL_INLINE_OUTPUT_BYTES + PAWL_NAMED_OUTPUT_BYTES];

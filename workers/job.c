@@ -144,6 +144,7 @@ static int refuse(struct pawl_job_host *host, struct pawl_job *job, struct pawl_
     job->exec.pid = 0;
     captured->flags = 0;
     captured->error = 0;
+    captured->cut = false;
     captured->stdout_bytes = captured->named_bytes = 0;
     captured->stderr_bytes = (uint32_t)strlen(text);
     memcpy(captured->bytes, text, captured->stderr_bytes);
@@ -462,8 +463,8 @@ uint64_t pawl_job_tick(struct pawl_job_host *host, struct pawl_job *job, uint64_
 
 /* The verdict: why pawl ended it, or how it ended by itself; storing its output only counts when all else is
  * well. */
-static void judge(const struct pawl_exec_status *status, bool over_limit,
-                  const struct pawl_captured *captured, struct pawl_settlement *settlement)
+static void judge(const struct pawl_exec_status *status, const struct pawl_captured *captured,
+                  struct pawl_settlement *settlement)
 {
     settlement->outcome = status->signalled ? PAWL_OUTCOME_SIGNALED : PAWL_OUTCOME_EXITED;
     settlement->exit_code = status->code;
@@ -480,7 +481,7 @@ static void judge(const struct pawl_exec_status *status, bool over_limit,
     case PAWL_EXEC_END_NONE:
         break;
     }
-    if (over_limit) {
+    if (captured->cut) {
         settlement->outcome = PAWL_OUTCOME_OUTPUT_LIMIT;
     } else if (captured->error && !status->signalled && status->code == 0) {
         settlement->outcome = PAWL_OUTCOME_CAPTURE;
@@ -495,7 +496,6 @@ void pawl_job_finish(struct pawl_job_host *host, struct pawl_job *job, uint64_t 
     int error = pawl_exec_reap(&job->exec, &status);
     if (error < 0) /* cannot happen to our own child; the result must still go out */
         status = (struct pawl_exec_status){.signalled = true, .code = SIGKILL, .group_lives = true};
-    bool over_limit = pawl_capture_bytes(&host->capture) > job->output_bytes_max;
     bool strays = pawl_capture_collect(&host->capture, job->run_id, job->stem, status.group_lives,
                                        job->output_bytes_max, captured);
     bool kept = pawl_workdir_leave(&host->workdir, strays);
@@ -508,5 +508,5 @@ void pawl_job_finish(struct pawl_job_host *host, struct pawl_job *job, uint64_t 
         .arena_bytes = captured->stdout_bytes + captured->stderr_bytes + captured->named_bytes,
     };
     fill_times(job, now_ns, settlement);
-    judge(&status, over_limit, captured, settlement);
+    judge(&status, captured, settlement);
 }

@@ -27,6 +27,7 @@ void pawl_workdir_init(struct pawl_workdir *workdir, int state_dirfd)
 {
     memset(workdir, 0, sizeof *workdir);
     workdir->state_dirfd = state_dirfd;
+    workdir->uid = geteuid();
 }
 
 static struct pawl_workdir_spare *oldest(struct pawl_workdir *workdir)
@@ -173,7 +174,7 @@ bool pawl_workdir_leave(struct pawl_workdir *workdir, bool strays)
     if (!there) /* the job removed it: its name must stand all the same until the result is durable */
         there = make_new(workdir, current->name) > 0 &&
                 fstatat(workdir->state_dirfd, current->name, &status, AT_SYMLINK_NOFOLLOW) == 0;
-    bool pristine = there && status.st_mode == (S_IFDIR | DIRECTORY_MODE) && status.st_uid == geteuid() &&
+    bool pristine = there && status.st_mode == (S_IFDIR | DIRECTORY_MODE) && status.st_uid == workdir->uid &&
                     status.st_mtim.tv_sec == untouched.tv_sec && status.st_mtim.tv_nsec == untouched.tv_nsec;
     bool kept = there && !pristine && !is_empty(workdir->state_dirfd, current->name);
     if (there && !kept && !strays && workdir->spare_count < PAWL_WORKDIR_SPARES) {

@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "shm/wire.h"
 
@@ -25,6 +26,7 @@ struct pawl_workdir_spare {
 
 struct pawl_workdir {
     int state_dirfd;                                      /* borrowed */
+    uid_t uid;                                            /* who owns an untouched directory */
     struct pawl_workdir_spare spare[PAWL_WORKDIR_SPARES]; /* oldest first, a ring */
     uint32_t spare_first, spare_count;
     struct pawl_workdir_spare current; /* name "" : none */

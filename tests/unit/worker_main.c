@@ -359,7 +359,8 @@ Test(worker, running_job_is_told_after_five_milliseconds)
     begin();
     place_shell("sleep 60", 0);
     struct pollfd readable = {.fd = scheduler_bell, .events = POLLIN};
-    cr_assert(eq(int, poll(&readable, 1, -1), 1)); /* one entry, and the job does not end: only its age rings */
+    cr_assert(
+        eq(int, poll(&readable, 1, -1), 1)); /* one entry, and the job does not end: only its age rings */
     struct pawl_settlement begun = expect_settlement(PAWL_SETTLE_BEGUN, NULL, 0);
     cr_expect(ne(u64, shown_job(), 0));
     const struct pawl_wire_kill kill = {.queue = QUEUE, .slot = begun.slot, .generation = begun.generation};
