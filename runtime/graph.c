@@ -59,7 +59,8 @@ static void write_dot(const struct pawl_plan *plan, FILE *stream)
         const struct pawl_plan_step *step = pawl_plan_step(plan, i);
         const uint32_t *needs = pawl_plan_needs(plan, step);
         for (uint32_t n = 0; n < step->needs.count; n++)
-            fprintf(stream, "    \"%s\" -> \"%s\";\n", pawl_plan_step_name(plan, needs[n]), pawl_plan_step_name(plan, i));
+            fprintf(stream, "    \"%s\" -> \"%s\";\n", pawl_plan_step_name(plan, needs[n]),
+                    pawl_plan_step_name(plan, i));
     }
     fprintf(stream, "}\n");
 }
@@ -71,7 +72,8 @@ static void write_mermaid(const struct pawl_plan *plan, FILE *stream)
     fprintf(stream, "flowchart LR\n");
     for (uint32_t i = 0; i < pawl_plan_step_count(plan); i++) {
         bool many = pawl_step_is_many(pawl_plan_step(plan, i));
-        fprintf(stream, "    s%u%s\"%s\"%s\n", i, many ? "[[" : "[", pawl_plan_step_name(plan, i), many ? "]]" : "]");
+        fprintf(stream, "    s%u%s\"%s\"%s\n", i, many ? "[[" : "[", pawl_plan_step_name(plan, i),
+                many ? "]]" : "]");
     }
     for (uint32_t i = 0; i < pawl_plan_step_count(plan); i++) {
         const struct pawl_plan_step *step = pawl_plan_step(plan, i);
@@ -105,8 +107,10 @@ static int write_json(const struct pawl_plan *plan, FILE *stream)
         const struct pawl_plan_step *step = pawl_plan_step(plan, i);
         fprintf(stream, "%s{\"step\":", i ? "," : "");
         put_json_text(stream, pawl_plan_step_name(plan, i));
-        fprintf(stream, ",\"kind\":\"%s\",\"layer\":%u,\"many\":%s,\"conditional\":%s,\"always\":%s,\"needs\":", kind_name(step),
-                layers[i], pawl_step_is_many(step) ? "true" : "false", step->when != PAWL_PLAN_NONE ? "true" : "false",
+        fprintf(stream,
+                ",\"kind\":\"%s\",\"layer\":%u,\"many\":%s,\"conditional\":%s,\"always\":%s,\"needs\":",
+                kind_name(step), layers[i], pawl_step_is_many(step) ? "true" : "false",
+                step->when != PAWL_PLAN_NONE ? "true" : "false",
                 step->flags & PAWL_STEP_ALWAYS ? "true" : "false");
         put_names(plan, pawl_plan_needs(plan, step), step->needs.count, stream);
         fprintf(stream, ",\"dependents\":");

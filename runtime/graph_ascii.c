@@ -6,8 +6,8 @@
  *   * | docs  <- fetch
  *   *-' pack  <- docs, lint
  *
- * Like a history drawn from its beginning: steps stand in topological order, layer by layer, each in the column of its lane; a lane
- * runs on until its last dependent has been drawn. Runs in clients.
+ * Like a history drawn from its beginning: steps stand in topological order, layer by layer, each in the
+ * column of its lane; a lane runs on until its last dependent has been drawn. Runs in clients.
  */
 #include <errno.h>
 #include <string.h>
@@ -47,7 +47,8 @@ static uint32_t lane_for(struct canvas *canvas, uint32_t step_index)
     return free_lane(canvas);
 }
 
-static void put_lanes(const struct canvas *canvas, uint32_t step_index, uint32_t own, uint32_t count, FILE *stream)
+static void put_lanes(const struct canvas *canvas, uint32_t step_index, uint32_t own, uint32_t count,
+                      FILE *stream)
 {
     uint32_t first = own, last = own; /* what the horizontal stroke joins */
     for (uint32_t lane = 0; lane < count; lane++)
@@ -59,7 +60,11 @@ static void put_lanes(const struct canvas *canvas, uint32_t step_index, uint32_t
         uint32_t runs = canvas->lanes[lane];
         bool joined = needs_it(canvas, step_index, runs), over = joined && canvas->left[runs] == 1;
         bool inside = lane >= first && lane < last;
-        char mark = lane == own ? '*' : joined ? (over ? '\'' : '+') : runs != PAWL_PLAN_NONE ? '|' : inside && lane > first ? '-' : ' ';
+        char mark = lane == own              ? '*'
+                    : joined                 ? (over ? '\'' : '+')
+                    : runs != PAWL_PLAN_NONE ? '|'
+                    : inside && lane > first ? '-'
+                                             : ' ';
         fputc(mark, stream);
         fputc(inside ? '-' : ' ', stream);
     }

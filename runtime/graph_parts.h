@@ -9,7 +9,8 @@
 
 #include "scheduler/plan.h"
 
-/** pawl_graph_layers - for each step the length of the longest way to it; the caller frees it; NULL: out of memory. */
+/** pawl_graph_layers - for each step the length of the longest way to it; the caller frees it; NULL: out of
+ * memory. */
 uint32_t *pawl_graph_layers(const struct pawl_plan *plan);
 
 /** pawl_graph_write_ascii - the picture in text. Return: 0, -ENOMEM. */

@@ -16,9 +16,12 @@
 #include "runtime/loader_parts.h"
 #include "shm/error.h"
 
-static const struct pawl_loader_key root_keys[] = {{"pawl", PAWL_TAKES_SCALAR},     {"name", PAWL_TAKES_SCALAR},
-                                                   {"params", PAWL_TAKES_MAPPING},  {"env", PAWL_TAKES_MAPPING},
-                                                   {"defaults", PAWL_TAKES_MAPPING}, {"steps", PAWL_TAKES_MAPPING},
+static const struct pawl_loader_key root_keys[] = {{"pawl", PAWL_TAKES_SCALAR},
+                                                   {"name", PAWL_TAKES_SCALAR},
+                                                   {"params", PAWL_TAKES_MAPPING},
+                                                   {"env", PAWL_TAKES_MAPPING},
+                                                   {"defaults", PAWL_TAKES_MAPPING},
+                                                   {"steps", PAWL_TAKES_MAPPING},
                                                    {NULL, 0}};
 
 /* ---- bytes ---- */
@@ -26,7 +29,12 @@ static const struct pawl_loader_key root_keys[] = {{"pawl", PAWL_TAKES_SCALAR}, 
 /* Bytes of the UTF-8 character at @at; 0 if there is none. */
 static size_t character_bytes(const unsigned char *at, size_t left)
 {
-    size_t length = at[0] < 0x80 ? 1 : at[0] < 0xc2 ? 0 : at[0] < 0xe0 ? 2 : at[0] < 0xf0 ? 3 : at[0] < 0xf5 ? 4 : 0;
+    size_t length = at[0] < 0x80   ? 1
+                    : at[0] < 0xc2 ? 0
+                    : at[0] < 0xe0 ? 2
+                    : at[0] < 0xf0 ? 3
+                    : at[0] < 0xf5 ? 4
+                                   : 0;
     if (length == 0 || left < length)
         return 0;
     for (size_t i = 1; i < length; i++)
@@ -117,12 +125,13 @@ static bool is_step_form(struct pawl_loader *loader, const struct pawl_yaml_node
 {
     struct pawl_yaml_node *key = NULL;
     if (!root || pawl_yaml_is_null(root)) {
-        pawl_load_refuse(loader->errors, 1, 1, "empty", "begin it with `pawl: 1` and `steps:`", "the file is empty");
+        pawl_load_refuse(loader->errors, 1, 1, "empty", "begin it with `pawl: 1` and `steps:`",
+                         "the file is empty");
         return false;
     }
     if (root->kind != PAWL_YAML_MAPPING) {
-        pawl_loader_refuse(loader, root, "type", "begin it with `pawl: 1` and `steps:`", "a workflow file is a map, not %s",
-                           pawl_loader_kind(root));
+        pawl_loader_refuse(loader, root, "type", "begin it with `pawl: 1` and `steps:`",
+                           "a workflow file is a map, not %s", pawl_loader_kind(root));
         return false;
     }
     struct pawl_yaml_node *version = pawl_yaml_find(root, "pawl", NULL);
@@ -132,11 +141,13 @@ static bool is_step_form(struct pawl_loader *loader, const struct pawl_yaml_node
         return false;
     }
     if (!version) {
-        pawl_load_refuse(loader->errors, 1, 1, "version", "begin the file with `pawl: 1`", "`pawl: 1` is missing");
+        pawl_load_refuse(loader->errors, 1, 1, "version", "begin the file with `pawl: 1`",
+                         "`pawl: 1` is missing");
         return true;
     }
     if (!pawl_yaml_is(version, "1")) {
-        pawl_loader_refuse(loader, version, "version", "write `pawl: 1`", "version `%.32s` of the file form is not known",
+        pawl_loader_refuse(loader, version, "version", "write `pawl: 1`",
+                           "version `%.32s` of the file form is not known",
                            version->kind == PAWL_YAML_SCALAR ? version->text : "...");
         return false;
     }
@@ -149,8 +160,10 @@ static void load_params(struct pawl_loader *loader, const struct pawl_yaml_node 
         struct pawl_value value;
         if (!pawl_loader_name(loader, item->key, "parameter"))
             continue;
-        if (item->value->kind == PAWL_YAML_SCALAR && pawl_template_has_expression(item->value->text, item->value->length, NULL)) {
-            pawl_loader_refuse(loader, item->value, "type", "parameters are constants; put the expression where it is used",
+        if (item->value->kind == PAWL_YAML_SCALAR &&
+            pawl_template_has_expression(item->value->text, item->value->length, NULL)) {
+            pawl_loader_refuse(loader, item->value, "type",
+                               "parameters are constants; put the expression where it is used",
                                "the default of `%.64s` holds an expression", item->key->text);
             value = pawl_value_null();
         } else if (!pawl_loader_value(loader, item->value, &value)) {

@@ -9,11 +9,12 @@
 #include "runtime/loader_parts.h"
 #include "shm/error.h"
 
-static const struct pawl_loader_key retries_keys[] = {{"limit", PAWL_TAKES_SCALAR},
-                                                      {"backoff", PAWL_TAKES_MAPPING},
-                                                      {"on_exit", PAWL_TAKES_SEQUENCE | PAWL_TAKES_SCALAR},
-                                                      {"never_on_exit", PAWL_TAKES_SEQUENCE | PAWL_TAKES_SCALAR},
-                                                      {NULL, 0}};
+static const struct pawl_loader_key retries_keys[] = {
+    {"limit", PAWL_TAKES_SCALAR},
+    {"backoff", PAWL_TAKES_MAPPING},
+    {"on_exit", PAWL_TAKES_SEQUENCE | PAWL_TAKES_SCALAR},
+    {"never_on_exit", PAWL_TAKES_SEQUENCE | PAWL_TAKES_SCALAR},
+    {NULL, 0}};
 static const struct pawl_loader_key backoff_keys[] = {{"initial", PAWL_TAKES_SCALAR},
                                                       {"factor", PAWL_TAKES_SCALAR},
                                                       {"max", PAWL_TAKES_SCALAR},
@@ -28,7 +29,8 @@ struct policy {
     const struct pawl_yaml_node *place; /* the last map that spoke */
 };
 
-static void read_backoff(struct pawl_loader *loader, const struct pawl_yaml_node *mapping, struct policy *policy)
+static void read_backoff(struct pawl_loader *loader, const struct pawl_yaml_node *mapping,
+                         struct policy *policy)
 {
     const struct pawl_yaml_node *node;
     pawl_loader_check_keys(loader, mapping, backoff_keys, "`backoff`");
@@ -73,17 +75,19 @@ static void read_policy(struct pawl_loader *loader, const struct pawl_yaml_node 
         policy->never_on_exit = part;
 }
 
-static void read_code(struct pawl_loader *loader, const struct pawl_yaml_node *node, const char *key, int32_t *codes,
-                      uint32_t *count)
+static void read_code(struct pawl_loader *loader, const struct pawl_yaml_node *node, const char *key,
+                      int32_t *codes, uint32_t *count)
 {
     int64_t code = 0;
     if (node->kind != PAWL_YAML_SCALAR)
-        pawl_loader_refuse(loader, node, "type", "", "`%s` takes exit codes, not %s", key, pawl_loader_kind(node));
+        pawl_loader_refuse(loader, node, "type", "", "`%s` takes exit codes, not %s", key,
+                           pawl_loader_kind(node));
     else if (pawl_loader_int(loader, node, key, 1, 255, &code))
         codes[(*count)++] = (int32_t)code;
 }
 
-static struct pawl_plan_run read_codes(struct pawl_loader *loader, const struct pawl_yaml_node *node, const char *key)
+static struct pawl_plan_run read_codes(struct pawl_loader *loader, const struct pawl_yaml_node *node,
+                                       const char *key)
 {
     struct pawl_plan_run run = {0, 0};
     uint32_t count = 0;
@@ -103,16 +107,16 @@ static struct pawl_plan_run read_codes(struct pawl_loader *loader, const struct 
     return run;
 }
 
-bool pawl_loader_retries(struct pawl_loader *loader, uint32_t step_index, const struct pawl_yaml_node *mapping)
+bool pawl_loader_retries(struct pawl_loader *loader, uint32_t step_index,
+                         const struct pawl_yaml_node *mapping)
 {
     const uint8_t kinds = PAWL_TAKES_SCALAR | PAWL_TAKES_MAPPING;
     const struct pawl_yaml_node *general = pawl_loader_get(loader->defaults, "retries", kinds);
     const struct pawl_yaml_node *own = pawl_loader_get(mapping, "retries", kinds);
     uint32_t told = loader->errors->count;
-    struct policy policy = {.retry = {.initial_ns = UINT64_C(1000000000),
-                                      .max_ns = UINT64_C(60000000000),
-                                      .factor = 2,
-                                      .jitter = 0.1}};
+    struct policy policy = {
+        .retry = {
+            .initial_ns = UINT64_C(1000000000), .max_ns = UINT64_C(60000000000), .factor = 2, .jitter = 0.1}};
     if (general)
         read_policy(loader, general, &policy);
     if (own)

@@ -49,12 +49,15 @@ static const struct pawl_yaml_node *own_or_default(const struct pawl_loader *loa
                                                    const struct pawl_yaml_node *mapping, const char *key)
 {
     const struct pawl_yaml_node *node = pawl_loader_get(mapping, key, PAWL_TAKES_SCALAR);
-    return node || pawl_yaml_find(mapping, key, NULL) ? node : pawl_loader_get(loader->defaults, key, PAWL_TAKES_SCALAR);
+    return node || pawl_yaml_find(mapping, key, NULL)
+               ? node
+               : pawl_loader_get(loader->defaults, key, PAWL_TAKES_SCALAR);
 }
 
 /* ---- what needs no template ---- */
 
-static void load_output(struct pawl_loader *loader, const struct pawl_yaml_node *node, struct pawl_plan_step *step)
+static void load_output(struct pawl_loader *loader, const struct pawl_yaml_node *node,
+                        struct pawl_plan_step *step)
 {
     static const char *const modes[] = {"text", "lines", "json", NULL};
     for (uint8_t mode = 0; modes[mode]; mode++)
@@ -66,11 +69,12 @@ static void load_output(struct pawl_loader *loader, const struct pawl_yaml_node 
     const char *nearest = pawl_suggest_nearest(node->text, modes);
     if (nearest)
         snprintf(hint, sizeof hint, "did you mean `%s`?", nearest);
-    pawl_loader_refuse(loader, node, "type", hint, "`output` takes text, lines or json, not `%.64s`", node->text);
+    pawl_loader_refuse(loader, node, "type", hint, "`output` takes text, lines or json, not `%.64s`",
+                       node->text);
 }
 
-static void load_flag(struct pawl_loader *loader, const struct pawl_yaml_node *mapping, const char *key, uint16_t flag,
-                      struct pawl_plan_step *step)
+static void load_flag(struct pawl_loader *loader, const struct pawl_yaml_node *mapping, const char *key,
+                      uint16_t flag, struct pawl_plan_step *step)
 {
     const struct pawl_yaml_node *node = own_or_default(loader, mapping, key);
     bool value = false;
@@ -78,7 +82,8 @@ static void load_flag(struct pawl_loader *loader, const struct pawl_yaml_node *m
         step->flags |= flag;
 }
 
-static void load_numbers(struct pawl_loader *loader, const struct pawl_yaml_node *mapping, struct pawl_plan_step *step)
+static void load_numbers(struct pawl_loader *loader, const struct pawl_yaml_node *mapping,
+                         struct pawl_plan_step *step)
 {
     const struct pawl_yaml_node *node;
     int64_t number = 0;
@@ -99,7 +104,8 @@ static void load_numbers(struct pawl_loader *loader, const struct pawl_yaml_node
     load_flag(loader, mapping, "unsafe_shell", PAWL_STEP_UNSAFE_SHELL, step);
 }
 
-/* A key of defaults: is checked where it stands, on a step that nobody sees, so that a mistake in it is told once. */
+/* A key of defaults: is checked where it stands, on a step that nobody sees, so that a mistake in it is told
+ * once. */
 void pawl_loader_check_defaults(struct pawl_loader *loader)
 {
     uint32_t told = loader->errors->count;
@@ -137,8 +143,9 @@ void pawl_loader_declare_steps(struct pawl_loader *loader, const struct pawl_yam
         step->line = item->key->line;
         step->column = item->key->column;
         if (item->value->kind != PAWL_YAML_MAPPING) {
-            pawl_loader_refuse(loader, item->value->length ? item->value : item->key, "type", "write `run: [COMMAND]` below it",
-                               "step `%.64s` takes a map, not %s", item->key->text, pawl_loader_kind(item->value));
+            pawl_loader_refuse(loader, item->value->length ? item->value : item->key, "type",
+                               "write `run: [COMMAND]` below it", "step `%.64s` takes a map, not %s",
+                               item->key->text, pawl_loader_kind(item->value));
             continue;
         }
         loader->steps[index] = item->value;
@@ -158,7 +165,8 @@ static void load_need(struct pawl_loader *loader, uint32_t step_index, const str
 {
     char hint[128] = "";
     if (node->kind != PAWL_YAML_SCALAR) {
-        pawl_loader_refuse(loader, node, "type", "", "`needs` takes names of steps, not %s", pawl_loader_kind(node));
+        pawl_loader_refuse(loader, node, "type", "", "`needs` takes names of steps, not %s",
+                           pawl_loader_kind(node));
         return;
     }
     uint32_t need = pawl_plan_builder_find_step(loader->builder, node->text, node->length);
@@ -199,10 +207,12 @@ static void tell_cycle(struct pawl_loader *loader, const uint32_t *cycle, uint32
     }
     const struct pawl_yaml_node *needs = pawl_yaml_find(loader->steps[cycle[0]], "needs", NULL);
     place = needs;
-    for (const struct pawl_yaml_item *item = needs->kind == PAWL_YAML_SEQUENCE ? needs->items : NULL; item; item = item->next)
+    for (const struct pawl_yaml_item *item = needs->kind == PAWL_YAML_SEQUENCE ? needs->items : NULL; item;
+         item = item->next)
         if (pawl_yaml_is(item->value, second))
             place = item->value;
-    pawl_loader_refuse(loader, place, "cycle", "take one of these needs away", "steps need each other in a circle: %s", path);
+    pawl_loader_refuse(loader, place, "cycle", "take one of these needs away",
+                       "steps need each other in a circle: %s", path);
 }
 
 void pawl_loader_link_steps(struct pawl_loader *loader)
@@ -236,7 +246,8 @@ static void load_argv(struct pawl_loader *loader, uint32_t step_index, const str
                       const struct pawl_expr_scope *scope)
 {
     if (node->kind != PAWL_YAML_SEQUENCE) {
-        pawl_loader_refuse(loader, node, "type", "write `run: [COMMAND, ARGUMENT]`, or `shell:` for a line of shell",
+        pawl_loader_refuse(loader, node, "type",
+                           "write `run: [COMMAND, ARGUMENT]`, or `shell:` for a line of shell",
                            "`run` takes a list of arguments, not %s", pawl_loader_kind(node));
         return;
     }
@@ -275,7 +286,8 @@ static void load_shell(struct pawl_loader *loader, uint32_t step_index, const st
         pawl_loader_refuse(loader, node, "no_work", "", "`shell` is empty");
         return;
     }
-    if (!(step->flags & PAWL_STEP_UNSAFE_SHELL) && pawl_template_has_expression(node->text, node->length, &offset)) {
+    if (!(step->flags & PAWL_STEP_UNSAFE_SHELL) &&
+        pawl_template_has_expression(node->text, node->length, &offset)) {
         uint32_t line, column;
         pawl_yaml_place(node, loader->source, loader->source_bytes, offset, &line, &column);
         pawl_load_refuse(loader->errors, line, column, "unsafe_shell",
@@ -311,9 +323,11 @@ static void load_work(struct pawl_loader *loader, uint32_t step_index, const str
         if (!pawl_yaml_find(mapping, works[i], &key))
             continue;
         if (first) {
-            const struct pawl_yaml_node *later = key->line > first->line || (key->line == first->line && key->column > first->column) ? key : first;
-            pawl_loader_refuse(loader, later, "two_works", "make two steps of it", "step `%.64s` has both `%s` and `%s`", name,
-                               first_name, works[i]);
+            const struct pawl_yaml_node *later =
+                key->line > first->line || (key->line == first->line && key->column > first->column) ? key
+                                                                                                     : first;
+            pawl_loader_refuse(loader, later, "two_works", "make two steps of it",
+                               "step `%.64s` has both `%s` and `%s`", name, first_name, works[i]);
             return;
         }
         first = key;
@@ -321,8 +335,8 @@ static void load_work(struct pawl_loader *loader, uint32_t step_index, const str
     }
     if (!first) {
         const struct pawl_plan_step *step = pawl_plan_edit_step(loader->builder, step_index);
-        pawl_load_refuse(loader->errors, step->line, step->column, "no_work", "give it `run`, `shell` or `use: noop`",
-                         "step `%.64s` has no work", name);
+        pawl_load_refuse(loader->errors, step->line, step->column, "no_work",
+                         "give it `run`, `shell` or `use: noop`", "step `%.64s` has no work", name);
         return;
     }
     if ((node = pawl_loader_get(mapping, "run", PAWL_TAKES_SCALAR | PAWL_TAKES_SEQUENCE)))
@@ -353,14 +367,16 @@ static void load_matrix(struct pawl_loader *loader, uint32_t step_index, const s
     for (const struct pawl_yaml_item *item = mapping->items; item; item = item->next) {
         bool named = pawl_loader_name(loader, item->key, "matrix axis");
         if (item->value->kind == PAWL_YAML_MAPPING) {
-            pawl_loader_refuse(loader, item->value, "type", "", "axis `%.64s` takes a list, not a map", item->key->text);
+            pawl_loader_refuse(loader, item->value, "type", "", "axis `%.64s` takes a list, not a map",
+                               item->key->text);
             continue;
         }
         uint32_t values = pawl_loader_list(loader, item->value, item->key->text, scope);
         if (!named || values == PAWL_PLAN_NONE)
             continue;
         axes[count].values = values;
-        int error = pawl_plan_add_string(loader->builder, item->key->text, item->key->length, &axes[count++].name);
+        int error =
+            pawl_plan_add_string(loader->builder, item->key->text, item->key->length, &axes[count++].name);
         if (error < 0)
             loader->error = error;
     }
@@ -379,7 +395,8 @@ static void load_items(struct pawl_loader *loader, uint32_t step_index, const st
     pawl_yaml_find(mapping, "foreach", &foreach_key);
     pawl_yaml_find(mapping, "matrix", &matrix_key);
     if (foreach_key && matrix_key)
-        pawl_loader_refuse(loader, matrix_key, "type", "an axis of `matrix` may be the list", "a step has `foreach` or `matrix`, not both");
+        pawl_loader_refuse(loader, matrix_key, "type", "an axis of `matrix` may be the list",
+                           "a step has `foreach` or `matrix`, not both");
     else if ((node = pawl_loader_get(mapping, "foreach", PAWL_TAKES_SCALAR | PAWL_TAKES_SEQUENCE)))
         list = pawl_loader_list(loader, node, "foreach", scope);
     else if ((node = pawl_loader_get(mapping, "matrix", PAWL_TAKES_MAPPING)))
@@ -389,7 +406,8 @@ static void load_items(struct pawl_loader *loader, uint32_t step_index, const st
 
 static void fill_step(struct pawl_loader *loader, uint32_t step_index, const struct pawl_yaml_node *mapping)
 {
-    struct pawl_expr_scope scope = {.flags = PAWL_EXPR_SCOPE_STEPS | PAWL_EXPR_SCOPE_OUTCOME, .step_index = step_index};
+    struct pawl_expr_scope scope = {.flags = PAWL_EXPR_SCOPE_STEPS | PAWL_EXPR_SCOPE_OUTCOME,
+                                    .step_index = step_index};
     const struct pawl_yaml_node *node;
     scope.env_first[1] = loader->env.first;
     scope.env_count[1] = loader->env.count;

@@ -64,15 +64,17 @@ void pawl_loader_check_keys(struct pawl_loader *loader, const struct pawl_yaml_n
         if (!key->name) {
             if (suggest.best)
                 snprintf(hint, sizeof hint, "did you mean `%s`?", suggest.best);
-            pawl_loader_refuse(loader, item->key, "unknown_key", hint, "%s has no key `%.64s`", what, item->key->text);
+            pawl_loader_refuse(loader, item->key, "unknown_key", hint, "%s has no key `%.64s`", what,
+                               item->key->text);
         } else if (!(key->kinds & 1u << item->value->kind)) {
-            pawl_loader_refuse(loader, item->value, "type", "", "`%s` takes %s, not %s", key->name, wanted(key->kinds),
-                               pawl_loader_kind(item->value));
+            pawl_loader_refuse(loader, item->value, "type", "", "`%s` takes %s, not %s", key->name,
+                               wanted(key->kinds), pawl_loader_kind(item->value));
         }
     }
 }
 
-const struct pawl_yaml_node *pawl_loader_get(const struct pawl_yaml_node *mapping, const char *key, uint8_t kinds)
+const struct pawl_yaml_node *pawl_loader_get(const struct pawl_yaml_node *mapping, const char *key,
+                                             uint8_t kinds)
 {
     const struct pawl_yaml_node *node = mapping ? pawl_yaml_find(mapping, key, NULL) : NULL;
     return node && kinds & 1u << node->kind ? node : NULL;
@@ -83,8 +85,8 @@ const struct pawl_yaml_node *pawl_loader_get(const struct pawl_yaml_node *mappin
 bool pawl_loader_name(struct pawl_loader *loader, const struct pawl_yaml_node *node, const char *what)
 {
     static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-";
-    bool good = node->length > 0 && node->length <= PAWL_NAME_BYTES_MAX && strspn(node->text, letters) == node->length &&
-                node->text[0] != '.' && node->text[0] != '-';
+    bool good = node->length > 0 && node->length <= PAWL_NAME_BYTES_MAX &&
+                strspn(node->text, letters) == node->length && node->text[0] != '.' && node->text[0] != '-';
     if (!good)
         pawl_loader_refuse(loader, node, "name", "1 to 64 of A-Z a-z 0-9 _ . -, not beginning with . or -",
                            "`%.80s` cannot be the name of a %s", node->text, what);
@@ -99,18 +101,22 @@ static bool is_plain(const struct pawl_yaml_node *node)
 /* true, false: 1, 0; else -1 */
 static int truth_of(const struct pawl_yaml_node *node)
 {
-    if (is_plain(node) && (strcmp(node->text, "true") == 0 || strcmp(node->text, "True") == 0 || strcmp(node->text, "TRUE") == 0))
+    if (is_plain(node) && (strcmp(node->text, "true") == 0 || strcmp(node->text, "True") == 0 ||
+                           strcmp(node->text, "TRUE") == 0))
         return 1;
-    if (is_plain(node) && (strcmp(node->text, "false") == 0 || strcmp(node->text, "False") == 0 || strcmp(node->text, "FALSE") == 0))
+    if (is_plain(node) && (strcmp(node->text, "false") == 0 || strcmp(node->text, "False") == 0 ||
+                           strcmp(node->text, "FALSE") == 0))
         return 0;
     return -1;
 }
 
-bool pawl_loader_bool(struct pawl_loader *loader, const struct pawl_yaml_node *node, const char *key, bool *value_out)
+bool pawl_loader_bool(struct pawl_loader *loader, const struct pawl_yaml_node *node, const char *key,
+                      bool *value_out)
 {
     int truth = truth_of(node);
     if (truth < 0)
-        pawl_loader_refuse(loader, node, "type", "", "`%s` takes true or false, not `%.64s`", key, node->text);
+        pawl_loader_refuse(loader, node, "type", "", "`%s` takes true or false, not `%.64s`", key,
+                           node->text);
     else
         *value_out = truth;
     return truth >= 0;
@@ -126,7 +132,9 @@ static int integer_of(const struct pawl_yaml_node *node, int64_t *value_out)
         base = text[1] == 'x' ? 16 : 8;
         text = digits = text + 2;
     }
-    size_t length = strspn(digits, base == 16 ? "0123456789abcdefABCDEF" : base == 8 ? "01234567" : "0123456789");
+    size_t length = strspn(digits, base == 16  ? "0123456789abcdefABCDEF"
+                                   : base == 8 ? "01234567"
+                                               : "0123456789");
     if (length == 0 || digits[length] != '\0')
         return 0;
     errno = 0;
@@ -163,14 +171,16 @@ static bool is_float(const char *text)
 
 static bool is_not_finite(const char *text)
 {
-    static const char *const names[] = {".inf", ".Inf", ".INF", "+.inf", "-.inf", "-.Inf", "-.INF", ".nan", ".NaN", ".NAN"};
+    static const char *const names[] = {".inf",  ".Inf",  ".INF", "+.inf", "-.inf",
+                                        "-.Inf", "-.INF", ".nan", ".NaN",  ".NAN"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(text, names[i]) == 0)
             return true;
     return false;
 }
 
-bool pawl_loader_scalar(struct pawl_loader *loader, const struct pawl_yaml_node *node, struct pawl_value *value_out)
+bool pawl_loader_scalar(struct pawl_loader *loader, const struct pawl_yaml_node *node,
+                        struct pawl_value *value_out)
 {
     int64_t integer = 0;
     *value_out = pawl_value_bytes(node->text, node->length);
@@ -187,9 +197,10 @@ bool pawl_loader_scalar(struct pawl_loader *loader, const struct pawl_yaml_node 
     int whole = integer_of(node, &integer);
     if (whole > 0) {
         *value_out = pawl_value_int(integer);
-    } else if (whole < 0 || is_not_finite(node->text) || (is_float(node->text) && !isfinite(strtod(node->text, NULL)))) {
-        pawl_loader_refuse(loader, node, "type", "quote it if it is meant as text", "number `%.64s` is out of range",
-                           node->text);
+    } else if (whole < 0 || is_not_finite(node->text) ||
+               (is_float(node->text) && !isfinite(strtod(node->text, NULL)))) {
+        pawl_loader_refuse(loader, node, "type", "quote it if it is meant as text",
+                           "number `%.64s` is out of range", node->text);
         return false;
     } else if (is_float(node->text)) {
         *value_out = pawl_value_double(strtod(node->text, NULL));
@@ -197,29 +208,29 @@ bool pawl_loader_scalar(struct pawl_loader *loader, const struct pawl_yaml_node 
     return true;
 }
 
-bool pawl_loader_int(struct pawl_loader *loader, const struct pawl_yaml_node *node, const char *key, int64_t least,
-                     int64_t most, int64_t *value_out)
+bool pawl_loader_int(struct pawl_loader *loader, const struct pawl_yaml_node *node, const char *key,
+                     int64_t least, int64_t most, int64_t *value_out)
 {
     int64_t value = 0;
     if (is_plain(node) && integer_of(node, &value) > 0 && value >= least && value <= most) {
         *value_out = value;
         return true;
     }
-    pawl_loader_refuse(loader, node, "type", "", "`%s` takes a whole number from %lld to %lld, not `%.64s`", key,
-                       (long long)least, (long long)most, node->text);
+    pawl_loader_refuse(loader, node, "type", "", "`%s` takes a whole number from %lld to %lld, not `%.64s`",
+                       key, (long long)least, (long long)most, node->text);
     return false;
 }
 
-bool pawl_loader_double(struct pawl_loader *loader, const struct pawl_yaml_node *node, const char *key, double least,
-                        double most, double *value_out)
+bool pawl_loader_double(struct pawl_loader *loader, const struct pawl_yaml_node *node, const char *key,
+                        double least, double most, double *value_out)
 {
     double value = is_plain(node) && is_float(node->text) ? strtod(node->text, NULL) : NAN;
     if (value >= least && value <= most) {
         *value_out = value;
         return true;
     }
-    pawl_loader_refuse(loader, node, "type", "", "`%s` takes a number from %g to %g, not `%.64s`", key, least, most,
-                       node->text);
+    pawl_loader_refuse(loader, node, "type", "", "`%s` takes a number from %g to %g, not `%.64s`", key, least,
+                       most, node->text);
     return false;
 }
 
@@ -229,13 +240,15 @@ bool pawl_loader_duration(struct pawl_loader *loader, const struct pawl_yaml_nod
     if (node->kind == PAWL_YAML_SCALAR && pawl_parse_duration_ns(node->text, node->length, ns_out) == 0)
         return true;
     pawl_loader_refuse(loader, node, "type", "write 250ms, 10s, 5m, 1h30m or 2d; a bare number is seconds",
-                       "`%s` takes a duration, not `%.64s`", key, node->kind == PAWL_YAML_SCALAR ? node->text : "...");
+                       "`%s` takes a duration, not `%.64s`", key,
+                       node->kind == PAWL_YAML_SCALAR ? node->text : "...");
     return false;
 }
 
 /* ---- constants ---- */
 
-bool pawl_loader_value(struct pawl_loader *loader, const struct pawl_yaml_node *node, struct pawl_value *value_out)
+bool pawl_loader_value(struct pawl_loader *loader, const struct pawl_yaml_node *node,
+                       struct pawl_value *value_out)
 {
     bool good = true;
     size_t i = 0;
@@ -301,7 +314,8 @@ static bool has_expression(const struct pawl_yaml_node *node)
 }
 
 /* Pushes a node; parts without expressions become one constant each. */
-static bool push_node(struct pawl_loader *loader, struct pawl_template_maker *maker, const struct pawl_yaml_node *node)
+static bool push_node(struct pawl_loader *loader, struct pawl_template_maker *maker,
+                      const struct pawl_yaml_node *node)
 {
     struct pawl_expr_diagnostic diagnostic = {.text = ""};
     struct pawl_value value;
@@ -341,7 +355,8 @@ uint32_t pawl_loader_template(struct pawl_loader *loader, const struct pawl_yaml
     bool scalar = node->kind == PAWL_YAML_SCALAR;
     pawl_template_maker_init(&maker, loader->builder, scope);
     if (push_node(loader, &maker, node)) {
-        int error = pawl_template_maker_finish(&maker, scalar ? node->text : "", scalar ? node->length : 0, &index);
+        int error =
+            pawl_template_maker_finish(&maker, scalar ? node->text : "", scalar ? node->length : 0, &index);
         if (error < 0)
             loader->error = error;
     }
@@ -368,8 +383,10 @@ uint32_t pawl_loader_list(struct pawl_loader *loader, const struct pawl_yaml_nod
     int kind = 0;
     while (!(types & 1u << kind))
         kind++;
-    pawl_loader_refuse(loader, node, "type", kind == PAWL_VALUE_STRING ? "`lines()`, `split()` and `json()` make lists of text" : "",
-                       "`%s` takes a list, but this is %s", key, pawl_value_kind_name((enum pawl_value_kind)kind));
+    pawl_loader_refuse(
+        loader, node, "type",
+        kind == PAWL_VALUE_STRING ? "`lines()`, `split()` and `json()` make lists of text" : "",
+        "`%s` takes a list, but this is %s", key, pawl_value_kind_name((enum pawl_value_kind)kind));
     return PAWL_PLAN_NONE;
 }
 
@@ -394,12 +411,14 @@ void pawl_loader_env(struct pawl_loader *loader, const struct pawl_yaml_node *ma
             pawl_loader_refuse(loader, item->key, "name", "letters, digits and _, not beginning with a digit",
                                "`%.64s` cannot be the name of a variable", item->key->text);
         else if (item->value->kind != PAWL_YAML_SCALAR)
-            pawl_loader_refuse(loader, item->value, "type", "", "variable `%.64s` takes a single value, not %s",
-                               item->key->text, pawl_loader_kind(item->value));
+            pawl_loader_refuse(loader, item->value, "type", "",
+                               "variable `%.64s` takes a single value, not %s", item->key->text,
+                               pawl_loader_kind(item->value));
         else {
             struct pawl_plan_env *entry = &entries[count];
             entry->value = pawl_loader_text(loader, item->value, scope);
-            int error = pawl_plan_add_string(loader->builder, item->key->text, item->key->length, &entry->name);
+            int error =
+                pawl_plan_add_string(loader->builder, item->key->text, item->key->length, &entry->name);
             if (error < 0)
                 loader->error = error;
             count += entry->value != PAWL_PLAN_NONE && error == 0;

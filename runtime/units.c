@@ -16,10 +16,14 @@ struct unit {
 };
 
 /* Largest first: in "1h30m" each unit is smaller than the one before. "ms" is tried before "m" by length. */
-static const struct unit times[] = {{"d", UINT64_C(86400000000000)}, {"h", UINT64_C(3600000000000)},
-                                    {"m", UINT64_C(60000000000)},    {"s", UINT64_C(1000000000)},
-                                    {"ms", UINT64_C(1000000)},       {"us", UINT64_C(1000)},
-                                    {"ns", UINT64_C(1)},             {NULL, 0}};
+static const struct unit times[] = {{"d", UINT64_C(86400000000000)},
+                                    {"h", UINT64_C(3600000000000)},
+                                    {"m", UINT64_C(60000000000)},
+                                    {"s", UINT64_C(1000000000)},
+                                    {"ms", UINT64_C(1000000)},
+                                    {"us", UINT64_C(1000)},
+                                    {"ns", UINT64_C(1)},
+                                    {NULL, 0}};
 static const struct unit sizes[] = {{"B", 1},
                                     {"KB", UINT64_C(1000)},
                                     {"MB", UINT64_C(1000000)},
@@ -79,13 +83,15 @@ static int scaled(const struct number *number, uint64_t factor, uint64_t *total)
 {
     uint64_t whole;
     unsigned __int128 part = (unsigned __int128)number->fraction * factor / number->scale;
-    if (__builtin_mul_overflow(number->whole, factor, &whole) || __builtin_add_overflow(*total, whole, total) ||
+    if (__builtin_mul_overflow(number->whole, factor, &whole) ||
+        __builtin_add_overflow(*total, whole, total) ||
         __builtin_add_overflow(*total, (uint64_t)part, total) || *total > INT64_MAX)
         return PAWL_E_LIMIT;
     return 0;
 }
 
-static const struct unit *parse_unit(const struct unit *units, const char **at, const char *end, int exact_case)
+static const struct unit *parse_unit(const struct unit *units, const char **at, const char *end,
+                                     int exact_case)
 {
     const char *start = *at;
     while (*at < end && is_letter(**at))

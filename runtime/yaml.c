@@ -1,7 +1,8 @@
 /*
  * yaml.c - libfyaml's events into a tree, with every bound kept while it grows.
  *
- * Runs in clients. Uses the event interface alone: it does not recurse, and there is no document to expand behind our back.
+ * Runs in clients. Uses the event interface alone: it does not recurse, and there is no document to expand
+ * behind our back.
  */
 #include "runtime/yaml.h"
 
@@ -82,7 +83,8 @@ static int count_nodes(struct build *build, uint64_t nodes)
     build->nodes += nodes;
     if (build->nodes <= build->limits->nodes_max)
         return 0;
-    snprintf(text, sizeof text, "file has more than %u nodes, aliases counted each time", build->limits->nodes_max);
+    snprintf(text, sizeof text, "file has more than %u nodes, aliases counted each time",
+             build->limits->nodes_max);
     return refuse(build, "limit", "", text);
 }
 
@@ -240,11 +242,13 @@ static int check_duplicates(struct build *build, const struct pawl_yaml_node *ma
     for (const struct pawl_yaml_item *item = mapping->items; item; item = item->next) {
         const struct pawl_yaml_node *key = item->key;
         uint32_t at = (uint32_t)XXH3_64bits(key->text, key->length) & (capacity - 1);
-        while (seen[at] && (seen[at]->length != key->length || memcmp(seen[at]->text, key->text, key->length) != 0))
+        while (seen[at] &&
+               (seen[at]->length != key->length || memcmp(seen[at]->text, key->text, key->length) != 0))
             at = (at + 1) & (capacity - 1);
         if (seen[at])
             pawl_load_refuse(build->errors, key->line, key->column, "duplicate_key", "remove one of them",
-                             "key `%.64s` is there twice; the first one is in line %u", key->text, seen[at]->line);
+                             "key `%.64s` is there twice; the first one is in line %u", key->text,
+                             seen[at]->line);
         else
             seen[at] = key;
     }
@@ -268,11 +272,11 @@ static int on_alias(struct build *build, struct fy_event *event)
     size_t length = 0;
     const char *name = fy_token_get_text(event->alias.anchor, &length);
     build->column -= build->column > 1; /* the mark is behind the star */
-    const struct anchor *anchor =
-        name && build->anchor_count ? find_anchor(build, name, length) : NULL;
+    const struct anchor *anchor = name && build->anchor_count ? find_anchor(build, name, length) : NULL;
     if (!anchor || !anchor->node) {
-        pawl_load_refuse(build->errors, build->line, build->column, "syntax", "an anchor `&NAME` must stand before it",
-                         "alias `*%.*s` has no anchor", length > 64 ? 64 : (int)length, name ? name : "");
+        pawl_load_refuse(build->errors, build->line, build->column, "syntax",
+                         "an anchor `&NAME` must stand before it", "alias `*%.*s` has no anchor",
+                         length > 64 ? 64 : (int)length, name ? name : "");
         return PAWL_E_INVALID;
     }
     int error = count_nodes(build, anchor->node->expanded);
@@ -293,8 +297,8 @@ static int on_event(struct build *build, struct fy_event *event)
     if (tag) {
         const struct fy_mark *place = fy_token_start_mark(tag);
         pawl_load_refuse(build->errors, place ? (uint32_t)place->line + 1 : build->line,
-                         place ? (uint32_t)place->column + 1 : build->column, "syntax", "quote what is meant as text",
-                         "tags (`!...`) are not taken");
+                         place ? (uint32_t)place->column + 1 : build->column, "syntax",
+                         "quote what is meant as text", "tags (`!...`) are not taken");
         return PAWL_E_INVALID;
     }
     switch (event->type) {
@@ -327,7 +331,8 @@ static bool line_has_expression(const char *bytes, size_t length, int line)
 {
     const char *at = bytes, *end = bytes + length;
     for (; line > 1 && at; line--)
-        at = memchr(at, '\n', (size_t)(end - at)) ? (const char *)memchr(at, '\n', (size_t)(end - at)) + 1 : NULL;
+        at = memchr(at, '\n', (size_t)(end - at)) ? (const char *)memchr(at, '\n', (size_t)(end - at)) + 1
+                                                  : NULL;
     const char *stop = at ? memchr(at, '\n', (size_t)(end - at)) : NULL;
     return at && memmem(at, (size_t)((stop ? stop : end) - at), "${{", 3);
 }
@@ -337,8 +342,8 @@ static int tell_syntax(struct build *build, struct fy_diag *diag, const char *by
     void *cursor = NULL;
     struct fy_diag_error *problem = fy_diag_errors_iterate(diag, &cursor);
     if (problem && problem->line > 0)
-        pawl_load_refuse(build->errors, (uint32_t)problem->line, problem->column > 0 ? (uint32_t)problem->column : 1,
-                         "syntax",
+        pawl_load_refuse(build->errors, (uint32_t)problem->line,
+                         problem->column > 0 ? (uint32_t)problem->column : 1, "syntax",
                          line_has_expression(bytes, length, problem->line)
                              ? "inside [ ] and { } an expression needs quotes: \"${{ x }}\""
                              : "",
@@ -364,8 +369,9 @@ int pawl_yaml_parse(const char *bytes, size_t length, const struct pawl_load_lim
         goto free_all;
     fy_diag_set_collect_errors(diag, true);
     /* The depth is ours to check: libfyaml's own limit gives an error without a place. */
-    struct fy_parse_cfg config = {
-        .flags = FYPCF_QUIET | FYPCF_DEFAULT_VERSION_1_2 | FYPCF_JSON_NONE | FYPCF_DISABLE_DEPTH_LIMIT, .diag = diag};
+    struct fy_parse_cfg config = {.flags = FYPCF_QUIET | FYPCF_DEFAULT_VERSION_1_2 | FYPCF_JSON_NONE |
+                                           FYPCF_DISABLE_DEPTH_LIMIT,
+                                  .diag = diag};
     parser = fy_parser_create(&config);
     if (!parser || fy_parser_set_string(parser, bytes, length) != 0)
         goto free_all;
@@ -437,8 +443,8 @@ static bool is_blank(char c)
     return c == ' ' || c == '\t' || c == '\n' || c == '\r';
 }
 
-void pawl_yaml_place(const struct pawl_yaml_node *node, const char *source, size_t source_bytes, size_t offset,
-                     uint32_t *line_out, uint32_t *column_out)
+void pawl_yaml_place(const struct pawl_yaml_node *node, const char *source, size_t source_bytes,
+                     size_t offset, uint32_t *line_out, uint32_t *column_out)
 {
     size_t at = node->source_start, end = node->source_end < source_bytes ? node->source_end : source_bytes;
     size_t read = 0;
@@ -466,7 +472,8 @@ void pawl_yaml_place(const struct pawl_yaml_node *node, const char *source, size
             break;
         }
     }
-    while (at < end && read == offset && read < node->length && is_blank(source[at]) && source[at] != node->text[read])
+    while (at < end && read == offset && read < node->length && is_blank(source[at]) &&
+           source[at] != node->text[read])
         at++;
     uint32_t line = 1, column = 1;
     for (size_t i = 0; i < at && i < source_bytes; i++) {

@@ -1,8 +1,8 @@
 /*
  * yaml.h - a YAML document as a small tree with places, bounded in depth and nodes. For the loaders of files.
  *
- * Runs in clients. The tree lies in the caller's arena; texts too. Aliases share nodes, so the tree is a graph without circles,
- * whose expanded size is bounded.
+ * Runs in clients. The tree lies in the caller's arena; texts too. Aliases share nodes, so the tree is a
+ * graph without circles, whose expanded size is bounded.
  */
 #ifndef PAWL_RUNTIME_YAML_H
 #define PAWL_RUNTIME_YAML_H
@@ -14,11 +14,7 @@
 #include "runtime/loader.h"
 #include "scheduler/arena.h"
 
-enum pawl_yaml_kind {
-    PAWL_YAML_SCALAR = 1,
-    PAWL_YAML_SEQUENCE = 2,
-    PAWL_YAML_MAPPING = 3
-};
+enum pawl_yaml_kind { PAWL_YAML_SCALAR = 1, PAWL_YAML_SEQUENCE = 2, PAWL_YAML_MAPPING = 3 };
 
 enum pawl_yaml_style {
     PAWL_YAML_PLAIN = 0,
@@ -38,13 +34,13 @@ struct pawl_yaml_item {
 };
 
 struct pawl_yaml_node {
-    uint8_t kind;      /* enum pawl_yaml_kind */
-    uint8_t style;     /* enum pawl_yaml_style, of a scalar */
-    uint16_t depth;    /* levels below and with it: 1 for a scalar */
-    uint32_t line;     /* from 1 */
-    uint32_t column;   /* from 1 */
-    uint32_t count;    /* items */
-    uint64_t expanded; /* nodes below and with it, aliases counted each time */
+    uint8_t kind;                    /* enum pawl_yaml_kind */
+    uint8_t style;                   /* enum pawl_yaml_style, of a scalar */
+    uint16_t depth;                  /* levels below and with it: 1 for a scalar */
+    uint32_t line;                   /* from 1 */
+    uint32_t column;                 /* from 1 */
+    uint32_t count;                  /* items */
+    uint64_t expanded;               /* nodes below and with it, aliases counted each time */
     size_t source_start, source_end; /* bytes of the file that hold a scalar's text */
     const char *text;                /* SCALAR: NUL-terminated, without a NUL inside */
     size_t length;
@@ -73,13 +69,14 @@ bool pawl_yaml_is(const struct pawl_yaml_node *node, const char *text);
 /** pawl_yaml_is_null - an empty, `null` or `~` plain scalar? */
 bool pawl_yaml_is_null(const struct pawl_yaml_node *node);
 
-/** pawl_yaml_place - where byte @offset of a scalar's text stands in the file, as well as quoting and folding let one tell. */
-void pawl_yaml_place(const struct pawl_yaml_node *node, const char *source, size_t source_bytes, size_t offset,
-                     uint32_t *line_out, uint32_t *column_out);
+/** pawl_yaml_place - where byte @offset of a scalar's text stands in the file, as well as quoting and folding
+ * let one tell. */
+void pawl_yaml_place(const struct pawl_yaml_node *node, const char *source, size_t source_bytes,
+                     size_t offset, uint32_t *line_out, uint32_t *column_out);
 
 /** pawl_load_refuse - add a mistake, sorted by place; beyond PAWL_LOAD_ERRORS_MAX the first ones stay. */
 __attribute__((format(printf, 6, 7))) void pawl_load_refuse(struct pawl_load_errors *errors, uint32_t line,
-                                                            uint32_t column, const char *code, const char *hint,
-                                                            const char *format, ...);
+                                                            uint32_t column, const char *code,
+                                                            const char *hint, const char *format, ...);
 
 #endif

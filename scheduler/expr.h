@@ -138,12 +138,14 @@ int pawl_template_compile(struct pawl_plan_builder *builder, const struct pawl_e
                           const char *source, size_t source_bytes, uint32_t *template_index_out,
                           struct pawl_expr_diagnostic *diagnostic_out);
 
-/** pawl_template_types - what kinds a template may give (bits 1 << enum pawl_value_kind; lazy lists are LIST). */
+/** pawl_template_types - what kinds a template may give (bits 1 << enum pawl_value_kind; lazy lists are
+ * LIST). */
 uint32_t pawl_template_types(const struct pawl_plan_builder *builder, uint32_t template_index);
 
 /**
- * A template out of several pieces: a list or map of a file whose elements may be templates themselves. Pieces are pushed like
- * operands on a stack; list and map take what was pushed last; finish takes the one that is left.
+ * A template out of several pieces: a list or map of a file whose elements may be templates themselves.
+ * Pieces are pushed like operands on a stack; list and map take what was pushed last; finish takes the one
+ * that is left.
  */
 struct pawl_template_maker {
     struct pawl_plan_builder *builder;
@@ -156,12 +158,15 @@ struct pawl_template_maker {
 
 void pawl_template_maker_init(struct pawl_template_maker *maker, struct pawl_plan_builder *builder,
                               const struct pawl_expr_scope *scope);
-void pawl_template_maker_fini(struct pawl_template_maker *maker); /* always; after an error the builder cannot finish */
+void pawl_template_maker_fini(
+    struct pawl_template_maker *maker); /* always; after an error the builder cannot finish */
 int pawl_template_maker_constant(struct pawl_template_maker *maker, const struct pawl_value *value);
 int pawl_template_maker_source(struct pawl_template_maker *maker, const char *source, size_t source_bytes,
                                struct pawl_expr_diagnostic *diagnostic_out);
-int pawl_template_maker_list(struct pawl_template_maker *maker, uint32_t count); /* of the last @count pieces */
-int pawl_template_maker_map(struct pawl_template_maker *maker, uint32_t count);  /* key, value, key, value, ...: 2 * @count */
+int pawl_template_maker_list(struct pawl_template_maker *maker,
+                             uint32_t count); /* of the last @count pieces */
+int pawl_template_maker_map(struct pawl_template_maker *maker,
+                            uint32_t count); /* key, value, key, value, ...: 2 * @count */
 int pawl_template_maker_finish(struct pawl_template_maker *maker, const char *source, size_t source_bytes,
                                uint32_t *template_index_out);
 

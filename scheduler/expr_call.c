@@ -76,8 +76,8 @@ static int compute(struct pawl_evaluation *evaluation, enum pawl_op op, const st
     return 0;
 }
 
-static int add(struct pawl_evaluation *evaluation, const struct pawl_value *left, const struct pawl_value *right,
-               struct pawl_value *value_out)
+static int add(struct pawl_evaluation *evaluation, const struct pawl_value *left,
+               const struct pawl_value *right, struct pawl_value *value_out)
 {
     int error = 0;
     if (!is_text(left) || !is_text(right))
@@ -124,7 +124,8 @@ static int compare(struct pawl_evaluation *evaluation, enum pawl_op op, const st
 
 static int source_failed(struct pawl_evaluation *evaluation, int error)
 {
-    return pawl_eval_refuse(evaluation, error, "%s", error == PAWL_E_LIMIT ? "the value is too large" : pawl_error_text(error));
+    return pawl_eval_refuse(evaluation, error, "%s",
+                            error == PAWL_E_LIMIT ? "the value is too large" : pawl_error_text(error));
 }
 
 static int contains(struct pawl_evaluation *evaluation, enum pawl_op op, const struct pawl_value *needle,
@@ -154,8 +155,8 @@ static int contains(struct pawl_evaluation *evaluation, enum pawl_op op, const s
     return 0;
 }
 
-static int get(struct pawl_evaluation *evaluation, const struct pawl_value *container, const struct pawl_value *key,
-               struct pawl_value *value_out)
+static int get(struct pawl_evaluation *evaluation, const struct pawl_value *container,
+               const struct pawl_value *key, struct pawl_value *value_out)
 {
     if (container->kind == PAWL_VALUE_MAP && is_text(key)) {
         const struct pawl_value *found = pawl_value_get(container, key->bytes, key->count);
@@ -168,8 +169,8 @@ static int get(struct pawl_evaluation *evaluation, const struct pawl_value *cont
     if (container->kind == PAWL_VALUE_NULL && (is_text(key) || key->kind == PAWL_VALUE_INT))
         return pawl_eval_refuse(evaluation, PAWL_E_NOT_FOUND, "null has no keys and no elements");
     if (!pawl_value_is_list(container) || key->kind != PAWL_VALUE_INT)
-        return pawl_eval_refuse(evaluation, PAWL_E_INVALID, "%s has no element by %s", pawl_value_kind_name(container->kind),
-                                pawl_value_kind_name(key->kind));
+        return pawl_eval_refuse(evaluation, PAWL_E_INVALID, "%s has no element by %s",
+                                pawl_value_kind_name(container->kind), pawl_value_kind_name(key->kind));
     uint64_t index = (uint64_t)key->integer; /* -1 is the last one */
     if (key->integer < 0)
         index += container->count;
@@ -244,8 +245,8 @@ static struct pawl_value without_suffix(struct pawl_value name, const struct paw
     return name;
 }
 
-static int join(struct pawl_evaluation *evaluation, const struct pawl_value *list, struct pawl_value separator,
-                struct pawl_value *value_out)
+static int join(struct pawl_evaluation *evaluation, const struct pawl_value *list,
+                struct pawl_value separator, struct pawl_value *value_out)
 {
     size_t total = 0;
     int error = 0;
@@ -298,14 +299,15 @@ static bool next_piece(const struct pawl_value *text, const struct pawl_value *s
     if (*at > text->count)
         return false;
     const char *from = text->bytes + *at;
-    const char *found = from < end ? memmem(from, (size_t)(end - from), separator->bytes, separator->count) : NULL;
+    const char *found =
+        from < end ? memmem(from, (size_t)(end - from), separator->bytes, separator->count) : NULL;
     *piece = pawl_value_bytes(from, (size_t)((found ? found : end) - from));
     *at = found ? (size_t)(found - text->bytes) + separator->count : text->count + 1;
     return true;
 }
 
-static int split(struct pawl_evaluation *evaluation, const struct pawl_value *text, const struct pawl_value *separator,
-                 struct pawl_value *value_out)
+static int split(struct pawl_evaluation *evaluation, const struct pawl_value *text,
+                 const struct pawl_value *separator, struct pawl_value *value_out)
 {
     struct pawl_value piece;
     size_t count = 0, at = 0, i = 0;
@@ -324,11 +326,13 @@ static int split(struct pawl_evaluation *evaluation, const struct pawl_value *te
 }
 
 /* Text is parsed; anything else becomes JSON text. */
-static int json(struct pawl_evaluation *evaluation, const struct pawl_value *value, struct pawl_value *value_out)
+static int json(struct pawl_evaluation *evaluation, const struct pawl_value *value,
+                struct pawl_value *value_out)
 {
     if (is_text(value)) {
         struct pawl_json_error problem;
-        int error = pawl_value_parse_json(value->bytes, value->count, JSON_DEPTH_MAX, evaluation->arena, value_out, &problem);
+        int error = pawl_value_parse_json(value->bytes, value->count, JSON_DEPTH_MAX, evaluation->arena,
+                                          value_out, &problem);
         return error < 0 ? pawl_eval_refuse(evaluation, error, "this is no JSON: %s", problem.text) : 0;
     }
     const char *bytes = "null";
@@ -339,7 +343,8 @@ static int json(struct pawl_evaluation *evaluation, const struct pawl_value *val
 }
 
 /* For a shell: one word, whatever is in it. */
-static int quote_one(struct pawl_evaluation *evaluation, const struct pawl_value *value, struct pawl_value *value_out)
+static int quote_one(struct pawl_evaluation *evaluation, const struct pawl_value *value,
+                     struct pawl_value *value_out)
 {
     static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:=@%+,";
     const char *bytes;
@@ -369,7 +374,8 @@ static int quote_one(struct pawl_evaluation *evaluation, const struct pawl_value
     return 0;
 }
 
-static int quote(struct pawl_evaluation *evaluation, const struct pawl_value *value, struct pawl_value *value_out)
+static int quote(struct pawl_evaluation *evaluation, const struct pawl_value *value,
+                 struct pawl_value *value_out)
 {
     if (!pawl_value_is_list(value))
         return quote_one(evaluation, value, value_out);
@@ -389,7 +395,8 @@ static int quote(struct pawl_evaluation *evaluation, const struct pawl_value *va
     return join(evaluation, &list, pawl_value_text(" "), value_out);
 }
 
-static int length_of(struct pawl_evaluation *evaluation, const struct pawl_value *value, struct pawl_value *value_out)
+static int length_of(struct pawl_evaluation *evaluation, const struct pawl_value *value,
+                     struct pawl_value *value_out)
 {
     if (is_text(value))
         *value_out = pawl_value_int(count_characters(value));

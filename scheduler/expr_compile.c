@@ -20,7 +20,8 @@ bool pawl_template_has_expression(const char *source, size_t source_bytes, size_
 
 uint32_t pawl_template_types(const struct pawl_plan_builder *builder, uint32_t template_index)
 {
-    const struct pawl_plan_template *template = pawl_parts_at(builder, PAWL_SECTION_TEMPLATES, template_index);
+    const struct pawl_plan_template *template =
+        pawl_parts_at(builder, PAWL_SECTION_TEMPLATES, template_index);
     return ((struct pawl_plan_node *)pawl_parts_at(builder, PAWL_SECTION_NODES, template->root_node))->types;
 }
 
@@ -62,7 +63,8 @@ static int push(struct pawl_template_maker *maker, uint32_t node, uint8_t depth)
     return 0;
 }
 
-static int push_node(struct pawl_template_maker *maker, enum pawl_op op, uint8_t types, uint32_t data, uint8_t depth)
+static int push_node(struct pawl_template_maker *maker, enum pawl_op op, uint8_t types, uint32_t data,
+                     uint8_t depth)
 {
     uint32_t index = maker->builder->parts[PAWL_SECTION_NODES].count;
     struct pawl_plan_node *node = pawl_parts_grow(maker->builder, PAWL_SECTION_NODES, 1);
@@ -209,7 +211,8 @@ static int collect_uses(struct pawl_plan_builder *builder, uint32_t first_node, 
         if (count && !fresh)
             return PAWL_E_LIMIT;
         if (other && count)
-            memcpy(fresh, pawl_parts_at(builder, PAWL_SECTION_REFS, other->steps.first), count * sizeof *fresh);
+            memcpy(fresh, pawl_parts_at(builder, PAWL_SECTION_REFS, other->steps.first),
+                   count * sizeof *fresh);
         else if (count)
             *fresh = node->data;
     }

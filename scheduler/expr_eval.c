@@ -1,8 +1,9 @@
 /*
  * expr_eval.c - the value of a template.
  *
- * Runs in the scheduler, for each task. Reads the plan (checked) and what the environment's callbacks give; allocates from the
- * caller's arena alone. Visits each node at most once, entries of env: as often as they are named, up to a bound.
+ * Runs in the scheduler, for each task. Reads the plan (checked) and what the environment's callbacks give;
+ * allocates from the caller's arena alone. Visits each node at most once, entries of env: as often as they
+ * are named, up to a bound.
  */
 #include "scheduler/expr_eval.h"
 
@@ -22,8 +23,9 @@ int pawl_eval_refuse(struct pawl_evaluation *evaluation, int code, const char *f
     va_list arguments;
     int used = 0;
     if (source.bytes > 0)
-        used = snprintf(text, size, "%.*s%s: ", source.bytes > QUOTED_BYTES ? QUOTED_BYTES : (int)source.bytes,
-                        pawl_plan_text(evaluation->plan, source), source.bytes > QUOTED_BYTES ? "..." : "");
+        used =
+            snprintf(text, size, "%.*s%s: ", source.bytes > QUOTED_BYTES ? QUOTED_BYTES : (int)source.bytes,
+                     pawl_plan_text(evaluation->plan, source), source.bytes > QUOTED_BYTES ? "..." : "");
     va_start(arguments, format);
     vsnprintf(text + used, size - (size_t)used, format, arguments);
     va_end(arguments);
@@ -50,7 +52,8 @@ static int arena_full(struct pawl_evaluation *evaluation)
 int pawl_eval_text(struct pawl_evaluation *evaluation, const struct pawl_value *value, const char **bytes_out,
                    size_t *length_out)
 {
-    int error = pawl_value_to_text(value, PAWL_EXPR_TEXT_BYTES_MAX, false, evaluation->arena, bytes_out, length_out);
+    int error =
+        pawl_value_to_text(value, PAWL_EXPR_TEXT_BYTES_MAX, false, evaluation->arena, bytes_out, length_out);
     if (error == PAWL_E_LIMIT)
         return too_long(evaluation);
     return error < 0 ? pawl_eval_refuse(evaluation, error, "%s", pawl_error_text(error)) : 0;
@@ -94,8 +97,9 @@ static int step_field(struct pawl_evaluation *evaluation, const struct pawl_plan
     if (error == 0)
         return 0;
     if (error == PAWL_E_NOT_FOUND)
-        return pawl_eval_refuse(evaluation, error, "step `%s` has no `%.*s`", pawl_plan_step_name(plan, node->data),
-                                name ? (int)name_bytes : 10, name ? name : fields[field]);
+        return pawl_eval_refuse(evaluation, error, "step `%s` has no `%.*s`",
+                                pawl_plan_step_name(plan, node->data), name ? (int)name_bytes : 10,
+                                name ? name : fields[field]);
     return pawl_eval_refuse(evaluation, error, "step `%s`: %s", pawl_plan_step_name(plan, node->data),
                             pawl_error_text(error));
 }
@@ -107,7 +111,8 @@ static int env_var(struct pawl_evaluation *evaluation, const struct pawl_plan_no
     const char *bytes = evaluation->plan->strings + name->first;
     int error = PAWL_E_NOT_FOUND;
     if (evaluation->env && evaluation->env->env_var)
-        error = evaluation->env->env_var(evaluation->env->context, bytes, name->count, evaluation->arena, value_out);
+        error = evaluation->env->env_var(evaluation->env->context, bytes, name->count, evaluation->arena,
+                                         value_out);
     if (error == PAWL_E_NOT_FOUND) {
         *value_out = pawl_value_null();
         return 0;
@@ -151,7 +156,9 @@ static int outcome(struct pawl_evaluation *evaluation, enum pawl_op op, struct p
     if (evaluation->env && evaluation->env->outcome)
         error = evaluation->env->outcome(evaluation->env->context, which, &holds);
     *value_out = pawl_value_bool(holds);
-    return error < 0 ? pawl_eval_refuse(evaluation, error, "`%s()` cannot be asked here", pawl_op_shape(op)->name) : 0;
+    return error < 0
+               ? pawl_eval_refuse(evaluation, error, "`%s()` cannot be asked here", pawl_op_shape(op)->name)
+               : 0;
 }
 
 /* ---- branches ---- */
@@ -165,8 +172,8 @@ static uint32_t count_children(const struct pawl_evaluation *evaluation, const s
 }
 
 /* All children into an array of the arena. */
-static int evaluate_children(struct pawl_evaluation *evaluation, const struct pawl_plan_node *node, uint32_t count,
-                             struct pawl_value **values_out)
+static int evaluate_children(struct pawl_evaluation *evaluation, const struct pawl_plan_node *node,
+                             uint32_t count, struct pawl_value **values_out)
 {
     struct pawl_value *values = pawl_arena_alloc(evaluation->arena, count * sizeof *values);
     if (!values)
@@ -313,8 +320,9 @@ static int evaluate(struct pawl_evaluation *evaluation, uint32_t node_index, str
     case PAWL_OP_INDEX:
         return item_or_index(evaluation, node->op, value_out);
     case PAWL_OP_RUN_ID:
-        *value_out = evaluation->env ? pawl_value_bytes(evaluation->env->run_id, evaluation->env->run_id_bytes)
-                                     : pawl_value_text("");
+        *value_out = evaluation->env
+                         ? pawl_value_bytes(evaluation->env->run_id, evaluation->env->run_id_bytes)
+                         : pawl_value_text("");
         return 0;
     case PAWL_OP_STEP_OUTPUT:
     case PAWL_OP_STEP_OUTPUTS:
@@ -341,7 +349,8 @@ static int evaluate(struct pawl_evaluation *evaluation, uint32_t node_index, str
 /* ---- templates ---- */
 
 int pawl_template_eval(const struct pawl_plan *plan, uint32_t template_index, const struct pawl_expr_env *env,
-                       struct pawl_arena *arena, struct pawl_value *value_out, struct pawl_expr_error *error_out)
+                       struct pawl_arena *arena, struct pawl_value *value_out,
+                       struct pawl_expr_error *error_out)
 {
     struct pawl_expr_error unread;
     struct pawl_evaluation evaluation = {.plan = plan,
@@ -367,9 +376,9 @@ const char *pawl_template_constant(const struct pawl_plan *plan, uint32_t templa
     return plan->strings + value->first;
 }
 
-int pawl_template_eval_text(const struct pawl_plan *plan, uint32_t template_index, const struct pawl_expr_env *env,
-                            struct pawl_arena *arena, const char **text_out, size_t *length_out,
-                            struct pawl_expr_error *error_out)
+int pawl_template_eval_text(const struct pawl_plan *plan, uint32_t template_index,
+                            const struct pawl_expr_env *env, struct pawl_arena *arena, const char **text_out,
+                            size_t *length_out, struct pawl_expr_error *error_out)
 {
     struct pawl_expr_error unread;
     struct pawl_evaluation evaluation = {.plan = plan,
@@ -393,7 +402,8 @@ int pawl_template_eval_text(const struct pawl_plan *plan, uint32_t template_inde
         return too_long(&evaluation);
     }
     if (memchr(text, '\0', *length_out))
-        return pawl_eval_refuse(&evaluation, PAWL_E_INVALID, "a NUL byte cannot be part of an argument or variable");
+        return pawl_eval_refuse(&evaluation, PAWL_E_INVALID,
+                                "a NUL byte cannot be part of an argument or variable");
     *text_out = text;
     return 0;
 }

@@ -35,7 +35,8 @@ int pawl_eval_type(struct pawl_evaluation *evaluation, enum pawl_op op, const st
 int pawl_eval_text(struct pawl_evaluation *evaluation, const struct pawl_value *value, const char **bytes_out,
                    size_t *length_out);
 
-/** pawl_eval_made - @length bytes for a text that is being made; NULL after an error, which is in *@error_out. */
+/** pawl_eval_made - @length bytes for a text that is being made; NULL after an error, which is in
+ * *@error_out. */
 char *pawl_eval_made(struct pawl_evaluation *evaluation, size_t length, int *error_out);
 
 #endif

@@ -122,7 +122,9 @@ static int lex_escape(struct pawl_lexer *lexer, char *to, size_t *length)
     }
     if (c != 'u' || code == 0 || (code >= 0xd800 && code <= 0xdfff)) {
         pawl_expr_refuse(lexer->diagnostic, lexer->at - 1, "unknown escape in text");
-        return pawl_expr_hint(lexer->diagnostic, "\\n \\r \\t \\\\ \\\" \\' \\/ and \\u0041 are known; 'single quotes' have none");
+        return pawl_expr_hint(
+            lexer->diagnostic,
+            "\\n \\r \\t \\\\ \\\" \\' \\/ and \\u0041 are known; 'single quotes' have none");
     }
     *length += put_utf8(to + *length, code);
     lexer->at += 5;
@@ -171,7 +173,8 @@ static int lex_punctuation(struct pawl_lexer *lexer, struct pawl_token *token)
                  {"!=", PAWL_TOKEN_NE},
                  {"<=", PAWL_TOKEN_LE},
                  {">=", PAWL_TOKEN_GE}};
-    static const char *const habits[][2] = {{"&&", "and"}, {"||", "or"}, {"!", "not"}, {"=", "=="}, {"?", "and, or"}};
+    static const char *const habits[][2] = {
+        {"&&", "and"}, {"||", "or"}, {"!", "not"}, {"=", "=="}, {"?", "and, or"}};
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
         if (peek(lexer, 0) == pairs[i].text[0] && peek(lexer, 1) == pairs[i].text[1]) {
             token->kind = pairs[i].kind;

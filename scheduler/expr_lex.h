@@ -46,8 +46,8 @@ __attribute__((format(printf, 3, 4))) int pawl_expr_refuse(struct pawl_expr_diag
                                                            size_t byte_offset, const char *format, ...);
 
 /** pawl_expr_hint - add a hint to the diagnostic; returns PAWL_E_INVALID. */
-__attribute__((format(printf, 2, 3))) int pawl_expr_hint(struct pawl_expr_diagnostic *diagnostic, const char *format,
-                                                         ...);
+__attribute__((format(printf, 2, 3))) int pawl_expr_hint(struct pawl_expr_diagnostic *diagnostic,
+                                                         const char *format, ...);
 
 static inline bool pawl_is_word_start(char c)
 {

@@ -1,8 +1,8 @@
 /*
  * expr_name.c - what names mean where a template stands: paths and calls.
  *
- * Names of parameters and steps may hold '-' and '.' : after `params.` and `steps.` the longest known name wins that ends at the end
- * of a word. Runs in clients, when a file is loaded.
+ * Names of parameters and steps may hold '-' and '.' : after `params.` and `steps.` the longest known name
+ * wins that ends at the end of a word. Runs in clients, when a file is loaded.
  */
 #include "scheduler/expr_parse.h"
 
@@ -25,9 +25,10 @@ static int shown(size_t length)
     return length > PAWL_NAME_BYTES_MAX ? PAWL_NAME_BYTES_MAX : (int)length;
 }
 
-/* After the dot, straight in the source: the longest known name. Returns its index, PAWL_PLAN_NONE if none is known. */
-static uint32_t longest_known(const struct pawl_expr_parser *parser, const struct pawl_name_table *table, size_t from,
-                              size_t *length_out)
+/* After the dot, straight in the source: the longest known name. Returns its index, PAWL_PLAN_NONE if none is
+ * known. */
+static uint32_t longest_known(const struct pawl_expr_parser *parser, const struct pawl_name_table *table,
+                              size_t from, size_t *length_out)
 {
     const char *source = parser->lexer.source + from;
     size_t left = parser->lexer.length - from, length = 0;
@@ -57,19 +58,22 @@ static int suggest_known(struct pawl_expr_parser *parser, const char *root, enum
     struct pawl_suggest suggest;
     pawl_suggest_init(&suggest, wrong, wrong_bytes);
     for (uint32_t i = 0; i < part->count; i++) {
-        struct pawl_plan_string name = id == PAWL_SECTION_STEPS ? ((struct pawl_plan_step *)part->data)[i].name
-                                                                : ((struct pawl_plan_param *)part->data)[i].name;
+        struct pawl_plan_string name = id == PAWL_SECTION_STEPS
+                                           ? ((struct pawl_plan_step *)part->data)[i].name
+                                           : ((struct pawl_plan_param *)part->data)[i].name;
         pawl_suggest_offer(&suggest, strings + name.byte_offset, name.bytes);
     }
     if (suggest.best)
-        return pawl_expr_hint(parser->lexer.diagnostic, "did you mean `%s.%.*s`?", root, (int)suggest.best_bytes,
-                              suggest.best);
+        return pawl_expr_hint(parser->lexer.diagnostic, "did you mean `%s.%.*s`?", root,
+                              (int)suggest.best_bytes, suggest.best);
     return PAWL_E_INVALID;
 }
 
-/* `.name` or `["name"]` behind a root whose names are known. The word at hand is the root; afterwards, the one behind. */
+/* `.name` or `["name"]` behind a root whose names are known. The word at hand is the root; afterwards, the
+ * one behind. */
 static int known_member(struct pawl_expr_parser *parser, const char *root, const char *what,
-                        enum pawl_plan_section_id id, const struct pawl_name_table *table, uint32_t *index_out)
+                        enum pawl_plan_section_id id, const struct pawl_name_table *table,
+                        uint32_t *index_out)
 {
     struct pawl_expr_diagnostic *diagnostic = parser->lexer.diagnostic;
     size_t start = parser->token.start, length = 0;
@@ -110,22 +114,26 @@ static int parse_param(struct pawl_expr_parser *parser, struct pawl_operand *ope
 {
     size_t start = parser->token.start;
     uint32_t index;
-    int error = known_member(parser, "params", "parameter", PAWL_SECTION_PARAMS, &parser->builder->params, &index);
+    int error =
+        known_member(parser, "params", "parameter", PAWL_SECTION_PARAMS, &parser->builder->params, &index);
     if (error < 0)
         return error;
     const struct pawl_plan_param *param = pawl_parts_at(parser->builder, PAWL_SECTION_PARAMS, index);
-    const struct pawl_plan_value *value = pawl_parts_at(parser->builder, PAWL_SECTION_VALUES, param->default_value);
-    uint8_t types = value->kind == PAWL_VALUE_NULL                                       ? PAWL_TYPE_ANY
-                    : value->kind == PAWL_VALUE_INT || value->kind == PAWL_VALUE_DOUBLE ? PAWL_TYPE_NUMBER
-                                                                                         : (uint8_t)(1u << value->kind);
+    const struct pawl_plan_value *value =
+        pawl_parts_at(parser->builder, PAWL_SECTION_VALUES, param->default_value);
+    uint8_t types = value->kind == PAWL_VALUE_NULL ? PAWL_TYPE_ANY
+                    : value->kind == PAWL_VALUE_INT || value->kind == PAWL_VALUE_DOUBLE
+                        ? PAWL_TYPE_NUMBER
+                        : (uint8_t)(1u << value->kind);
     error = pawl_expr_leaf(parser, PAWL_OP_PARAM, types, index, start, operand_out);
     operand_out->end = parser->token.start;
     return error;
 }
 
-/* The name behind `steps.S`, `env` or `run`: .word or ["text"]. In the arena of the lexer or the source: use it at once. */
-static int free_member(struct pawl_expr_parser *parser, const char *after, const char **name_out, size_t *length_out,
-                       bool *bracket_out)
+/* The name behind `steps.S`, `env` or `run`: .word or ["text"]. In the arena of the lexer or the source: use
+ * it at once. */
+static int free_member(struct pawl_expr_parser *parser, const char *after, const char **name_out,
+                       size_t *length_out, bool *bracket_out)
 {
     struct pawl_expr_diagnostic *diagnostic = parser->lexer.diagnostic;
     *bracket_out = pawl_expr_is_character(parser, '[');
@@ -170,14 +178,17 @@ static int parse_env(struct pawl_expr_parser *parser, struct pawl_operand *opera
             const struct pawl_plan_env *entry = &entries[parser->scope->env_first[level] + i];
             if (entry->name.byte_offset != interned.byte_offset)
                 continue; /* equal bytes are stored once */
-            error = pawl_expr_leaf(parser, PAWL_OP_ENV_TEMPLATE, PAWL_TYPE_TEXT, entry->value, start, operand_out);
+            error = pawl_expr_leaf(parser, PAWL_OP_ENV_TEMPLATE, PAWL_TYPE_TEXT, entry->value, start,
+                                   operand_out);
             operand_out->end = parser->token.start;
             return error;
         }
-    const char *stored = (const char *)parser->builder->parts[PAWL_SECTION_STRINGS].data + interned.byte_offset;
+    const char *stored =
+        (const char *)parser->builder->parts[PAWL_SECTION_STRINGS].data + interned.byte_offset;
     char copy[256]; /* a longer one cannot be a variable's name; storing may move what is stored */
     if (length >= sizeof copy)
-        return pawl_expr_refuse(parser->lexer.diagnostic, start, "name of a variable longer than %zu bytes", sizeof copy - 1);
+        return pawl_expr_refuse(parser->lexer.diagnostic, start, "name of a variable longer than %zu bytes",
+                                sizeof copy - 1);
     memcpy(copy, stored, length);
     struct pawl_value value = pawl_value_bytes(copy, length);
     error = pawl_expr_constant(parser, &value, start, operand_out);
@@ -205,7 +216,8 @@ static int check_need(struct pawl_expr_parser *parser, uint32_t step_index, size
     for (uint32_t i = 0; i < self->needs.count; i++)
         if (edges[self->needs.first + i] == step_index)
             return 0;
-    pawl_expr_refuse(diagnostic, start, "step `%s` asks for `steps.%s` but does not need it", self_name, name);
+    pawl_expr_refuse(diagnostic, start, "step `%s` asks for `steps.%s` but does not need it", self_name,
+                     name);
     return pawl_expr_hint(diagnostic, "add `%s` to the `needs` of `%s`", name, self_name);
 }
 
@@ -214,7 +226,8 @@ static int parse_step_field(struct pawl_expr_parser *parser, uint32_t step_index
 {
     struct pawl_expr_diagnostic *diagnostic = parser->lexer.diagnostic;
     const struct pawl_plan_step *step = pawl_parts_at(parser->builder, PAWL_SECTION_STEPS, step_index);
-    const char *step_name = (const char *)parser->builder->parts[PAWL_SECTION_STRINGS].data + step->name.byte_offset;
+    const char *step_name =
+        (const char *)parser->builder->parts[PAWL_SECTION_STRINGS].data + step->name.byte_offset;
     const char *name;
     size_t length;
     bool bracket;
@@ -226,26 +239,31 @@ static int parse_step_field(struct pawl_expr_parser *parser, uint32_t step_index
     if (error < 0)
         return error;
     uint32_t field = 0;
-    while (step_fields[field] && (strlen(step_fields[field]) != length || memcmp(step_fields[field], name, length) != 0))
+    while (step_fields[field] &&
+           (strlen(step_fields[field]) != length || memcmp(step_fields[field], name, length) != 0))
         field++;
     bool many = pawl_step_is_many(step);
     if (field == 0 && many) {
-        pawl_expr_refuse(diagnostic, start, "step `%s` has many instances, so it has no single `output`", step_name);
+        pawl_expr_refuse(diagnostic, start, "step `%s` has many instances, so it has no single `output`",
+                         step_name);
         return pawl_expr_hint(diagnostic, "write `steps.%s.outputs`", step_name);
     }
     static const uint8_t output_types[] = {PAWL_TYPE_TEXT, PAWL_TYPE_LIST, PAWL_TYPE_ANY};
-    uint8_t types = field == 0 ? output_types[step->output] : pawl_op_shape(PAWL_OP_STEP_OUTPUT + field)->gives;
+    uint8_t types =
+        field == 0 ? output_types[step->output] : pawl_op_shape(PAWL_OP_STEP_OUTPUT + field)->gives;
     struct pawl_operand key = {.depth = 0};
     if (field == 4) {
         struct pawl_value value = pawl_value_bytes(name, length);
         if (length == 0 || length > PAWL_NAME_BYTES_MAX)
-            return pawl_expr_refuse(diagnostic, start, "the name of an output has 1 to %d bytes", PAWL_NAME_BYTES_MAX);
+            return pawl_expr_refuse(diagnostic, start, "the name of an output has 1 to %d bytes",
+                                    PAWL_NAME_BYTES_MAX);
         error = pawl_expr_constant(parser, &value, parser->token.start, &key);
     }
     if (error == 0)
         error = leave_member(parser, bracket);
     if (error == 0)
-        error = pawl_expr_leaf(parser, (enum pawl_op)(PAWL_OP_STEP_OUTPUT + field), types, step_index, start, operand_out);
+        error = pawl_expr_leaf(parser, (enum pawl_op)(PAWL_OP_STEP_OUTPUT + field), types, step_index, start,
+                               operand_out);
     if (error < 0)
         return error;
     if (field == 4) {
@@ -316,10 +334,10 @@ static int wrong_arity(struct pawl_expr_parser *parser, const struct pawl_op_sha
                        size_t start)
 {
     if (shape->arguments_min == shape->arguments_max)
-        return pawl_expr_refuse(parser->lexer.diagnostic, start, "`%s()` takes %u argument%s, not %u", shape->name,
-                                shape->arguments_min, plural(shape->arguments_min), count);
-    return pawl_expr_refuse(parser->lexer.diagnostic, start, "`%s()` takes %u or %u arguments, not %u", shape->name,
-                            shape->arguments_min, shape->arguments_max, count);
+        return pawl_expr_refuse(parser->lexer.diagnostic, start, "`%s()` takes %u argument%s, not %u",
+                                shape->name, shape->arguments_min, plural(shape->arguments_min), count);
+    return pawl_expr_refuse(parser->lexer.diagnostic, start, "`%s()` takes %u or %u arguments, not %u",
+                            shape->name, shape->arguments_min, shape->arguments_max, count);
 }
 
 static int parse_arguments(struct pawl_expr_parser *parser, enum pawl_op op, size_t start,
@@ -370,7 +388,9 @@ static int parse_call(struct pawl_expr_parser *parser, struct pawl_operand *oper
     pawl_expr_refuse(diagnostic, start, "unknown function `%.*s()`", shown(length), name);
     if (suggest.best)
         return pawl_expr_hint(diagnostic, "did you mean `%s()`?", suggest.best);
-    return pawl_expr_hint(diagnostic, "there are len default basename dirname join split json lines quote success failed always");
+    return pawl_expr_hint(
+        diagnostic,
+        "there are len default basename dirname join split json lines quote success failed always");
 }
 
 static int unknown_name(struct pawl_expr_parser *parser)
@@ -389,7 +409,8 @@ static int unknown_name(struct pawl_expr_parser *parser)
         pawl_suggest_offer(&suggest, roots[i], strlen(roots[i]));
     if (suggest.best)
         return pawl_expr_hint(diagnostic, "did you mean `%s`?", suggest.best);
-    return pawl_expr_hint(diagnostic, "names begin with params, env, item, index, run or steps; text needs quotes");
+    return pawl_expr_hint(diagnostic,
+                          "names begin with params, env, item, index, run or steps; text needs quotes");
 }
 
 int pawl_expr_name(struct pawl_expr_parser *parser, struct pawl_operand *operand_out)

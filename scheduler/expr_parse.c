@@ -1,7 +1,8 @@
 /*
  * expr_parse.c - from words to nodes: operators by precedence, and the types that they take.
  *
- *   or  <  and  <  not  <  == != < <= > >= in (not chained)  <  + -  <  * / %  <  - (of one)  <  .name [index]
+ *   or  <  and  <  not  <  == != < <= > >= in (not chained)  <  + -  <  * / %  <  - (of one)  <  .name
+ * [index]
  *
  * Runs in clients, when a file is loaded. Names and calls are in expr_name.c.
  */
@@ -31,7 +32,8 @@ bool pawl_expr_is_word(const struct pawl_expr_parser *parser, const char *word)
 static int unexpected(struct pawl_expr_parser *parser, const char *wanted)
 {
     if (parser->token.kind == PAWL_TOKEN_CLOSE)
-        return pawl_expr_refuse(parser->lexer.diagnostic, parser->token.start, "%s is missing before }}", wanted);
+        return pawl_expr_refuse(parser->lexer.diagnostic, parser->token.start, "%s is missing before }}",
+                                wanted);
     size_t length = parser->token.end - parser->token.start;
     return pawl_expr_refuse(parser->lexer.diagnostic, parser->token.start, "expected %s, not `%.*s`", wanted,
                             (int)(length > 40 ? 40 : length), parser->lexer.source + parser->token.start);
@@ -48,8 +50,8 @@ int pawl_expr_expect(struct pawl_expr_parser *parser, char c, const char *after)
 
 /* ---- nodes ---- */
 
-int pawl_expr_leaf(struct pawl_expr_parser *parser, enum pawl_op op, uint8_t types, uint32_t data, size_t start,
-                   struct pawl_operand *operand_out)
+int pawl_expr_leaf(struct pawl_expr_parser *parser, enum pawl_op op, uint8_t types, uint32_t data,
+                   size_t start, struct pawl_operand *operand_out)
 {
     uint32_t index = parser->builder->parts[PAWL_SECTION_NODES].count;
     struct pawl_plan_node *node = pawl_parts_grow(parser->builder, PAWL_SECTION_NODES, 1);
@@ -92,9 +94,10 @@ static int wrong_type(struct pawl_expr_parser *parser, const char *operation, bo
     size_t length = operand->end - operand->start;
     while (length > 0 && strchr(" \t\n", parser->lexer.source[operand->start + length - 1]))
         length--;
-    return pawl_expr_refuse(parser->lexer.diagnostic, operand->start, "`%s%s` takes %s, but `%.*s` is %s", operation,
-                            function ? "()" : "", types_text(takes, want, sizeof want), (int)(length > 60 ? 60 : length),
-                            parser->lexer.source + operand->start, types_text(operand->types, have, sizeof have));
+    return pawl_expr_refuse(parser->lexer.diagnostic, operand->start, "`%s%s` takes %s, but `%.*s` is %s",
+                            operation, function ? "()" : "", types_text(takes, want, sizeof want),
+                            (int)(length > 60 ? 60 : length), parser->lexer.source + operand->start,
+                            types_text(operand->types, have, sizeof have));
 }
 
 /* Rules that the table of operations cannot say; may narrow what the node gives. */
@@ -103,18 +106,21 @@ static int check_types(struct pawl_expr_parser *parser, enum pawl_op op, const s
 {
     const char *name = pawl_op_shape(op)->name;
     uint8_t first = at[0].types, second = count > 1 ? at[1].types : 0;
-    bool numbers = first & second & PAWL_TYPE_NUMBER || (first & PAWL_TYPE_NUMBER && second & PAWL_TYPE_NUMBER);
+    bool numbers =
+        first & second & PAWL_TYPE_NUMBER || (first & PAWL_TYPE_NUMBER && second & PAWL_TYPE_NUMBER);
     bool texts = first & second & PAWL_TYPE_TEXT;
-    if ((op == PAWL_OP_EQ || op == PAWL_OP_NE) && !numbers && !(first & second) &&
-        first != PAWL_TYPE_NULL && second != PAWL_TYPE_NULL) {
+    if ((op == PAWL_OP_EQ || op == PAWL_OP_NE) && !numbers && !(first & second) && first != PAWL_TYPE_NULL &&
+        second != PAWL_TYPE_NULL) {
         char a[64], b[64];
-        return pawl_expr_refuse(parser->lexer.diagnostic, at[0].start, "`%s` compares %s with %s, which never are equal",
-                                name, types_text(first, a, sizeof a), types_text(second, b, sizeof b));
+        return pawl_expr_refuse(parser->lexer.diagnostic, at[0].start,
+                                "`%s` compares %s with %s, which never are equal", name,
+                                types_text(first, a, sizeof a), types_text(second, b, sizeof b));
     }
     if ((op == PAWL_OP_ADD || (op >= PAWL_OP_LT && op <= PAWL_OP_GE)) && !numbers && !texts) {
         int error = wrong_type(parser, name, false, first & (PAWL_TYPE_NUMBER | PAWL_TYPE_TEXT), &at[1]);
         if (op == PAWL_OP_ADD)
-            pawl_expr_hint(parser->lexer.diagnostic, "text and values are put together outside: \"a${{ x }}b\"");
+            pawl_expr_hint(parser->lexer.diagnostic,
+                           "text and values are put together outside: \"a${{ x }}b\"");
         return error;
     }
     if (op == PAWL_OP_ADD)
@@ -185,7 +191,8 @@ static int parse_list(struct pawl_expr_parser *parser, struct pawl_operand *oper
         if (error < 0)
             return error;
         if (++count > ELEMENTS_MAX)
-            return pawl_expr_refuse(parser->lexer.diagnostic, start, "list of more than %d elements", ELEMENTS_MAX);
+            return pawl_expr_refuse(parser->lexer.diagnostic, start, "list of more than %d elements",
+                                    ELEMENTS_MAX);
         struct pawl_plan_node *nodes = parser->builder->parts[PAWL_SECTION_NODES].data;
         if (last == PAWL_PLAN_NONE)
             first = element.node;
@@ -206,7 +213,8 @@ static int parse_list(struct pawl_expr_parser *parser, struct pawl_operand *oper
         error = pawl_expr_leaf(parser, PAWL_OP_LIST, PAWL_TYPE_LIST, 0, start, operand_out);
     if (error < 0)
         return error;
-    ((struct pawl_plan_node *)parser->builder->parts[PAWL_SECTION_NODES].data)[operand_out->node].child = first;
+    ((struct pawl_plan_node *)parser->builder->parts[PAWL_SECTION_NODES].data)[operand_out->node].child =
+        first;
     operand_out->depth = depth + 1;
     operand_out->end = parser->token.start;
     return 0;
@@ -302,15 +310,15 @@ static const struct operator_of multiplicative[] = {{NULL, PAWL_TOKEN_CHARACTER,
                                                     {NULL, PAWL_TOKEN_CHARACTER, '/', PAWL_OP_DIV},
                                                     {NULL, PAWL_TOKEN_CHARACTER, '%', PAWL_OP_MOD}};
 static const struct operator_of comparing[] = {
-    {NULL, PAWL_TOKEN_EQ, 0, PAWL_OP_EQ}, {NULL, PAWL_TOKEN_NE, 0, PAWL_OP_NE},
-    {NULL, PAWL_TOKEN_LE, 0, PAWL_OP_LE}, {NULL, PAWL_TOKEN_GE, 0, PAWL_OP_GE},
+    {NULL, PAWL_TOKEN_EQ, 0, PAWL_OP_EQ},          {NULL, PAWL_TOKEN_NE, 0, PAWL_OP_NE},
+    {NULL, PAWL_TOKEN_LE, 0, PAWL_OP_LE},          {NULL, PAWL_TOKEN_GE, 0, PAWL_OP_GE},
     {NULL, PAWL_TOKEN_CHARACTER, '<', PAWL_OP_LT}, {NULL, PAWL_TOKEN_CHARACTER, '>', PAWL_OP_GT},
-    {"in", PAWL_TOKEN_NAME, 0, PAWL_OP_IN}, {"not", PAWL_TOKEN_NAME, 0, PAWL_OP_NOT_IN}};
+    {"in", PAWL_TOKEN_NAME, 0, PAWL_OP_IN},        {"not", PAWL_TOKEN_NAME, 0, PAWL_OP_NOT_IN}};
 static const struct operator_of both[] = {{"and", PAWL_TOKEN_NAME, 0, PAWL_OP_AND}};
 static const struct operator_of either[] = {{"or", PAWL_TOKEN_NAME, 0, PAWL_OP_OR}};
 
-static const struct operator_of *operator_at(const struct pawl_expr_parser *parser, const struct operator_of *table,
-                                             size_t count)
+static const struct operator_of *operator_at(const struct pawl_expr_parser *parser,
+                                             const struct operator_of *table, size_t count)
 {
     for (size_t i = 0; i < count; i++)
         if (parser->token.kind == table[i].kind &&
@@ -414,8 +422,8 @@ static int parse_and(struct pawl_expr_parser *parser, struct pawl_operand *opera
 int pawl_expr_expression(struct pawl_expr_parser *parser, struct pawl_operand *operand_out)
 {
     if (++parser->nesting > PAWL_EXPR_DEPTH_MAX)
-        return pawl_expr_refuse(parser->lexer.diagnostic, parser->token.start, "expression is nested deeper than %d",
-                                PAWL_EXPR_DEPTH_MAX);
+        return pawl_expr_refuse(parser->lexer.diagnostic, parser->token.start,
+                                "expression is nested deeper than %d", PAWL_EXPR_DEPTH_MAX);
     int error = parse_left(parser, either, 1, parse_and, operand_out);
     parser->nesting--;
     return error;

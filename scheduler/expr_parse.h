@@ -36,8 +36,8 @@ int pawl_expr_expression(struct pawl_expr_parser *parser, struct pawl_operand *o
 int pawl_expr_name(struct pawl_expr_parser *parser, struct pawl_operand *operand_out);
 
 /** pawl_expr_leaf - add a node without children. */
-int pawl_expr_leaf(struct pawl_expr_parser *parser, enum pawl_op op, uint8_t types, uint32_t data, size_t start,
-                   struct pawl_operand *operand_out);
+int pawl_expr_leaf(struct pawl_expr_parser *parser, enum pawl_op op, uint8_t types, uint32_t data,
+                   size_t start, struct pawl_operand *operand_out);
 
 /** pawl_expr_constant - add a node for a constant. */
 int pawl_expr_constant(struct pawl_expr_parser *parser, const struct pawl_value *value, size_t start,

@@ -1,7 +1,8 @@
 /*
  * plan.c - opening a plan blob and reading it in place.
  *
- * Runs in: scheduler and clients. The checks are in plan_check.c; once they have passed, nothing here can fail.
+ * Runs in: scheduler and clients. The checks are in plan_check.c; once they have passed, nothing here can
+ * fail.
  */
 #include "scheduler/plan.h"
 
@@ -76,7 +77,8 @@ void pawl_plan_map(struct pawl_plan *plan, const void *blob, size_t bytes)
 void pawl_plan_seal(void *blob, size_t bytes)
 {
     struct pawl_plan_header *header = blob;
-    header->checksum = XXH3_64bits((const char *)blob + PAWL_PLAN_CHECKED_FROM, bytes - PAWL_PLAN_CHECKED_FROM);
+    header->checksum =
+        XXH3_64bits((const char *)blob + PAWL_PLAN_CHECKED_FROM, bytes - PAWL_PLAN_CHECKED_FROM);
 }
 
 int pawl_plan_open(const void *blob, size_t bytes, const struct pawl_plan_limits *limits,
@@ -210,7 +212,8 @@ const uint32_t *pawl_plan_argv(const struct pawl_plan *plan, const struct pawl_p
     return plan->argv + step->argv.first;
 }
 
-const struct pawl_plan_env *pawl_plan_step_env(const struct pawl_plan *plan, const struct pawl_plan_step *step)
+const struct pawl_plan_env *pawl_plan_step_env(const struct pawl_plan *plan,
+                                               const struct pawl_plan_step *step)
 {
     return plan->env + step->env.first;
 }
@@ -242,7 +245,8 @@ const struct pawl_plan_template *pawl_plan_template(const struct pawl_plan *plan
     return &plan->templates[template_index];
 }
 
-const uint32_t *pawl_plan_template_steps(const struct pawl_plan *plan, uint32_t template_index, uint32_t *count_out)
+const uint32_t *pawl_plan_template_steps(const struct pawl_plan *plan, uint32_t template_index,
+                                         uint32_t *count_out)
 {
     struct pawl_plan_run steps = pawl_plan_template(plan, template_index)->steps;
     *count_out = steps.count;
@@ -268,15 +272,15 @@ struct blob_list {
     uint32_t first;
 };
 
-static int element_of_blob_list(const struct pawl_list_source *source, uint64_t index, struct pawl_arena *arena,
-                                struct pawl_value *value_out)
+static int element_of_blob_list(const struct pawl_list_source *source, uint64_t index,
+                                struct pawl_arena *arena, struct pawl_value *value_out)
 {
     const struct blob_list *list = source->context;
     return pawl_plan_value(list->plan, list->first + (uint32_t)index, arena, value_out);
 }
 
-static int map_of_blob(const struct pawl_plan *plan, const struct pawl_plan_value *flat, struct pawl_arena *arena,
-                       struct pawl_value *value_out)
+static int map_of_blob(const struct pawl_plan *plan, const struct pawl_plan_value *flat,
+                       struct pawl_arena *arena, struct pawl_value *value_out)
 {
     struct pawl_pair *pairs = pawl_arena_alloc(arena, (size_t)flat->count * sizeof *pairs);
     if (!pairs)

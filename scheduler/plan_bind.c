@@ -19,7 +19,7 @@ enum { PARAM_DEPTH_MAX = 32 };
 static const size_t PARAM_BYTES_MAX = (size_t)64 << 20;
 
 __attribute__((format(printf, 3, 4))) static int refuse(struct pawl_plan_bind_error *error_out, int code,
-                                                         const char *format, ...)
+                                                        const char *format, ...)
 {
     if (error_out) {
         va_list arguments;
@@ -31,7 +31,8 @@ __attribute__((format(printf, 3, 4))) static int refuse(struct pawl_plan_bind_er
     return code;
 }
 
-static const struct pawl_plan_param *find_param(const struct pawl_plan *plan, const char *name, size_t name_bytes)
+static const struct pawl_plan_param *find_param(const struct pawl_plan *plan, const char *name,
+                                                size_t name_bytes)
 {
     for (uint32_t i = 0; i < plan->counts[PAWL_SECTION_PARAMS]; i++)
         if (plan->params[i].name.bytes == name_bytes &&
@@ -53,7 +54,8 @@ static int unknown_param(const struct pawl_plan *plan, const char *name, size_t 
     if (!error_out)
         return error;
     if (suggest.best)
-        snprintf(error_out->hint, sizeof error_out->hint, "did you mean `%.*s`?", (int)suggest.best_bytes, suggest.best);
+        snprintf(error_out->hint, sizeof error_out->hint, "did you mean `%.*s`?", (int)suggest.best_bytes,
+                 suggest.best);
     else if (plan->counts[PAWL_SECTION_PARAMS] == 0)
         snprintf(error_out->hint, sizeof error_out->hint, "the file has no `params:`");
     return error;
@@ -65,8 +67,9 @@ static bool is_number(enum pawl_value_kind kind)
 }
 
 /* The value as its parameter takes it: text takes scalars as their text, the rest only its own kind. */
-static int fit(const struct pawl_plan *plan, const struct pawl_plan_param *param, const struct pawl_value *given,
-               struct pawl_arena *arena, struct pawl_value *value_out, struct pawl_plan_bind_error *error_out)
+static int fit(const struct pawl_plan *plan, const struct pawl_plan_param *param,
+               const struct pawl_value *given, struct pawl_arena *arena, struct pawl_value *value_out,
+               struct pawl_plan_bind_error *error_out)
 {
     enum pawl_value_kind want = plan->values[param->default_value].kind;
     enum pawl_value_kind kind = pawl_value_is_list(given) ? PAWL_VALUE_LIST : given->kind;
@@ -81,8 +84,9 @@ static int fit(const struct pawl_plan *plan, const struct pawl_plan_param *param
         return error;
     }
     return refuse(error_out, PAWL_E_INVALID, "parameter `%s` is %s %s by its default, but was given %s %s",
-                  pawl_plan_text(plan, param->name), want == PAWL_VALUE_INT ? "an" : "a", pawl_value_kind_name(want),
-                  kind == PAWL_VALUE_INT ? "an" : "a", pawl_value_kind_name(kind));
+                  pawl_plan_text(plan, param->name), want == PAWL_VALUE_INT ? "an" : "a",
+                  pawl_value_kind_name(want), kind == PAWL_VALUE_INT ? "an" : "a",
+                  pawl_value_kind_name(kind));
 }
 
 /* A builder with all parts of a plan. The name tables stay empty: nothing is compiled any more. */
@@ -133,7 +137,8 @@ int pawl_plan_bind(const struct pawl_plan *plan, const struct pawl_value *params
             error = pawl_plan_add_value(builder, &value, &index);
         if (error == 0)
             ((struct pawl_plan_param *)pawl_parts_at(builder, PAWL_SECTION_PARAMS,
-                                                     (uint32_t)(param - plan->params)))->value = index;
+                                                     (uint32_t)(param - plan->params)))
+                ->value = index;
     }
     if (error == 0)
         error = pawl_plan_finish(builder, NULL, NULL, plan_out);
@@ -158,11 +163,13 @@ int pawl_plan_parse_param(const struct pawl_plan *plan, const char *name, size_t
         return copy ? 0 : PAWL_E_LIMIT;
     }
     if (text_bytes > PARAM_BYTES_MAX)
-        return refuse(error_out, PAWL_E_LIMIT, "parameter `%.*s` is larger than 64 MiB", (int)name_bytes, name);
+        return refuse(error_out, PAWL_E_LIMIT, "parameter `%.*s` is larger than 64 MiB", (int)name_bytes,
+                      name);
     int error = pawl_value_parse_json(text, text_bytes, PARAM_DEPTH_MAX, arena, &parsed, &problem);
     if (error < 0) {
-        refuse(error_out, PAWL_E_INVALID, "parameter `%.*s` is a %s by its default, so its value must be JSON: %s",
-               (int)name_bytes, name, pawl_value_kind_name(want), problem.text);
+        refuse(error_out, PAWL_E_INVALID,
+               "parameter `%.*s` is a %s by its default, so its value must be JSON: %s", (int)name_bytes,
+               name, pawl_value_kind_name(want), problem.text);
         return error == PAWL_E_LIMIT || error == -ENOMEM ? error : PAWL_E_INVALID;
     }
     return fit(plan, param, &parsed, arena, value_out, error_out);

@@ -22,7 +22,9 @@ void *pawl_parts_grow(struct pawl_plan_builder *builder, enum pawl_plan_section_
     if (want * entry > PAWL_PLAN_BYTES_MAX)
         return NULL;
     if (want > part->capacity) {
-        uint64_t capacity = part->capacity ? (uint64_t)part->capacity * 2 : id == PAWL_SECTION_STRINGS ? 1024 : 16;
+        uint64_t capacity = part->capacity               ? (uint64_t)part->capacity * 2
+                            : id == PAWL_SECTION_STRINGS ? 1024
+                                                         : 16;
         if (capacity < want)
             capacity = want;
         void *data = realloc(part->data, capacity * entry);
@@ -60,8 +62,9 @@ static int widen_table(struct pawl_name_table *table)
 }
 
 /* The slot of these bytes, or the free one where they belong. The table has room. */
-static struct pawl_name_slot *find_slot(const struct pawl_plan_builder *builder, const struct pawl_name_table *table,
-                                        const char *bytes, size_t length, uint32_t hash)
+static struct pawl_name_slot *find_slot(const struct pawl_plan_builder *builder,
+                                        const struct pawl_name_table *table, const char *bytes, size_t length,
+                                        uint32_t hash)
 {
     const char *strings = builder->parts[PAWL_SECTION_STRINGS].data;
     uint32_t at = hash & (table->capacity - 1);
@@ -83,8 +86,8 @@ uint32_t pawl_parts_find(const struct pawl_plan_builder *builder, const struct p
     return find_slot(builder, table, name, length, hash)->value - 1; /* 0 - 1 is PAWL_PLAN_NONE */
 }
 
-static int put_name(struct pawl_plan_builder *builder, struct pawl_name_table *table, struct pawl_plan_string name,
-                    uint32_t value)
+static int put_name(struct pawl_plan_builder *builder, struct pawl_name_table *table,
+                    struct pawl_plan_string name, uint32_t value)
 {
     if (table->count * 2 >= table->capacity) {
         int error = widen_table(table);
@@ -226,7 +229,8 @@ static int fill_value(struct pawl_plan_builder *builder, uint32_t at, const stru
     return 0;
 }
 
-int pawl_plan_add_value(struct pawl_plan_builder *builder, const struct pawl_value *value, uint32_t *value_out)
+int pawl_plan_add_value(struct pawl_plan_builder *builder, const struct pawl_value *value,
+                        uint32_t *value_out)
 {
     *value_out = builder->parts[PAWL_SECTION_VALUES].count;
     if (!pawl_parts_grow(builder, PAWL_SECTION_VALUES, 1))
@@ -276,12 +280,16 @@ int pawl_plan_add_step(struct pawl_plan_builder *builder, const char *name, uint
         .when = PAWL_PLAN_NONE,
         .foreach = PAWL_PLAN_NONE,
         .grace_ns = UINT64_C(10000000000),
-        .retry = {.initial_ns = UINT64_C(1000000000), .max_ns = UINT64_C(60000000000), .factor = 2, .jitter = 0.1},
+        .retry = {.initial_ns = UINT64_C(1000000000),
+                  .max_ns = UINT64_C(60000000000),
+                  .factor = 2,
+                  .jitter = 0.1},
     };
     return put_name(builder, &builder->steps, string, *step_index_out);
 }
 
-uint32_t pawl_plan_builder_find_step(const struct pawl_plan_builder *builder, const char *name, size_t name_bytes)
+uint32_t pawl_plan_builder_find_step(const struct pawl_plan_builder *builder, const char *name,
+                                     size_t name_bytes)
 {
     return pawl_parts_find(builder, &builder->steps, name, name_bytes);
 }
@@ -316,19 +324,22 @@ static int put_run(struct pawl_plan_builder *builder, enum pawl_plan_section_id 
     return 0;
 }
 
-int pawl_plan_set_needs(struct pawl_plan_builder *builder, uint32_t step_index, const uint32_t *needs, uint32_t count)
+int pawl_plan_set_needs(struct pawl_plan_builder *builder, uint32_t step_index, const uint32_t *needs,
+                        uint32_t count)
 {
-    return put_run(builder, PAWL_SECTION_EDGES, needs, count, &pawl_plan_edit_step(builder, step_index)->needs);
+    return put_run(builder, PAWL_SECTION_EDGES, needs, count,
+                   &pawl_plan_edit_step(builder, step_index)->needs);
 }
 
 int pawl_plan_set_argv(struct pawl_plan_builder *builder, uint32_t step_index, const uint32_t *templates,
                        uint32_t count)
 {
-    return put_run(builder, PAWL_SECTION_ARGV, templates, count, &pawl_plan_edit_step(builder, step_index)->argv);
+    return put_run(builder, PAWL_SECTION_ARGV, templates, count,
+                   &pawl_plan_edit_step(builder, step_index)->argv);
 }
 
-int pawl_plan_set_axes(struct pawl_plan_builder *builder, uint32_t step_index, const struct pawl_plan_axis *axes,
-                       uint32_t count)
+int pawl_plan_set_axes(struct pawl_plan_builder *builder, uint32_t step_index,
+                       const struct pawl_plan_axis *axes, uint32_t count)
 {
     return put_run(builder, PAWL_SECTION_AXES, axes, count, &pawl_plan_edit_step(builder, step_index)->axes);
 }
@@ -339,8 +350,8 @@ int pawl_plan_set_exit_codes(struct pawl_plan_builder *builder, const int32_t *c
     return put_run(builder, PAWL_SECTION_CODES, codes, count, run_out);
 }
 
-int pawl_plan_set_env(struct pawl_plan_builder *builder, uint32_t step_index, const struct pawl_plan_env *entries,
-                      uint32_t count)
+int pawl_plan_set_env(struct pawl_plan_builder *builder, uint32_t step_index,
+                      const struct pawl_plan_env *entries, uint32_t count)
 {
     struct pawl_plan_run *run =
         step_index == PAWL_PLAN_NONE ? &builder->env : &pawl_plan_edit_step(builder, step_index)->env;

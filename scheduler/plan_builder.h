@@ -30,7 +30,8 @@ int pawl_plan_add_param(struct pawl_plan_builder *builder, const char *name, con
 int pawl_plan_add_step(struct pawl_plan_builder *builder, const char *name, uint32_t *step_index_out);
 
 /** pawl_plan_builder_find_step - index of a step by name; PAWL_PLAN_NONE. */
-uint32_t pawl_plan_builder_find_step(const struct pawl_plan_builder *builder, const char *name, size_t name_bytes);
+uint32_t pawl_plan_builder_find_step(const struct pawl_plan_builder *builder, const char *name,
+                                     size_t name_bytes);
 
 /** pawl_plan_builder_step_name - NUL-terminated; valid until the next string is added. */
 const char *pawl_plan_builder_step_name(const struct pawl_plan_builder *builder, uint32_t step_index);
@@ -68,7 +69,8 @@ int pawl_plan_add_constant(struct pawl_plan_builder *builder, const struct pawl_
 int pawl_plan_add_text(struct pawl_plan_builder *builder, const char *text, uint32_t *template_index_out);
 
 /**
- * pawl_plan_find_cycle - do steps need each other in a circle? Looks at needs alone; fit to be asked before finish.
+ * pawl_plan_find_cycle - do steps need each other in a circle? Looks at needs alone; fit to be asked before
+ * finish.
  *
  * Arguments as for pawl_plan_finish. Return: 0; PAWL_E_INVALID (a cycle); -ENOMEM.
  */

@@ -1,9 +1,9 @@
 /*
  * plan_check.c - is this blob a plan? Everything that the rest of the tree relies on is proved here.
  *
- * Runs in: scheduler (a blob from a client, a sealed image) and clients. The blob is hostile input: nothing is used before it has
- * been compared with its bounds, and the work is linear in the blob (the one quadratic corner, env: entries that name others, has
- * a budget). Writes nothing but scratch memory.
+ * Runs in: scheduler (a blob from a client, a sealed image) and clients. The blob is hostile input: nothing
+ * is used before it has been compared with its bounds, and the work is linear in the blob (the one quadratic
+ * corner, env: entries that name others, has a budget). Writes nothing but scratch memory.
  */
 #include <errno.h>
 #include <math.h>
@@ -88,7 +88,8 @@ static bool string_lies_inside(const struct pawl_plan *plan, uint64_t byte_offse
 /* A name: short, not empty, without a NUL inside. */
 static bool is_named(const struct pawl_plan *plan, struct pawl_plan_string name, size_t bytes_max)
 {
-    return name.bytes > 0 && name.bytes <= bytes_max && string_lies_inside(plan, name.byte_offset, name.bytes) &&
+    return name.bytes > 0 && name.bytes <= bytes_max &&
+           string_lies_inside(plan, name.byte_offset, name.bytes) &&
            !memchr(plan->strings + name.byte_offset, '\0', name.bytes);
 }
 
@@ -126,8 +127,9 @@ static int check_one_value(struct check *check, uint32_t index, uint8_t *depth)
     if (value->kind > PAWL_VALUE_MAP)
         return refuse(check, "a constant has an unknown kind");
     if (value->kind == PAWL_VALUE_STRING)
-        return string_lies_inside(plan, value->first, value->count) ? 0
-                                                                    : refuse(check, "a constant's text lies outside");
+        return string_lies_inside(plan, value->first, value->count)
+                   ? 0
+                   : refuse(check, "a constant's text lies outside");
     if (value->kind != PAWL_VALUE_LIST && value->kind != PAWL_VALUE_MAP)
         return 0;
     uint64_t children = (uint64_t)value->count * (value->kind == PAWL_VALUE_MAP ? 2 : 1);
@@ -143,7 +145,8 @@ static int check_one_value(struct check *check, uint32_t index, uint8_t *depth)
         if (depth[i] >= depth[index])
             depth[index] = depth[i] + 1;
         depth[i] |= 0x80;
-        if (value->kind == PAWL_VALUE_MAP && (i - value->first) % 2 == 0 && plan->values[i].kind != PAWL_VALUE_STRING)
+        if (value->kind == PAWL_VALUE_MAP && (i - value->first) % 2 == 0 &&
+            plan->values[i].kind != PAWL_VALUE_STRING)
             return refuse(check, "a key is not text");
     }
     return 0;
@@ -172,13 +175,15 @@ static int check_data(struct check *check, uint32_t template_index, uint32_t dat
     case PAWL_DATA_NONE:
         return 0;
     case PAWL_DATA_VALUE:
-        return data < plan->counts[PAWL_SECTION_VALUES] ? 0 : refuse(check, "an expression names no constant");
+        return data < plan->counts[PAWL_SECTION_VALUES] ? 0
+                                                        : refuse(check, "an expression names no constant");
     case PAWL_DATA_TEXT:
         if (data >= plan->counts[PAWL_SECTION_VALUES] || plan->values[data].kind != PAWL_VALUE_STRING)
             return refuse(check, "an expression names no variable");
         return 0;
     case PAWL_DATA_PARAM:
-        return data < plan->counts[PAWL_SECTION_PARAMS] ? 0 : refuse(check, "an expression names no parameter");
+        return data < plan->counts[PAWL_SECTION_PARAMS] ? 0
+                                                        : refuse(check, "an expression names no parameter");
     case PAWL_DATA_TEMPLATE:
         return data < template_index ? 0 : refuse(check, "an expression names a later template");
     case PAWL_DATA_STEP:
@@ -227,7 +232,8 @@ static int check_node(struct check *check, uint32_t template_index, uint32_t ind
     return check_data(check, template_index, node->data, shape->data);
 }
 
-/* Counts a step that the template asks for; it must be in the template's list. The list itself was stamped before. */
+/* Counts a step that the template asks for; it must be in the template's list. The list itself was stamped
+ * before. */
 static int note_step(struct check *check, uint32_t step, uint32_t listed_stamp, uint32_t *distinct)
 {
     if (check->step_stamp[step] == listed_stamp) {
@@ -235,7 +241,9 @@ static int note_step(struct check *check, uint32_t step, uint32_t listed_stamp, 
         ++*distinct;
         return 0;
     }
-    return check->step_stamp[step] == listed_stamp + 1 ? 0 : refuse(check, "a template hides a step that it asks for");
+    return check->step_stamp[step] == listed_stamp + 1
+               ? 0
+               : refuse(check, "a template hides a step that it asks for");
 }
 
 static int check_template_steps(struct check *check, uint32_t index, uint32_t *flags_out)
@@ -246,7 +254,8 @@ static int check_template_steps(struct check *check, uint32_t index, uint32_t *f
     uint8_t nesting = 0;
     for (uint32_t i = 0; i < template->steps.count; i++) {
         uint32_t step = plan->refs[template->steps.first + i];
-        if (step >= plan->counts[PAWL_SECTION_STEPS] || (i > 0 && plan->refs[template->steps.first + i - 1] >= step))
+        if (step >= plan->counts[PAWL_SECTION_STEPS] ||
+            (i > 0 && plan->refs[template->steps.first + i - 1] >= step))
             return refuse(check, "a template's steps are out of order");
         check->step_stamp[step] = stamp;
     }
@@ -321,7 +330,8 @@ static int check_templates(struct check *check)
         if (error < 0)
             return error;
     }
-    if (next_node != check->plan->counts[PAWL_SECTION_NODES] || next_ref != check->plan->counts[PAWL_SECTION_REFS])
+    if (next_node != check->plan->counts[PAWL_SECTION_NODES] ||
+        next_ref != check->plan->counts[PAWL_SECTION_REFS])
         return refuse(check, "nodes without a template");
     return 0;
 }
@@ -354,8 +364,8 @@ static int take_optional(struct check *check, uint32_t index, uint32_t stamp, ui
 static int check_step_shape(struct check *check, const struct pawl_plan_step *step)
 {
     const struct pawl_plan_retry *retry = &step->retry;
-    uint32_t flags_known = PAWL_STEP_CONTINUE_ON_ERROR | PAWL_STEP_ALWAYS | PAWL_STEP_UNSAFE_SHELL | PAWL_STEP_FED |
-                           PAWL_STEP_ARGV_LIST;
+    uint32_t flags_known = PAWL_STEP_CONTINUE_ON_ERROR | PAWL_STEP_ALWAYS | PAWL_STEP_UNSAFE_SHELL |
+                           PAWL_STEP_FED | PAWL_STEP_ARGV_LIST;
     if (!is_name_of_spec(check->plan, step->name))
         return refuse(check, "a step has no proper name");
     bool work = step->kind == PAWL_STEP_EXEC    ? step->argv.count > 0 && step->shell == PAWL_PLAN_NONE
@@ -418,7 +428,8 @@ static int check_env(struct check *check, struct pawl_plan_run run, uint32_t sta
     int error = 0;
     for (uint32_t i = run.first; i < run.first + run.count && error == 0; i++) {
         struct pawl_plan_string name = check->plan->env[i].name;
-        if (!is_named(check->plan, name, ENV_NAME_BYTES_MAX) || memchr(check->plan->strings + name.byte_offset, '=', name.bytes))
+        if (!is_named(check->plan, name, ENV_NAME_BYTES_MAX) ||
+            memchr(check->plan->strings + name.byte_offset, '=', name.bytes))
             return refuse(check, "a variable has no proper name");
         error = take_template(check, check->plan->env[i].value, stamp, forbidden);
     }
@@ -471,7 +482,8 @@ static int check_step_places(struct check *check, uint32_t first_dependent)
 static int check_steps(struct check *check)
 {
     const struct pawl_plan *plan = check->plan;
-    uint32_t count = plan->counts[PAWL_SECTION_STEPS], stamp_base = 2 * plan->counts[PAWL_SECTION_TEMPLATES] + 3;
+    uint32_t count = plan->counts[PAWL_SECTION_STEPS],
+             stamp_base = 2 * plan->counts[PAWL_SECTION_TEMPLATES] + 3;
     struct tiling next = {0};
     if (!tiles(plan->header->env, &next.env, plan->counts[PAWL_SECTION_ENV]))
         return refuse(check, "the env is not the workflow's own");
@@ -514,7 +526,8 @@ static int check_names(struct check *check)
     }
     for (uint32_t i = 0; i < plan->counts[PAWL_SECTION_PARAMS]; i++) {
         const struct pawl_plan_param *param = &plan->params[i];
-        if (!is_named(plan, param->name, PAWL_NAME_BYTES_MAX) || param->value >= plan->counts[PAWL_SECTION_VALUES] ||
+        if (!is_named(plan, param->name, PAWL_NAME_BYTES_MAX) ||
+            param->value >= plan->counts[PAWL_SECTION_VALUES] ||
             param->default_value >= plan->counts[PAWL_SECTION_VALUES])
             return refuse(check, "a parameter has no name or no value");
     }
@@ -526,7 +539,8 @@ int pawl_plan_check(const struct pawl_plan *plan, const char **why_out)
     const struct pawl_plan_header *header = plan->header;
     struct check check = {.plan = plan, .why = ""};
     int error = 0;
-    uint64_t stamps = 2 * (uint64_t)plan->counts[PAWL_SECTION_TEMPLATES] + plan->counts[PAWL_SECTION_STEPS] + 8;
+    uint64_t stamps =
+        2 * (uint64_t)plan->counts[PAWL_SECTION_TEMPLATES] + plan->counts[PAWL_SECTION_STEPS] + 8;
     check.node_depth = calloc((size_t)plan->counts[PAWL_SECTION_NODES] + 1, 1);
     check.template_state = calloc((size_t)plan->counts[PAWL_SECTION_TEMPLATES] + 1, 1);
     check.step_stamp = calloc((size_t)plan->counts[PAWL_SECTION_STEPS] + 1, sizeof(uint32_t));

@@ -20,7 +20,8 @@ struct finish {
     uint32_t edge_count;
 };
 
-/* ---- order: depth first along the needs, in the order of the file; a path that meets itself is a cycle ---- */
+/* ---- order: depth first along the needs, in the order of the file; a path that meets itself is a cycle ----
+ */
 
 struct walk {
     uint32_t *path;   /* steps that are being entered, outermost first */
@@ -124,7 +125,8 @@ static int lay_edges(struct finish *finish)
     for (uint32_t i = 0; i < finish->count; i++) {
         const struct pawl_plan_step *step = &finish->steps[i];
         for (uint32_t n = 0; n < step->needs.count; n++) {
-            struct pawl_plan_run *dependents = &finish->steps[finish->edges[step->needs.first + n]].dependents;
+            struct pawl_plan_run *dependents =
+                &finish->steps[finish->edges[step->needs.first + n]].dependents;
             finish->edges[dependents->first + dependents->count++] = i;
         }
     }
@@ -160,8 +162,8 @@ static void put_section(struct layout *layout, enum pawl_plan_section_id id, con
 }
 
 /* One kind of run, copied in the order of the steps, so that it tiles its section. */
-static void put_runs(struct layout *layout, struct finish *finish, enum pawl_plan_section_id id, size_t run_offset,
-                     size_t second_run_offset, struct pawl_plan_run *leading)
+static void put_runs(struct layout *layout, struct finish *finish, enum pawl_plan_section_id id,
+                     size_t run_offset, size_t second_run_offset, struct pawl_plan_run *leading)
 {
     struct pawl_plan_header *header = (struct pawl_plan_header *)layout->blob;
     size_t entry = pawl_plan_entry_bytes(id);
@@ -191,7 +193,8 @@ static void put_runs(struct layout *layout, struct finish *finish, enum pawl_pla
 static int lay_out(struct finish *finish, void **blob_out, size_t *bytes_out)
 {
     struct pawl_plan_builder *builder = finish->builder;
-    uint64_t bytes = sizeof(struct pawl_plan_header) + ((uint64_t)finish->edge_count + 2ull * finish->count) * 4;
+    uint64_t bytes =
+        sizeof(struct pawl_plan_header) + ((uint64_t)finish->edge_count + 2ull * finish->count) * 4;
     for (int id = 0; id < PAWL_SECTION_COUNT; id++)
         if (id < PAWL_SECTION_ENV || id > PAWL_SECTION_CODES || id == PAWL_SECTION_EDGES)
             bytes += (uint64_t)builder->parts[id].count * pawl_plan_entry_bytes(id);
@@ -200,7 +203,8 @@ static int lay_out(struct finish *finish, void **blob_out, size_t *bytes_out)
         const struct pawl_plan_step *step = &finish->steps[i];
         bytes += (uint64_t)step->env.count * sizeof(struct pawl_plan_env);
         bytes += (uint64_t)step->axes.count * sizeof(struct pawl_plan_axis);
-        bytes += ((uint64_t)step->argv.count + step->retry.on_exit.count + step->retry.never_on_exit.count) * 4;
+        bytes +=
+            ((uint64_t)step->argv.count + step->retry.on_exit.count + step->retry.never_on_exit.count) * 4;
     }
     if (bytes > PAWL_PLAN_BYTES_MAX)
         return PAWL_E_LIMIT;
@@ -243,7 +247,8 @@ static int hash_and_open(void *blob, size_t bytes, struct pawl_plan **plan_out)
     struct pawl_plan made = {0};
     struct pawl_plan_header *header = blob;
     pawl_plan_map(&made, blob, bytes);
-    int error = pawl_plan_hash(&made, header, (struct pawl_plan_step *)((char *)blob + header->sections[0].byte_offset));
+    int error = pawl_plan_hash(&made, header,
+                               (struct pawl_plan_step *)((char *)blob + header->sections[0].byte_offset));
     if (error < 0)
         return error;
     pawl_plan_seal(blob, bytes);

@@ -1,12 +1,15 @@
 /*
- * plan_format.h - the inside of a plan blob: header, sections, expression nodes, constants. For plan*.c and expr*.c alone.
+ * plan_format.h - the inside of a plan blob: header, sections, expression nodes, constants. For plan*.c and
+ * expr*.c alone.
  *
  *   0    header       magic, version, bytes, checksum over all that follows it
  *   32   ...          name, source, the workflow's env, hash of the parameters, table of sections
- *   248  sections     in the order of enum pawl_plan_section_id, each 8-aligned, together the rest of the blob
+ *   248  sections     in the order of enum pawl_plan_section_id, each 8-aligned, together the rest of the
+ * blob
  *
- * Runs of entries (argv, env, needs, ...) tile their section: each begins where the one before ended, in the order of the steps,
- * so no two owners share an entry and checking is linear. Templates tile the nodes in the same way.
+ * Runs of entries (argv, env, needs, ...) tile their section: each begins where the one before ended, in the
+ * order of the steps, so no two owners share an entry and checking is linear. Templates tile the nodes in the
+ * same way.
  */
 #ifndef PAWL_SCHEDULER_PLAN_FORMAT_H
 #define PAWL_SCHEDULER_PLAN_FORMAT_H
@@ -19,13 +22,13 @@ enum pawl_plan_section_id {
     PAWL_SECTION_NODES = 2,
     PAWL_SECTION_VALUES = 3,
     PAWL_SECTION_PARAMS = 4,
-    PAWL_SECTION_ENV = 5,     /* the workflow's, then each step's */
-    PAWL_SECTION_AXES = 6,    /* each step's */
-    PAWL_SECTION_ARGV = 7,    /* u32 template, each step's */
-    PAWL_SECTION_EDGES = 8,   /* u32 step: the needs of each step, then the dependents of each */
-    PAWL_SECTION_CODES = 9,   /* i32: on_exit and never_on_exit of each step */
-    PAWL_SECTION_REFS = 10,   /* u32 step, each template's */
-    PAWL_SECTION_ORDER = 11,  /* u32 step: topological */
+    PAWL_SECTION_ENV = 5,      /* the workflow's, then each step's */
+    PAWL_SECTION_AXES = 6,     /* each step's */
+    PAWL_SECTION_ARGV = 7,     /* u32 template, each step's */
+    PAWL_SECTION_EDGES = 8,    /* u32 step: the needs of each step, then the dependents of each */
+    PAWL_SECTION_CODES = 9,    /* i32: on_exit and never_on_exit of each step */
+    PAWL_SECTION_REFS = 10,    /* u32 step, each template's */
+    PAWL_SECTION_ORDER = 11,   /* u32 step: topological */
     PAWL_SECTION_BY_NAME = 12, /* u32 step: rising by name */
     PAWL_SECTION_STRINGS = 13, /* bytes */
     PAWL_SECTION_COUNT = 14
@@ -54,7 +57,8 @@ static_assert(offsetof(struct pawl_plan_header, name) == PAWL_PLAN_CHECKED_FROM,
 static_assert(offsetof(struct pawl_plan_header, sections) == 136, "plan format");
 static_assert(sizeof(struct pawl_plan_header) == 248, "plan format");
 
-/* A constant. Elements of a list, and keys and values of a map in turns, stand together, behind their owner. */
+/* A constant. Elements of a list, and keys and values of a map in turns, stand together, behind their owner.
+ */
 struct pawl_plan_value {
     uint8_t kind; /* enum pawl_value_kind, up to MAP */
     uint8_t reserved[3];
@@ -131,8 +135,8 @@ static_assert(sizeof(struct pawl_plan_node) == 16, "plan format");
 
 enum pawl_op_data {
     PAWL_DATA_NONE = 0,
-    PAWL_DATA_VALUE = 1,    /* a constant */
-    PAWL_DATA_TEXT = 2,     /* a constant that is text */
+    PAWL_DATA_VALUE = 1, /* a constant */
+    PAWL_DATA_TEXT = 2,  /* a constant that is text */
     PAWL_DATA_PARAM = 3,
     PAWL_DATA_TEMPLATE = 4, /* one with a smaller index */
     PAWL_DATA_STEP = 5
@@ -154,9 +158,9 @@ enum {
 struct pawl_op_shape {
     const char *name; /* of the function or operator; of others, what to call it in a message */
     uint32_t arguments_min, arguments_max;
-    uint8_t data;      /* enum pawl_op_data */
-    uint8_t takes;     /* types of the children, if all are alike; ANY otherwise */
-    uint8_t gives;     /* types of the result */
+    uint8_t data;  /* enum pawl_op_data */
+    uint8_t takes; /* types of the children, if all are alike; ANY otherwise */
+    uint8_t gives; /* types of the result */
     bool is_function;
     uint32_t uses; /* enum pawl_template_flags */
 };
@@ -187,18 +191,22 @@ struct pawl_plan {
     uint32_t counts[PAWL_SECTION_COUNT];
 };
 
-/** pawl_plan_map - fill a handle's pointers from a blob whose header and section table have been checked, or were just made. */
+/** pawl_plan_map - fill a handle's pointers from a blob whose header and section table have been checked, or
+ * were just made. */
 void pawl_plan_map(struct pawl_plan *plan, const void *blob, size_t bytes);
 
-/** pawl_plan_check_header - may the sections be looked at at all? Return and *why_out as for pawl_plan_open. */
+/** pawl_plan_check_header - may the sections be looked at at all? Return and *why_out as for pawl_plan_open.
+ */
 int pawl_plan_check_header(const void *blob, size_t bytes, const struct pawl_plan_limits *limits,
                            const char **why_out);
 
 /** pawl_plan_check - does what the sections hold hold together? Return and *why_out as for pawl_plan_open. */
 int pawl_plan_check(const struct pawl_plan *plan, const char **why_out);
 
-/** pawl_plan_hash - digests of parameters and steps. @steps and @header are the (writable) ones of @plan. Return: 0, -ENOMEM. */
-int pawl_plan_hash(const struct pawl_plan *plan, struct pawl_plan_header *header, struct pawl_plan_step *steps);
+/** pawl_plan_hash - digests of parameters and steps. @steps and @header are the (writable) ones of @plan.
+ * Return: 0, -ENOMEM. */
+int pawl_plan_hash(const struct pawl_plan *plan, struct pawl_plan_header *header,
+                   struct pawl_plan_step *steps);
 
 /** pawl_plan_seal - write the checksum into a finished blob. */
 void pawl_plan_seal(void *blob, size_t bytes);

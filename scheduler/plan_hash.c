@@ -1,8 +1,10 @@
 /*
- * plan_hash.c - what a step does, as 128 bits, so that a changed file can keep the successes that it did not touch.
+ * plan_hash.c - what a step does, as 128 bits, so that a changed file can keep the successes that it did not
+ * touch.
  *
- * Runs in clients (finish, bind). What is hashed is meaning, not layout: text instead of offsets, names instead of indices,
- * values of parameters instead of their names' places. The plan may not have been checked yet but was just made by finish.
+ * Runs in clients (finish, bind). What is hashed is meaning, not layout: text instead of offsets, names
+ * instead of indices, values of parameters instead of their names' places. The plan may not have been checked
+ * yet but was just made by finish.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -96,8 +98,8 @@ struct digests {
 };
 
 /* Each node with the number of its children: with the order of the nodes that is the tree. */
-static void feed_template(struct digest_input *input, const struct pawl_plan *plan, const struct digests *digests,
-                          const struct pawl_plan_template *template)
+static void feed_template(struct digest_input *input, const struct pawl_plan *plan,
+                          const struct digests *digests, const struct pawl_plan_template *template)
 {
     for (uint32_t i = template->first_node; i <= template->root_node; i++) {
         const struct pawl_plan_node *node = &plan->nodes[i];
@@ -173,7 +175,8 @@ static void hash_step(struct digest_input *input, const struct pawl_plan *plan, 
     step->definition_hash[1] = hash.high64;
 }
 
-int pawl_plan_hash(const struct pawl_plan *plan, struct pawl_plan_header *header, struct pawl_plan_step *steps)
+int pawl_plan_hash(const struct pawl_plan *plan, struct pawl_plan_header *header,
+                   struct pawl_plan_step *steps)
 {
     struct digest_input input = {0};
     struct digests digests = {0};

@@ -1,5 +1,6 @@
 /*
- * plan_parts.h - the inside of a plan builder. For plan_builder.c, plan_finish.c, plan_bind.c and expr_*.c alone.
+ * plan_parts.h - the inside of a plan builder. For plan_builder.c, plan_finish.c, plan_bind.c and expr_*.c
+ * alone.
  */
 #ifndef PAWL_SCHEDULER_PLAN_PARTS_H
 #define PAWL_SCHEDULER_PLAN_PARTS_H
@@ -32,7 +33,8 @@ struct pawl_plan_builder {
     bool spoiled; /* a template was refused: its nodes lie about, so finish refuses too */
 };
 
-/** pawl_parts_grow - @count zeroed entries at the end of a section; NULL: out of memory, or of PAWL_PLAN_BYTES_MAX. */
+/** pawl_parts_grow - @count zeroed entries at the end of a section; NULL: out of memory, or of
+ * PAWL_PLAN_BYTES_MAX. */
 void *pawl_parts_grow(struct pawl_plan_builder *builder, enum pawl_plan_section_id id, uint32_t count);
 
 static inline void *pawl_parts_at(const struct pawl_plan_builder *builder, enum pawl_plan_section_id id,

@@ -33,7 +33,8 @@ static size_t distance(const char *a, size_t a_bytes, const char *b, size_t b_by
         for (size_t j = 1; j <= b_bytes; j++) {
             size_t cost = folded(a[i - 1]) != folded(b[j - 1]);
             row[j] = least(least(above[j] + 1, row[j - 1] + 1), above[j - 1] + cost);
-            if (i > 1 && j > 1 && folded(a[i - 1]) == folded(b[j - 2]) && folded(a[i - 2]) == folded(b[j - 1]))
+            if (i > 1 && j > 1 && folded(a[i - 1]) == folded(b[j - 2]) &&
+                folded(a[i - 2]) == folded(b[j - 1]))
                 row[j] = least(row[j], twice[j - 2] + 1);
         }
     }

@@ -64,7 +64,8 @@ int pawl_lines_init(struct pawl_arena *arena, const char *bytes, size_t length, 
         const char *newline = memchr(at, '\n', (size_t)(end - at));
         at = newline ? newline + 1 : end;
     }
-    *lines = (struct pawl_lines){.bytes = bytes, .length = length, .count = count, .checkpoints = checkpoints};
+    *lines =
+        (struct pawl_lines){.bytes = bytes, .length = length, .count = count, .checkpoints = checkpoints};
     *value_out = (struct pawl_value){.kind = PAWL_VALUE_LINES, .count = count, .lines = lines};
     return 0;
 }
@@ -81,7 +82,8 @@ static struct pawl_value line_at(const struct pawl_lines *lines, uint64_t index)
 
 bool pawl_value_is_list(const struct pawl_value *value)
 {
-    return value->kind == PAWL_VALUE_LIST || value->kind == PAWL_VALUE_LINES || value->kind == PAWL_VALUE_VIRTUAL;
+    return value->kind == PAWL_VALUE_LIST || value->kind == PAWL_VALUE_LINES ||
+           value->kind == PAWL_VALUE_VIRTUAL;
 }
 
 int pawl_value_at(const struct pawl_value *list, uint64_t index, struct pawl_arena *arena,

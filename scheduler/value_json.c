@@ -1,8 +1,8 @@
 /*
  * value_json.c - values from and to JSON, and as text.
  *
- * Runs in: scheduler and clients. Writing is element by element through a sink, so that a list of a million elements is never
- * held whole. Reading goes through jansson into an arena, bounded in size and depth.
+ * Runs in: scheduler and clients. Writing is element by element through a sink, so that a list of a million
+ * elements is never held whole. Reading goes through jansson into an arena, bounded in size and depth.
  */
 #include "scheduler/value.h"
 
@@ -261,7 +261,8 @@ int pawl_value_write_stdin(const struct pawl_value *value, pawl_value_sink sink,
     return writer.error;
 }
 
-/* Text that grows in an arena; what it grew out of stays there until the reset, so at most as much again is lost. */
+/* Text that grows in an arena; what it grew out of stays there until the reset, so at most as much again is
+ * lost. */
 struct text_buffer {
     struct pawl_arena *arena;
     size_t limit;
@@ -289,8 +290,8 @@ static int append_text(void *context, const void *bytes, size_t length)
     return 0;
 }
 
-int pawl_value_to_text(const struct pawl_value *value, size_t limit_bytes, bool copy, struct pawl_arena *arena,
-                       const char **bytes_out, size_t *length_out)
+int pawl_value_to_text(const struct pawl_value *value, size_t limit_bytes, bool copy,
+                       struct pawl_arena *arena, const char **bytes_out, size_t *length_out)
 {
     if (value->kind == PAWL_VALUE_NULL) {
         *bytes_out = "";
@@ -403,14 +404,18 @@ int pawl_value_parse_json(const char *bytes, size_t length, size_t depth_max, st
     json_error_t problem;
     if (length == 0)
         return json_refused(error_out, PAWL_E_INVALID, 0, "empty");
-    /* The tree on the heap and the copy in the arena are a small multiple of the text: bound the text by the arena first. */
+    /* The tree on the heap and the copy in the arena are a small multiple of the text: bound the text by the
+     * arena first. */
     if (length > arena->limit_bytes - arena->used_bytes)
         return json_refused(error_out, PAWL_E_LIMIT, 0, "JSON is larger than allowed");
     json_t *json = json_loadb(bytes, length, JSON_DECODE_ANY, &problem);
     if (!json) {
         bool memory = json_error_code(&problem) == json_error_out_of_memory;
         bool deep = json_error_code(&problem) == json_error_stack_overflow;
-        return json_refused(error_out, memory ? -ENOMEM : deep ? PAWL_E_LIMIT : PAWL_E_INVALID,
+        return json_refused(error_out,
+                            memory ? -ENOMEM
+                            : deep ? PAWL_E_LIMIT
+                                   : PAWL_E_INVALID,
                             problem.position > 0 ? (size_t)problem.position : 0, problem.text);
     }
     size_t depth = depth_max < PAWL_VALUE_DEPTH_MAX ? depth_max : PAWL_VALUE_DEPTH_MAX;

@@ -12,12 +12,15 @@
 #include "scheduler/plan_builder.h"
 #include "shm/error.h"
 
-static const char params_json[] =
-    "{\"n\": 5, \"f\": 2.5, \"s\": \"text\", \"e\": \"\", \"z\": null, \"l\": [1, \"two\", [3]], \"m\": {\"k\": 1, \"two words\": 2}, "
-    "\"a-b\": 7, \"a\": 8, \"t\": true, \"big\": 9223372036854775807, \"p\": \"/usr/lib/x.tar.gz\", \"u\": \"h\\u00e9\"}";
+static const char params_json[] = "{\"n\": 5, \"f\": 2.5, \"s\": \"text\", \"e\": \"\", \"z\": null, \"l\": "
+                                  "[1, \"two\", [3]], \"m\": {\"k\": 1, \"two words\": 2}, "
+                                  "\"a-b\": 7, \"a\": 8, \"t\": true, \"big\": 9223372036854775807, \"p\": "
+                                  "\"/usr/lib/x.tar.gz\", \"u\": \"h\\u00e9\"}";
 
-/* A plan with steps `one` (text), `two.x` (json), `many`, and one template in step `here`, which needs them all. */
-static struct pawl_plan *compile(const char *source, uint32_t *template_out, struct pawl_expr_diagnostic *diagnostic)
+/* A plan with steps `one` (text), `two.x` (json), `many`, and one template in step `here`, which needs them
+ * all. */
+static struct pawl_plan *compile(const char *source, uint32_t *template_out,
+                                 struct pawl_expr_diagnostic *diagnostic)
 {
     struct pawl_plan_builder *builder;
     struct pawl_arena arena;
@@ -36,10 +39,12 @@ static struct pawl_plan *compile(const char *source, uint32_t *template_out, str
     pawl_plan_edit_step(builder, 2)->flags |= PAWL_STEP_FED;
     pawl_plan_edit_step(builder, 3)->flags |= PAWL_STEP_FED;
     cr_assert(eq(int, pawl_plan_set_needs(builder, 3, (uint32_t[]){0, 1, 2}, 3), 0));
-    struct pawl_expr_scope scope = {.flags = PAWL_EXPR_SCOPE_ITEM | PAWL_EXPR_SCOPE_STEPS | PAWL_EXPR_SCOPE_OUTCOME, .step_index = 3};
+    struct pawl_expr_scope scope = {
+        .flags = PAWL_EXPR_SCOPE_ITEM | PAWL_EXPR_SCOPE_STEPS | PAWL_EXPR_SCOPE_OUTCOME, .step_index = 3};
     struct pawl_plan_env entry = {.name = {0, 0}};
     cr_assert(eq(int, pawl_plan_add_string(builder, "INNER", 5, &entry.name), 0));
-    cr_assert(eq(int, pawl_template_compile(builder, &scope, "<${{ item }}>", 13, &entry.value, diagnostic), 0));
+    cr_assert(
+        eq(int, pawl_template_compile(builder, &scope, "<${{ item }}>", 13, &entry.value, diagnostic), 0));
     cr_assert(eq(int, pawl_plan_set_env(builder, 3, &entry, 1), 0));
     scope.env_count[0] = 1;
     int error = pawl_template_compile(builder, &scope, source, strlen(source), template_out, diagnostic);
@@ -66,8 +71,8 @@ static int nth_output(const struct pawl_list_source *source, uint64_t index, str
 }
 static const struct pawl_list_source outputs = {3, NULL, nth_output};
 
-static int step_field(void *context, uint32_t step, enum pawl_expr_step_field field, const char *name, size_t name_bytes,
-                      struct pawl_arena *arena, struct pawl_value *value_out)
+static int step_field(void *context, uint32_t step, enum pawl_expr_step_field field, const char *name,
+                      size_t name_bytes, struct pawl_arena *arena, struct pawl_value *value_out)
 {
     (void)context;
     if (field == PAWL_EXPR_STEP_OUTPUTS)
@@ -139,13 +144,16 @@ static void check(const struct rule *rule)
     pawl_arena_init(&arena, 64 << 20);
     int error = pawl_template_eval(plan, index, &env, &arena, &value, &problem);
     if (rule->want[0] == '!') {
-        cr_expect(error < 0 && strstr(problem.text, rule->want + 1), "%s: wanted error %s, got %d %s", rule->source, rule->want + 1, error, problem.text);
-        cr_expect(strstr(problem.text, rule->source) != NULL, "%s: the error does not name it: %s", rule->source, problem.text);
+        cr_expect(error < 0 && strstr(problem.text, rule->want + 1), "%s: wanted error %s, got %d %s",
+                  rule->source, rule->want + 1, error, problem.text);
+        cr_expect(strstr(problem.text, rule->source) != NULL, "%s: the error does not name it: %s",
+                  rule->source, problem.text);
     } else {
         cr_expect(error == 0, "%s: %s", rule->source, problem.text);
         if (error == 0)
             pawl_value_write_json(&value, to_text, &text);
-        cr_expect(strcmp(text.bytes, rule->want) == 0, "%s: wanted %s, got %s", rule->source, rule->want, text.bytes);
+        cr_expect(strcmp(text.bytes, rule->want) == 0, "%s: wanted %s, got %s", rule->source, rule->want,
+                  text.bytes);
     }
     pawl_arena_fini(&arena);
     pawl_plan_close(plan);
@@ -225,9 +233,11 @@ static const struct rule rules[] = {
     {"${{ default(env.NOPE, 'x') }}", "\"x\""},
     {"${{ basename(params.p) }}", "\"x.tar.gz\""},
     {"${{ basename(params.p, '.tar.gz') }}", "\"x\""},
-    {"${{ [basename('a/'), basename('/'), basename(''), basename('//'), basename('.gz', '.gz')] }}", "[\"a\",\"/\",\"\",\"/\",\".gz\"]"},
+    {"${{ [basename('a/'), basename('/'), basename(''), basename('//'), basename('.gz', '.gz')] }}",
+     "[\"a\",\"/\",\"\",\"/\",\".gz\"]"},
     {"${{ dirname(params.p) }}", "\"/usr/lib\""},
-    {"${{ [dirname('a'), dirname('/a'), dirname('a/b/'), dirname('/'), dirname('a//b')] }}", "[\".\",\"/\",\"a\",\"/\",\"a\"]"},
+    {"${{ [dirname('a'), dirname('/a'), dirname('a/b/'), dirname('/'), dirname('a//b')] }}",
+     "[\".\",\"/\",\"a\",\"/\",\"a\"]"},
     {"${{ join(params.l) }}", "\"1 two [3]\""},
     {"${{ join(steps.many.outputs, ', ') }}", "\"o0, o1, o2\""},
     {"${{ join([], ',') }}", "\"\""},
@@ -317,8 +327,9 @@ Test(expr, templates_tell_what_they_depend_on)
 {
     struct pawl_expr_diagnostic diagnostic;
     uint32_t index, count;
-    struct pawl_plan *plan =
-        compile("${{ steps.many.outputs }}${{ steps.one.output }}${{ steps.one.state }}${{ env.INNER }}${{ run.id }}", &index, &diagnostic);
+    struct pawl_plan *plan = compile(
+        "${{ steps.many.outputs }}${{ steps.one.output }}${{ steps.one.state }}${{ env.INNER }}${{ run.id }}",
+        &index, &diagnostic);
     const uint32_t *steps = pawl_plan_template_steps(plan, index, &count);
     cr_assert(eq(u32, count, 2));
     cr_expect(eq(u32, steps[0], 0));
@@ -333,15 +344,16 @@ Test(expr, templates_tell_what_they_depend_on)
     cr_expect(eq(sz, length, 9));
     pawl_plan_close(plan);
     plan = compile("${{ index }}", &index, &diagnostic);
-    cr_expect(eq(u32, pawl_plan_template(plan, index)->flags, PAWL_TEMPLATE_USES_INDEX | PAWL_TEMPLATE_WHOLE));
+    cr_expect(
+        eq(u32, pawl_plan_template(plan, index)->flags, PAWL_TEMPLATE_USES_INDEX | PAWL_TEMPLATE_WHOLE));
     cr_expect(eq(ptr, (void *)pawl_template_constant(plan, index, &length), NULL));
     pawl_plan_close(plan);
 }
 
 /* ---- large values ---- */
 
-static int eval_item(const char *source, const struct pawl_value *item, bool as_text, struct pawl_value *value_out,
-                     struct pawl_arena *arena)
+static int eval_item(const char *source, const struct pawl_value *item, bool as_text,
+                     struct pawl_value *value_out, struct pawl_arena *arena)
 {
     struct pawl_expr_diagnostic diagnostic;
     struct pawl_expr_env env = {.item = item};

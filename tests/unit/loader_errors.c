@@ -19,10 +19,12 @@ struct mistake {
     const char *hint; /* a part of it */
 };
 
-#define HEAD  "pawl: 1\nsteps:\n"
-#define STEP  "pawl: 1\nsteps:\n  a:\n"
-#define WORK  "pawl: 1\nsteps:\n  a:\n    run: [x]\n"
-#define NEEDS "pawl: 1\nparams: {n: 3, s: t, l: [1], z: null, 'my-x': 1}\nsteps:\n  one: {run: [x]}\n  many: {run: [x], foreach: [1]}\n  lin: {run: [x], output: lines}\n"
+#define HEAD "pawl: 1\nsteps:\n"
+#define STEP "pawl: 1\nsteps:\n  a:\n"
+#define WORK "pawl: 1\nsteps:\n  a:\n    run: [x]\n"
+#define NEEDS                                                                                                \
+    "pawl: 1\nparams: {n: 3, s: t, l: [1], z: null, 'my-x': 1}\nsteps:\n  one: {run: [x]}\n  many: {run: "   \
+    "[x], foreach: [1]}\n  lin: {run: [x], output: lines}\n"
 
 static const struct mistake mistakes[] = {
     /* the file */
@@ -36,12 +38,14 @@ static const struct mistake mistakes[] = {
     {"pawl: 1\n", 1, 1, "no_steps", "no steps", ""},
     {"pawl: 1\nsteps: {}\n", 2, 1, "no_steps", "no steps", ""},
     {"pawl: 1\nsteps: [a]\n", 2, 8, "type", "`steps` takes a map, not a list", ""},
-    {"pawl: 1\nname: .x\nsteps: {a: {run: [x]}}\n", 2, 7, "name", "`.x` cannot be the name of a workflow", ""},
+    {"pawl: 1\nname: .x\nsteps: {a: {run: [x]}}\n", 2, 7, "name", "`.x` cannot be the name of a workflow",
+     ""},
     {"pawl: 1\nstepz: {}\n", 2, 1, "unknown_key", "no key `stepz`", "did you mean `steps`?"},
     /* YAML */
     {"pawl: 1\n---\nb: 2\n", 2, 1, "syntax", "second document", ""},
     {"pawl: !!int 1\n", 1, 7, "syntax", "tags", "quote"},
-    {"pawl: 1\npawl: 1\n" , 2, 1, "duplicate_key", "key `pawl` is there twice; the first one is in line 1", ""},
+    {"pawl: 1\npawl: 1\n", 2, 1, "duplicate_key", "key `pawl` is there twice; the first one is in line 1",
+     ""},
     {WORK "    run: [y]\n", 5, 5, "duplicate_key", "key `run`", ""},
     {"pawl: 1\nx: *y\n", 2, 4, "syntax", "alias `*y` has no anchor", ""},
     {"pawl: 1\nx: &y [*y]\n", 2, 8, "syntax", "alias `*y` has no anchor", ""},
@@ -86,8 +90,8 @@ static const struct mistake mistakes[] = {
     {WORK "    needs: [[b]]\n", 5, 13, "type", "names of steps, not a list", ""},
     {WORK "    needs: {b: c}\n", 5, 12, "type", "`needs` takes a single value or a list", ""},
     {WORK "    needs: a\n", 5, 12, "cycle", "a -> a", ""},
-    {HEAD "  a: {run: [x], needs: [c]}\n  b: {run: [x], needs: a}\n  c: {run: [x], needs: [b]}\n", 3, 25, "cycle",
-     "steps need each other in a circle: a -> c -> b -> a", "take one"},
+    {HEAD "  a: {run: [x], needs: [c]}\n  b: {run: [x], needs: a}\n  c: {run: [x], needs: [b]}\n", 3, 25,
+     "cycle", "steps need each other in a circle: a -> c -> b -> a", "take one"},
     {WORK "    timeout: soon\n", 5, 14, "type", "`timeout` takes a duration, not `soon`", "1h30m"},
     {WORK "    timeout: -1\n", 5, 14, "type", "`timeout` takes a duration", ""},
     {WORK "    grace: 5x\n", 5, 12, "type", "`grace` takes a duration", ""},
@@ -111,12 +115,15 @@ static const struct mistake mistakes[] = {
     /* retries */
     {WORK "    retries: -1\n", 5, 14, "type", "`retries` takes a whole number", ""},
     {WORK "    retries: [1]\n", 5, 14, "type", "`retries` takes a single value or a map", ""},
-    {WORK "    retries: {limits: 2}\n", 5, 15, "unknown_key", "`retries` has no key `limits`", "did you mean `limit`?"},
+    {WORK "    retries: {limits: 2}\n", 5, 15, "unknown_key", "`retries` has no key `limits`",
+     "did you mean `limit`?"},
     {WORK "    retries: {on_exit: [1]}\n", 5, 14, "type", "`retries` has no `limit`", ""},
     {WORK "    retries: {limit: 1, on_exit: [0]}\n", 5, 35, "type", "from 1 to 255", ""},
     {WORK "    retries: {limit: 1, never_on_exit: [256]}\n", 5, 41, "type", "from 1 to 255", ""},
-    {WORK "    retries: {limit: 1, backoff: {initail: 1}}\n", 5, 35, "unknown_key", "`backoff` has no key", "`initial`"},
-    {WORK "    retries: {limit: 1, backoff: {initial: 5s, max: 1s}}\n", 5, 34, "type", "begins with more than its `max`", ""},
+    {WORK "    retries: {limit: 1, backoff: {initail: 1}}\n", 5, 35, "unknown_key", "`backoff` has no key",
+     "`initial`"},
+    {WORK "    retries: {limit: 1, backoff: {initial: 5s, max: 1s}}\n", 5, 34, "type",
+     "begins with more than its `max`", ""},
     {WORK "    retries: {limit: 1, backoff: {factor: 0.5}}\n", 5, 43, "type", "from 1 to 1000", ""},
     {WORK "    retries: {limit: 1, backoff: {jitter: 2}}\n", 5, 43, "type", "from 0 to 1", ""},
     /* defaults, params, env */
@@ -128,22 +135,30 @@ static const struct mistake mistakes[] = {
     {WORK "env: {A: '${{ steps.a.output }}'}\n", 5, 15, "expression", "steps cannot be asked for here", ""},
     {WORK "env: {A: '${{ failed() }}'}\n", 5, 15, "expression", "`failed()` cannot be asked here", ""},
     /* expressions */
-    {NEEDS "  a: {run: [x, '${{ params.my-z }}']}\n", 7, 21, "expression", "parameter `my-z` does not exist", "`params.my-x`"},
+    {NEEDS "  a: {run: [x, '${{ params.my-z }}']}\n", 7, 21, "expression", "parameter `my-z` does not exist",
+     "`params.my-x`"},
     {NEEDS "  a: {run: [x, \"\\t\\u00e9${{ foo }}\"]}\n", 7, 29, "expression", "unknown name `foo`", ""},
     {NEEDS "  a: {run: [x, 'it''s ${{ foo }}']}\n", 7, 27, "expression", "unknown name `foo`", ""},
     {NEEDS "  a: {run: [x, '${{ n }}']}\n", 7, 21, "expression", "unknown name `n`", "`params.n`"},
     {NEEDS "  a: {run: [x, '${{ param.n }}']}\n", 7, 21, "expression", "unknown name `param`", "`params`"},
     {NEEDS "  a: {run: [x, '${{ params }}']}\n", 7, 21, "expression", "no value by itself", "params.NAME"},
-    {NEEDS "  a: {run: [x, '${{ lenn(params.s) }}']}\n", 7, 21, "expression", "unknown function `lenn()`", "`len()`"},
+    {NEEDS "  a: {run: [x, '${{ lenn(params.s) }}']}\n", 7, 21, "expression", "unknown function `lenn()`",
+     "`len()`"},
     {NEEDS "  a: {run: [x, '${{ len() }}']}\n", 7, 21, "expression", "takes 1 argument, not 0", ""},
-    {NEEDS "  a: {run: [x, '${{ join(params.l, 1, 2) }}']}\n", 7, 21, "expression", "takes 1 or 2 arguments, not 3", ""},
-    {NEEDS "  a: {run: [x, '${{ len(params.n) }}']}\n", 7, 25, "expression", "`len()` takes text or list or map, but `params.n` is int or float", ""},
-    {NEEDS "  a: {run: [x, '${{ params.s - 1 }}']}\n", 7, 21, "expression", "`-` takes int or float, but `params.s` is text", ""},
-    {NEEDS "  a: {run: [x, '${{ params.s + 1 }}']}\n", 7, 32, "expression", "`+` takes text, but `1` is int", "outside"},
+    {NEEDS "  a: {run: [x, '${{ join(params.l, 1, 2) }}']}\n", 7, 21, "expression",
+     "takes 1 or 2 arguments, not 3", ""},
+    {NEEDS "  a: {run: [x, '${{ len(params.n) }}']}\n", 7, 25, "expression",
+     "`len()` takes text or list or map, but `params.n` is int or float", ""},
+    {NEEDS "  a: {run: [x, '${{ params.s - 1 }}']}\n", 7, 21, "expression",
+     "`-` takes int or float, but `params.s` is text", ""},
+    {NEEDS "  a: {run: [x, '${{ params.s + 1 }}']}\n", 7, 32, "expression", "`+` takes text, but `1` is int",
+     "outside"},
     {NEEDS "  a: {run: [x, '${{ params.n == \"x\" }}']}\n", 7, 21, "expression", "never are equal", ""},
-    {NEEDS "  a: {run: [x, '${{ params.s < 1 }}']}\n", 7, 32, "expression", "`<` takes text, but `1` is int", ""},
+    {NEEDS "  a: {run: [x, '${{ params.s < 1 }}']}\n", 7, 32, "expression", "`<` takes text, but `1` is int",
+     ""},
     {NEEDS "  a: {run: [x, '${{ 1 in params.n }}']}\n", 7, 26, "expression", "`in` takes", ""},
-    {NEEDS "  a: {run: [x, '${{ params.s.x }}']}\n", 7, 21, "expression", "`[]` takes list or map, but `params.s` is text", ""},
+    {NEEDS "  a: {run: [x, '${{ params.s.x }}']}\n", 7, 21, "expression",
+     "`[]` takes list or map, but `params.s` is text", ""},
     {NEEDS "  a: {run: [x, '${{ 1 < 2 < 3 }}']}\n", 7, 27, "expression", "do not chain", "and"},
     {NEEDS "  a: {run: [x, '${{ 1 && 2 }}']}\n", 7, 23, "expression", "`&&` is no operator", "`and`"},
     {NEEDS "  a: {run: [x, '${{ 1 = 2 }}']}\n", 7, 23, "expression", "`=` is no operator", "`==`"},
@@ -160,15 +175,22 @@ static const struct mistake mistakes[] = {
     {NEEDS "  a: {run: [x, '${{ item }}']}\n", 7, 21, "expression", "`item` is not set here", ""},
     {NEEDS "  a: {run: [x, '${{ index }}']}\n", 7, 21, "expression", "`index` is not set here", ""},
     {NEEDS "  a: {run: [x, '${{ run.ID }}']}\n", 7, 21, "expression", "`run.ID` does not exist", "run.id"},
-    {NEEDS "  a: {run: [x, '${{ steps.one.output }}']}\n", 7, 21, "expression", "step `a` asks for `steps.one` but does not need it", "add `one` to the `needs` of `a`"},
-    {NEEDS "  a: {run: [x, '${{ steps.oen.output }}']}\n", 7, 21, "expression", "step `oen` does not exist", "steps.one"},
+    {NEEDS "  a: {run: [x, '${{ steps.one.output }}']}\n", 7, 21, "expression",
+     "step `a` asks for `steps.one` but does not need it", "add `one` to the `needs` of `a`"},
+    {NEEDS "  a: {run: [x, '${{ steps.oen.output }}']}\n", 7, 21, "expression", "step `oen` does not exist",
+     "steps.one"},
     {NEEDS "  a: {run: [x, '${{ steps.a.output }}']}\n", 7, 21, "expression", "asks for itself", ""},
-    {NEEDS "  a: {run: [x, '${{ steps.one }}'], needs: one}\n", 7, 21, "expression", "no value by itself", "steps.one.output"},
-    {NEEDS "  a: {run: [x, '${{ steps.many.output }}'], needs: many}\n", 7, 21, "expression", "many instances", "steps.many.outputs"},
-    {NEEDS "  a: {run: [x, '${{ split(steps.lin.output) }}'], needs: lin}\n", 7, 27, "expression", "`split()` takes text, but `steps.lin.output` is list", ""},
-    {NEEDS "  a: {run: [x], foreach: '${{ params.s }}'}\n", 7, 26, "type", "`foreach` takes a list, but this is text", "lines()"},
+    {NEEDS "  a: {run: [x, '${{ steps.one }}'], needs: one}\n", 7, 21, "expression", "no value by itself",
+     "steps.one.output"},
+    {NEEDS "  a: {run: [x, '${{ steps.many.output }}'], needs: many}\n", 7, 21, "expression",
+     "many instances", "steps.many.outputs"},
+    {NEEDS "  a: {run: [x, '${{ split(steps.lin.output) }}'], needs: lin}\n", 7, 27, "expression",
+     "`split()` takes text, but `steps.lin.output` is list", ""},
+    {NEEDS "  a: {run: [x], foreach: '${{ params.s }}'}\n", 7, 26, "type",
+     "`foreach` takes a list, but this is text", "lines()"},
     {NEEDS "  a: {run: [x], foreach: '${{ item }}'}\n", 7, 31, "expression", "`item` is not set here", ""},
-    {NEEDS "  a:\n    run: [x]\n    stdin: >-\n      some\n      text ${{ foo }}\n", 11, 16, "expression", "unknown name `foo`", ""},
+    {NEEDS "  a:\n    run: [x]\n    stdin: >-\n      some\n      text ${{ foo }}\n", 11, 16, "expression",
+     "unknown name `foo`", ""},
 };
 
 /* Criterion reports the source that failed. */
@@ -176,7 +198,8 @@ static void check(const struct mistake *want)
 {
     static struct pawl_load_errors errors;
     struct pawl_plan *plan = NULL;
-    int error = pawl_workflow_load_memory("flow.yaml", want->source, strlen(want->source), NULL, &plan, &errors);
+    int error =
+        pawl_workflow_load_memory("flow.yaml", want->source, strlen(want->source), NULL, &plan, &errors);
     cr_expect(error == PAWL_E_INVALID, "returned %d for:\n%s", error, want->source);
     for (uint32_t i = 0; i < errors.count; i++) {
         const struct pawl_load_error *got = &errors.errors[i];
@@ -184,9 +207,9 @@ static void check(const struct mistake *want)
             strstr(got->text, want->text) && strstr(got->hint, want->hint))
             return;
     }
-    cr_expect(false, "wanted %u:%u: %s: %s (%s)\ngot %u:%u: %s: %s (%s)\nfor:\n%s", want->line, want->column, want->code,
-              want->text, want->hint, errors.errors[0].line, errors.errors[0].column, errors.errors[0].code,
-              errors.errors[0].text, errors.errors[0].hint, want->source);
+    cr_expect(false, "wanted %u:%u: %s: %s (%s)\ngot %u:%u: %s: %s (%s)\nfor:\n%s", want->line, want->column,
+              want->code, want->text, want->hint, errors.errors[0].line, errors.errors[0].column,
+              errors.errors[0].code, errors.errors[0].text, errors.errors[0].hint, want->source);
 }
 
 Test(loader, each_mistake_is_told_at_its_place)
@@ -200,7 +223,8 @@ Test(loader, a_mistake_is_the_only_one_told_when_there_is_one)
     static struct pawl_load_errors errors;
     struct pawl_plan *plan = NULL;
     const char *source = WORK "    timeout: soon\ndefaults: {grace: 1s}\n";
-    cr_assert(eq(int, pawl_workflow_load_memory("f", source, strlen(source), NULL, &plan, &errors), PAWL_E_INVALID));
+    cr_assert(eq(int, pawl_workflow_load_memory("f", source, strlen(source), NULL, &plan, &errors),
+                 PAWL_E_INVALID));
     cr_expect(eq(u32, errors.count, 1));
     cr_expect(eq(u32, errors.dropped, 0));
 }
@@ -209,8 +233,10 @@ Test(loader, several_mistakes_are_told_at_once_and_sorted)
 {
     static struct pawl_load_errors errors;
     struct pawl_plan *plan = NULL;
-    const char *source = "pawl: 1\nsteps:\n  a: {run: [x], needs: [b], bad: 1}\n  b: {run: [x], needs: a, timeout: x}\nfoo: 1\n";
-    cr_assert(eq(int, pawl_workflow_load_memory("f", source, strlen(source), NULL, &plan, &errors), PAWL_E_INVALID));
+    const char *source = "pawl: 1\nsteps:\n  a: {run: [x], needs: [b], bad: 1}\n  b: {run: [x], needs: a, "
+                         "timeout: x}\nfoo: 1\n";
+    cr_assert(eq(int, pawl_workflow_load_memory("f", source, strlen(source), NULL, &plan, &errors),
+                 PAWL_E_INVALID));
     cr_assert(eq(u32, errors.count, 4));
     cr_expect(eq(u32, errors.errors[0].line, 3));
     cr_expect(eq(str, errors.errors[0].code, "cycle"));
@@ -227,7 +253,8 @@ Test(loader, the_first_twenty_mistakes_stay_and_the_rest_is_counted)
     int used = snprintf(source, sizeof source, "pawl: 1\nsteps:\n");
     for (int i = 0; i < 30; i++)
         used += snprintf(source + used, sizeof source - (size_t)used, "  s%d: {}\n", i);
-    cr_assert(eq(int, pawl_workflow_load_memory("f", source, (size_t)used, NULL, &plan, &errors), PAWL_E_INVALID));
+    cr_assert(
+        eq(int, pawl_workflow_load_memory("f", source, (size_t)used, NULL, &plan, &errors), PAWL_E_INVALID));
     cr_assert(eq(u32, errors.count, PAWL_LOAD_ERRORS_MAX));
     cr_expect(eq(u32, errors.dropped, 10));
     for (uint32_t i = 0; i < errors.count; i++)
@@ -302,7 +329,8 @@ Test(loader, a_hundred_thousand_open_brackets_are_refused_and_harm_nothing)
 Test(loader, aliases_count_each_time_they_are_used)
 {
     static struct pawl_load_errors errors;
-    const char *bomb = "a: &a [x,x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\n"
+    const char *bomb = "a: &a [x,x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c "
+                       "[*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\n"
                        "d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d,*d]\n";
     cr_expect(eq(int, load_text(bomb, strlen(bomb), NULL, &errors), PAWL_E_LIMIT));
     cr_expect(eq(u32, errors.errors[0].line, 5));

@@ -32,7 +32,8 @@ Test(value, lines_are_found_at_their_index_whatever_ends_the_text)
         const char *text;
         size_t count;
         const char *last;
-    } cases[] = {{"", 0, NULL}, {"\n", 1, ""}, {"a", 1, "a"}, {"a\n", 1, "a"}, {"a\nb", 2, "b"}, {"a\n\n", 2, ""}, {"\n\nx", 3, "x"}};
+    } cases[] = {{"", 0, NULL},    {"\n", 1, ""},    {"a", 1, "a"},    {"a\n", 1, "a"},
+                 {"a\nb", 2, "b"}, {"a\n\n", 2, ""}, {"\n\nx", 3, "x"}};
     struct pawl_arena arena;
     pawl_arena_init(&arena, 0);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -90,7 +91,8 @@ static void roundtrip(const char *json, const char *want)
 
 Test(value, json_comes_back_as_it_was)
 {
-    roundtrip(" {\"b\": [1, 2.5, true, null, \"x\"], \"a\": {}} ", "{\"b\":[1,2.5,true,null,\"x\"],\"a\":{}}");
+    roundtrip(" {\"b\": [1, 2.5, true, null, \"x\"], \"a\": {}} ",
+              "{\"b\":[1,2.5,true,null,\"x\"],\"a\":{}}");
     roundtrip("0.1", "0.1");
     roundtrip("1e300", "1e+300");
     roundtrip("3.0", "3.0");
@@ -101,12 +103,15 @@ Test(value, json_comes_back_as_it_was)
 
 Test(value, what_is_no_json_is_refused)
 {
-    static const char *const bad[] = {"", "{", "[1,]", "01", "nul", "1 2", "\"\\u0000\"", "9223372036854775808", "[1] x", "\"\xff\""};
+    static const char *const bad[] = {
+        "", "{", "[1,]", "01", "nul", "1 2", "\"\\u0000\"", "9223372036854775808", "[1] x", "\"\xff\""};
     struct pawl_arena arena;
     struct pawl_value value;
     pawl_arena_init(&arena, 0);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        cr_expect(eq(int, pawl_value_parse_json(bad[i], strlen(bad[i]), 32, &arena, &value, NULL), PAWL_E_INVALID), "%s", bad[i]);
+        cr_expect(
+            eq(int, pawl_value_parse_json(bad[i], strlen(bad[i]), 32, &arena, &value, NULL), PAWL_E_INVALID),
+            "%s", bad[i]);
     pawl_arena_fini(&arena);
 }
 
@@ -133,20 +138,31 @@ Test(value, bytes_that_are_no_utf8_are_written_as_replacement_characters)
 
 Test(value, truth_is_what_the_reference_says)
 {
-    struct pawl_value empty = {.kind = PAWL_VALUE_LIST, .count = 0}, none = {.kind = PAWL_VALUE_MAP, .count = 0};
+    struct pawl_value empty = {.kind = PAWL_VALUE_LIST, .count = 0},
+                      none = {.kind = PAWL_VALUE_MAP, .count = 0};
     struct pawl_value list = {.kind = PAWL_VALUE_LIST, .count = 1};
     const struct {
         struct pawl_value value;
         bool truth;
-    } cases[] = {{pawl_value_null(), false}, {pawl_value_bool(false), false}, {pawl_value_bool(true), true},
-                 {pawl_value_int(0), false}, {pawl_value_int(-1), true}, {pawl_value_double(0), false},
-                 {pawl_value_double(0.5), true}, {pawl_value_text(""), false}, {pawl_value_text("false"), false},
-                 {pawl_value_text("0"), true}, {empty, false}, {none, false}, {list, true}};
+    } cases[] = {{pawl_value_null(), false},
+                 {pawl_value_bool(false), false},
+                 {pawl_value_bool(true), true},
+                 {pawl_value_int(0), false},
+                 {pawl_value_int(-1), true},
+                 {pawl_value_double(0), false},
+                 {pawl_value_double(0.5), true},
+                 {pawl_value_text(""), false},
+                 {pawl_value_text("false"), false},
+                 {pawl_value_text("0"), true},
+                 {empty, false},
+                 {none, false},
+                 {list, true}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         cr_expect(eq(int, pawl_value_truth(&cases[i].value), cases[i].truth), "case %zu", i);
 }
 
-static int broken_at(const struct pawl_list_source *source, uint64_t index, struct pawl_arena *arena, struct pawl_value *value_out)
+static int broken_at(const struct pawl_list_source *source, uint64_t index, struct pawl_arena *arena,
+                     struct pawl_value *value_out)
 {
     (void)source;
     (void)arena;
@@ -169,8 +185,10 @@ Test(value, an_error_of_a_served_list_ends_what_reads_it)
 
 Test(value, stdin_is_text_as_it_is_and_lists_line_by_line)
 {
-    struct pawl_value items[] = {pawl_value_text("a"), pawl_value_int(2), pawl_value_null(), pawl_value_bool(true)};
-    struct pawl_value list = {.kind = PAWL_VALUE_LIST, .count = 4, .items = items}, text_value = pawl_value_text("x"), lines;
+    struct pawl_value items[] = {pawl_value_text("a"), pawl_value_int(2), pawl_value_null(),
+                                 pawl_value_bool(true)};
+    struct pawl_value list = {.kind = PAWL_VALUE_LIST, .count = 4, .items = items},
+                      text_value = pawl_value_text("x"), lines;
     struct pawl_arena arena;
     struct text text = {.length = 0};
     pawl_arena_init(&arena, 0);
