@@ -196,6 +196,23 @@ Test(task, any_changed_byte_opens_soundly_or_not_at_all)
     free(bytes);
 }
 
+Test(task, block_that_its_sections_do_not_fill_does_not_open)
+{
+    struct pawl_task_spec spec = full_spec();
+    size_t n;
+    char *bytes = pack(&spec, &n);
+    char *longer = aligned_alloc(8, n + 8);
+    struct pawl_task task;
+    uint32_t said = (uint32_t)n + 8;
+    memcpy(longer, bytes, n);
+    memset(longer + n, 0, 8);
+    cr_expect(eq(int, pawl_task_open(longer, n + 8, &task), 0)); /* it may lie in a larger room */
+    memcpy(longer + 4, &said, sizeof said);
+    cr_expect(eq(int, pawl_task_open(longer, n + 8, &task), PAWL_E_BAD_MESSAGE));
+    free(longer);
+    free(bytes);
+}
+
 Test(task, unaligned_bytes_do_not_open)
 {
     struct pawl_task_spec spec = full_spec();

@@ -108,7 +108,8 @@ Test(job, stdin_is_empty_bytes_or_a_file_and_bytes_of_one_task_end_with_it)
     cr_expect(eq(str, (char *)run_shell("cat"), "long input\n"));
     spec.stdin_data = "short", spec.stdin_bytes = 5;
     cr_expect(eq(str, (char *)run_shell("cat"), "short"));
-    cr_expect(eq(str, (char *)run_shell("head -c 2; echo x 2>/dev/null >&0"), "sh")); /* it cannot write there */
+    cr_expect(
+        eq(str, (char *)run_shell("head -c 2; echo x 2>/dev/null >&0"), "sh")); /* it cannot write there */
     spec.stdin_bytes = 0;
     cr_expect(eq(str, (char *)run_shell("cat"), ""));
     char path[100];

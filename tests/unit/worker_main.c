@@ -371,24 +371,27 @@ Test(worker, running_job_is_told_after_five_milliseconds)
 Test(worker, kill_ends_the_job_it_names_and_no_other)
 {
     begin();
-    place_shell("trap 'exit 9' TERM; echo ready >$PAWL_OUTPUT; while :; do sleep 0.01; done", 0);
+    place_shell("trap 'exit 7' TERM; echo ready >$PAWL_OUTPUT; while :; do sleep 0.01; done", 0);
     struct pawl_settlement begun = expect_settlement(PAWL_SETTLE_BEGUN, NULL, 0);
     char path[100];
     struct stat status;
     snprintf(path, sizeof path, "%s/spool/w1.named", state);
     while (stat(path, &status) < 0 || status.st_size == 0)
         poll(NULL, 0, 1);
-    struct pawl_wire_kill kill = {
-        .queue = QUEUE, .slot = begun.slot, .generation = begun.generation + 1, .grace_ns = 5000000000};
-    tell(PAWL_WIRE_KILL, &kill, sizeof kill, NULL, 0); /* stale: another attempt's */
+    struct pawl_wire_kill kill = {.queue = QUEUE, .slot = begun.slot, .generation = begun.generation + 1};
+    tell(PAWL_WIRE_KILL, &kill, sizeof kill, NULL, 0); /* another attempt's: it would end by SIGKILL */
     kill.generation = begun.generation;
     kill.queue = QUEUE + 1;
     tell(PAWL_WIRE_KILL, &kill, sizeof kill, NULL, 0);
     kill.queue = QUEUE;
+    kill.slot++;
+    tell(PAWL_WIRE_KILL, &kill, sizeof kill, NULL, 0);
+    kill.slot--;
+    kill.grace_ns = 20000000000;
     tell(PAWL_WIRE_KILL, &kill, sizeof kill, NULL, 0);
     struct pawl_settlement result = expect_settlement(PAWL_SETTLE_RESULT, NULL, 0);
     cr_expect(eq(int, result.outcome, PAWL_OUTCOME_KILLED));
-    cr_expect(eq(int, result.exit_code, 9));
+    cr_expect(eq(int, result.exit_code, 7));
 }
 
 Test(worker, existing_attempt_directory_raises_the_attempt_everywhere)
