@@ -138,12 +138,13 @@ int pawl_value_write_json(const struct pawl_value *value, pawl_value_sink sink, 
 int pawl_value_write_stdin(const struct pawl_value *value, pawl_value_sink sink, void *context);
 
 /**
- * pawl_value_to_text - how a value stands inside a text: null is empty, text is itself, lists and maps are
- * compact JSON
- * @limit_bytes: PAWL_E_LIMIT beyond; NULL-terminated in *@bytes_out (borrowed from the value when it is text
- * that lies in a plan or arena is not promised: text is copied unless it is the whole value and @copy is
- * false)
- * @copy:        copy (and so NUL-terminate) text too
+ * pawl_value_to_text - how a value stands inside a text: null is empty, text is itself, the rest is compact
+ * JSON
+ * @limit_bytes: longest text allowed
+ * @copy:        copy text too; without it, *@bytes_out of a text is the value's own bytes and has no NUL
+ * behind it
+ *
+ * Return: 0; PAWL_E_LIMIT (longer than @limit_bytes, or arena); a source's error.
  */
 int pawl_value_to_text(const struct pawl_value *value, size_t limit_bytes, bool copy,
                        struct pawl_arena *arena, const char **bytes_out, size_t *length_out);
