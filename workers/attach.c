@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "shm/clock.h"
@@ -57,8 +58,11 @@ int pawl_attach_init(struct pawl_attach *attach, int state_dirfd, uint32_t numbe
 
 /* ---- cutting ---- */
 
+/* Task memory goes too: ids may mean other segments by the time of the next queue, which brings them anew. */
 static void drop_queue(struct pawl_attach *attach)
 {
+    pawl_log_view_fini(attach->view);
+    pawl_log_view_init(attach->view);
     if (attach->has_queue)
         pawl_claimer_detach(&attach->claimer);
     attach->has_queue = false;
@@ -68,8 +72,6 @@ static void drop_queue(struct pawl_attach *attach)
 static void drop_lane(struct pawl_attach *attach)
 {
     drop_queue(attach);
-    pawl_log_view_fini(attach->view);
-    pawl_log_view_init(attach->view);
     if (attach->has_lane)
         pawl_lane_detach(&attach->lane);
     if (attach->world.base)
@@ -351,7 +353,9 @@ void pawl_attach_wait_room(struct pawl_attach *attach)
     if (attach->has_lane)
         pawl_doorbell_write(attach->scheduler_bell); /* whether it sleeps or not: this must not be missed */
     attach->unreported = 0;
-    poll(fds, 2, ROOM_WAIT_MS);
+    const struct timespec wait = {.tv_nsec = ROOM_WAIT_MS * 1000000L};
+    if (ppoll(fds, 2, &wait, &attach->wait_mask) < 0)
+        return;
     if (fds[1].revents)
         pawl_doorbell_clear(attach->own_bell);
     if (fds[0].revents)
@@ -414,7 +418,9 @@ int pawl_attach_task(struct pawl_attach *attach, const struct pawl_claimed *clai
             if (bytes || id >= PAWL_LOG_SEGMENTS_MAX || now_ns >= until_ns)
                 break;
             struct pollfd readable = {.fd = attach->wire.fd, .events = POLLIN};
-            poll(&readable, 1, (int)((until_ns - now_ns) / 1000000) + 1);
+            const struct timespec wait = {.tv_sec = (time_t)((until_ns - now_ns) / 1000000000),
+                                          .tv_nsec = (long)((until_ns - now_ns) % 1000000000)};
+            ppoll(&readable, 1, &wait, &attach->wait_mask);
         }
     } else {
         bytes = pawl_log_view_read(attach->view, id, descriptor->byte_offset, descriptor->bytes);

@@ -5,11 +5,13 @@
  * closes, all ties of that scheduler are cut at once (nothing is claimed from its rings any more), and the
  * worker connects again; what it holds is its caller's business.
  *
- * Relied upon: a SEGMENT message is on its way in the socket before a task in that segment is published.
+ * Relied upon: a SEGMENT message is on its way in the socket before a task in that segment is published, and
+ * QUEUE is followed by one for every segment that its tasks may lie in.
  */
 #ifndef PAWL_WORKERS_ATTACH_H
 #define PAWL_WORKERS_ATTACH_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -41,6 +43,7 @@ struct pawl_attach {
     void *ctx;
 
     struct pawl_wire wire; /* fd -1: not connected */
+    sigset_t wait_mask;    /* blocked while it sleeps; set by the caller after init */
     uint64_t lost_at_ns;   /* since when there is no lane (monotonic) */
     uint64_t try_at_ns;    /* when to connect next */
     uint64_t wait_ns;      /* back-off */

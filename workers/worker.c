@@ -63,7 +63,6 @@ struct worker {
     struct pawl_job job; /* exec.pid 0: nothing runs */
     struct pawl_captured captured;
     uint32_t offers;
-    sigset_t wait_mask;
 };
 
 /* What the SIGTERM handler needs. Only written while SIGTERM is blocked. */
@@ -112,6 +111,7 @@ static void on_lane(void *ctx)
     for (uint32_t i = 0; i < worker->held.count; i++) {
         struct pawl_held *held = pawl_held_at(&worker->held, i);
         held->number = ++worker->offers;
+        held->offered = true;
         send_offer(worker, &held->identity, held->number, 0, held);
     }
     if (worker->delivery.lost && is_running(worker) && !worker->delivery.discard) {
@@ -128,7 +128,7 @@ static void on_lost(void *ctx)
         struct pawl_held *held = pawl_held_at(&worker->held, i);
         held->position = UINT64_MAX;
         held->number = 0;
-        held->due = false;
+        held->offered = held->due = false;
     }
     worker->delivery.lost = true;
     worker->delivery.number = 0;
@@ -185,8 +185,11 @@ static void on_adopt(void *ctx, const struct pawl_wire_adopt *adopt)
         held->settlement.queue = adopt->queue;
         held->settlement.slot = PAWL_SLOT_ADOPTED;
         held->settlement.generation = adopt->ticket;
-        held->due = adopt->keep != 0;
-        if (!held->due)
+        held->due = !held->offered;
+        /* Journaled when it was offered, so before whatever we push next: durable no later than that. */
+        if (held->offered)
+            held->position = pawl_lane_pushed(&worker->attach.lane);
+        if (adopt->keep == 0)
             pawl_held_drop(&worker->held, i);
         return;
     }
@@ -405,7 +408,7 @@ static void sleep_until(struct worker *worker, uint64_t until_ns, uint64_t now_n
     if (sleeping)
         pawl_doorbell_prepare(sleeping);
     if (!sleeping || !pawl_attach_claimable(attach)) /* D1: looked at again after the flag was set */
-        ppoll(fds, 3, until_ns == UINT64_MAX ? NULL : &wait, &worker->wait_mask);
+        ppoll(fds, 3, until_ns == UINT64_MAX ? NULL : &wait, &attach->wait_mask);
     if (sleeping)
         pawl_doorbell_awake(sleeping);
     if (fds[2].revents)
@@ -471,7 +474,7 @@ static int turn(struct worker *worker)
 }
 
 /* Nothing ignored is passed on to jobs; everything is blocked, except that SIGTERM is heard while asleep. */
-static void set_up_signals(struct worker *worker)
+static void set_up_signals(void)
 {
     struct sigaction action = {.sa_handler = SIG_DFL};
     sigset_t all;
@@ -482,8 +485,6 @@ static void set_up_signals(struct worker *worker)
             sigaction(number, &action, NULL);
     action.sa_handler = on_sigterm;
     sigaction(SIGTERM, &action, NULL);
-    worker->wait_mask = all;
-    sigdelset(&worker->wait_mask, SIGTERM);
 }
 
 int pawl_worker_main(const struct pawl_worker_options *options)
@@ -493,7 +494,7 @@ int pawl_worker_main(const struct pawl_worker_options *options)
     if (!worker)
         return code;
     worker->options = options;
-    set_up_signals(worker);
+    set_up_signals();
     umask(077);
     char role[32];
     snprintf(role, sizeof role, "worker %u", options->number);
@@ -512,6 +513,8 @@ int pawl_worker_main(const struct pawl_worker_options *options)
                              pawl_clock_monotonic_ns());
     if (error < 0)
         goto close_host;
+    sigfillset(&worker->attach.wait_mask);
+    sigdelset(&worker->attach.wait_mask, SIGTERM);
     do
         code = turn(worker);
     while (code == CONTINUE);
