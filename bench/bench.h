@@ -1,8 +1,45 @@
 /*
- * bench.h - what the benchmarks share: floors to measure against, in the same run.
+ * bench.h - the measurements behind `pawl bench`, each with its floor measured in the same run.
  */
 #ifndef PAWL_BENCH_BENCH_H
 #define PAWL_BENCH_BENCH_H
+
+#include <stdint.h>
+
+struct pawl_bench_options {
+    double seconds;         /* how long, about; 0: the bench's own default */
+    uint64_t events;        /* how many instead; 0: by time */
+    uint32_t payload_bytes; /* 0: the bench's own default */
+    uint32_t workers;       /* 0: online CPUs */
+    const char *durability; /* "fsync" or "memory"; NULL: fsync */
+};
+
+enum { PAWL_BENCH_EXTRAS = 8 };
+
+struct pawl_bench_result {
+    const char *bench;
+    uint64_t events;
+    double seconds;
+    double per_second;
+    uint64_t p50_ns, p99_ns, p999_ns; /* of one event; 0: not measured */
+    double cpu_seconds_per_million;
+    uint64_t rss_bytes;
+    double floor_per_second;
+    const char *floor; /* what the floor is */
+    struct {
+        const char *name;
+        double value;
+    } extra[PAWL_BENCH_EXTRAS]; /* more figures of the same run; name NULL ends */
+};
+
+/* SPSC ring between two processes (per_second), the claim ring between one and two, a cache line's ping-pong
+ * as floor. */
+int pawl_bench_ring(const struct pawl_bench_options *options, struct pawl_bench_result *result_out);
+
+/* Records appended and synced through the journal; the raw device (the same bytes, write + fdatasync) as
+ * floor. */
+int pawl_bench_journal(const struct pawl_bench_options *options, const char *directory,
+                       struct pawl_bench_result *result_out);
 
 /**
  * pawl_bench_spawn_floor - processes a second of a raw loop: the kernel's fork and exec, and nothing else
@@ -15,5 +52,18 @@
  * Return: tasks a second, or 0 when something failed (said on stderr).
  */
 double pawl_bench_spawn_floor(unsigned slots, unsigned tasks);
+
+/* ---- for the benches ---- */
+
+double pawl_bench_cpu_seconds(int who); /* RUSAGE_SELF or RUSAGE_CHILDREN: user and system */
+uint64_t pawl_bench_rss_bytes(void);    /* of this process, now */
+
+struct pawl_bench_samples {
+    uint64_t *ns;
+    uint64_t count, capacity;
+};
+int pawl_bench_sample(struct pawl_bench_samples *samples, uint64_t ns);
+/* Sorts. Fills p50, p99, p999. */
+void pawl_bench_percentiles(struct pawl_bench_samples *samples, struct pawl_bench_result *result);
 
 #endif

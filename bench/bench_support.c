@@ -1,0 +1,60 @@
+/*
+ * bench_support.c - figures that every bench needs.
+ */
+#include "bench/bench.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+double pawl_bench_cpu_seconds(int who)
+{
+    struct rusage usage;
+    getrusage(who, &usage);
+    return (double)usage.ru_utime.tv_sec + (double)usage.ru_utime.tv_usec * 1e-6 +
+           (double)usage.ru_stime.tv_sec + (double)usage.ru_stime.tv_usec * 1e-6;
+}
+
+uint64_t pawl_bench_rss_bytes(void)
+{
+    unsigned long long pages = 0;
+    FILE *file = fopen("/proc/self/statm", "re");
+    if (!file)
+        return 0;
+    if (fscanf(file, "%*u %llu", &pages) != 1)
+        pages = 0;
+    fclose(file);
+    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+int pawl_bench_sample(struct pawl_bench_samples *samples, uint64_t ns)
+{
+    if (samples->count == samples->capacity) {
+        uint64_t capacity = samples->capacity ? samples->capacity * 2 : 1024;
+        uint64_t *larger = realloc(samples->ns, capacity * sizeof *larger);
+        if (!larger)
+            return -ENOMEM;
+        samples->ns = larger;
+        samples->capacity = capacity;
+    }
+    samples->ns[samples->count++] = ns;
+    return 0;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+void pawl_bench_percentiles(struct pawl_bench_samples *samples, struct pawl_bench_result *result)
+{
+    if (samples->count == 0)
+        return;
+    qsort(samples->ns, samples->count, sizeof *samples->ns, by_value);
+    result->p50_ns = samples->ns[samples->count / 2];
+    result->p99_ns = samples->ns[samples->count * 99 / 100];
+    result->p999_ns = samples->ns[samples->count * 999 / 1000];
+}
