@@ -383,9 +383,6 @@ static void on_message(struct supervisor *supervisor, const struct pawl_wire_mes
         worker->leaving = true;
         supervisor->leaving++;
     }
-    /* status names a signal that the scheduler wants the worker to get. */
-    if (message->header.type == PAWL_WIRE_RETIRE && process->status > 0 && process->status < NSIG)
-        (void)kill(worker->pid, process->status);
 }
 
 static void read_messages(struct supervisor *supervisor)

@@ -32,10 +32,14 @@ void pawl_log_pool_fini(struct pawl_log_pool *pool)
 
 static int open_segment(struct pawl_log_pool *pool, size_t bytes, uint32_t *id_out)
 {
-    uint32_t id = 0;
-    while (id < PAWL_LOG_SEGMENTS_MAX && pool->segment[id])
-        id++;
-    if (id == PAWL_LOG_SEGMENTS_MAX || pool->bytes + bytes > pool->bytes_max)
+    /* Ids go round: a worker hears of a new segment on its socket, a little after it could claim from it, so an
+     * id that it may still have mapped to a closed segment must not come back soon. */
+    uint32_t id = pool->next_id, looked = 0;
+    while (looked < PAWL_LOG_SEGMENTS_MAX && pool->segment[id]) {
+        id = (id + 1) % PAWL_LOG_SEGMENTS_MAX;
+        looked++;
+    }
+    if (looked == PAWL_LOG_SEGMENTS_MAX || pool->bytes + bytes > pool->bytes_max)
         return PAWL_E_LIMIT;
     struct pawl_log_segment *segment = calloc(1, sizeof *segment);
     if (!segment)
@@ -50,6 +54,7 @@ static int open_segment(struct pawl_log_pool *pool, size_t bytes, uint32_t *id_o
     pool->bytes += segment->segment.bytes;
     if (id >= pool->count)
         pool->count = id + 1;
+    pool->next_id = (id + 1) % PAWL_LOG_SEGMENTS_MAX;
     *id_out = id;
     return 0;
 }

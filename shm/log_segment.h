@@ -25,6 +25,7 @@ struct pawl_log_pool {
     struct pawl_log_segment *segment[PAWL_LOG_SEGMENTS_MAX]; /* by id; NULL: none */
     uint32_t count;                                          /* ids below were given at least once */
     uint32_t current;                                        /* UINT32_MAX: none */
+    uint32_t next_id;                                        /* where to look for a free one */
     uint64_t bytes, bytes_max;
 };
 

@@ -1,0 +1,525 @@
+/*
+ * control.c - accepts, listens, sorts by role, sends; knows who is there.
+ *
+ * Runs in: scheduler. Bounded for each connection and turn, so that nobody keeps the others waiting. A
+ * connection is freed only when the kernel has given back both of its polls.
+ */
+#include "scheduler/control.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "scheduler/lanes.h"
+#include "shm/error.h"
+
+enum {
+    ACCEPTS_A_TURN = 64,
+    CONNECTIONS_MAX = PAWL_CLIENTS_MAX + 4096 + 64, /* clients, workers, the supervisor, who has not spoken */
+    BACKLOG = 256,
+};
+
+#define ACCEPT_PAUSE_NS UINT64_C(200000000)
+
+/* ---- answers ---- */
+
+int pawl_control_exit_code(int error)
+{
+    switch (error) {
+    case PAWL_E_NO_SPACE:
+        return 1;
+    case PAWL_E_NOT_FOUND:
+    case PAWL_E_STATE:
+    case PAWL_E_BUSY:
+        return 2;
+    case PAWL_E_INVALID:
+    case PAWL_E_LIMIT:
+        return 3;
+    case PAWL_E_BAD_FORMAT:
+    case PAWL_E_CLOSED:
+        return 4;
+    case PAWL_E_DAMAGED:
+        return 7;
+    default:
+        return 70;
+    }
+}
+
+void pawl_control_reply(struct pawl_connection *connection, uint16_t type, uint64_t tag, const void *body,
+                        size_t bytes, const void *more, size_t more_bytes)
+{
+    if (connection->closing)
+        return;
+    int error = pawl_wire_queue_message(&connection->wire, type, tag, body, bytes, more, more_bytes, NULL, 0);
+    if (error) {
+        pawl_log(PAWL_LOG_ERROR, "cannot answer pid %d: %s", (int)connection->pid, pawl_error_text(error));
+        pawl_control_end(connection);
+    }
+}
+
+void pawl_control_error(struct pawl_connection *connection, uint64_t tag, int error, const char *hint,
+                        const char *format, ...)
+{
+    char text[1024];
+    va_list arguments;
+    va_start(arguments, format);
+    int text_bytes = vsnprintf(text, 700, format, arguments);
+    va_end(arguments);
+    if (text_bytes > 699)
+        text_bytes = 699;
+    int hint_bytes = hint ? snprintf(text + text_bytes, sizeof text - (size_t)text_bytes, "%s", hint) : 0;
+    if (hint_bytes > (int)sizeof text - text_bytes - 1)
+        hint_bytes = (int)sizeof text - text_bytes - 1;
+    struct pawl_wire_error body = {
+        .error = error,
+        .exit_code = pawl_control_exit_code(error),
+        .text_bytes = (uint32_t)text_bytes,
+        .hint_bytes = (uint32_t)hint_bytes,
+    };
+    pawl_control_reply(connection, PAWL_WIRE_ERROR, tag, &body, sizeof body, text,
+                       (size_t)(text_bytes + hint_bytes));
+}
+
+/* ---- connections ---- */
+
+static void on_in_poll(struct pawl_io_request *request, int32_t result)
+{
+    struct pawl_connection *connection = request->ctx;
+    (void)result; /* errors and hang-ups show when it is read */
+    connection->readable = true;
+}
+
+static void on_out_poll(struct pawl_io_request *request, int32_t result)
+{
+    struct pawl_connection *connection = request->ctx;
+    /* A peer that is not listened to may hang up: only this poll tells. */
+    if (result > 0 && (result & (POLLHUP | POLLERR)))
+        connection->readable = true;
+}
+
+struct pawl_connection *pawl_control_adopt_fd(struct pawl_loop *loop, int fd, uint32_t role)
+{
+    struct pawl_connection *connection = calloc(1, sizeof *connection);
+    if (!connection || pawl_wire_init(&connection->wire, fd) != 0) {
+        free(connection);
+        close(fd);
+        return NULL;
+    }
+    connection->loop = loop;
+    connection->role = role;
+    connection->greeted = role == PAWL_ROLE_SUPERVISOR;
+    connection->in_poll = (struct pawl_io_request){.done = on_in_poll, .ctx = connection};
+    connection->out_poll = (struct pawl_io_request){.done = on_out_poll, .ctx = connection};
+    connection->parked_tail = &connection->parked;
+    connection->readable = true; /* it may have spoken already */
+    connection->next = loop->connections;
+    if (loop->connections)
+        loop->connections->previous = connection;
+    loop->connections = connection;
+    loop->connection_count++;
+    return connection;
+}
+
+static void drop_parked(struct pawl_connection *connection)
+{
+    while (connection->parked) {
+        struct pawl_parked *parked = connection->parked;
+        connection->parked = parked->next;
+        free(parked->instances);
+        free(parked);
+    }
+    connection->parked_tail = &connection->parked;
+    connection->parked_count = 0;
+    while (connection->held) {
+        struct pawl_held *held = connection->held;
+        connection->held = held->next;
+        free(held);
+    }
+}
+
+void pawl_control_end(struct pawl_connection *connection)
+{
+    struct pawl_loop *loop = connection->loop;
+    if (connection->closing)
+        return;
+    connection->closing = true;
+    if (pawl_io_active(&connection->in_poll))
+        (void)pawl_io_poll_cancel(loop->io, &connection->in_poll);
+    if (pawl_io_active(&connection->out_poll))
+        (void)pawl_io_poll_cancel(loop->io, &connection->out_poll);
+    (void)shutdown(connection->wire.fd, SHUT_RDWR);
+    drop_parked(connection);
+    pawl_collect_forget(connection);
+    if (connection->role == PAWL_ROLE_CLIENT) {
+        loop->client_count--;
+        pawl_core_client_gone(loop->core, loop->now, connection->client);
+    } else if (connection->role == PAWL_ROLE_WORKER) {
+        pawl_lanes_disconnected(loop, connection);
+    } else if (connection->role == PAWL_ROLE_SUPERVISOR) {
+        loop->leave = true; /* it is our parent: nothing goes on without it */
+    }
+}
+
+static void sweep(struct pawl_loop *loop)
+{
+    struct pawl_connection *next;
+    for (struct pawl_connection *connection = loop->connections; connection; connection = next) {
+        next = connection->next;
+        if (!connection->closing || pawl_io_active(&connection->in_poll) ||
+            pawl_io_active(&connection->out_poll))
+            continue;
+        if (connection->previous)
+            connection->previous->next = next;
+        else
+            loop->connections = next;
+        if (next)
+            next->previous = connection->previous;
+        loop->connection_count--;
+        pawl_wire_fini(&connection->wire);
+        free(connection);
+    }
+}
+
+/* ---- the socket ---- */
+
+static void on_listen_poll(struct pawl_io_request *request, int32_t result)
+{
+    (void)request;
+    (void)result; /* accepting shows what there is */
+}
+
+int pawl_control_listen(struct pawl_loop *loop)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    loop->listen_poll = (struct pawl_io_request){.done = on_listen_poll, .ctx = loop};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -errno;
+    snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/socket",
+             loop->options->state_dirfd);
+    /* Ours is the lock, so what lies there is a predecessor's. */
+    int error = 0;
+    if (unlinkat(loop->options->state_dirfd, "socket", 0) != 0 && errno != ENOENT)
+        error = -errno;
+    mode_t before = umask(0177);
+    if (!error && bind(fd, (struct sockaddr *)&address, sizeof address) != 0)
+        error = -errno;
+    umask(before);
+    if (!error && listen(fd, BACKLOG) != 0)
+        error = -errno;
+    if (error)
+        close(fd);
+    else
+        loop->listen_fd = fd;
+    return error;
+}
+
+static bool peer_is_welcome(int fd)
+{
+    struct ucred peer;
+    socklen_t bytes = sizeof peer;
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) == 0 &&
+           (peer.uid == geteuid() || peer.uid == 0);
+}
+
+static void accept_some(struct pawl_loop *loop)
+{
+    if (loop->accept_at_ns > loop->now.boottime_ns)
+        return;
+    for (int i = 0; i < ACCEPTS_A_TURN; i++) {
+        int fd = accept4(loop->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd < 0) {
+            if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+                pawl_log(PAWL_LOG_ERROR, "cannot accept: %s", pawl_error_text(-errno));
+                loop->accept_at_ns = loop->now.boottime_ns + ACCEPT_PAUSE_NS;
+            }
+            return;
+        }
+        if (!peer_is_welcome(fd) || loop->connection_count >= CONNECTIONS_MAX) {
+            close(fd);
+            continue;
+        }
+        (void)pawl_control_adopt_fd(loop, fd, 0);
+    }
+}
+
+void pawl_control_refuse(struct pawl_loop *loop, int error, int exit_code, const char *text, const char *hint)
+{
+    struct pawl_wire_error body = {.error = error,
+                                   .exit_code = exit_code,
+                                   .text_bytes = (uint32_t)strlen(text),
+                                   .hint_bytes = (uint32_t)strlen(hint)};
+    char words[1024];
+    size_t bytes = body.text_bytes + body.hint_bytes;
+    if (bytes >= sizeof words)
+        return;
+    memcpy(words, text, body.text_bytes);
+    memcpy(words + body.text_bytes, hint, body.hint_bytes);
+    pawl_loop_sample_clocks(loop);
+    loop->accept_at_ns = 0;
+    if (loop->listen_fd >= 0)
+        accept_some(loop);
+    for (struct pawl_connection *connection = loop->connections; connection; connection = connection->next) {
+        if (connection->closing || connection->role == PAWL_ROLE_SUPERVISOR)
+            continue;
+        pawl_control_reply(connection, PAWL_WIRE_ERROR, 0, &body, sizeof body, words, bytes);
+        (void)pawl_wire_flush(&connection->wire);
+    }
+}
+
+void pawl_control_close(struct pawl_loop *loop)
+{
+    if (loop->listen_fd >= 0) {
+        (void)unlinkat(loop->options->state_dirfd, "socket", 0);
+        close(loop->listen_fd);
+        loop->listen_fd = -1;
+    }
+    while (loop->connections) {
+        struct pawl_connection *connection = loop->connections;
+        loop->connections = connection->next;
+        drop_parked(connection);
+        pawl_wire_fini(&connection->wire);
+        free(connection);
+    }
+}
+
+/* ---- messages ---- */
+
+static void welcome(struct pawl_connection *connection, uint64_t tag)
+{
+    struct pawl_loop *loop = connection->loop;
+    struct pawl_wire_welcome body = {
+        .version = PAWL_WIRE_VERSION, .scheduler_pid = (uint32_t)getpid(), .epoch = loop->epoch};
+    const char *name = pawl_io_name(loop->io);
+    snprintf(body.io, sizeof body.io, "%s", strcmp(name, "uring") == 0 ? "io_uring" : name);
+    pawl_control_reply(connection, PAWL_WIRE_WELCOME, tag, &body, sizeof body, NULL, 0);
+}
+
+static void on_hello(struct pawl_connection *connection, const struct pawl_wire_message *message)
+{
+    struct pawl_loop *loop = connection->loop;
+    const struct pawl_wire_hello *hello = message->body;
+    struct ucred peer = {0};
+    socklen_t bytes = sizeof peer;
+
+    if (message->header.bytes < sizeof *hello || message->header.type != PAWL_WIRE_HELLO ||
+        (hello->role != PAWL_ROLE_CLIENT && hello->role != PAWL_ROLE_WORKER)) {
+        pawl_control_error(connection, 0, PAWL_E_BAD_MESSAGE, NULL, "the first message was not a greeting");
+        goto end;
+    }
+    if (hello->version != PAWL_WIRE_VERSION) {
+        pawl_control_error(connection, 0, PAWL_E_BAD_FORMAT, "use the pawl that started it, or stop that one",
+                           "the scheduler speaks version %d, this command version %u", PAWL_WIRE_VERSION,
+                           hello->version);
+        goto end;
+    }
+    (void)getsockopt(connection->wire.fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes);
+    connection->pid = peer.pid;
+    connection->greeted = true;
+    if (hello->role == PAWL_ROLE_WORKER) {
+        connection->role = PAWL_ROLE_WORKER;
+        connection->worker = hello->worker_number;
+        if (!pawl_lanes_connected(loop, connection, hello->worker_number)) {
+            connection->role = 0;
+            goto end;
+        }
+        return;
+    }
+    if (loop->client_count >= PAWL_CLIENTS_MAX) {
+        pawl_control_error(connection, message->header.tag, PAWL_E_LIMIT, NULL, "%d clients are connected",
+                           PAWL_CLIENTS_MAX);
+        goto end;
+    }
+    connection->role = PAWL_ROLE_CLIENT;
+    connection->client = ++loop->client_number;
+    loop->client_count++;
+    if (loop->serving)
+        welcome(connection, message->header.tag);
+    else
+        (void)pawl_control_park(connection, PAWL_WIRE_HELLO, message->header.tag, "", 0);
+    return;
+end:
+    (void)pawl_wire_flush(&connection->wire);
+    pawl_control_end(connection);
+}
+
+static void on_client_message(struct pawl_connection *connection, struct pawl_wire_message *message)
+{
+    if (!connection->loop->serving) {
+        pawl_control_error(connection, message->header.tag, PAWL_E_STATE, NULL, "wait for the welcome");
+        return;
+    }
+    switch (message->header.type) {
+    case PAWL_WIRE_SUBMIT:
+        pawl_control_submit(connection, message);
+        break;
+    case PAWL_WIRE_ITEMS:
+        pawl_control_items(connection, message);
+        break;
+    case PAWL_WIRE_ITEMS_END:
+        pawl_control_items_end(connection, message);
+        break;
+    case PAWL_WIRE_PULL:
+        pawl_control_pull(connection, message);
+        break;
+    case PAWL_WIRE_WAIT:
+        pawl_control_wait(connection, message);
+        break;
+    case PAWL_WIRE_CANCEL:
+        pawl_control_cancel(connection, message);
+        break;
+    case PAWL_WIRE_DETACH:
+        pawl_control_detach(connection, message);
+        break;
+    case PAWL_WIRE_GC:
+        pawl_control_collect(connection, message);
+        break;
+    default:
+        if (pawl_control_query(connection, message))
+            break;
+        pawl_control_error(connection, message->header.tag, PAWL_E_BAD_MESSAGE, NULL,
+                           "no request has the number %u", message->header.type);
+        (void)pawl_wire_flush(&connection->wire);
+        pawl_control_end(connection);
+    }
+}
+
+static void read_connection(struct pawl_connection *connection)
+{
+    struct pawl_wire_message message;
+    struct pawl_loop *loop = connection->loop;
+
+    for (int i = 0; i < PAWL_MESSAGES_A_TURN; i++) {
+        if (connection->role == PAWL_ROLE_CLIENT &&
+            (pawl_wire_pending(&connection->wire) > PAWL_OUTPUT_BYTES_HIGH ||
+             connection->parked_count >= PAWL_PARKED_MAX))
+            return; /* stays readable: it is listened to again when there is room */
+        int got = pawl_wire_receive(&connection->wire, &message);
+        if (got == 0) {
+            connection->readable = false;
+            return;
+        }
+        if (got < 0) {
+            if (got == PAWL_E_BAD_MESSAGE) {
+                pawl_log(PAWL_LOG_WARNING, "pid %d sent what does not hold: closed", (int)connection->pid);
+                pawl_control_error(connection, 0, got, NULL, "%s", pawl_error_text(got));
+                (void)pawl_wire_flush(&connection->wire);
+            }
+            pawl_control_end(connection);
+            return;
+        }
+        if (!connection->greeted)
+            on_hello(connection, &message);
+        else if (connection->role == PAWL_ROLE_CLIENT)
+            on_client_message(connection, &message);
+        else if (connection->role == PAWL_ROLE_WORKER)
+            pawl_lanes_message(loop, connection, &message);
+        else
+            pawl_lanes_supervisor_message(loop, &message);
+        if (connection->closing)
+            return;
+    }
+    loop->more_to_read = true;
+}
+
+static void answer_parked(struct pawl_connection *connection)
+{
+    struct pawl_parked **link = &connection->parked;
+    while (*link && !connection->closing) {
+        struct pawl_parked *parked = *link;
+        bool done = parked->type == PAWL_WIRE_HELLO
+                        ? connection->loop->serving
+                        : pawl_wire_pending(&connection->wire) <= PAWL_OUTPUT_BYTES_HIGH &&
+                              pawl_control_try_parked(connection, parked);
+        if (!done) {
+            link = &parked->next;
+            continue;
+        }
+        if (parked->type == PAWL_WIRE_HELLO)
+            welcome(connection, parked->tag);
+        if (connection->closing)
+            return; /* the list is gone */
+        *link = parked->next;
+        if (!parked->next)
+            connection->parked_tail = link;
+        connection->parked_count--;
+        if (connection->readable)
+            connection->loop->more_to_read = true; /* it was not listened to while too much was parked */
+        free(parked->instances);
+        free(parked);
+    }
+}
+
+void pawl_control_turn(struct pawl_loop *loop)
+{
+    loop->more_to_read = false;
+    if (loop->listen_fd >= 0 && !pawl_io_active(&loop->listen_poll))
+        accept_some(loop);
+    struct pawl_connection *next;
+    for (struct pawl_connection *connection = loop->connections; connection; connection = next) {
+        next = connection->next;
+        if (connection->readable && !connection->closing)
+            read_connection(connection);
+    }
+}
+
+/* What was parked is looked at once a turn, after all inputs. */
+static void answer_all(struct pawl_loop *loop)
+{
+    if (!loop->changed)
+        return;
+    loop->changed = false;
+    for (struct pawl_connection *connection = loop->connections; connection; connection = connection->next)
+        if (connection->parked && !connection->closing)
+            answer_parked(connection);
+}
+
+void pawl_control_arm(struct pawl_loop *loop)
+{
+    answer_all(loop);
+    for (struct pawl_connection *connection = loop->connections; connection; connection = connection->next) {
+        if (connection->closing)
+            continue;
+        bool full = pawl_wire_pending(&connection->wire) > PAWL_OUTPUT_BYTES_HIGH;
+        int error = pawl_wire_pending(&connection->wire) && !pawl_io_active(&connection->out_poll)
+                        ? pawl_wire_flush(&connection->wire)
+                        : 0;
+        if (error && error != -EAGAIN) {
+            pawl_control_end(connection);
+            continue;
+        }
+        /* There is room again: what was parked for want of it, and what waits to be read. */
+        if (full && pawl_wire_pending(&connection->wire) <= PAWL_OUTPUT_BYTES_HIGH)
+            loop->changed = loop->more_to_read = true;
+        if (error == -EAGAIN)
+            error = pawl_io_poll(loop->io, &connection->out_poll, connection->wire.fd, POLLOUT);
+        else
+            error = 0;
+        if (!error && !connection->readable && !pawl_io_active(&connection->in_poll))
+            error = pawl_io_poll(loop->io, &connection->in_poll, connection->wire.fd, POLLIN);
+        if (error)
+            pawl_control_end(connection);
+    }
+    if (loop->listen_fd >= 0 && !pawl_io_active(&loop->listen_poll) &&
+        loop->accept_at_ns <= loop->now.boottime_ns)
+        (void)pawl_io_poll(loop->io, &loop->listen_poll, loop->listen_fd, POLLIN);
+    sweep(loop);
+}
+
+bool pawl_control_is_held(const struct pawl_loop *loop, const struct pawl_run *run)
+{
+    for (const struct pawl_connection *connection = loop->connections; connection;
+         connection = connection->next)
+        for (const struct pawl_held *held = connection->held; held; held = held->next)
+            if (held->run == run)
+                return true;
+    return false;
+}

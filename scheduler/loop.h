@@ -1,0 +1,92 @@
+/*
+ * loop.h - the scheduler's one loop: everything that it owns, and one turn after the other.
+ *
+ * Runs in: scheduler, one thread. Private to the room. The loop carries the core's effects out and brings it
+ * its inputs; it decides nothing about runs.
+ */
+#ifndef PAWL_SCHEDULER_LOOP_H
+#define PAWL_SCHEDULER_LOOP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "scheduler/core.h"
+#include "scheduler/io.h"
+#include "scheduler/journal.h"
+#include "scheduler/scheduler.h"
+#include "shm/log.h"
+#include "shm/log_segment.h"
+#include "shm/world.h"
+
+struct pawl_connection;
+struct pawl_queue;
+struct pawl_lanes;
+struct pawl_seal;
+struct pawl_collection;
+
+struct pawl_loop {
+    const struct pawl_scheduler_options *options;
+    struct pawl_io *io;
+    struct pawl_journal *journal;
+    struct pawl_core *core;
+    struct pawl_now now;
+    uint64_t epoch;
+
+    /* the journal's news, taken up after each wait */
+    uint64_t durable_lsn, told_lsn;
+    int journal_error;
+    bool no_space;
+    uint64_t snapshot_at_bytes; /* bytes_since_snapshot that calls for one */
+    bool snapshotting;
+
+    /* life */
+    bool serving;  /* pawl_core_serve() was called */
+    bool stopping; /* SIGTERM: interrupt, then leave */
+    bool leave;    /* left the loop */
+    int exit_code;
+    uint64_t born_at_ns; /* boottime */
+    int signal_fd;
+    struct pawl_io_request signal_poll;
+
+    /* control.h */
+    int listen_fd;
+    struct pawl_io_request listen_poll;
+    uint64_t accept_at_ns; /* not before: descriptors ran out */
+    struct pawl_connection *connections;
+    uint32_t connection_count, client_count;
+    uint64_t client_number;
+    bool changed;                       /* parked requests look again */
+    bool more_to_read;                  /* a client was cut short this turn: do not sleep */
+    struct pawl_collection *collection; /* a gc under way */
+
+    /* lanes.h */
+    struct pawl_lanes *lanes;
+
+    /* queue.h */
+    struct pawl_queue *queues;
+    uint32_t queue_count;
+    struct pawl_log_pool pool;  /* task memory of all queues */
+    uint64_t place_again_at_ns; /* a place failed for want of memory: try again; 0: not */
+
+    struct pawl_segment world_segment;
+    struct pawl_world *world;
+
+    /* seal.h */
+    struct pawl_seal *seals;
+    uint32_t seal_count;
+};
+
+/* The clocks, sampled: once a turn, and after what may have taken long. */
+void pawl_loop_sample_clocks(struct pawl_loop *loop);
+
+/* The table through which the core acts. */
+extern const struct pawl_core_effects pawl_loop_effects;
+
+/**
+ * pawl_loop_run - turn after turn until loop->leave
+ *
+ * Return: 0 or an error of the I/O itself.
+ */
+int pawl_loop_run(struct pawl_loop *loop);
+
+#endif

@@ -1,0 +1,240 @@
+/*
+ * queue.c - places tasks in delivery rings, takes them back, wakes who sleeps.
+ *
+ * Runs in: scheduler. Bytes of a task go into task memory first, then its descriptor into the ring; both are
+ * seen by workers at publish(), once a turn.
+ */
+#include "scheduler/queue.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "scheduler/lanes.h"
+#include "shm/doorbell.h"
+#include "shm/error.h"
+
+enum { RING_SLOTS_MIN = 256 };
+
+#define PLACE_AGAIN_NS UINT64_C(100000000)
+
+static int seal_context(const void *bytes, size_t n)
+{
+    int fd = memfd_create("pawl-context", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0)
+        return -errno;
+    size_t done = 0;
+    while (done < n) {
+        ssize_t written = write(fd, (const char *)bytes + done, n - done);
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written <= 0)
+            break;
+        done += (size_t)written;
+    }
+    if (done == n && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) == 0)
+        return fd;
+    int error = done < n ? -ENOSPC : -errno;
+    close(fd);
+    return error;
+}
+
+/* Room for what the core may have in flight: all of it when tasks are short. */
+static uint32_t ring_slots(uint32_t slots)
+{
+    uint32_t count = RING_SLOTS_MIN;
+    while (count < PAWL_QUEUE_RING_SLOTS && count < slots * 64)
+        count *= 2;
+    return count;
+}
+
+static void free_queue(struct pawl_queue *queue)
+{
+    pawl_delivery_ring_destroy(&queue->ring);
+    if (queue->context_fd >= 0)
+        close(queue->context_fd);
+    free(queue->deliveries);
+    free(queue->workers);
+    free(queue);
+}
+
+int pawl_queue_open(struct pawl_loop *loop, struct pawl_batch *batch)
+{
+    size_t context_bytes;
+    const void *context = pawl_batch_context(batch, &context_bytes);
+    struct pawl_queue *queue = calloc(1, sizeof *queue);
+    if (!queue)
+        return -ENOMEM;
+    queue->batch = batch;
+    queue->number = pawl_batch_number(batch);
+    queue->slots = pawl_batch_slots(batch);
+    if (queue->slots > PAWL_QUEUE_WORKERS_MAX)
+        queue->slots = PAWL_QUEUE_WORKERS_MAX;
+    int error = pawl_delivery_ring_create(ring_slots(queue->slots), &queue->ring);
+    if (error) {
+        free(queue);
+        return error;
+    }
+    queue->context_fd = seal_context(context, context_bytes);
+    queue->deliveries = calloc(queue->ring.slot_count, sizeof(struct pawl_delivery *));
+    queue->workers = calloc(queue->slots, sizeof(struct pawl_worker *));
+    if (queue->context_fd < 0 || !queue->deliveries || !queue->workers) {
+        error = queue->context_fd < 0 ? queue->context_fd : -ENOMEM;
+        free_queue(queue);
+        return error;
+    }
+    queue->wanted = 1; /* it attaches while the submission is on its way to the disk */
+    queue->next = loop->queues;
+    loop->queues = queue;
+    loop->queue_count++;
+    pawl_batch_set_loop(batch, queue);
+    pawl_lanes_rebalance(loop);
+    return 0;
+}
+
+void pawl_queue_close(struct pawl_loop *loop, struct pawl_batch *batch)
+{
+    struct pawl_queue *queue = pawl_batch_loop(batch);
+    if (!queue)
+        return;
+    pawl_batch_set_loop(batch, NULL);
+    for (uint32_t i = 0; i < queue->slots; i++)
+        if (queue->workers[i])
+            pawl_lanes_leave_queue(loop, queue->workers[i]);
+    for (struct pawl_queue **link = &loop->queues; *link; link = &(*link)->next)
+        if (*link == queue) {
+            *link = queue->next;
+            break;
+        }
+    loop->queue_count--;
+    free_queue(queue);
+    pawl_lanes_rebalance(loop);
+}
+
+struct pawl_queue *pawl_queue_find(struct pawl_loop *loop, uint32_t number)
+{
+    for (struct pawl_queue *queue = loop->queues; queue; queue = queue->next)
+        if (queue->number == number)
+            return queue;
+    return NULL;
+}
+
+static void want_workers(struct pawl_loop *loop, struct pawl_queue *queue)
+{
+    uint32_t wanted = queue->in_flight < queue->slots ? queue->in_flight : queue->slots;
+    if (wanted > queue->wanted) {
+        queue->wanted = wanted;
+        pawl_lanes_rebalance(loop);
+    }
+}
+
+int pawl_queue_place(struct pawl_loop *loop, struct pawl_delivery *delivery, const void *task, size_t bytes)
+{
+    struct pawl_queue *queue = pawl_batch_loop(delivery->batch);
+    uint32_t segment, byte_offset;
+    bool is_new;
+
+    if (!queue)
+        return PAWL_E_STATE;
+    if (queue->ring.taken == queue->ring.slot_count)
+        return PAWL_E_QUEUE_FULL;
+    int error = pawl_log_pool_append(&loop->pool, task, bytes, &segment, &byte_offset, &is_new);
+    if (error) {
+        /* A settlement frees memory and tries again; when nothing is in flight, only time can. */
+        loop->place_again_at_ns = loop->now.boottime_ns + PLACE_AGAIN_NS;
+        return error;
+    }
+    if (is_new)
+        pawl_lanes_tell_segment(loop, segment);
+    struct pawl_descriptor descriptor = {
+        .log_segment = segment,
+        .byte_offset = byte_offset,
+        .bytes = (uint32_t)bytes,
+        .instance = delivery->instance,
+        .step = delivery->step,
+        .attempt = delivery->attempt,
+    };
+    error = pawl_delivery_ring_place(&queue->ring, &descriptor, delivery->attempt - 1, &delivery->slot,
+                                     &delivery->generation);
+    if (error) {
+        pawl_log_pool_release(&loop->pool, segment);
+        return error;
+    }
+    delivery->log_segment = segment;
+    queue->deliveries[delivery->slot] = delivery;
+    queue->in_flight++;
+    queue->placed_count++;
+    pawl_counter_add(&loop->world->counters, PAWL_COUNTER_TASKS_PLACED, 1);
+    want_workers(loop, queue);
+    return 0;
+}
+
+static void release(struct pawl_loop *loop, struct pawl_queue *queue, struct pawl_delivery *delivery)
+{
+    queue->deliveries[delivery->slot] = NULL;
+    queue->in_flight--;
+    pawl_log_pool_release(&loop->pool, delivery->log_segment);
+}
+
+int pawl_queue_recall(struct pawl_loop *loop, struct pawl_delivery *delivery)
+{
+    struct pawl_queue *queue = delivery->batch ? pawl_batch_loop(delivery->batch) : NULL;
+    if (!queue || delivery->slot == PAWL_SLOT_ADOPTED)
+        return PAWL_E_STATE;
+    int error = pawl_delivery_ring_recall(&queue->ring, delivery->slot, delivery->generation);
+    if (error)
+        return PAWL_E_STATE;
+    release(loop, queue, delivery);
+    pawl_counter_add(&loop->world->counters, PAWL_COUNTER_TASKS_RECALLED, 1);
+    return 0;
+}
+
+void pawl_queue_forget(struct pawl_loop *loop, struct pawl_delivery *delivery)
+{
+    struct pawl_queue *queue = delivery->batch ? pawl_batch_loop(delivery->batch) : NULL;
+    if (delivery->slot == PAWL_SLOT_ADOPTED) {
+        pawl_lanes_forget_adopted(loop, delivery);
+        return;
+    }
+    if (!queue || queue->deliveries[delivery->slot] != delivery)
+        return;
+    (void)pawl_delivery_ring_settle(&queue->ring, delivery->slot, delivery->generation);
+    release(loop, queue, delivery);
+}
+
+struct pawl_delivery *pawl_queue_delivery(const struct pawl_queue *queue, uint32_t slot, uint32_t generation)
+{
+    if (slot >= queue->ring.slot_count)
+        return NULL;
+    struct pawl_delivery *delivery = queue->deliveries[slot];
+    return delivery && delivery->generation == generation ? delivery : NULL;
+}
+
+/* One bell for each new task at most, and only for those who sleep without a job. */
+static void ring_sleepers(struct pawl_loop *loop, struct pawl_queue *queue)
+{
+    uint32_t left = queue->placed_count;
+    for (uint32_t i = 0; i < queue->slots && left > 0; i++) {
+        uint32_t at = queue->ring_at;
+        queue->ring_at = at + 1 < queue->slots ? at + 1 : 0;
+        struct pawl_worker *worker = queue->workers[at];
+        if (worker && pawl_lanes_wake(worker)) {
+            pawl_counter_add(&loop->world->counters, PAWL_COUNTER_DOORBELLS_RUNG, 1);
+            left--;
+        }
+    }
+    queue->placed_count = 0;
+}
+
+void pawl_queue_publish_all(struct pawl_loop *loop)
+{
+    for (struct pawl_queue *queue = loop->queues; queue; queue = queue->next)
+        if (queue->placed_count > 0) {
+            pawl_delivery_ring_publish(&queue->ring);
+            ring_sleepers(loop, queue);
+        }
+}
