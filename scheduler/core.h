@@ -132,7 +132,6 @@ enum pawl_record_type {
     PAWL_RECORD_SEALED = 9,     /* the image is on disk: the run leaves */
     PAWL_RECORD_REOPEN = 10,    /* a sealed run came back: its image is the base */
     PAWL_RECORD_RESUME = 11,    /* an interrupted, failed or cancelled run goes on */
-    PAWL_RECORD_SNAPSHOT = 14,  /* the journal's own: never reaches the core */
 };
 
 /**
