@@ -468,7 +468,6 @@ int pawl_apply_parts(struct pawl_core *core, uint8_t type, const void *fixed, co
         return 0;
     }
     case PAWL_RECORD_STEP_STATE:
-    case PAWL_RECORD_SNAPSHOT:
         break;
     }
     return PAWL_E_BAD_FORMAT;
@@ -496,7 +495,6 @@ static size_t fixed_bytes_of(uint8_t type)
     case PAWL_RECORD_RUN_STATE:
         return sizeof(struct pawl_run_state_record);
     case PAWL_RECORD_STEP_STATE:
-    case PAWL_RECORD_SNAPSHOT:
         break;
     }
     return 0;
@@ -510,8 +508,6 @@ int pawl_core_apply(struct pawl_core *core, uint8_t type, uint16_t version, cons
         struct pawl_step_record step;
         struct pawl_reopen_record reopen;
     } fixed;
-    if (type == PAWL_RECORD_SNAPSHOT)
-        return 0;
     size_t fixed_bytes = fixed_bytes_of(type);
     if (fixed_bytes == 0 || version != PAWL_CORE_RECORD_VERSION)
         return PAWL_E_BAD_FORMAT;
