@@ -99,6 +99,7 @@ static const char *take(struct pawl_loop *loop, struct pawl_worker *worker,
         return "it settled in an unknown way";
     }
     pawl_counter_add(&loop->world->counters, PAWL_COUNTER_TASKS_SETTLED, 1);
+    loop->turn_settled++;
     pawl_core_settled(loop->core, loop->now, delivery, worker->number, settlement, bytes);
     return NULL;
 }
@@ -277,27 +278,12 @@ void pawl_lanes_disconnected(struct pawl_loop *loop, struct pawl_connection *con
 static void on_offer(struct pawl_loop *loop, struct pawl_worker *worker,
                      const struct pawl_wire_message *message)
 {
-    struct pawl_settlement settlement;
     struct pawl_wire_offer offer;
-    const char *rest = (const char *)message->body + sizeof offer;
-    size_t left = message->header.bytes - sizeof offer;
 
+    /* The result of an ended one comes through the lane once it is adopted: the worker keeps it until it is
+     * durable, so another death of ours does not lose it. */
     memcpy(&offer, message->body, sizeof offer);
     offer.run_id[sizeof offer.run_id - 1] = 0;
-    if (offer.ended) {
-        if (left < sizeof settlement) {
-            condemn(loop, worker, "its offer does not hold");
-            return;
-        }
-        memcpy(&settlement, rest, sizeof settlement);
-        rest += sizeof settlement;
-        left -= sizeof settlement;
-        if (settlement.type != PAWL_SETTLE_RESULT || settlement.arena_bytes > left ||
-            !parts_hold(&settlement)) {
-            condemn(loop, worker, "its offer does not hold");
-            return;
-        }
-    }
     struct pawl_delivery *delivery =
         loop->serving ? NULL : pawl_core_adopt(loop->core, loop->now, &offer, worker->number);
     struct pawl_wire_adopt answer = {.number = offer.number};
@@ -314,8 +300,6 @@ static void on_offer(struct pawl_loop *loop, struct pawl_worker *worker,
              offer.run_id, offer.attempt, delivery ? "adopted" : "refused");
     pawl_control_reply(worker->connection, PAWL_WIRE_ADOPT, message->header.tag, &answer, sizeof answer, NULL,
                        0);
-    if (delivery && offer.ended)
-        pawl_core_settled(loop->core, loop->now, delivery, worker->number, &settlement, rest);
 }
 
 void pawl_lanes_message(struct pawl_loop *loop, struct pawl_connection *connection,

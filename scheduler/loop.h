@@ -35,16 +35,20 @@ struct pawl_loop {
     /* the journal's news, taken up after each wait */
     uint64_t durable_lsn, told_lsn;
     int journal_error;
-    bool no_space;
-    uint64_t snapshot_at_bytes; /* bytes_since_snapshot that calls for one */
-    bool snapshotting;
+    bool snapshotting, release_due; /* snapshot.h */
+    uint64_t snapshot_at_ns;        /* boottime: not before, after one that failed */
+    uint64_t replayed_count;        /* records that the start had to read */
+    uint64_t realtime_floor_ns;     /* no record may be older than what the journal holds */
 
     /* life */
-    bool serving;  /* pawl_core_serve() was called */
-    bool stopping; /* SIGTERM: interrupt, then leave */
-    bool leave;    /* left the loop */
+    bool serving;    /* pawl_core_serve() was called */
+    bool stopping;   /* SIGTERM: interrupt, then leave */
+    bool stop_asked; /* a signal came */
+    bool leave;      /* left the loop */
     int exit_code;
-    uint64_t born_at_ns; /* boottime */
+    uint64_t born_at_ns;   /* boottime */
+    uint64_t sample_at_ns; /* boottime: when load and memory are looked at again */
+    uint64_t turn_settled; /* settlements of the last turn: many mean short tasks */
     int signal_fd;
     struct pawl_io_request signal_poll;
 

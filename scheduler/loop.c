@@ -1,0 +1,279 @@
+/*
+ * loop.c - one turn after the other.
+ *
+ * Runs in: scheduler, one thread. A turn: wait, take up what became durable, drain the lanes, listen to the
+ * sockets, let time pass, place, give what is new to the journal, to workers and to clients. Nothing in it
+ * blocks but the wait; no client and no lane gets more than its share of one turn.
+ */
+#include "scheduler/loop.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "scheduler/control.h"
+#include "scheduler/lanes.h"
+#include "scheduler/queue.h"
+#include "scheduler/roster.h"
+#include "scheduler/seal.h"
+#include "scheduler/snapshot.h"
+#include "shm/clock.h"
+#include "shm/doorbell.h"
+#include "shm/error.h"
+
+#define SAMPLE_NS     UINT64_C(1000000000)
+#define OFFERS_NS     UINT64_C(10000000000)
+#define STOP_GRACE_NS UINT64_C(10000000000)
+#define SPIN_NS       UINT64_C(20000)
+
+enum { SPIN_SETTLED = 16 /* so many settlements in one turn are short tasks: more come at once */ };
+
+void pawl_loop_sample_clocks(struct pawl_loop *loop)
+{
+    loop->now.boottime_ns = pawl_clock_boottime_ns();
+    loop->now.realtime_ns = pawl_clock_realtime_ns();
+    if (loop->now.realtime_ns < loop->realtime_floor_ns)
+        loop->now.realtime_ns = loop->realtime_floor_ns;
+}
+
+/* ---- the machine's load ---- */
+
+static bool read_small(const char *path, char *text, size_t bytes)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    ssize_t got = read(fd, text, bytes - 1);
+    close(fd);
+    if (got <= 0)
+        return false;
+    text[got] = 0;
+    return true;
+}
+
+static void sample_machine(struct pawl_loop *loop)
+{
+    char text[4096];
+    double load = 0;
+    unsigned long long available_kib = 0;
+    if (read_small("/proc/loadavg", text, sizeof text))
+        load = strtod(text, NULL);
+    if (read_small("/proc/meminfo", text, sizeof text)) {
+        const char *line = strstr(text, "MemAvailable:");
+        if (line)
+            available_kib = strtoull(line + strlen("MemAvailable:"), NULL, 10);
+    }
+    pawl_core_sample(loop->core, (uint32_t)(load * 1000), available_kib * 1024);
+}
+
+static uint64_t sample_if_due(struct pawl_loop *loop)
+{
+    if (!pawl_core_wants_sample(loop->core)) {
+        loop->sample_at_ns = 0;
+        return UINT64_MAX;
+    }
+    if (loop->now.boottime_ns >= loop->sample_at_ns) {
+        sample_machine(loop);
+        loop->sample_at_ns = loop->now.boottime_ns + SAMPLE_NS;
+    }
+    return loop->sample_at_ns;
+}
+
+/* ---- life ---- */
+
+static void on_signal(struct pawl_io_request *request, int32_t result)
+{
+    struct pawl_loop *loop = request->ctx;
+    struct signalfd_siginfo info;
+    (void)result;
+    while (read(loop->signal_fd, &info, sizeof info) == (ssize_t)sizeof info)
+        loop->stop_asked = true;
+}
+
+/* SIGTERM: nothing new, what runs gets SIGTERM and its grace; the runs are resumable. */
+static void stop(struct pawl_loop *loop)
+{
+    loop->stop_asked = false;
+    if (loop->stopping)
+        return;
+    loop->stopping = true;
+    pawl_log(PAWL_LOG_INFO, "asked to stop: runs are interrupted");
+    struct pawl_run *run = pawl_core_run_next(loop->core, NULL);
+    for (; run; run = pawl_core_run_next(loop->core, run))
+        if (pawl_run_batch(run))
+            (void)pawl_core_cancel(loop->core, loop->now, NULL, run, PAWL_CANCEL_INTERRUPT, STOP_GRACE_NS);
+}
+
+/* The journal failed: what waits for it has an unknown fate, and nobody may be told otherwise. */
+static void fail_stop(struct pawl_loop *loop)
+{
+    pawl_log(PAWL_LOG_ERROR, "the journal failed: %s; leaving", pawl_error_text(loop->journal_error));
+    for (struct pawl_connection *connection = loop->connections; connection; connection = connection->next) {
+        for (const struct pawl_parked *parked = connection->parked; parked && !connection->closing;
+             parked = parked->next)
+            pawl_control_error(connection, parked->tag, PAWL_E_INDEFINITE, "see scheduler.log",
+                               "the journal failed (%s): %s", pawl_error_text(loop->journal_error),
+                               pawl_error_text(PAWL_E_INDEFINITE));
+        if (!connection->closing)
+            (void)pawl_wire_flush(&connection->wire);
+    }
+    loop->exit_code = 70;
+    loop->leave = true;
+}
+
+static void serve_when_all_offered(struct pawl_loop *loop)
+{
+    if (loop->serving)
+        return;
+    if (!pawl_lanes_all_offered(loop)) {
+        if (loop->now.boottime_ns - loop->born_at_ns >= OFFERS_NS)
+            pawl_lanes_kill_silent(loop);
+        return;
+    }
+    pawl_core_serve(loop->core, loop->now);
+    loop->serving = loop->changed = true;
+    pawl_lanes_rebalance(loop);
+}
+
+static bool somebody_is_connected(const struct pawl_loop *loop)
+{
+    for (const struct pawl_connection *connection = loop->connections; connection;
+         connection = connection->next)
+        if (!connection->closing && connection->role != PAWL_ROLE_WORKER &&
+            connection->role != PAWL_ROLE_SUPERVISOR)
+            return true;
+    return false;
+}
+
+static void leave_if_done(struct pawl_loop *loop)
+{
+    if (!loop->serving || loop->collection || pawl_seal_busy(loop))
+        return;
+    /* A seal that fails keeps its run in the journal: no reason to stay. */
+    bool idle = pawl_core_idle(loop->core) || (loop->seal_count > 0 && loop->queue_count == 0 &&
+                                               pawl_journal_last_lsn(loop->journal) <= loop->durable_lsn);
+    if (idle && (loop->stopping || (loop->options->temporary && !somebody_is_connected(loop))))
+        loop->leave = true;
+}
+
+/* ---- a turn ---- */
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Short tasks settle within microseconds: a look is cheaper than to sleep and be woken. */
+static bool spin(struct pawl_loop *loop)
+{
+    if (loop->turn_settled < SPIN_SETTLED)
+        return false;
+    uint64_t until_ns = pawl_clock_monotonic_ns() + SPIN_NS;
+    do
+        if (pawl_lanes_waiting(loop))
+            return true;
+    while (pawl_clock_monotonic_ns() < until_ns);
+    return false;
+}
+
+static int sleep_or_reap(struct pawl_loop *loop, uint64_t until_ns)
+{
+    if (!pawl_io_active(&loop->signal_poll))
+        (void)pawl_io_poll(loop->io, &loop->signal_poll, loop->signal_fd, POLLIN);
+    if (!pawl_io_active(&loop->lanes->bell_read))
+        (void)pawl_io_read8(loop->io, &loop->lanes->bell_read, loop->lanes->bell_fd);
+    if (until_ns == 0 || spin(loop))
+        return pawl_io_wait(loop->io, 0);
+    /* D1: the flag, then the look; a worker publishes, then looks at the flag. */
+    pawl_doorbell_prepare(&loop->world->sleeping);
+    int result;
+    if (pawl_lanes_waiting(loop)) {
+        result = pawl_io_wait(loop->io, 0);
+    } else {
+        uint64_t now_ns = until_ns == UINT64_MAX ? 0 : pawl_clock_boottime_ns();
+        result = pawl_io_wait(loop->io, until_ns == UINT64_MAX ? UINT64_MAX
+                                        : until_ns > now_ns    ? until_ns - now_ns
+                                                               : 0);
+    }
+    pawl_doorbell_awake(&loop->world->sleeping);
+    return result;
+}
+
+static void take_up_durable(struct pawl_loop *loop)
+{
+    if (loop->durable_lsn == loop->told_lsn)
+        return;
+    loop->told_lsn = loop->durable_lsn;
+    loop->changed = true;
+    pawl_core_durable(loop->core, loop->now, loop->durable_lsn);
+}
+
+/* Return: when the next turn is due, 0: at once. */
+static uint64_t turn(struct pawl_loop *loop)
+{
+    pawl_counter_add(&loop->world->counters, PAWL_COUNTER_TURNS, 1);
+    loop->turn_settled = 0;
+    take_up_durable(loop);
+    bool more = pawl_lanes_drain(loop);
+    pawl_control_turn(loop);
+    if (loop->stop_asked)
+        stop(loop);
+    serve_when_all_offered(loop);
+    uint64_t until_ns = pawl_core_tick(loop->core, loop->now);
+    until_ns = least(until_ns, sample_if_due(loop));
+    if (loop->place_again_at_ns && loop->now.boottime_ns >= loop->place_again_at_ns) {
+        loop->place_again_at_ns = 0;
+        pawl_core_durable(loop->core, loop->now, loop->durable_lsn); /* makes dispatch look again */
+    }
+    pawl_collect_turn(loop);
+    if (loop->release_due)
+        pawl_snapshot_release(loop);
+    more |= pawl_seal_turn(loop);
+    pawl_core_dispatch(loop->core, loop->now);
+    pawl_lanes_assign(loop);
+    pawl_queue_publish_all(loop);
+    pawl_control_arm(loop);
+    (void)pawl_journal_flush(loop->journal);
+    pawl_lanes_tell_durable(loop);
+    pawl_snapshot_turn(loop);
+    leave_if_done(loop);
+
+    if (more || loop->more_to_read || loop->changed || loop->collection || loop->stop_asked)
+        return 0;
+    until_ns = least(until_ns, pawl_journal_idle(loop->journal, loop->now.boottime_ns));
+    until_ns = least(until_ns, pawl_lanes_tick(loop));
+    until_ns = least(until_ns, pawl_seal_due(loop));
+    if (loop->place_again_at_ns)
+        until_ns = least(until_ns, loop->place_again_at_ns);
+    if (loop->accept_at_ns > loop->now.boottime_ns)
+        until_ns = least(until_ns, loop->accept_at_ns);
+    if (!loop->serving)
+        until_ns = least(until_ns, loop->now.boottime_ns - loop->born_at_ns >= OFFERS_NS
+                                       ? UINT64_MAX
+                                       : loop->born_at_ns + OFFERS_NS);
+    return until_ns;
+}
+
+int pawl_loop_run(struct pawl_loop *loop)
+{
+    uint64_t until_ns = 0;
+    loop->signal_poll = (struct pawl_io_request){.done = on_signal, .ctx = loop};
+    while (!loop->leave) {
+        int result = sleep_or_reap(loop, until_ns);
+        if (result < 0 && result != -EINTR)
+            return result;
+        pawl_loop_sample_clocks(loop);
+        if (loop->journal_error) {
+            fail_stop(loop);
+            break;
+        }
+        until_ns = turn(loop);
+    }
+    return 0;
+}

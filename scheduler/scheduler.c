@@ -1,0 +1,318 @@
+/*
+ * scheduler.c - from fork to exit: listen, recover, serve, leave.
+ *
+ * Runs in: scheduler. The socket is there before recovery, so who comes early waits instead of failing; what
+ * prevents a start is told to all who wait, in words, before the process ends.
+ */
+#include "scheduler/scheduler.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "scheduler/control.h"
+#include "scheduler/lanes.h"
+#include "scheduler/loop.h"
+#include "scheduler/roster.h"
+#include "scheduler/seal.h"
+#include "scheduler/snapshot.h"
+#include "shm/clock.h"
+#include "shm/error.h"
+
+enum { EXIT_CANNOT_START = 4, EXIT_DAMAGED = 7, EXIT_INTERNAL = 70 };
+
+#define TASK_MEMORY_BYTES_MAX (UINT64_C(512) << 20)
+
+/* Why there is no service. */
+struct refusal {
+    int error, exit_code;
+    char text[512];
+    const char *hint;
+};
+
+/* ---- the journal's callbacks ---- */
+
+static int apply(void *ctx, const struct pawl_record *record, uint64_t place)
+{
+    struct pawl_loop *loop = ctx;
+    return pawl_core_apply(loop->core, record->type, record->version, record->body, record->body_bytes,
+                           record->lsn, place);
+}
+
+static int load_snapshot(void *ctx, uint64_t lsn, const void *chunk, size_t bytes)
+{
+    struct pawl_loop *loop = ctx;
+    (void)lsn;
+    return pawl_core_snapshot_load(loop->core, chunk, bytes);
+}
+
+static void on_durable(void *ctx, uint64_t lsn)
+{
+    struct pawl_loop *loop = ctx;
+    loop->durable_lsn = lsn;
+}
+
+static void on_failed(void *ctx, int error)
+{
+    struct pawl_loop *loop = ctx;
+    loop->journal_error = error;
+}
+
+static void on_room(void *ctx, enum pawl_journal_room room)
+{
+    (void)ctx;
+    switch (room) {
+    case PAWL_JOURNAL_ROOMY:
+        pawl_log(PAWL_LOG_INFO, "the disk has room again: new work is accepted");
+        break;
+    case PAWL_JOURNAL_TIGHT:
+        pawl_log(PAWL_LOG_WARNING, "the disk is full: new work is refused, results are still written");
+        break;
+    case PAWL_JOURNAL_FULL:
+        pawl_log(PAWL_LOG_ERROR, "the disk is full and the reserve is used: results wait in memory");
+        break;
+    }
+}
+
+static void on_snapshot(void *ctx, uint64_t lsn, int error)
+{
+    pawl_snapshot_done(ctx, lsn, error);
+}
+
+static void on_notice(void *ctx, const char *text)
+{
+    (void)ctx;
+    pawl_log(PAWL_LOG_INFO, "%s", text);
+}
+
+/* ---- start ---- */
+
+static int refuse(struct refusal *refusal, int error, int exit_code, const char *what, const char *hint)
+{
+    refusal->error = error;
+    refusal->exit_code = exit_code;
+    refusal->hint = hint;
+    snprintf(refusal->text, sizeof refusal->text, "%s: %s", what, pawl_error_text(error));
+    return error;
+}
+
+static int refuse_journal(struct pawl_loop *loop, struct refusal *refusal, int error,
+                          const struct pawl_journal_report *report)
+{
+    const char *path = loop->options->state_path;
+    refusal->error = error;
+    refusal->exit_code = error == PAWL_E_DAMAGED ? EXIT_DAMAGED : EXIT_CANNOT_START;
+    refusal->hint = "";
+    if (error == PAWL_E_DAMAGED) {
+        snprintf(refusal->text, sizeof refusal->text,
+                 "journal is damaged: %s/journal/%s, byte offset %llu, lsn %llu: %s", path, report->file,
+                 (unsigned long long)report->byte_offset, (unsigned long long)report->lsn, report->reason);
+        refusal->hint = "nothing was changed; see pawl journal verify, or start anew with another --state";
+    } else if (error == PAWL_E_BUSY) {
+        snprintf(refusal->text, sizeof refusal->text, "another scheduler still holds %s/journal", path);
+    } else if (error == PAWL_E_BAD_FORMAT) {
+        snprintf(refusal->text, sizeof refusal->text, "%s/journal/%s is from a newer pawl: %s", path,
+                 report->file, report->reason);
+        refusal->hint = "use that pawl, or another --state";
+    } else {
+        snprintf(refusal->text, sizeof refusal->text, "cannot open %s/journal%s%s: %s%s%s", path,
+                 report->file[0] ? "/" : "", report->file, pawl_error_text(error),
+                 report->reason[0] ? ": " : "", report->reason);
+    }
+    return error;
+}
+
+static int open_journal(struct pawl_loop *loop, struct refusal *refusal)
+{
+    struct pawl_journal_report report;
+    const struct pawl_journal_options options = {
+        .ctx = loop,
+        .apply = apply,
+        .load_snapshot = load_snapshot,
+        .on_durable = on_durable,
+        .on_failed = on_failed,
+        .on_room = on_room,
+        .on_snapshot = on_snapshot,
+        .on_notice = on_notice,
+    };
+    int error = pawl_journal_open(loop->io, loop->options->journal_dirfd, &options, &loop->journal, &report);
+    if (error)
+        return refuse_journal(loop, refusal, error, &report);
+    if (!report.clean && !report.fresh)
+        pawl_log(PAWL_LOG_INFO, "journal: recovered %llu records after a crash",
+                 (unsigned long long)report.record_count);
+    loop->replayed_count = report.record_count;
+    loop->realtime_floor_ns = report.newest_realtime_ns;
+    loop->durable_lsn = loop->told_lsn = pawl_journal_durable_lsn(loop->journal);
+    /* A new journal: the names that lead to it must last as well. */
+    if (report.fresh && fsync(loop->options->state_dirfd) != 0)
+        return refuse(refusal, -errno, EXIT_CANNOT_START, "cannot sync the state directory", "");
+    if (report.fresh) {
+        int parent = openat(loop->options->state_dirfd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (parent >= 0) {
+            (void)fsync(parent); /* it may not be ours to sync */
+            close(parent);
+        }
+    }
+    return 0;
+}
+
+static int make_world(struct pawl_loop *loop, struct refusal *refusal)
+{
+    int error = pawl_world_create(loop->epoch, &loop->world_segment);
+    if (error)
+        return refuse(refusal, error, EXIT_CANNOT_START, "cannot make shared memory",
+                      "pawl doctor looks at /dev/shm and limits");
+    loop->world = pawl_world_of(&loop->world_segment);
+    error = pawl_lanes_create(loop);
+    if (error)
+        return refuse(refusal, error, EXIT_CANNOT_START, "cannot start", "");
+    pawl_log_pool_init(&loop->pool, TASK_MEMORY_BYTES_MAX);
+    return 0;
+}
+
+/* Nothing of an earlier life may run beside what is to be run again. */
+static int prove_orphans_gone(struct pawl_loop *loop, struct refusal *refusal)
+{
+    char text[256] = "";
+    if (loop->options->restarted || !pawl_core_was_running(loop->core) || !loop->options->prove_orphans_gone)
+        return 0;
+    int error = loop->options->prove_orphans_gone(loop->options->ctx, text, sizeof text);
+    if (text[0])
+        pawl_log(PAWL_LOG_WARNING, "%s", text);
+    if (error) {
+        refuse(refusal, error, EXIT_CANNOT_START, "processes of an interrupted run are still alive", "");
+        snprintf(refusal->text, sizeof refusal->text, "%s", text);
+    }
+    return error;
+}
+
+static int recover(struct pawl_loop *loop, struct refusal *refusal)
+{
+    struct pawl_core_options core_options;
+    uint64_t epoch_lsn;
+
+    pawl_core_options_default(&core_options);
+    int error = pawl_core_create(&core_options, &pawl_loop_effects, loop, &loop->core);
+    if (error)
+        return refuse(refusal, error, EXIT_CANNOT_START, "cannot start", "");
+    error = open_journal(loop, refusal);
+    if (error)
+        return error;
+    /* The epoch's number is known before its record is appended: the counters live in the world. */
+    error = make_world(loop, refusal);
+    if (error)
+        return error;
+    pawl_loop_sample_clocks(loop);
+    pawl_core_durable(loop->core, loop->now, loop->durable_lsn);
+    error = pawl_core_start(loop->core, loop->now, loop->options->restarted, &loop->epoch, &epoch_lsn);
+    if (error)
+        return refuse(refusal, error, EXIT_INTERNAL, "cannot begin a new epoch", "");
+    loop->world->epoch = loop->epoch;
+    (void)pawl_journal_flush(loop->journal);
+    return prove_orphans_gone(loop, refusal);
+}
+
+/* The launching command will want a worker: it is forked while we recover. */
+static void ask_early(struct pawl_loop *loop, struct pawl_connection *supervisor)
+{
+    struct pawl_wire_workers body = {.count = 1};
+    if (!supervisor || loop->options->restarted || loop->options->client_fd < 0)
+        return;
+    pawl_control_reply(supervisor, PAWL_WIRE_WORKERS, 0, &body, sizeof body, NULL, 0);
+    (void)pawl_wire_flush(&supervisor->wire);
+}
+
+static int listen_to_signals(struct pawl_loop *loop)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    (void)sigprocmask(SIG_SETMASK, &set, NULL);
+    loop->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    return loop->signal_fd < 0 ? -errno : 0;
+}
+
+/* ---- end ---- */
+
+static void leave(struct pawl_loop *loop)
+{
+    bool clean = loop->journal && !loop->journal_error && loop->exit_code == 0;
+    for (struct pawl_connection *connection = loop->connections; connection; connection = connection->next)
+        if (!connection->closing)
+            (void)pawl_wire_flush(&connection->wire);
+    if (loop->lanes)
+        pawl_lanes_exit_all(loop);
+    /* Nobody waits for what comes now: a command that arrives finds no socket and waits for the lock. */
+    pawl_seal_drop_all(loop);
+    pawl_control_close(loop);
+    if (clean)
+        pawl_snapshot_before_close(loop);
+    if (loop->journal) {
+        int error = pawl_journal_close(loop->journal, clean);
+        if (error && clean)
+            pawl_log(PAWL_LOG_WARNING, "the journal was not closed cleanly: %s", pawl_error_text(error));
+    }
+}
+
+int pawl_scheduler_main(const struct pawl_scheduler_options *options)
+{
+    struct refusal refusal = {.hint = ""};
+    struct pawl_connection *supervisor = NULL;
+    struct pawl_loop *loop = calloc(1, sizeof *loop);
+    if (!loop)
+        return EXIT_INTERNAL;
+    loop->options = options;
+    loop->listen_fd = loop->signal_fd = -1;
+    pawl_log_open(options->log_fd, "scheduler", PAWL_LOG_INFO);
+    if (options->supervisor > 0 &&
+        (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != options->supervisor))
+        return EXIT_INTERNAL; /* it died before it could be watched */
+    loop->born_at_ns = pawl_clock_boottime_ns();
+    pawl_loop_sample_clocks(loop);
+
+    int error = listen_to_signals(loop);
+    if (!error)
+        error = pawl_io_open(PAWL_IO_AUTO, &loop->io);
+    if (error) {
+        refuse(&refusal, error, EXIT_CANNOT_START, "cannot do input and output",
+               "pawl doctor looks at io_uring; PAWL_IO=syscall does without");
+    }
+    if (options->client_fd >= 0)
+        (void)pawl_control_adopt_fd(loop, options->client_fd, 0);
+    if (options->supervisor_fd >= 0)
+        supervisor = pawl_control_adopt_fd(loop, options->supervisor_fd, PAWL_ROLE_SUPERVISOR);
+    if (!error) {
+        error = pawl_control_listen(loop);
+        if (error)
+            refuse(&refusal, error, EXIT_CANNOT_START, "cannot make the socket in the state directory", "");
+    }
+    if (!error) {
+        ask_early(loop, supervisor);
+        error = recover(loop, &refusal);
+    }
+    if (error) {
+        pawl_log(PAWL_LOG_ERROR, "%s", refusal.text);
+        pawl_control_refuse(loop, refusal.error, refusal.exit_code, refusal.text, refusal.hint);
+        loop->exit_code = refusal.exit_code;
+    } else {
+        loop->lanes->supervisor = supervisor;
+        loop->lanes->asked = supervisor && !options->restarted && options->client_fd >= 0;
+        error = pawl_loop_run(loop);
+        if (error) {
+            pawl_log(PAWL_LOG_ERROR, "input and output failed: %s", pawl_error_text(error));
+            loop->exit_code = EXIT_INTERNAL;
+        }
+    }
+    leave(loop);
+    return loop->exit_code;
+}

@@ -1,0 +1,112 @@
+/*
+ * snapshot.c - writes the core's state through the journal, and releases what it covers.
+ *
+ * Runs in: scheduler.
+ */
+#include "scheduler/snapshot.h"
+
+#include <errno.h>
+
+#include "shm/clock.h"
+#include "shm/error.h"
+
+enum {
+    SNAPSHOT_BYTES = 64 << 20,
+    CLOSE_BYTES = 8 << 20, /* before a close it is worth one earlier: nobody waits */
+    CLOSE_RECORDS = 20000,
+};
+
+#define AGAIN_NS UINT64_C(10000000000)
+#define LONG_NS  UINT64_C(20000000)
+
+static int write_chunks(struct pawl_loop *loop)
+{
+    void *cursor = NULL;
+    const void *chunk;
+    size_t bytes;
+    int error = 0, more;
+
+    while ((more = pawl_core_snapshot_next(loop->core, &cursor, &chunk, &bytes)) > 0) {
+        if (error)
+            continue; /* the iterator is run to its end: it frees itself there */
+        /* Completions that run meanwhile only set flags; no input reaches the core. */
+        while ((error = pawl_journal_snapshot_append(loop->journal, chunk, bytes)) == -EAGAIN)
+            if ((error = pawl_io_wait(loop->io, UINT64_MAX)) < 0)
+                break;
+    }
+    return more < 0 ? more : error;
+}
+
+static void begin(struct pawl_loop *loop)
+{
+    uint64_t from_ns = pawl_clock_monotonic_ns();
+    int error = pawl_journal_snapshot_begin(loop->journal, pawl_journal_last_lsn(loop->journal));
+    if (!error) {
+        error = write_chunks(loop);
+        if (!error)
+            error = pawl_journal_snapshot_commit(loop->journal);
+        if (error)
+            pawl_journal_snapshot_abort(loop->journal);
+    }
+    if (error) {
+        pawl_log(PAWL_LOG_WARNING, "no snapshot could be written: %s", pawl_error_text(error));
+        loop->snapshot_at_ns = loop->now.boottime_ns + AGAIN_NS;
+        return;
+    }
+    loop->snapshotting = true;
+    uint64_t took_ns = pawl_clock_monotonic_ns() - from_ns;
+    if (took_ns > LONG_NS)
+        pawl_log(PAWL_LOG_INFO, "a snapshot held decisions up for %llu ms",
+                 (unsigned long long)(took_ns / 1000000));
+}
+
+void pawl_snapshot_turn(struct pawl_loop *loop)
+{
+    struct pawl_journal_stats stats;
+    if (loop->snapshotting || loop->now.boottime_ns < loop->snapshot_at_ns)
+        return;
+    pawl_journal_stats(loop->journal, &stats);
+    uint64_t limit = loop->options->snapshot_bytes ? loop->options->snapshot_bytes : SNAPSHOT_BYTES;
+    if (stats.bytes_since_snapshot >= limit)
+        begin(loop);
+}
+
+void pawl_snapshot_before_close(struct pawl_loop *loop)
+{
+    struct pawl_journal_stats stats;
+    pawl_journal_stats(loop->journal, &stats);
+    if (loop->journal_error || loop->snapshotting ||
+        (stats.bytes_since_snapshot < CLOSE_BYTES &&
+         loop->replayed_count + stats.record_count < CLOSE_RECORDS))
+        return;
+    begin(loop);
+    while (loop->snapshotting && !loop->journal_error)
+        if (pawl_io_wait(loop->io, UINT64_MAX) < 0)
+            return;
+}
+
+static bool is_pinned(void *ctx, uint32_t segment_number)
+{
+    const struct pawl_loop *loop = ctx;
+    return pawl_core_segment_pinned(loop->core, segment_number);
+}
+
+void pawl_snapshot_done(struct pawl_loop *loop, uint64_t lsn, int error)
+{
+    (void)lsn;
+    loop->snapshotting = false;
+    loop->replayed_count = 0;
+    if (error) {
+        pawl_log(PAWL_LOG_WARNING, "a snapshot did not become good: %s", pawl_error_text(error));
+        loop->snapshot_at_ns = loop->now.boottime_ns + AGAIN_NS;
+        return;
+    }
+    loop->release_due = true;
+}
+
+void pawl_snapshot_release(struct pawl_loop *loop)
+{
+    loop->release_due = false;
+    (void)pawl_journal_release_before(loop->journal, pawl_journal_current_segment(loop->journal), is_pinned,
+                                      loop);
+}

@@ -1,0 +1,24 @@
+/*
+ * snapshot.h - when the core's state is written down, so that recovery does not read everything again.
+ *
+ * Runs in: scheduler. The state must not change while it is written, so a snapshot is one turn of the loop,
+ * however long it takes: the I/O goes on, decisions wait.
+ */
+#ifndef PAWL_SCHEDULER_SNAPSHOT_H
+#define PAWL_SCHEDULER_SNAPSHOT_H
+
+#include "scheduler/loop.h"
+
+/* Begins one when the journal has grown enough since the last. Call when the batch is cut. */
+void pawl_snapshot_turn(struct pawl_loop *loop);
+
+/* Before a clean close: one, if the next start would have much to read. Waits for it. */
+void pawl_snapshot_before_close(struct pawl_loop *loop);
+
+/* Give back what no snapshot and no run needs. */
+void pawl_snapshot_release(struct pawl_loop *loop);
+
+/* The journal's word that it is good (or not): then release_due is set. Runs inside pawl_io_wait(). */
+void pawl_snapshot_done(struct pawl_loop *loop, uint64_t lsn, int error);
+
+#endif
