@@ -143,6 +143,13 @@ int pawl_fail_load(const struct pawl_cli *cli, const char *file, int error,
     return exit_code;
 }
 
+int pawl_fail_no_state(const struct pawl_cli *cli)
+{
+    return pawl_fail(cli, PAWL_EXIT_FAILED, "not_found",
+                     "start one: pawl run FILE; or name another directory: --state DIR",
+                     "no runs here: there is no state directory %s", cli->state);
+}
+
 void pawl_note(const struct pawl_cli *cli, const char *format, ...)
 {
     if (cli->json)

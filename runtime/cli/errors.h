@@ -39,6 +39,9 @@ int pawl_fail_report(const struct pawl_cli *cli, const struct pawl_error_report 
 int pawl_fail_load(const struct pawl_cli *cli, const char *file, int error,
                    const struct pawl_load_errors *errors);
 
+/** pawl_fail_no_state - a verb that reads found no state directory: exit 1. */
+int pawl_fail_no_state(const struct pawl_cli *cli);
+
 /** pawl_note - a line of talk on stderr: "pawl: VERB: ..."; nothing under --json. */
 void pawl_note(const struct pawl_cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -1,0 +1,532 @@
+/*
+ * attach.c - submit runs and wait for them.
+ *
+ * Runs in: the command. One connection, driven without blocking: SUBMIT, WAIT and CANCEL go out with a tag that
+ * names the slot of the run; whatever comes back is matched by it.
+ */
+#include "runtime/cli/attach.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "runtime/cli/errors.h"
+#include "runtime/cli/output.h"
+#include "runtime/cli/quote.h"
+#include "runtime/cli/signals.h"
+#include "runtime/cli/submit.h"
+#include "runtime/cli/watch.h"
+#include "scheduler/run.h"
+#include "shm/error.h"
+
+#define SECOND_NS    UINT64_C(1000000000)
+#define RECONNECT_NS (10 * SECOND_NS)
+#define GRACE_NS     (10 * SECOND_NS)
+
+enum tag_kind { TAG_SUBMIT = 1, TAG_WAIT = 2, TAG_CANCEL = 3 };
+
+enum slot_state { SLOT_FREE, SLOT_SUBMITTING, SLOT_WAITING };
+
+struct slot {
+    enum slot_state state;
+    bool again; /* submitted once more after a reconnect: "exists already" means that the first one arrived */
+    uint32_t serial; /* tags of an earlier run of this slot are ignored */
+    struct pawl_attach_job job;
+    char run_id[PAWL_NAME_BYTES];
+};
+
+struct attach {
+    struct pawl_session *session;
+    const struct pawl_cli *cli;
+    const struct pawl_attach_options *options;
+    struct pawl_watch watch;
+    struct slot *slots;
+    uint32_t in_flight;
+    uint64_t batch;
+    bool exhausted; /* no more jobs */
+    enum pawl_signal_level level; /* that has been acted upon */
+    int exit_code;                /* of what could not be submitted; 0: none */
+    uint64_t submitted, ended;
+    uint64_t ended_in[6]; /* by run state */
+    struct pawl_wire_summary last; /* of the run that ended last */
+};
+
+static uint64_t make_tag(const struct attach *a, enum tag_kind kind, uint32_t slot)
+{
+    return (uint64_t)kind << 56 | (uint64_t)(a->slots[slot].serial & 0xffffff) << 32 | slot;
+}
+
+static bool is_many(const struct attach *a)
+{
+    return a->options->runs_total != 0;
+}
+
+/* ---- sending ---- */
+
+static int send_message(struct attach *a, enum tag_kind kind, uint16_t type, uint32_t slot, const void *body,
+                        size_t bytes, const void *more, size_t more_bytes, const int *fds, unsigned fd_count)
+{
+    return pawl_wire_queue_message(&a->session->wire, type, make_tag(a, kind, slot), body, bytes, more, more_bytes,
+                                   fds, fd_count);
+}
+
+static int send_submit(struct attach *a, uint32_t index)
+{
+    struct pawl_attach_job *job = &a->slots[index].job;
+    const char *file = job->file != NULL ? job->file : "", *filter = job->filter != NULL ? job->filter : "";
+    int fds[2] = {job->plan_fd, job->context_fd};
+    size_t file_bytes = strlen(file), filter_bytes = strlen(filter);
+    char *texts = malloc(file_bytes + filter_bytes + 1);
+    if (texts == NULL)
+        return -ENOMEM;
+    memcpy(texts, file, file_bytes);
+    memcpy(texts + file_bytes, filter, filter_bytes);
+    job->request.batch = a->batch;
+    job->request.file_bytes = (uint32_t)file_bytes;
+    job->request.filter_bytes = (uint32_t)filter_bytes;
+    int error = send_message(a, TAG_SUBMIT, PAWL_WIRE_SUBMIT, index, &job->request, sizeof job->request, texts,
+                             file_bytes + filter_bytes, fds, job->plan_fd < 0 ? 0 : 2);
+    free(texts);
+    return error;
+}
+
+static int send_wait(struct attach *a, uint32_t index)
+{
+    struct pawl_wire_run request;
+    memcpy(request.run_id, a->slots[index].run_id, sizeof request.run_id);
+    return send_message(a, TAG_WAIT, PAWL_WIRE_WAIT, index, &request, sizeof request, NULL, 0, NULL, 0);
+}
+
+static int send_cancel(struct attach *a, uint32_t index)
+{
+    struct pawl_wire_cancel request = {
+        .mode = a->level == PAWL_SIGNAL_DRAIN ? PAWL_CANCEL_DRAIN : PAWL_CANCEL_INTERRUPT,
+        .grace_ns = a->level == PAWL_SIGNAL_KILL ? 0 : GRACE_NS,
+    };
+    memcpy(request.run_id, a->slots[index].run_id, sizeof request.run_id);
+    return send_message(a, TAG_CANCEL, PAWL_WIRE_CANCEL, index, &request, sizeof request, NULL, 0, NULL, 0);
+}
+
+static void close_job(struct pawl_attach_job *job)
+{
+    if (job->plan_fd >= 0)
+        close(job->plan_fd);
+    if (job->context_fd >= 0)
+        close(job->context_fd);
+    job->plan_fd = job->context_fd = -1;
+}
+
+static void free_slot(struct attach *a, uint32_t index)
+{
+    close_job(&a->slots[index].job);
+    a->slots[index].state = SLOT_FREE;
+    a->slots[index].serial++;
+    a->in_flight--;
+}
+
+/* Submit as many as the window takes; while the batch has no number yet, one. */
+static int fill_window(struct attach *a)
+{
+    for (uint32_t i = 0; i < a->options->window && !a->exhausted; i++) {
+        struct slot *slot = &a->slots[i];
+        if (slot->state != SLOT_FREE)
+            continue;
+        if (a->batch == 0 && a->in_flight != 0)
+            return 0;
+        int got = a->options->next(a->options->context, &slot->job);
+        if (got <= 0) {
+            a->exhausted = true;
+            a->exit_code = got < 0 ? -got : a->exit_code;
+            return 0;
+        }
+        slot->state = SLOT_SUBMITTING;
+        slot->again = false;
+        memcpy(slot->run_id, slot->job.request.run_id, sizeof slot->run_id);
+        a->in_flight++;
+        int error = send_submit(a, i);
+        if (error != 0)
+            return error;
+    }
+    return 0;
+}
+
+/* ---- receiving ---- */
+
+static void note_start(struct attach *a, const struct slot *slot, const struct pawl_wire_submitted *reply)
+{
+    if (is_many(a) || a->cli->json || a->options->detach)
+        return;
+    if (reply->resumed != 0)
+        pawl_note(a->cli, "run %s goes on: %" PRIu64 " of %" PRIu64 " steps are done", slot->run_id,
+                  reply->succeeded, reply->total);
+    else
+        pawl_note(a->cli, "run %s", slot->run_id);
+}
+
+static int on_submitted(struct attach *a, uint32_t index, const struct pawl_wire_submitted *reply)
+{
+    struct slot *slot = &a->slots[index];
+    if (reply != NULL) {
+        a->batch = reply->batch;
+        memcpy(slot->run_id, reply->run_id, sizeof slot->run_id);
+        slot->run_id[PAWL_NAME_BYTES - 1] = '\0';
+        note_start(a, slot, reply);
+    }
+    a->submitted++;
+    close_job(&slot->job);
+    if (a->options->detach) {
+        if (a->cli->json)
+            printf("{\"schema\":1,\"run\":\"%s\"}\n", slot->run_id);
+        else
+            printf("%s\n", slot->run_id);
+        free_slot(a, index);
+        return 0;
+    }
+    slot->state = SLOT_WAITING;
+    int error = send_wait(a, index);
+    return error == 0 && a->level != PAWL_SIGNAL_NONE ? send_cancel(a, index) : error;
+}
+
+static void on_ended(struct attach *a, uint32_t index, const struct pawl_wire_summary *summary)
+{
+    if (summary->state == PAWL_RUN_RUNNING)
+        return;
+    a->last = *summary;
+    a->last.run_id[PAWL_NAME_BYTES - 1] = a->last.workflow[PAWL_NAME_BYTES - 1] = '\0';
+    if (summary->state < 6)
+        a->ended_in[summary->state]++;
+    a->ended++;
+    if (summary->failed != 0 && is_many(a) && !a->cli->json) {
+        pawl_watch_clear(&a->watch);
+        fprintf(stderr, "pawl: run %s %s\n", a->last.run_id, pawl_run_state_name(summary->state));
+    }
+    pawl_watch_ended(&a->watch, &a->last);
+    free_slot(a, index);
+}
+
+/* The scheduler does not hold it: it was sealed, or its submission never arrived. */
+static int on_wait_error(struct attach *a, uint32_t index, const struct pawl_error_report *report)
+{
+    struct pawl_wire_summary summary;
+    struct slot *slot = &a->slots[index];
+    if (report->error == PAWL_E_NOT_FOUND &&
+        pawl_image_summary(a->session->state.runs_dirfd, slot->run_id, &summary) == 0) {
+        on_ended(a, index, &summary);
+        return 0;
+    }
+    pawl_watch_clear(&a->watch);
+    a->exit_code = pawl_fail_report(a->cli, report);
+    free_slot(a, index);
+    return 0;
+}
+
+static int on_submit_error(struct attach *a, uint32_t index, const struct pawl_error_report *report)
+{
+    struct slot *slot = &a->slots[index];
+    if (slot->again && (report->error == PAWL_E_STATE || report->error == PAWL_E_BUSY))
+        return on_submitted(a, index, NULL);
+    pawl_watch_clear(&a->watch);
+    a->exit_code = pawl_fail_report(a->cli, report);
+    a->exhausted = true;
+    free_slot(a, index);
+    return 0;
+}
+
+static int on_message(struct attach *a, const struct pawl_wire_message *message)
+{
+    struct pawl_error_report report;
+    uint64_t tag = message->header.tag;
+    uint32_t index = (uint32_t)tag;
+    bool is_error = message->header.type == PAWL_WIRE_ERROR;
+    if (is_error)
+        pawl_client_read_error(message, &report);
+    if (tag == 0 && is_error) {
+        pawl_watch_clear(&a->watch);
+        a->exit_code = pawl_fail_report(a->cli, &report);
+        return PAWL_E_CLOSED;
+    }
+    if (index >= a->options->window || tag != make_tag(a, (enum tag_kind)(tag >> 56), index))
+        return 0;
+    switch ((enum tag_kind)(tag >> 56)) {
+    case TAG_SUBMIT:
+        if (is_error)
+            return on_submit_error(a, index, &report);
+        if (message->header.type != PAWL_WIRE_SUBMITTED ||
+            message->header.bytes < sizeof(struct pawl_wire_submitted))
+            return PAWL_E_BAD_MESSAGE;
+        return on_submitted(a, index, message->body);
+    case TAG_WAIT:
+        if (is_error)
+            return on_wait_error(a, index, &report);
+        if (message->header.type != PAWL_WIRE_SUMMARY || message->header.bytes < sizeof(struct pawl_wire_summary))
+            return PAWL_E_BAD_MESSAGE;
+        on_ended(a, index, message->body);
+        return 0;
+    case TAG_CANCEL:
+        return 0; /* a run that has just ended cannot be stopped: its summary tells */
+    }
+    return 0;
+}
+
+/* ---- ^C ---- */
+
+static int act_on_signals(struct attach *a)
+{
+    enum pawl_signal_level level = pawl_signals_level();
+    if (level <= a->level)
+        return 0;
+    a->level = level;
+    a->exhausted = true;
+    pawl_watch_clear(&a->watch);
+    if (level == PAWL_SIGNAL_DRAIN)
+        pawl_note(a->cli, "stopping: what runs may end, nothing new starts (^C again ends it now)");
+    else if (level == PAWL_SIGNAL_INTERRUPT)
+        pawl_note(a->cli, "ending what runs: SIGTERM now, SIGKILL in 10 s (^C again: at once)");
+    for (uint32_t i = 0; i < a->options->window; i++) {
+        int error = a->slots[i].state == SLOT_WAITING ? send_cancel(a, i) : 0;
+        if (error != 0)
+            return error;
+    }
+    return 0;
+}
+
+/* ---- a lost connection ---- */
+
+int pawl_reconnect(struct pawl_session *session)
+{
+    uint64_t end_ns = pawl_monotonic_ns() + RECONNECT_NS;
+    pawl_session_disconnect(session);
+    for (;;) {
+        struct pawl_error_report report;
+        int error = pawl_client_open(&session->state, false, &session->wire, &session->welcome, &report);
+        if (error == 0) {
+            session->connected = true;
+            return 0;
+        }
+        if (error != -ENOENT && error != PAWL_E_CLOSED && error != -ECONNREFUSED)
+            return pawl_fail_report(session->cli, &report);
+        if (pawl_monotonic_ns() >= end_ns || pawl_signals_level() >= PAWL_SIGNAL_INTERRUPT)
+            return -ENOENT;
+        poll(NULL, 0, 50);
+    }
+}
+
+/* Ask again for everything that was asked for. */
+static int take_up(struct attach *a)
+{
+    for (uint32_t i = 0; i < a->options->window; i++) {
+        int error = 0;
+        if (a->slots[i].state == SLOT_SUBMITTING) {
+            a->slots[i].again = true;
+            error = send_submit(a, i);
+        } else if (a->slots[i].state == SLOT_WAITING) {
+            error = send_wait(a, i);
+            if (error == 0 && a->level != PAWL_SIGNAL_NONE)
+                error = send_cancel(a, i);
+        }
+        if (error != 0)
+            return error;
+    }
+    return 0;
+}
+
+/* ---- the loop ---- */
+
+static int receive_all(struct attach *a)
+{
+    struct pawl_wire_message message;
+    int got;
+    while ((got = pawl_wire_receive(&a->session->wire, &message)) == 1) {
+        int error = on_message(a, &message);
+        if (error != 0)
+            return error;
+    }
+    return got;
+}
+
+static uint64_t tick(struct attach *a)
+{
+    struct pawl_progress_facts hints = {.runs_done = a->ended, .runs_total = a->options->runs_total};
+    for (uint32_t i = 0; i < a->options->window; i++)
+        if (a->slots[i].state == SLOT_WAITING)
+            return pawl_watch_tick(&a->watch, a->slots[i].run_id, &hints);
+    return UINT64_MAX;
+}
+
+static void sleep_until_something(struct attach *a, uint64_t until_ns)
+{
+    uint64_t now_ns = pawl_monotonic_ns();
+    int timeout_ms = -1;
+    if (until_ns != UINT64_MAX)
+        timeout_ms = until_ns <= now_ns ? 0 : (int)((until_ns - now_ns) / 1000000 + 1);
+    struct pollfd fds[2] = {
+        {.fd = a->session->wire.fd,
+         .events = (short)(POLLIN | (pawl_wire_pending(&a->session->wire) != 0 ? POLLOUT : 0))},
+        {.fd = pawl_signals_fd(), .events = POLLIN},
+    };
+    poll(fds, 2, timeout_ms);
+}
+
+/* Return: 0 when all has ended, PAWL_E_CLOSED, or another error. */
+static int converse(struct attach *a)
+{
+    for (;;) {
+        int error = act_on_signals(a);
+        if (error == 0)
+            error = fill_window(a);
+        if (error != 0)
+            return error;
+        if (a->in_flight == 0)
+            return 0;
+        error = pawl_wire_flush(&a->session->wire);
+        if (error != 0 && error != -EAGAIN)
+            return error;
+        error = receive_all(a);
+        if (error != 0)
+            return error;
+        if (a->in_flight == 0 && a->exhausted)
+            return 0;
+        sleep_until_something(a, tick(a));
+    }
+}
+
+/* ---- the end ---- */
+
+static void print_resume(struct attach *a)
+{
+    const struct pawl_cli *cli = a->cli;
+    fprintf(stderr, "pawl: go on with: ");
+    if (!is_many(a)) {
+        const char *run_id = a->last.run_id;
+        for (uint32_t i = 0; run_id[0] == '\0' && i < a->options->window; i++)
+            run_id = a->slots[i].run_id;
+        const char *argv[5] = {cli->argv[0], "resume", run_id, NULL, NULL};
+        size_t argc = 3;
+        if (strcmp(cli->state_origin, "flag") == 0) {
+            argv[argc++] = "--state";
+            argv[argc++] = cli->state;
+        }
+        pawl_quote_command(stderr, argv, argc);
+        fprintf(stderr, "%s\n", a->options->resume_arguments);
+        return;
+    }
+    bool has_resume = false;
+    for (int i = 1; i < cli->argc; i++)
+        has_resume = has_resume || strcmp(cli->argv[i], "--resume") == 0;
+    pawl_quote_command(stderr, (const char *const *)cli->argv, (size_t)cli->argc);
+    fprintf(stderr, has_resume ? "\n" : " --resume\n");
+}
+
+static int exit_code_of(const struct attach *a)
+{
+    if (a->exit_code != 0)
+        return a->exit_code;
+    if (a->ended_in[PAWL_RUN_INTERRUPTED] + a->ended_in[PAWL_RUN_CANCELLED] != 0 || a->in_flight != 0)
+        return PAWL_EXIT_INTERRUPTED;
+    if (a->ended_in[PAWL_RUN_FAILED] != 0)
+        return PAWL_EXIT_FAILED;
+    if (a->ended_in[PAWL_RUN_WAITING] != 0)
+        return PAWL_EXIT_WAITING;
+    /* not all were begun because somebody stopped it */
+    return a->level != PAWL_SIGNAL_NONE && a->ended < a->options->runs_total ? PAWL_EXIT_INTERRUPTED : PAWL_EXIT_OK;
+}
+
+static void print_json(const struct attach *a)
+{
+    json_t *document;
+    if (!is_many(a)) {
+        if (a->ended == 0)
+            return;
+        document = pawl_summary_json(&a->last);
+    } else {
+        document = pawl_json_document();
+        json_object_set_new(document, "runs", json_integer((json_int_t)a->submitted));
+        for (unsigned state = PAWL_RUN_WAITING; state < 6; state++)
+            json_object_set_new(document, pawl_run_state_name(state), json_integer((json_int_t)a->ended_in[state]));
+    }
+    pawl_json_print(document, stdout);
+    json_decref(document);
+}
+
+static void print_end(struct attach *a)
+{
+    char took[PAWL_DURATION_TEXT_BYTES];
+    const struct pawl_wire_summary *s = &a->last;
+    if (is_many(a)) {
+        pawl_note(a->cli, "%" PRIu64 " runs: %" PRIu64 " succeeded, %" PRIu64 " failed, %" PRIu64 " interrupted",
+                  a->submitted, a->ended_in[PAWL_RUN_SUCCEEDED], a->ended_in[PAWL_RUN_FAILED],
+                  a->ended_in[PAWL_RUN_INTERRUPTED] + a->ended_in[PAWL_RUN_CANCELLED]);
+        return;
+    }
+    if (a->ended == 0)
+        return;
+    char words[160] = "";
+    int n = snprintf(words, sizeof words, "%" PRIu64 " of %" PRIu64 " steps done", pawl_summary_done(s) - s->failed,
+                     s->total);
+    if (s->failed != 0)
+        n += snprintf(words + n, sizeof words - (size_t)n, ", %" PRIu64 " failed", s->failed);
+    if (s->retries != 0)
+        snprintf(words + n, sizeof words - (size_t)n, ", %" PRIu64 " retries", s->retries);
+    pawl_note(a->cli, "run %s %s: %s, %s", s->run_id, pawl_run_state_name(s->state), words,
+              pawl_format_duration(s->elapsed_ns, took));
+}
+
+static int finish(struct attach *a, bool lost)
+{
+    pawl_watch_fini(&a->watch);
+    int exit_code = exit_code_of(a);
+    if (a->options->detach)
+        return pawl_output_finish(a->cli, exit_code);
+    if (a->cli->json)
+        print_json(a);
+    else
+        print_end(a);
+    if (lost && a->exit_code == 0)
+        exit_code = pawl_fail(a->cli, PAWL_EXIT_INTERRUPTED, "lost", NULL,
+                              "pawl's supervisor is gone; what was recorded is safe");
+    bool resumable = exit_code == PAWL_EXIT_INTERRUPTED || (exit_code == PAWL_EXIT_FAILED && a->exit_code == 0);
+    if (resumable && a->last.state != PAWL_RUN_CANCELLED && !a->cli->json)
+        print_resume(a);
+    return pawl_output_finish(a->cli, exit_code);
+}
+
+int pawl_attach(struct pawl_session *session, const struct pawl_attach_options *options)
+{
+    struct attach a = {.session = session, .cli = session->cli, .options = options};
+    a.slots = calloc(options->window, sizeof *a.slots);
+    int error = a.slots == NULL ? -ENOMEM : pawl_signals_install();
+    if (error != 0) {
+        free(a.slots);
+        return pawl_fail_error(session->cli, PAWL_EXIT_INTERNAL, error, NULL, "cannot wait for a run");
+    }
+    for (uint32_t i = 0; i < options->window; i++)
+        a.slots[i].job.plan_fd = a.slots[i].job.context_fd = -1;
+    pawl_watch_init(&a.watch, session->cli, true);
+    bool lost = false;
+    for (;;) {
+        error = converse(&a);
+        if (error == 0 || a.exit_code == PAWL_EXIT_DAMAGED || a.exit_code == PAWL_EXIT_INTERNAL)
+            break;
+        if (error != PAWL_E_CLOSED && error != -EPIPE && error != -ECONNRESET) {
+            pawl_watch_clear(&a.watch);
+            a.exit_code = pawl_fail_error(a.cli, PAWL_EXIT_INTERNAL, error, NULL, "talking to the scheduler");
+            break;
+        }
+        pawl_watch_clear(&a.watch);
+        int status = pawl_reconnect(session);
+        if (status > 0)
+            a.exit_code = status;
+        lost = status != 0;
+        if (lost || take_up(&a) != 0)
+            break;
+    }
+    int exit_code = finish(&a, lost);
+    for (uint32_t i = 0; i < options->window; i++)
+        close_job(&a.slots[i].job);
+    free(a.slots);
+    return exit_code;
+}

@@ -1,0 +1,239 @@
+/*
+ * verb_run.c - `pawl run`: a workflow, once, or once for each line of --inputs.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "runtime/cli/attach.h"
+#include "runtime/cli/dry_run.h"
+#include "runtime/cli/errors.h"
+#include "runtime/cli/output.h"
+#include "runtime/cli/params.h"
+#include "runtime/cli/run_view.h"
+#include "runtime/cli/submit.h"
+#include "runtime/cli/verbs.h"
+#include "runtime/loader.h"
+#include "scheduler/run.h"
+#include "shm/error.h"
+
+struct run_options {
+    uint64_t given;
+    uint64_t jobs, keep_going;
+    struct pawl_text_list sets;
+    const char *inputs, *run_id;
+    bool resume, dry_run, detach;
+};
+
+#define OFFSET(member) offsetof(struct run_options, member)
+static const struct pawl_option run_option_table[] = {
+    {'j', "jobs", "N", "steps at a time (default: online CPUs)", PAWL_OPTION_COUNT, OFFSET(jobs), 1,
+     PAWL_SLOTS_MAX},
+    {0, "set", "NAME=VALUE", "a parameter; again for more", PAWL_OPTION_LIST, OFFSET(sets), 0, 0},
+    {0, "inputs", "FILE.jsonl", "one run for each line: its object is the parameters", PAWL_OPTION_TEXT,
+     OFFSET(inputs), 0, 0},
+    {0, "resume", NULL, "go on with the newest run of this that has not succeeded", PAWL_OPTION_FLAG,
+     OFFSET(resume), 0, 0},
+    {0, "keep-going", "[=N]", "go on until N steps have failed (no N: never stop)", PAWL_OPTION_MAYBE_COUNT,
+     OFFSET(keep_going), 1, UINT32_MAX},
+    {'n', "dry-run", NULL, "say what would run and why, and run nothing", PAWL_OPTION_FLAG, OFFSET(dry_run), 0, 0},
+    {0, "detach", NULL, "print the run's id and leave it running", PAWL_OPTION_FLAG, OFFSET(detach), 0, 0},
+    {0, "run-id", "ID", "call the run so (with --inputs: ID-1, ID-2, ...)", PAWL_OPTION_TEXT, OFFSET(run_id), 0, 0},
+    {0},
+};
+
+struct run_command {
+    const struct pawl_cli *cli;
+    const struct run_options *options;
+    const char *file;
+    struct pawl_plan *plan; /* as loaded */
+    struct pawl_params params;
+    struct pawl_inputs inputs;
+    bool many;
+    uint64_t made; /* jobs so far */
+    struct pawl_wire_summary *runs; /* for --resume: all of them, newest first */
+    size_t run_count;
+    char resume_arguments[64];
+};
+
+/* Of the runs with this identity, the newest that has not succeeded; each is taken once. NULL: none. */
+static const struct pawl_wire_summary *take_candidate(struct run_command *command, uint64_t identity)
+{
+    for (size_t i = 0; i < command->run_count; i++) {
+        struct pawl_wire_summary *run = &command->runs[i];
+        if (run->identity == identity && run->state != PAWL_RUN_SUCCEEDED) {
+            run->identity = 0;
+            return run;
+        }
+    }
+    return NULL;
+}
+
+static int fill_job(struct run_command *command, struct pawl_plan *plan, struct pawl_attach_job *job_out)
+{
+    const struct run_options *o = command->options;
+    struct pawl_wire_submit *request = &job_out->request;
+    memset(job_out, 0, sizeof *job_out);
+    job_out->file = command->file;
+    job_out->plan_fd = pawl_plan_memfd(plan);
+    job_out->context_fd = pawl_context_memfd();
+    if (job_out->plan_fd < 0 || job_out->context_fd < 0)
+        return -pawl_fail_error(command->cli, PAWL_EXIT_INTERNAL,
+                                job_out->plan_fd < 0 ? job_out->plan_fd : job_out->context_fd, NULL,
+                                "cannot pack the run");
+    request->flags = o->detach ? PAWL_SUBMIT_DETACH : 0;
+    request->slots = o->jobs != 0 ? (uint32_t)o->jobs : pawl_online_cpus();
+    if (pawl_option_given(&pawl_verb_run, o, "keep-going")) {
+        request->flags |= PAWL_SUBMIT_KEEP_GOING;
+        request->keep_going = (uint32_t)o->keep_going;
+    }
+    request->identity = pawl_identity(command->file, plan);
+    pawl_session_copy_name(request->workflow, pawl_plan_name(plan));
+    const struct pawl_wire_summary *old = o->resume ? take_candidate(command, request->identity) : NULL;
+    command->made++;
+    if (old != NULL) {
+        memcpy(request->resume_id, old->run_id, sizeof request->resume_id);
+        memcpy(request->run_id, old->run_id, sizeof request->run_id);
+    } else if (o->run_id == NULL) {
+        pawl_run_id_make(request->run_id);
+    } else if (command->many) {
+        snprintf(request->run_id, sizeof request->run_id, "%.50s-%" PRIu64, o->run_id, command->made);
+    } else {
+        pawl_session_copy_name(request->run_id, o->run_id);
+    }
+    return 1;
+}
+
+static int next_job(void *context, struct pawl_attach_job *job_out)
+{
+    struct run_command *command = context;
+    const char *line = NULL;
+    size_t n = 0;
+    if (command->many ? !pawl_inputs_next(&command->inputs, &line, &n) : command->made != 0)
+        return 0;
+    struct pawl_plan *bound = NULL;
+    int status = pawl_params_bind(command->cli, command->plan, &command->params, line, n, command->inputs.file,
+                                  command->inputs.line, &bound);
+    if (status != 0)
+        return -status;
+    status = fill_job(command, bound, job_out);
+    pawl_plan_close(bound);
+    return status;
+}
+
+/* ---- -n ---- */
+
+static int dry_run(struct run_command *command)
+{
+    struct pawl_session session;
+    struct pawl_run_view view = {0};
+    struct pawl_plan *bound = NULL;
+    bool has_view = false;
+    int status = pawl_params_bind(command->cli, command->plan, &command->params, NULL, 0, NULL, 0, &bound);
+    if (status != 0)
+        return status;
+    int opened = command->options->resume ? pawl_session_open(command->cli, PAWL_STATE_EXISTING, &session) : -ENOENT;
+    if (opened > 0)
+        status = opened;
+    if (opened == 0) {
+        status = pawl_runs_list(&session, &command->runs, &command->run_count);
+        const struct pawl_wire_summary *old =
+            status == 0 ? take_candidate(command, pawl_identity(command->file, bound)) : NULL;
+        if (old != NULL) {
+            status = pawl_run_view_open(&session, old->run_id, &view);
+            has_view = status == 0;
+        }
+    }
+    if (status == 0)
+        status = pawl_dry_run_print(command->cli, bound, has_view ? &view : NULL, command->inputs.count);
+    if (has_view)
+        pawl_run_view_close(&view);
+    if (opened == 0)
+        pawl_session_close(&session);
+    pawl_plan_close(bound);
+    return pawl_output_finish(command->cli, status);
+}
+
+/* ---- the verb ---- */
+
+static int check_name(const struct run_command *command, const char *workflow)
+{
+    char hint[160];
+    if (strcmp(workflow, pawl_plan_name(command->plan)) == 0)
+        return 0;
+    snprintf(hint, sizeof hint, "it holds %.64s", pawl_plan_name(command->plan));
+    return pawl_fail(command->cli, PAWL_EXIT_USAGE, "not_found", hint, "%s holds no workflow %.64s", command->file,
+                     workflow);
+}
+
+static int submit_and_wait(struct run_command *command)
+{
+    struct pawl_session session;
+    int status = pawl_session_open(command->cli, PAWL_STATE_CREATE, &session);
+    if (status == 0)
+        status = pawl_session_connect(&session, true);
+    if (status == 0 && command->options->resume)
+        status = pawl_runs_list(&session, &command->runs, &command->run_count);
+    if (status == 0) {
+        uint32_t slots = command->options->jobs != 0 ? (uint32_t)command->options->jobs : pawl_online_cpus();
+        struct pawl_attach_options options = {
+            .window = command->many ? 2 * slots + 16 : 1,
+            .runs_total = command->many ? command->inputs.count : 0,
+            .detach = command->options->detach,
+            .resume_arguments = command->resume_arguments,
+            .next = next_job,
+            .context = command,
+        };
+        status = pawl_attach(&session, &options);
+    }
+    pawl_session_close(&session);
+    return status;
+}
+
+static int run_run(struct pawl_cli *cli, const void *options, int operand_count, char **operands)
+{
+    static struct pawl_load_errors errors;
+    const struct run_options *o = options;
+    struct run_command command = {.cli = cli, .options = o, .file = operands[0], .many = o->inputs != NULL};
+    int status = o->run_id != NULL ? pawl_run_id_check(cli, o->run_id, command.many ? 50 : 64) : 0;
+    if (status != 0)
+        return status;
+    int error = pawl_workflow_load(command.file, NULL, &command.plan, &errors);
+    if (error != 0)
+        return pawl_fail_load(cli, command.file, error, &errors);
+    if (o->jobs != 0)
+        snprintf(command.resume_arguments, sizeof command.resume_arguments, " -j %" PRIu64, o->jobs);
+    if (pawl_option_given(cli->verb, o, "keep-going"))
+        strcat(command.resume_arguments, " --keep-going");
+    if (operand_count > 1)
+        status = check_name(&command, operands[1]);
+    if (status == 0)
+        status = pawl_params_parse(cli, command.plan, &o->sets, &command.params);
+    if (status == 0 && command.many)
+        status = pawl_inputs_read(cli, o->inputs, command.plan, &command.params, &command.inputs);
+    if (status == 0)
+        status = o->dry_run ? dry_run(&command) : submit_and_wait(&command);
+    pawl_inputs_fini(&command.inputs);
+    pawl_params_fini(&command.params);
+    pawl_plan_close(command.plan);
+    free(command.runs);
+    return status;
+}
+
+const struct pawl_verb pawl_verb_run = {
+    .name = "run",
+    .summary = "run a workflow, and go on with one",
+    .operands = "FILE [WORKFLOW]",
+    .examples = "pawl run build.yaml -j 8\n"
+                "pawl run build.yaml --resume             go on after a failure, ^C, a crash\n"
+                "pawl run train.yaml --inputs grid.jsonl  one run for each line",
+    .notes = "^C once: start nothing new; twice: end what runs. Exit: 0 succeeded, 1 failed, 5 interrupted",
+    .options = run_option_table,
+    .options_bytes = sizeof(struct run_options),
+    .operands_min = 1,
+    .operands_max = 2,
+    .run = run_run,
+};
