@@ -129,6 +129,19 @@ static int find_instance(void *context, const struct pawl_step_view *step)
     return 1;
 }
 
+/* The result of an attempt that has just ended: it may take a moment until it is durable. */
+static int print_rest(struct logs *logs, uint64_t instance, uint32_t attempt, uint64_t from)
+{
+    int error = 0;
+    for (int tries = 0; tries < 200; tries++) {
+        error = print_result(logs, instance, attempt, from);
+        if (error != PAWL_E_STATE && error != PAWL_E_NOT_FOUND)
+            return error;
+        poll(NULL, 0, 50);
+    }
+    return error;
+}
+
 static int follow(struct logs *logs, uint64_t instance)
 {
     uint32_t told = 0; /* attempts printed to their end */
@@ -142,7 +155,7 @@ static int follow(struct logs *logs, uint64_t instance)
             while ((got = pawl_spool_copy(logs->view, &spool, logs->options->errors, &offset, STDOUT_FILENO)) >= 0 &&
                    pawl_spool_is_same(logs->view, &spool))
                 poll(NULL, 0, 50);
-            int error = got < 0 ? got : print_result(logs, instance, attempt, offset);
+            int error = got < 0 ? got : print_rest(logs, instance, attempt, offset);
             if (error != 0)
                 return fail_result(logs, instance, error);
             told = attempt;

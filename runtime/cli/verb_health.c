@@ -1,0 +1,271 @@
+/*
+ * verb_health.c - `pawl health`, `gc`, `config`: the processes, the space, the settings.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/cli/errors.h"
+#include "runtime/cli/output.h"
+#include "runtime/cli/session.h"
+#include "runtime/cli/submit.h"
+#include "runtime/cli/verbs.h"
+
+struct no_options {
+    uint64_t given;
+};
+
+/* ---- health ---- */
+
+static const char *process_state_name(uint32_t state)
+{
+    static const char *const names[] = {"starting", "idle", "busy", "leaving"};
+    return state < sizeof names / sizeof names[0] ? names[state] : "unknown";
+}
+
+static const char *role_name(uint32_t role)
+{
+    return role == PAWL_ROLE_WORKER ? "worker" : role == PAWL_ROLE_SUPERVISOR ? "supervisor" : NULL;
+}
+
+static void add_process(json_t *list, const char *role, uint32_t pid, const char *state, uint32_t number,
+                        uint64_t since_ns)
+{
+    json_t *process = json_object();
+    json_object_set_new(process, "role", json_string(role));
+    json_object_set_new(process, "pid", json_integer(pid));
+    json_object_set_new(process, "state", json_string(state));
+    json_object_set_new(process, "number", number != 0 ? json_integer(number) : json_null());
+    json_object_set_new(process, "since", pawl_json_time(since_ns));
+    json_array_append_new(list, process);
+}
+
+/* Everybody the scheduler knows of, and itself. */
+static int collect(struct pawl_session *session, json_t *list)
+{
+    struct pawl_wire_message reply;
+    int status = pawl_session_call(session, PAWL_WIRE_HEALTH, NULL, 0, PAWL_WIRE_HEALTH_OK, 0, &reply);
+    if (status != 0)
+        return status;
+    add_process(list, "scheduler", session->welcome.scheduler_pid, "serving", 0, 0);
+    const struct pawl_wire_process *processes = reply.body;
+    size_t count = reply.header.bytes / sizeof *processes;
+    for (size_t i = 0; i < count; i++) {
+        const char *role = role_name(processes[i].role);
+        if (role != NULL)
+            add_process(list, role, processes[i].pid,
+                        processes[i].role == PAWL_ROLE_SUPERVISOR ? "serving" : process_state_name(processes[i].state),
+                        processes[i].number, processes[i].since_ns);
+    }
+    return 0;
+}
+
+static void print_processes(json_t *list)
+{
+    size_t index;
+    json_t *process;
+    printf("%-12s  %8s  %s\n", "ROLE", "PID", "STATE");
+    json_array_foreach(list, index, process)
+    {
+        char role[40];
+        json_t *number = json_object_get(process, "number");
+        if (json_is_integer(number))
+            snprintf(role, sizeof role, "%s %d", json_string_value(json_object_get(process, "role")),
+                     (int)json_integer_value(number));
+        else
+            snprintf(role, sizeof role, "%s", json_string_value(json_object_get(process, "role")));
+        printf("%-12s  %8d  %s\n", role, (int)json_integer_value(json_object_get(process, "pid")),
+               json_string_value(json_object_get(process, "state")));
+    }
+}
+
+static int run_health(struct pawl_cli *cli, const void *options, int operand_count, char **operands)
+{
+    (void)options;
+    (void)operand_count;
+    (void)operands;
+    struct pawl_session session;
+    json_t *document = pawl_json_document(), *list = json_array();
+    bool serves = false;
+    int status = pawl_session_open(cli, PAWL_STATE_EXISTING, &session);
+    if (status == 0) {
+        status = pawl_session_connect(&session, false);
+        serves = status == 0;
+        if (serves)
+            status = collect(&session, list);
+    }
+    if (status == -ENOENT)
+        status = 0;
+    if (serves)
+        json_object_set_new(document, "epoch", json_integer((json_int_t)session.welcome.epoch));
+    if (serves)
+        json_object_set_new(document, "io", pawl_json_text(session.welcome.io));
+    pawl_session_close(&session);
+    json_object_set_new(document, "status", json_string(serves ? "serving" : "stopped"));
+    json_object_set_new(document, "state", pawl_json_text(cli->state));
+    json_object_set(document, "processes", list);
+    if (status == 0 && cli->json)
+        pawl_json_print(document, stdout);
+    else if (status == 0 && !serves)
+        printf("nothing runs in %s\n", cli->state);
+    else if (status == 0)
+        print_processes(list);
+    json_decref(list);
+    json_decref(document);
+    return pawl_output_finish(cli, status);
+}
+
+const struct pawl_verb pawl_verb_health = {
+    .name = "health",
+    .summary = "pawl's processes: role, pid, state",
+    .operands = "",
+    .examples = "pawl health\npawl health --json | jq -r '.processes[].pid'",
+    .options_bytes = sizeof(struct no_options),
+    .run = run_health,
+};
+
+/* ---- gc ---- */
+
+struct gc_options {
+    uint64_t given;
+    uint64_t keep_runs, older_than_ns;
+};
+
+static const struct pawl_option gc_option_table[] = {
+    {0, "keep-runs", "N", "keep the newest N finished runs", PAWL_OPTION_COUNT,
+     offsetof(struct gc_options, keep_runs), 0, 0},
+    {0, "older-than", "D", "remove only runs that ended longer ago than this", PAWL_OPTION_DURATION,
+     offsetof(struct gc_options, older_than_ns), 0, 0},
+    {0},
+};
+
+/* {"runs_removed": 3, "bytes_freed": 4711} as "runs removed: 3", "bytes freed: 4.6 KiB". */
+static void print_freed(json_t *freed)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach(freed, key, value)
+    {
+        char name[64], text[64];
+        if (strcmp(key, "schema") == 0 || !json_is_integer(value))
+            continue;
+        snprintf(name, sizeof name, "%s", key);
+        for (char *at = name; *at != '\0'; at++)
+            *at = *at == '_' ? ' ' : *at;
+        if (strstr(key, "bytes") != NULL)
+            pawl_format_bytes((uint64_t)json_integer_value(value), text);
+        else
+            snprintf(text, sizeof text, "%" PRIu64, (uint64_t)json_integer_value(value));
+        printf("%s: %s\n", name, text);
+    }
+}
+
+static int run_gc(struct pawl_cli *cli, const void *options, int operand_count, char **operands)
+{
+    (void)operand_count;
+    (void)operands;
+    const struct gc_options *o = options;
+    struct pawl_session session;
+    struct pawl_wire_message reply;
+    struct pawl_wire_gc request = {.keep_runs = UINT64_MAX, .older_than_ns = o->older_than_ns};
+    if (pawl_option_given(cli->verb, o, "keep-runs"))
+        request.keep_runs = o->keep_runs;
+    int status = pawl_session_open(cli, PAWL_STATE_EXISTING, &session);
+    if (status == -ENOENT)
+        return pawl_fail_no_state(cli);
+    if (status == 0)
+        status = pawl_session_connect(&session, true);
+    if (status == 0)
+        status = pawl_session_call(&session, PAWL_WIRE_GC, &request, sizeof request, PAWL_WIRE_TEXT, 0, &reply);
+    if (status == 0) {
+        json_t *freed = json_loadb(reply.body, reply.header.bytes, 0, NULL);
+        if (!json_is_object(freed))
+            status = pawl_fail(cli, PAWL_EXIT_INTERNAL, "bad_message", NULL, "the scheduler's answer is not understood");
+        else if (cli->json)
+            pawl_json_print(freed, stdout);
+        else
+            print_freed(freed);
+        json_decref(freed);
+    }
+    pawl_session_close(&session);
+    return pawl_output_finish(cli, status);
+}
+
+const struct pawl_verb pawl_verb_gc = {
+    .name = "gc",
+    .summary = "remove finished runs and dead journal; says what it freed",
+    .operands = "",
+    .examples = "pawl gc --keep-runs 20\npawl gc --older-than 30d",
+    .notes = "runs that are not over are never touched; with both, a run must be beyond both to go",
+    .options = gc_option_table,
+    .options_bytes = sizeof(struct gc_options),
+    .run = run_gc,
+};
+
+/* ---- config ---- */
+
+struct config_options {
+    uint64_t given;
+    bool origin;
+};
+
+static const struct pawl_option config_option_table[] = {
+    {0, "origin", NULL, "where each value comes from: flag, environment, default", PAWL_OPTION_FLAG,
+     offsetof(struct config_options, origin), 0, 0},
+    {0},
+};
+
+static int run_config(struct pawl_cli *cli, const void *options, int operand_count, char **operands)
+{
+    (void)operand_count;
+    const struct config_options *o = options;
+    static const char *const modes[] = {"auto", "none", "plain", "json"};
+    char jobs[16];
+    if (strcmp(operands[0], "show") != 0)
+        return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", "there is: pawl config show [--origin]",
+                         "config cannot '%.40s'", operands[0]);
+    snprintf(jobs, sizeof jobs, "%u", pawl_online_cpus());
+    const struct {
+        const char *name, *value, *origin;
+    } settings[] = {
+        {"state", cli->state, cli->state_origin},
+        {"jobs", jobs, "default"},
+        {"color", cli->color_out ? "yes" : "no", cli->color_origin},
+        {"progress", modes[cli->progress], cli->progress_origin},
+        {"grace", "10s", "default"},
+    };
+    json_t *list = json_array();
+    for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++) {
+        if (!cli->json && o->origin)
+            printf("%-9s  %-24s  %s\n", settings[i].name, settings[i].value, settings[i].origin);
+        else if (!cli->json)
+            printf("%-9s  %s\n", settings[i].name, settings[i].value);
+        json_t *setting = json_object();
+        json_object_set_new(setting, "name", json_string(settings[i].name));
+        json_object_set_new(setting, "value", pawl_json_text(settings[i].value));
+        json_object_set_new(setting, "origin", json_string(settings[i].origin));
+        json_array_append_new(list, setting);
+    }
+    if (cli->json) {
+        json_t *document = pawl_json_document();
+        json_object_set(document, "settings", list);
+        pawl_json_print(document, stdout);
+        json_decref(document);
+    }
+    json_decref(list);
+    return pawl_output_finish(cli, PAWL_EXIT_OK);
+}
+
+const struct pawl_verb pawl_verb_config = {
+    .name = "config",
+    .summary = "the settings in force",
+    .operands = "show",
+    .examples = "pawl config show --origin",
+    .options = config_option_table,
+    .options_bytes = sizeof(struct config_options),
+    .operands_min = 1,
+    .operands_max = 1,
+    .run = run_config,
+};

@@ -1,0 +1,176 @@
+/*
+ * verb_journal.c - `pawl journal verify|dump`: reads a journal without a scheduler, and changes nothing.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "runtime/cli/errors.h"
+#include "runtime/cli/output.h"
+#include "runtime/cli/verbs.h"
+#include "scheduler/core.h"
+#include "scheduler/journal.h"
+#include "shm/error.h"
+
+struct journal_options {
+    uint64_t given;
+};
+
+/* DIR is a state directory or the journal in it. Return: a descriptor, or minus a printed exit code. */
+static int open_journal(const struct pawl_cli *cli, const char *path)
+{
+    int dirfd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dirfd < 0)
+        return -pawl_fail_error(cli, PAWL_EXIT_FAILED, -errno, NULL, "no journal here: %.200s", path);
+    int journal = openat(dirfd, "journal", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (journal < 0)
+        return dirfd;
+    close(dirfd);
+    return journal;
+}
+
+/* ---- verify ---- */
+
+struct findings {
+    const struct pawl_cli *cli;
+    json_t *list;
+};
+
+static void on_finding(void *context, const struct pawl_journal_finding *finding)
+{
+    static const char *const kinds[] = {"note", "torn", "damage"};
+    struct findings *findings = context;
+    const char *kind = finding->kind <= PAWL_JOURNAL_DAMAGE ? kinds[finding->kind] : "note";
+    if (findings->cli->json) {
+        json_t *object = json_object();
+        json_object_set_new(object, "kind", json_string(kind));
+        json_object_set_new(object, "file", pawl_json_text(finding->file != NULL ? finding->file : ""));
+        json_object_set_new(object, "offset", json_integer((json_int_t)finding->byte_offset));
+        json_object_set_new(object, "lsn", json_integer((json_int_t)finding->lsn));
+        json_object_set_new(object, "text", pawl_json_text(finding->text != NULL ? finding->text : ""));
+        json_array_append_new(findings->list, object);
+        return;
+    }
+    printf("%s: %s: offset %" PRIu64 ", lsn %" PRIu64 ": %s\n", kind, finding->file != NULL ? finding->file : "",
+           finding->byte_offset, finding->lsn, finding->text != NULL ? finding->text : "");
+}
+
+static int fail_damage(const struct pawl_cli *cli, int error, const struct pawl_journal_report *report)
+{
+    char message[512];
+    snprintf(message, sizeof message, "%s: offset %" PRIu64 ", lsn %" PRIu64 ": %s",
+             report->file[0] != '\0' ? report->file : "journal", report->byte_offset, report->lsn,
+             report->reason[0] != '\0' ? report->reason : pawl_error_text(error));
+    bool damaged = error == PAWL_E_DAMAGED || error == PAWL_E_BAD_FORMAT;
+    return pawl_fail(cli, damaged ? PAWL_EXIT_DAMAGED : PAWL_EXIT_FAILED, damaged ? "damaged" : "journal",
+                     damaged ? "restore the state directory from a backup, or start a new one with --state" : NULL,
+                     "%s", message);
+}
+
+static int verify(const struct pawl_cli *cli, int dirfd)
+{
+    struct findings findings = {.cli = cli, .list = json_array()};
+    struct pawl_journal_report report;
+    memset(&report, 0, sizeof report);
+    int error = pawl_journal_verify(dirfd, on_finding, &findings, &report);
+    if (cli->json) {
+        json_t *document = pawl_json_document();
+        json_object_set_new(document, "ok", json_boolean(error == 0));
+        json_object_set_new(document, "records", json_integer((json_int_t)report.record_count));
+        json_object_set_new(document, "last_lsn", json_integer((json_int_t)report.last_lsn));
+        json_object_set_new(document, "clean", json_boolean(report.clean));
+        json_object_set(document, "findings", findings.list);
+        pawl_json_print(document, stdout);
+        json_decref(document);
+    } else if (error == 0) {
+        printf("ok: %" PRIu64 " records, last lsn %" PRIu64 "%s\n", report.record_count, report.last_lsn,
+               report.clean ? ", closed cleanly" : "");
+    }
+    json_decref(findings.list);
+    return error == 0 ? 0 : fail_damage(cli, error, &report);
+}
+
+/* ---- dump ---- */
+
+static const char *type_name(uint8_t type)
+{
+    switch (type) {
+    case PAWL_RECORD_EPOCH:
+        return "epoch";
+    case PAWL_RECORD_RUN:
+        return "run";
+    case PAWL_RECORD_ITEMS:
+        return "items";
+    case PAWL_RECORD_ITEMS_END:
+        return "items_end";
+    case PAWL_RECORD_CLAIM:
+        return "claim";
+    case PAWL_RECORD_STEP:
+        return "step";
+    case PAWL_RECORD_STEP_STATE:
+        return "step_state";
+    case PAWL_RECORD_RUN_STATE:
+        return "run_state";
+    case PAWL_RECORD_SEALED:
+        return "sealed";
+    case PAWL_RECORD_REOPEN:
+        return "reopen";
+    case PAWL_RECORD_WATERMARK:
+        return "watermark";
+    case PAWL_RECORD_SNAPSHOT:
+        return "snapshot";
+    default:
+        return "unknown";
+    }
+}
+
+static int dump_record(void *context, const struct pawl_record *record, uint64_t place)
+{
+    const struct pawl_cli *cli = context;
+    printf(cli->json ? "{\"lsn\":%" PRIu64 ",\"type\":\"%s\",\"type_number\":%u,\"version\":%u,\"segment\":%u,"
+                       "\"offset\":%u,\"bytes\":%u}\n"
+                     : "lsn %" PRIu64 "  %-10s  type %u version %u  segment %u  offset %u  %u bytes\n",
+           record->lsn, type_name(record->type), record->type, record->version, (unsigned)(place >> 32),
+           (unsigned)place, record->body_bytes);
+    return ferror(stdout) ? -EPIPE : 0;
+}
+
+static int dump(struct pawl_cli *cli, int dirfd)
+{
+    struct pawl_journal_report report;
+    memset(&report, 0, sizeof report);
+    int error = pawl_journal_dump(dirfd, dump_record, cli, &report);
+    if (error == -EPIPE)
+        return PAWL_EXIT_FAILED;
+    return error == 0 ? 0 : fail_damage(cli, error, &report);
+}
+
+static int run_journal(struct pawl_cli *cli, const void *options, int operand_count, char **operands)
+{
+    (void)options;
+    bool verifies = strcmp(operands[0], "verify") == 0;
+    if (!verifies && strcmp(operands[0], "dump") != 0)
+        return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", "there are: pawl journal verify, pawl journal dump",
+                         "journal cannot '%.40s'", operands[0]);
+    int dirfd = open_journal(cli, operand_count > 1 ? operands[1] : cli->state);
+    if (dirfd < 0)
+        return -dirfd;
+    int status = verifies ? verify(cli, dirfd) : dump(cli, dirfd);
+    close(dirfd);
+    return pawl_output_finish(cli, status);
+}
+
+const struct pawl_verb pawl_verb_journal = {
+    .name = "journal",
+    .summary = "verify or dump a journal, without a scheduler",
+    .operands = "verify|dump [DIR]",
+    .examples = "pawl journal verify\npawl journal dump .pawl --json | jq .type",
+    .notes = "DIR is a state directory. Exit 7 on damage, with file, offset and lsn",
+    .options_bytes = sizeof(struct journal_options),
+    .operands_min = 1,
+    .operands_max = 2,
+    .run = run_journal,
+};
