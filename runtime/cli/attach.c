@@ -1,8 +1,8 @@
 /*
  * attach.c - submit runs and wait for them.
  *
- * Runs in: the command. One connection, driven without blocking: SUBMIT, WAIT and CANCEL go out with a tag that
- * names the slot of the run; whatever comes back is matched by it.
+ * Runs in: the command. One connection, driven without blocking: SUBMIT, WAIT and CANCEL go out with a tag
+ * that names the slot of the run; whatever comes back is matched by it.
  */
 #include "runtime/cli/attach.h"
 
@@ -47,11 +47,11 @@ struct attach {
     struct slot *slots;
     uint32_t in_flight;
     uint64_t batch;
-    bool exhausted; /* no more jobs */
+    bool exhausted;               /* no more jobs */
     enum pawl_signal_level level; /* that has been acted upon */
     int exit_code;                /* of what could not be submitted; 0: none */
     uint64_t submitted, ended;
-    uint64_t ended_in[6]; /* by run state */
+    uint64_t ended_in[6];          /* by run state */
     struct pawl_wire_summary last; /* of the run that ended last */
 };
 
@@ -70,8 +70,8 @@ static bool is_many(const struct attach *a)
 static int send_message(struct attach *a, enum tag_kind kind, uint16_t type, uint32_t slot, const void *body,
                         size_t bytes, const void *more, size_t more_bytes, const int *fds, unsigned fd_count)
 {
-    return pawl_wire_queue_message(&a->session->wire, type, make_tag(a, kind, slot), body, bytes, more, more_bytes,
-                                   fds, fd_count);
+    return pawl_wire_queue_message(&a->session->wire, type, make_tag(a, kind, slot), body, bytes, more,
+                                   more_bytes, fds, fd_count);
 }
 
 static int send_submit(struct attach *a, uint32_t index)
@@ -88,8 +88,8 @@ static int send_submit(struct attach *a, uint32_t index)
     job->request.batch = a->batch;
     job->request.file_bytes = (uint32_t)file_bytes;
     job->request.filter_bytes = (uint32_t)filter_bytes;
-    int error = send_message(a, TAG_SUBMIT, PAWL_WIRE_SUBMIT, index, &job->request, sizeof job->request, texts,
-                             file_bytes + filter_bytes, fds, job->plan_fd < 0 ? 0 : 2);
+    int error = send_message(a, TAG_SUBMIT, PAWL_WIRE_SUBMIT, index, &job->request, sizeof job->request,
+                             texts, file_bytes + filter_bytes, fds, job->plan_fd < 0 ? 0 : 2);
     free(texts);
     return error;
 }
@@ -262,7 +262,8 @@ static int on_message(struct attach *a, const struct pawl_wire_message *message)
     case TAG_WAIT:
         if (is_error)
             return on_wait_error(a, index, &report);
-        if (message->header.type != PAWL_WIRE_SUMMARY || message->header.bytes < sizeof(struct pawl_wire_summary))
+        if (message->header.type != PAWL_WIRE_SUMMARY ||
+            message->header.bytes < sizeof(struct pawl_wire_summary))
             return PAWL_E_BAD_MESSAGE;
         on_ended(a, index, message->body);
         return 0;
@@ -432,7 +433,8 @@ static int exit_code_of(const struct attach *a)
     if (a->ended_in[PAWL_RUN_WAITING] != 0)
         return PAWL_EXIT_WAITING;
     /* not all were begun because somebody stopped it */
-    return a->level != PAWL_SIGNAL_NONE && a->ended < a->options->runs_total ? PAWL_EXIT_INTERRUPTED : PAWL_EXIT_OK;
+    return a->level != PAWL_SIGNAL_NONE && a->ended < a->options->runs_total ? PAWL_EXIT_INTERRUPTED
+                                                                             : PAWL_EXIT_OK;
 }
 
 static void print_json(const struct attach *a)
@@ -446,7 +448,8 @@ static void print_json(const struct attach *a)
         document = pawl_json_document();
         json_object_set_new(document, "runs", json_integer((json_int_t)a->submitted));
         for (unsigned state = PAWL_RUN_WAITING; state < 6; state++)
-            json_object_set_new(document, pawl_run_state_name(state), json_integer((json_int_t)a->ended_in[state]));
+            json_object_set_new(document, pawl_run_state_name(state),
+                                json_integer((json_int_t)a->ended_in[state]));
     }
     pawl_json_print(document, stdout);
     json_decref(document);
@@ -457,7 +460,8 @@ static void print_end(struct attach *a)
     char took[PAWL_DURATION_TEXT_BYTES];
     const struct pawl_wire_summary *s = &a->last;
     if (is_many(a)) {
-        pawl_note(a->cli, "%" PRIu64 " runs: %" PRIu64 " succeeded, %" PRIu64 " failed, %" PRIu64 " interrupted",
+        pawl_note(a->cli,
+                  "%" PRIu64 " runs: %" PRIu64 " succeeded, %" PRIu64 " failed, %" PRIu64 " interrupted",
                   a->submitted, a->ended_in[PAWL_RUN_SUCCEEDED], a->ended_in[PAWL_RUN_FAILED],
                   a->ended_in[PAWL_RUN_INTERRUPTED] + a->ended_in[PAWL_RUN_CANCELLED]);
         return;
@@ -465,8 +469,8 @@ static void print_end(struct attach *a)
     if (a->ended == 0)
         return;
     char words[160] = "";
-    int n = snprintf(words, sizeof words, "%" PRIu64 " of %" PRIu64 " steps done", pawl_summary_done(s) - s->failed,
-                     s->total);
+    int n = snprintf(words, sizeof words, "%" PRIu64 " of %" PRIu64 " steps done",
+                     pawl_summary_done(s) - s->failed, s->total);
     if (s->failed != 0)
         n += snprintf(words + n, sizeof words - (size_t)n, ", %" PRIu64 " failed", s->failed);
     if (s->retries != 0)
@@ -488,7 +492,8 @@ static int finish(struct attach *a, bool lost)
     if (lost && a->exit_code == 0)
         exit_code = pawl_fail(a->cli, PAWL_EXIT_INTERRUPTED, "lost", NULL,
                               "pawl's supervisor is gone; what was recorded is safe");
-    bool resumable = exit_code == PAWL_EXIT_INTERRUPTED || (exit_code == PAWL_EXIT_FAILED && a->exit_code == 0);
+    bool resumable =
+        exit_code == PAWL_EXIT_INTERRUPTED || (exit_code == PAWL_EXIT_FAILED && a->exit_code == 0);
     if (resumable && a->last.state != PAWL_RUN_CANCELLED && !a->cli->json)
         print_resume(a);
     return pawl_output_finish(a->cli, exit_code);

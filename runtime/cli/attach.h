@@ -1,8 +1,8 @@
 /*
  * attach.h - submit one run or many, and wait for them: what run, resume and retry have in common.
  *
- * Keeps a window of runs in flight in one batch, survives a scheduler that is restarted, turns ^C into what it
- * means, tells progress and failures, and says at the end how to go on.
+ * Keeps a window of runs in flight in one batch, survives a scheduler that is restarted, turns ^C into what
+ * it means, tells progress and failures, and says at the end how to go on.
  */
 #ifndef PAWL_RUNTIME_CLI_ATTACH_H
 #define PAWL_RUNTIME_CLI_ATTACH_H
@@ -17,9 +17,9 @@ struct pawl_attach_job {
 };
 
 struct pawl_attach_options {
-    uint32_t window;     /* runs in flight, at least 1 */
-    uint64_t runs_total; /* 0: one run; else how many there will be (--inputs) */
-    bool detach;         /* leave when all are submitted */
+    uint32_t window;              /* runs in flight, at least 1 */
+    uint64_t runs_total;          /* 0: one run; else how many there will be (--inputs) */
+    bool detach;                  /* leave when all are submitted */
     const char *resume_arguments; /* appended to `pawl resume RUN` in what is printed, "" for none */
 
     /* The next run. Return: 1, 0 when there is none left, or minus the exit code of a printed failure. */
@@ -30,8 +30,8 @@ struct pawl_attach_options {
 /** pawl_attach - Return: the command's exit code. The session must be connected. */
 int pawl_attach(struct pawl_session *session, const struct pawl_attach_options *options);
 
-/** pawl_reconnect - after the connection was lost: for up to 10 s, to a scheduler that the supervisor restarts.
- * Return: 0; -ENOENT (nobody came back; nothing printed); or a printed exit code. */
+/** pawl_reconnect - after the connection was lost: for up to 10 s, to a scheduler that the supervisor
+ * restarts. Return: 0; -ENOENT (nobody came back; nothing printed); or a printed exit code. */
 int pawl_reconnect(struct pawl_session *session);
 
 #endif

@@ -105,7 +105,8 @@ static void explain(const struct pawl_plan *plan, uint32_t index, char why[160])
         snprintf(why, 160, "needs nothing");
 }
 
-static void print_people(const struct pawl_plan *plan, const struct verdict *verdicts, const char *old, uint64_t runs)
+static void print_people(const struct pawl_plan *plan, const struct verdict *verdicts, const char *old,
+                         uint64_t runs)
 {
     uint32_t count = pawl_plan_step_count(plan), kept = 0, width = 4;
     const uint32_t *order = pawl_plan_order(plan);

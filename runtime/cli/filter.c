@@ -19,7 +19,8 @@ static int refuse(const struct pawl_cli *cli, const char *term, const char *hint
     return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", hint, "--filter: '%.80s' is not understood", term);
 }
 
-static int parse_state(const struct pawl_cli *cli, const char *term, const char *value, struct pawl_filter *filter)
+static int parse_state(const struct pawl_cli *cli, const char *term, const char *value,
+                       struct pawl_filter *filter)
 {
     const char *names[PAWL_STEP_STATES + 1] = {NULL};
     char hint[160];
@@ -34,7 +35,8 @@ static int parse_state(const struct pawl_cli *cli, const char *term, const char 
     if (near != NULL)
         snprintf(hint, sizeof hint, "did you mean state=%s?", near);
     else
-        snprintf(hint, sizeof hint, "states: waiting ready running delayed succeeded failed skipped cancelled cached");
+        snprintf(hint, sizeof hint,
+                 "states: waiting ready running delayed succeeded failed skipped cancelled cached");
     return refuse(cli, term, hint);
 }
 
@@ -75,7 +77,8 @@ int pawl_filter_parse(const struct pawl_cli *cli, const char *text, struct pawl_
     return status;
 }
 
-bool pawl_filter_holds(const struct pawl_filter *filter, const char *step_name, const struct pawl_wire_step *step)
+bool pawl_filter_holds(const struct pawl_filter *filter, const char *step_name,
+                       const struct pawl_wire_step *step)
 {
     if (filter->state_mask != 0 && (filter->state_mask >> step->state & 1) == 0)
         return false;
@@ -83,6 +86,6 @@ bool pawl_filter_holds(const struct pawl_filter *filter, const char *step_name, 
         return false;
     if (!filter->by_exit)
         return true;
-    return step->attempts != 0 && step->outcome == PAWL_OUTCOME_EXITED && step->exit_code == filter->exit_code &&
-           pawl_step_state_is_final(step->state);
+    return step->attempts != 0 && step->outcome == PAWL_OUTCOME_EXITED &&
+           step->exit_code == filter->exit_code && pawl_step_state_is_final(step->state);
 }

@@ -17,10 +17,12 @@ struct pawl_filter {
     char step[PAWL_NAME_BYTES]; /* "": any */
 };
 
-/** pawl_filter_parse - keys state, exit, step. @text NULL: everything. Return: 0 or a printed exit code (2). */
+/** pawl_filter_parse - keys state, exit, step. @text NULL: everything. Return: 0 or a printed exit code (2).
+ */
 int pawl_filter_parse(const struct pawl_cli *cli, const char *text, struct pawl_filter *filter_out);
 
 /** pawl_filter_holds - the state is looked at, too. */
-bool pawl_filter_holds(const struct pawl_filter *filter, const char *step_name, const struct pawl_wire_step *step);
+bool pawl_filter_holds(const struct pawl_filter *filter, const char *step_name,
+                       const struct pawl_wire_step *step);
 
 #endif

@@ -52,7 +52,8 @@ static int pack(struct pawl_map_feed *feed, const struct pawl_map_args *args, ui
     struct pawl_map_command command;
     size_t label_bytes = 0;
     char *label = pawl_map_label(args, &label_bytes);
-    int error = label == NULL ? -ENOMEM : pawl_map_template_expand(feed->map_template, args, number + 1, &command);
+    int error =
+        label == NULL ? -ENOMEM : pawl_map_template_expand(feed->map_template, args, number + 1, &command);
     if (error != 0)
         goto free_label;
     struct pawl_task_spec spec = {

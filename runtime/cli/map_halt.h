@@ -12,7 +12,8 @@ struct pawl_halt {
     uint32_t now;          /* 1: what runs is ended too */
 };
 
-/** pawl_halt_parse - "now,fail=N", "soon,fail=N", "soon,fail=N%", "never"; NULL is never. Return: 0, PAWL_E_INVALID. */
+/** pawl_halt_parse - "now,fail=N", "soon,fail=N", "soon,fail=N%", "never"; NULL is never. Return: 0,
+ * PAWL_E_INVALID. */
 int pawl_halt_parse(const char *text, struct pawl_halt *halt_out);
 
 #endif

@@ -172,8 +172,8 @@ void pawl_map_items_drop(struct pawl_map_items *items, struct pawl_map_item *ite
 
 /* ---- results ---- */
 
-int pawl_map_items_keep(struct pawl_map_items *items, struct pawl_map_item *item, const struct pawl_wire_result *fixed,
-                        const void *bytes, size_t n)
+int pawl_map_items_keep(struct pawl_map_items *items, struct pawl_map_item *item,
+                        const struct pawl_wire_result *fixed, const void *bytes, size_t n)
 {
     struct pawl_map_result *result = malloc(sizeof *result + n);
     if (result == NULL)

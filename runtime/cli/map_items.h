@@ -1,9 +1,9 @@
 /*
  * map_items.h - the tasks of a map between being read and being printed.
  *
- * An item lives from the moment its arguments were read until its result has been printed, so memory is bounded by
- * what is in flight; with -k also by what has ended out of order, of which only arguments and numbers are held once
- * the cached results pass their bound.
+ * An item lives from the moment its arguments were read until its result has been printed, so memory is
+ * bounded by what is in flight; with -k also by what has ended out of order, of which only arguments and
+ * numbers are held once the cached results pass their bound.
  */
 #ifndef PAWL_RUNTIME_CLI_MAP_ITEMS_H
 #define PAWL_RUNTIME_CLI_MAP_ITEMS_H
@@ -66,8 +66,8 @@ struct pawl_map_item *pawl_map_items_find(const struct pawl_map_items *items, ui
 void pawl_map_items_drop(struct pawl_map_items *items, struct pawl_map_item *item);
 
 /** pawl_map_items_keep, forget_result - the cached result. keep() copies; -ENOMEM. */
-int pawl_map_items_keep(struct pawl_map_items *items, struct pawl_map_item *item, const struct pawl_wire_result *fixed,
-                        const void *bytes, size_t n);
+int pawl_map_items_keep(struct pawl_map_items *items, struct pawl_map_item *item,
+                        const struct pawl_wire_result *fixed, const void *bytes, size_t n);
 void pawl_map_items_forget_result(struct pawl_map_items *items, struct pawl_map_item *item);
 
 /** pawl_map_item_args - as the template wants them. */

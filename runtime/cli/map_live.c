@@ -1,7 +1,8 @@
 /*
  * map_live.c - --line-buffer.
  *
- * Runs in: the command. Reads spool files; every failure of a question is silent, since the results bring all.
+ * Runs in: the command. Reads spool files; every failure of a question is silent, since the results bring
+ * all.
  */
 #include "runtime/cli/map_live.h"
 
@@ -49,8 +50,8 @@ static bool can_ask(struct pawl_map_live *live)
         live->query.has_state = live->opened = true;
     }
     if (!live->query.connected)
-        live->query.connected =
-            pawl_client_open(&live->query.state, false, &live->query.wire, &live->query.welcome, &report) == 0;
+        live->query.connected = pawl_client_open(&live->query.state, false, &live->query.wire,
+                                                 &live->query.welcome, &report) == 0;
     return live->query.connected;
 }
 
@@ -59,13 +60,13 @@ static bool ask_running(struct pawl_map_live *live, struct pawl_wire_message *re
     struct pawl_wire_run request;
     struct pawl_error_report report;
     pawl_session_copy_name(request.run_id, live->run_id);
-    return pawl_session_ask(&live->query, PAWL_WIRE_RUNNING, &request, sizeof request, NULL, 0, PAWL_WIRE_RESULTS,
-                            sizeof(struct pawl_wire_results), reply, &report) == 0;
+    return pawl_session_ask(&live->query, PAWL_WIRE_RUNNING, &request, sizeof request, NULL, 0,
+                            PAWL_WIRE_RESULTS, sizeof(struct pawl_wire_results), reply, &report) == 0;
 }
 
 /* Read the whole lines that follow what has been shown. */
-static void read_piece(struct pawl_map_live *live, const struct pawl_spool *spool, const struct pawl_map_item *item,
-                       int stream, struct piece *piece_out)
+static void read_piece(struct pawl_map_live *live, const struct pawl_spool *spool,
+                       const struct pawl_map_item *item, int stream, struct piece *piece_out)
 {
     const char *path = stream == 1 ? spool->out : spool->err;
     uint64_t from = item->live_attempt == spool->attempt ? item->live_bytes[stream - 1] : 0;

@@ -1,8 +1,8 @@
 /*
  * map_live.h - --line-buffer: whole lines of tasks while they run.
  *
- * Asks over a connection of its own what runs, reads the spool files, and asks again: bytes of a task that is no
- * longer the same were another's, and are dropped.
+ * Asks over a connection of its own what runs, reads the spool files, and asks again: bytes of a task that is
+ * no longer the same were another's, and are dropped.
  */
 #ifndef PAWL_RUNTIME_CLI_MAP_LIVE_H
 #define PAWL_RUNTIME_CLI_MAP_LIVE_H

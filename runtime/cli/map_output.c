@@ -66,7 +66,8 @@ static void write_stream(struct pawl_map_output *output, int stream, const char 
     output->buffered += n;
 }
 
-/* Each line with the tag in front. @at_start: a line begins here; returns whether one begins after the bytes. */
+/* Each line with the tag in front. @at_start: a line begins here; returns whether one begins after the bytes.
+ */
 static bool write_tagged(struct pawl_map_output *output, int stream, const char *tag, size_t tag_bytes,
                          const char *bytes, size_t n, bool at_start)
 {
@@ -91,9 +92,10 @@ static void write_file(struct pawl_map_output *output, int stream, const char *t
     if (tag == NULL) {
         if (stream == 1)
             pawl_map_output_flush(output);
-        int64_t copied = stream == 1 && output->error != 0
-                             ? 0
-                             : pawl_copy_file(fd, from, UINT64_MAX, stream == 1 ? STDOUT_FILENO : STDERR_FILENO);
+        int64_t copied =
+            stream == 1 && output->error != 0
+                ? 0
+                : pawl_copy_file(fd, from, UINT64_MAX, stream == 1 ? STDOUT_FILENO : STDERR_FILENO);
         if (stream == 1 && copied < 0)
             output->error = (int)copied;
         return;
@@ -117,7 +119,8 @@ static struct part part_of(const struct pawl_map_result *result, int stream)
 {
     const struct pawl_wire_result *fixed = &result->fixed;
     if (stream == 1)
-        return (struct part){result->bytes, fixed->stdout_bytes, (fixed->flags & PAWL_RESULT_STDOUT_FILE) != 0};
+        return (struct part){result->bytes, fixed->stdout_bytes,
+                             (fixed->flags & PAWL_RESULT_STDOUT_FILE) != 0};
     return (struct part){result->bytes + fixed->stdout_bytes, fixed->stderr_bytes,
                          (fixed->flags & PAWL_RESULT_STDERR_FILE) != 0};
 }
@@ -134,12 +137,13 @@ void pawl_map_output_print(struct pawl_map_output *output, const struct pawl_map
         if (part.n == 0)
             continue;
         if (stream == 2)
-            pawl_map_output_flush(output); /* on a terminal both appear in the order in which they were written */
+            pawl_map_output_flush(
+                output); /* on a terminal both appear in the order in which they were written */
         if (part.is_file) {
             int fd = pawl_open_output(output->runs_dirfd, output->run_id, part.bytes, part.n);
             if (fd < 0) {
-                fprintf(stderr, "pawl: map: what task %" PRIu64 " printed is gone: %s/%.*s: %s\n", item->number + 1,
-                        output->run_id, (int)part.n, part.bytes, strerror(-fd));
+                fprintf(stderr, "pawl: map: what task %" PRIu64 " printed is gone: %s/%.*s: %s\n",
+                        item->number + 1, output->run_id, (int)part.n, part.bytes, strerror(-fd));
                 output->lost = true;
                 continue;
             }
@@ -201,8 +205,8 @@ static int make_directories(char *path)
     }
 }
 
-static int write_result_file(struct pawl_map_output *output, const char *dir, const char *name, struct part part,
-                             char where[512])
+static int write_result_file(struct pawl_map_output *output, const char *dir, const char *name,
+                             struct part part, char where[512])
 {
     char path[PATH_MAX];
     snprintf(where, 512, "%.480s/%s", dir, name);

@@ -1,8 +1,8 @@
 /*
  * map_output.h - where the results of a map go: standard output and error, --results, --joblog.
  *
- * What a task printed is written whole and never mixed with another's. Standard output is gathered in a buffer
- * that the waiting loop flushes before it sleeps.
+ * What a task printed is written whole and never mixed with another's. Standard output is gathered in a
+ * buffer that the waiting loop flushes before it sleeps.
  */
 #ifndef PAWL_RUNTIME_CLI_MAP_OUTPUT_H
 #define PAWL_RUNTIME_CLI_MAP_OUTPUT_H
@@ -32,7 +32,8 @@ struct pawl_map_output {
 int pawl_map_output_init(struct pawl_map_output *output);
 void pawl_map_output_fini(struct pawl_map_output *output);
 
-/** pawl_map_output_print - both streams of a result, from the bytes on that --line-buffer has shown already. */
+/** pawl_map_output_print - both streams of a result, from the bytes on that --line-buffer has shown already.
+ */
 void pawl_map_output_print(struct pawl_map_output *output, const struct pawl_map_item *item,
                            const struct pawl_map_result *result);
 
@@ -55,7 +56,8 @@ int pawl_map_joblog_open(const char *path, bool append, FILE **joblog_out);
 int pawl_map_print_command(FILE *stream, struct pawl_map_template *map_template, bool shell,
                            const struct pawl_map_args *args, uint64_t number, const char *slot);
 
-/** pawl_map_results_name - an argument as one name of a directory: a/b -> a\_b, as GNU parallel. @name: 256 bytes. */
+/** pawl_map_results_name - an argument as one name of a directory: a/b -> a\_b, as GNU parallel. @name: 256
+ * bytes. */
 void pawl_map_results_name(const char *arg, size_t n, char name[256]);
 
 #endif

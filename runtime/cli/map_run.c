@@ -1,9 +1,9 @@
 /*
  * map_run.c - the conversation of a map.
  *
- * Runs in: the command. One connection without blocking: one ITEMS, one PULL and one FETCH are under way at a time.
- * Results come in the order of completion; with -k they are kept (up to a bound; beyond it, forgotten and fetched
- * again) until their turn.
+ * Runs in: the command. One connection without blocking: one ITEMS, one PULL and one FETCH are under way at a
+ * time. Results come in the order of completion; with -k they are kept (up to a bound; beyond it, forgotten
+ * and fetched again) until their turn.
  */
 #include "runtime/cli/map_run.h"
 
@@ -80,7 +80,8 @@ struct map {
 
 /* ---- talk ---- */
 
-static void tell_failure(struct map *m, const struct pawl_map_item *item, const struct pawl_wire_result *fixed)
+static void tell_failure(struct map *m, const struct pawl_map_item *item,
+                         const struct pawl_wire_result *fixed)
 {
     struct pawl_map_args args = pawl_map_item_args(item);
     size_t n = 0;
@@ -198,8 +199,8 @@ static int take_result(struct map *m, struct pawl_map_item *item, const struct p
 
 /* ---- sending ---- */
 
-static int send_message(struct map *m, uint16_t type, enum tag tag, const void *body, size_t bytes, const void *more,
-                        size_t more_bytes)
+static int send_message(struct map *m, uint16_t type, enum tag tag, const void *body, size_t bytes,
+                        const void *more, size_t more_bytes)
 {
     return pawl_wire_queue_message(&m->session->wire, type, tag, body, bytes, more, more_bytes, NULL, 0);
 }
@@ -249,7 +250,8 @@ static void fail_input(struct map *m, int error)
     uint64_t number = m->items.end + 1;
     pawl_watch_clear(&m->watch);
     if (error == PAWL_E_LIMIT)
-        m->exit_code = pawl_fail(m->cli, PAWL_EXIT_USAGE, "limit", "an argument may have 2 MiB; separate them by lines, or by NUL and -0",
+        m->exit_code = pawl_fail(m->cli, PAWL_EXIT_USAGE, "limit",
+                                 "an argument may have 2 MiB; separate them by lines, or by NUL and -0",
                                  "argument of task %" PRIu64 " is too long", number);
     else if (error == PAWL_E_INVALID)
         m->exit_code = pawl_fail(m->cli, PAWL_EXIT_USAGE, "input", "for NUL-separated arguments say -0",
@@ -553,7 +555,9 @@ static void sleep_until_something(struct map *m)
         pawl_map_output_flush(m->output);
     }
     uint64_t now_ns = pawl_monotonic_ns();
-    int timeout_ms = until_ns == UINT64_MAX ? -1 : until_ns <= now_ns ? 0 : (int)((until_ns - now_ns) / 1000000 + 1);
+    int timeout_ms = until_ns == UINT64_MAX ? -1
+                     : until_ns <= now_ns   ? 0
+                                            : (int)((until_ns - now_ns) / 1000000 + 1);
     bool reads = m->feeding && m->feed.input_waits && !m->items_sent && pawl_map_input_fd(m->input) >= 0;
     struct pollfd fds[3] = {
         {.fd = m->session->wire.fd,
@@ -596,7 +600,8 @@ static int take_up(struct map *m)
     m->pull_sent = false;
     m->wait_sent = m->has_summary;
     int error = 0;
-    if (m->items_answered) { /* the credit that was owed is asked for by the next message: one item at a time */
+    if (m->items_answered) { /* the credit that was owed is asked for by the next message: one item at a time
+                              */
         m->items_answered = m->items_sent = false;
         m->credit = 1;
     } else if (m->items_sent) {
@@ -650,7 +655,8 @@ static int finish(struct map *m, bool lost)
     if (exit_code == PAWL_EXIT_FAILED && m->failed != 0)
         pawl_note(m->cli, "%" PRIu64 " of %" PRIu64 " tasks failed", m->failed, m->ended);
     if (exit_code == PAWL_EXIT_FAILED && m->failed != 0 && m->cli->json)
-        pawl_fail(m->cli, exit_code, "failed", NULL, "%" PRIu64 " of %" PRIu64 " tasks failed", m->failed, m->ended);
+        pawl_fail(m->cli, exit_code, "failed", NULL, "%" PRIu64 " of %" PRIu64 " tasks failed", m->failed,
+                  m->ended);
     if (exit_code == PAWL_EXIT_INTERRUPTED && !m->cli->json)
         print_resume(m);
     return exit_code;
@@ -672,8 +678,14 @@ int pawl_map_run(struct pawl_session *session, const struct pawl_map_options *op
     struct map *m = calloc(1, sizeof *m);
     if (m == NULL)
         return pawl_fail(session->cli, PAWL_EXIT_INTERNAL, "memory", NULL, "out of memory");
-    *m = (struct map){.session = session, .cli = session->cli, .options = options, .output = output, .input = input,
-                      .feeding = true, .credit = PAWL_MAP_BATCH_ITEMS, .pull_from = submitted->completion_count};
+    *m = (struct map){.session = session,
+                      .cli = session->cli,
+                      .options = options,
+                      .output = output,
+                      .input = input,
+                      .feeding = true,
+                      .credit = PAWL_MAP_BATCH_ITEMS,
+                      .pull_from = submitted->completion_count};
     m->feed = (struct pawl_map_feed){
         .options = options, .map_template = map_template, .input = input, .items = &m->items};
     pawl_session_copy_name(m->run_id, submitted->run_id);
@@ -700,7 +712,8 @@ int pawl_map_run(struct pawl_session *session, const struct pawl_map_options *op
         error = lost ? PAWL_E_CLOSED : take_up(m);
     }
     if (error != 0 && !lost && m->exit_code == 0)
-        m->exit_code = pawl_fail_error(session->cli, PAWL_EXIT_INTERNAL, error, NULL, "talking to the scheduler");
+        m->exit_code =
+            pawl_fail_error(session->cli, PAWL_EXIT_INTERNAL, error, NULL, "talking to the scheduler");
     int exit_code = finish(m, lost);
     pawl_map_live_fini(&m->live);
     pawl_map_feed_fini(&m->feed);

@@ -22,8 +22,8 @@ static int fail_memory(const struct pawl_cli *cli)
     return pawl_fail(cli, PAWL_EXIT_INTERNAL, "memory", NULL, "out of memory");
 }
 
-int pawl_params_parse(const struct pawl_cli *cli, const struct pawl_plan *plan, const struct pawl_text_list *sets,
-                      struct pawl_params *params_out)
+int pawl_params_parse(const struct pawl_cli *cli, const struct pawl_plan *plan,
+                      const struct pawl_text_list *sets, struct pawl_params *params_out)
 {
     memset(params_out, 0, sizeof *params_out);
     pawl_arena_init(&params_out->arena, 0);
@@ -33,8 +33,8 @@ int pawl_params_parse(const struct pawl_cli *cli, const struct pawl_plan *plan, 
     for (size_t i = 0; i < sets->count; i++) {
         const char *text = sets->items[i], *equals = strchr(text, '=');
         if (equals == NULL || equals == text)
-            return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", "write --set NAME=VALUE", "--set: '%.80s' names no value",
-                             text);
+            return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", "write --set NAME=VALUE",
+                             "--set: '%.80s' names no value", text);
         struct pawl_plan_bind_error why = {.text = ""};
         struct pawl_pair pair = {.key = text, .key_bytes = (size_t)(equals - text)};
         int error = pawl_plan_parse_param(plan, text, pair.key_bytes, equals + 1, strlen(equals + 1),
@@ -60,8 +60,9 @@ static int fail_line(const struct pawl_cli *cli, const char *file, uint32_t line
     return pawl_trouble(cli, &(struct pawl_trouble){PAWL_EXIT_USAGE, "inputs", message, hint, file, line, 1});
 }
 
-int pawl_params_bind(const struct pawl_cli *cli, const struct pawl_plan *plan, const struct pawl_params *params,
-                     const char *line, size_t n, const char *file, uint32_t line_number, struct pawl_plan **plan_out)
+int pawl_params_bind(const struct pawl_cli *cli, const struct pawl_plan *plan,
+                     const struct pawl_params *params, const char *line, size_t n, const char *file,
+                     uint32_t line_number, struct pawl_plan **plan_out)
 {
     struct pawl_arena arena;
     struct pawl_value object = {.kind = PAWL_VALUE_MAP};
@@ -73,10 +74,12 @@ int pawl_params_bind(const struct pawl_cli *cli, const struct pawl_plan *plan, c
         struct pawl_json_error trouble = {.text = ""};
         int error = pawl_value_parse_json(line, n, JSON_DEPTH_MAX, &arena, &object, &trouble);
         if (error != 0)
-            status = fail_line(cli, file, line_number, trouble.text[0] != '\0' ? trouble.text : pawl_error_text(error),
+            status = fail_line(cli, file, line_number,
+                               trouble.text[0] != '\0' ? trouble.text : pawl_error_text(error),
                                "each line is one JSON object with parameters");
         else if (object.kind != PAWL_VALUE_MAP)
-            status = fail_line(cli, file, line_number, "not a JSON object", "each line is one JSON object with parameters");
+            status = fail_line(cli, file, line_number, "not a JSON object",
+                               "each line is one JSON object with parameters");
         if (status != 0)
             goto free_arena;
     }
@@ -92,7 +95,8 @@ int pawl_params_bind(const struct pawl_cli *cli, const struct pawl_plan *plan, c
     struct pawl_value map = {.kind = PAWL_VALUE_MAP, .count = params->count + object.count, .pairs = pairs};
     int error = pawl_plan_bind(plan, &map, plan_out, &why);
     if (error != 0 && line != NULL)
-        status = fail_line(cli, file, line_number, why.text[0] != '\0' ? why.text : pawl_error_text(error), why.hint);
+        status = fail_line(cli, file, line_number, why.text[0] != '\0' ? why.text : pawl_error_text(error),
+                           why.hint);
     else if (error != 0)
         status = pawl_fail(cli, PAWL_EXIT_USAGE, "params", why.hint, "%s",
                            why.text[0] != '\0' ? why.text : pawl_error_text(error));
@@ -106,7 +110,8 @@ free_arena:
 
 static int read_file(const char *file, struct pawl_inputs *inputs)
 {
-    int fd = strcmp(file, "-") == 0 ? fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3) : open(file, O_RDONLY | O_CLOEXEC);
+    int fd =
+        strcmp(file, "-") == 0 ? fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3) : open(file, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return -errno;
     size_t room = 0;

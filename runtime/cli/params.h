@@ -16,8 +16,8 @@ struct pawl_params {
 };
 
 /** pawl_params_parse - NAME=TEXT each. Return: 0 or a printed exit code. */
-int pawl_params_parse(const struct pawl_cli *cli, const struct pawl_plan *plan, const struct pawl_text_list *sets,
-                      struct pawl_params *params_out);
+int pawl_params_parse(const struct pawl_cli *cli, const struct pawl_plan *plan,
+                      const struct pawl_text_list *sets, struct pawl_params *params_out);
 void pawl_params_fini(struct pawl_params *params);
 
 /**
@@ -27,9 +27,9 @@ void pawl_params_fini(struct pawl_params *params);
  *
  * Return: 0 and a plan; or a printed exit code.
  */
-int pawl_params_bind(const struct pawl_cli *cli, const struct pawl_plan *plan, const struct pawl_params *params,
-                     const char *line, size_t n, const char *file, uint32_t line_number,
-                     struct pawl_plan **plan_out);
+int pawl_params_bind(const struct pawl_cli *cli, const struct pawl_plan *plan,
+                     const struct pawl_params *params, const char *line, size_t n, const char *file,
+                     uint32_t line_number, struct pawl_plan **plan_out);
 
 /* The lines of --inputs, all in memory. */
 struct pawl_inputs {
@@ -41,7 +41,8 @@ struct pawl_inputs {
     uint32_t line;  /* number of the line before */
 };
 
-/** pawl_inputs_read - the whole file ("-": standard input), each line checked. Return: 0 or a printed exit code. */
+/** pawl_inputs_read - the whole file ("-": standard input), each line checked. Return: 0 or a printed exit
+ * code. */
 int pawl_inputs_read(const struct pawl_cli *cli, const char *file, const struct pawl_plan *plan,
                      const struct pawl_params *params, struct pawl_inputs *inputs_out);
 void pawl_inputs_fini(struct pawl_inputs *inputs);

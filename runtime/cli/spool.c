@@ -40,15 +40,16 @@ size_t pawl_spool_next(const void *at, size_t left, struct pawl_spool *spool_out
     return (size_t)bytes;
 }
 
-bool pawl_spool_find(struct pawl_run_view *view, uint32_t step, uint64_t instance, struct pawl_spool *spool_out)
+bool pawl_spool_find(struct pawl_run_view *view, uint32_t step, uint64_t instance,
+                     struct pawl_spool *spool_out)
 {
     struct pawl_wire_run request;
     struct pawl_wire_message reply;
     struct pawl_error_report report;
     memcpy(request.run_id, view->summary.run_id, sizeof request.run_id);
     if (!view->session->connected ||
-        pawl_session_ask(view->session, PAWL_WIRE_RUNNING, &request, sizeof request, NULL, 0, PAWL_WIRE_RESULTS,
-                         sizeof(struct pawl_wire_results), &reply, &report) != 0)
+        pawl_session_ask(view->session, PAWL_WIRE_RUNNING, &request, sizeof request, NULL, 0,
+                         PAWL_WIRE_RESULTS, sizeof(struct pawl_wire_results), &reply, &report) != 0)
         return false;
     const char *at = (const char *)reply.body + sizeof(struct pawl_wire_results);
     size_t left = reply.header.bytes - sizeof(struct pawl_wire_results), bytes;
@@ -68,7 +69,8 @@ bool pawl_spool_is_same(struct pawl_run_view *view, const struct pawl_spool *spo
            now.worker == spool->worker && now.started_at_ns == spool->started_at_ns;
 }
 
-int pawl_spool_copy(struct pawl_run_view *view, const struct pawl_spool *spool, bool errors, uint64_t *offset, int fd)
+int pawl_spool_copy(struct pawl_run_view *view, const struct pawl_spool *spool, bool errors, uint64_t *offset,
+                    int fd)
 {
     const char *path = errors ? spool->err : spool->out;
     if (path[0] == '\0')

@@ -90,7 +90,8 @@ void pawl_run_id_make(char run_id[PAWL_NAME_BYTES])
 int pawl_run_id_check(const struct pawl_cli *cli, const char *run_id, size_t bytes_max)
 {
     size_t n = strlen(run_id);
-    bool good = n != 0 && n <= bytes_max && run_id[0] != '.' && run_id[0] != '-' && strcmp(run_id, "last") != 0;
+    bool good =
+        n != 0 && n <= bytes_max && run_id[0] != '.' && run_id[0] != '-' && strcmp(run_id, "last") != 0;
     for (size_t i = 0; i < n && good; i++) {
         char c = run_id[i];
         good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||

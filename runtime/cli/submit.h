@@ -14,7 +14,8 @@
 
 enum { PAWL_SLOTS_MAX = 4096 };
 
-/** pawl_context_memfd - directory, environment, umask, limits, niceness of this process. Return: descriptor, -errno. */
+/** pawl_context_memfd - directory, environment, umask, limits, niceness of this process. Return: descriptor,
+ * -errno. */
 int pawl_context_memfd(void);
 
 /** pawl_plan_memfd - Return: descriptor or -errno. */

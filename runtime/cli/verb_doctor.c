@@ -1,8 +1,8 @@
 /*
  * verb_doctor.c - `pawl doctor`: is this machine fit for pawl, and what to do if not.
  *
- * Runs in: the command. Makes and removes a few small files in the state directory's file system; changes nothing
- * else.
+ * Runs in: the command. Makes and removes a few small files in the state directory's file system; changes
+ * nothing else.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -41,10 +41,10 @@ struct doctor {
     char directory[PATH_MAX]; /* where the state directory is or would be */
 };
 
-static void report(struct doctor *doctor, const char *name, enum verdict verdict, const char *fix, const char *format,
-                   ...) __attribute__((format(printf, 5, 6)));
-static void report(struct doctor *doctor, const char *name, enum verdict verdict, const char *fix, const char *format,
-                   ...)
+static void report(struct doctor *doctor, const char *name, enum verdict verdict, const char *fix,
+                   const char *format, ...) __attribute__((format(printf, 5, 6)));
+static void report(struct doctor *doctor, const char *name, enum verdict verdict, const char *fix,
+                   const char *format, ...)
 {
     static const char *const words[] = {"ok", "warn", "fail"};
     static const char *const escapes[] = {"\033[32m", "\033[33m", "\033[31m"};
@@ -63,7 +63,8 @@ static void report(struct doctor *doctor, const char *name, enum verdict verdict
     if (doctor->cli->json)
         return;
     bool color = doctor->cli->color_out;
-    printf("%s%-4s%s  %-12s  %s\n", color ? escapes[verdict] : "", words[verdict], color ? "\033[0m" : "", name, text);
+    printf("%s%-4s%s  %-12s  %s\n", color ? escapes[verdict] : "", words[verdict], color ? "\033[0m" : "",
+           name, text);
     if (fix != NULL && verdict != VERDICT_OK)
         printf("      %-12s  fix: %s\n", "", fix);
 }
@@ -77,7 +78,8 @@ static void check_kernel(struct doctor *doctor)
     if (uname(&about) != 0 || sscanf(about.release, "%d.%d", &major, &minor) != 2)
         report(doctor, "kernel", VERDICT_WARN, NULL, "its version is not known");
     else if (major * 100 + minor < 506)
-        report(doctor, "kernel", VERDICT_FAIL, "Linux 5.6 or later; 6.1 is what pawl is tested on", "%s", about.release);
+        report(doctor, "kernel", VERDICT_FAIL, "Linux 5.6 or later; 6.1 is what pawl is tested on", "%s",
+               about.release);
     else
         report(doctor, "kernel", VERDICT_OK, NULL, "%s %s", about.release, about.machine);
 }
@@ -87,14 +89,18 @@ static void check_uring(struct doctor *doctor)
     static const struct {
         int op;
         const char *name;
-    } needed[] = {{IORING_OP_WRITE, "write"}, {IORING_OP_FSYNC, "fsync"}, {IORING_OP_READ, "read"},
-                  {IORING_OP_POLL_ADD, "poll_add"}, {IORING_OP_TIMEOUT, "timeout"}};
+    } needed[] = {{IORING_OP_WRITE, "write"},
+                  {IORING_OP_FSYNC, "fsync"},
+                  {IORING_OP_READ, "read"},
+                  {IORING_OP_POLL_ADD, "poll_add"},
+                  {IORING_OP_TIMEOUT, "timeout"}};
     struct io_uring ring;
     int error = io_uring_queue_init(8, &ring, 0);
     if (error != 0) {
         report(doctor, "io_uring", VERDICT_WARN,
-               error == -EPERM || error == -EACCES ? "allow it: sysctl kernel.io_uring_disabled=0, or the container's seccomp profile"
-                                                   : "a kernel with io_uring",
+               error == -EPERM || error == -EACCES
+                   ? "allow it: sysctl kernel.io_uring_disabled=0, or the container's seccomp profile"
+                   : "a kernel with io_uring",
                "not available (%s); pawl uses plain system calls instead, slower", strerror(-error));
         return;
     }
@@ -108,7 +114,8 @@ static void check_uring(struct doctor *doctor)
     io_uring_free_probe(probe);
     io_uring_queue_exit(&ring);
     if (missing[0] != '\0')
-        report(doctor, "io_uring", VERDICT_WARN, "a later kernel", "lacks%s; pawl uses plain system calls instead", missing);
+        report(doctor, "io_uring", VERDICT_WARN, "a later kernel",
+               "lacks%s; pawl uses plain system calls instead", missing);
     else
         report(doctor, "io_uring", VERDICT_OK, NULL, "available, with all that the journal needs");
 }
@@ -193,8 +200,8 @@ static void check_sync(struct doctor *doctor)
     snprintf(path, sizeof path, "%s/.pawl-doctor-%d", doctor->directory, (int)getpid());
     int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd < 0) {
-        report(doctor, "sync", VERDICT_FAIL, "a directory that you may write: --state DIR", "cannot write in %s: %s",
-               doctor->directory, strerror(errno));
+        report(doctor, "sync", VERDICT_FAIL, "a directory that you may write: --state DIR",
+               "cannot write in %s: %s", doctor->directory, strerror(errno));
         return;
     }
     unlink(path);
@@ -206,14 +213,16 @@ static void check_sync(struct doctor *doctor)
     }
     close(fd);
     if (!good) {
-        report(doctor, "sync", VERDICT_FAIL, "another disk: --state DIR", "write and fdatasync failed: %s", strerror(errno));
+        report(doctor, "sync", VERDICT_FAIL, "another disk: --state DIR", "write and fdatasync failed: %s",
+               strerror(errno));
         return;
     }
     qsort(took_ns, TRIES, sizeof took_ns[0], by_value);
     double median_us = (double)took_ns[TRIES / 2] / 1e3;
     report(doctor, "sync", median_us > 20000 ? VERDICT_WARN : VERDICT_OK,
-           "a faster disk for the state directory: --state DIR", "fdatasync of 4 KiB takes %.0f us (median of %d)%s",
-           median_us, TRIES, median_us < 20 ? "; so quick that this disk hardly flushes" : "");
+           "a faster disk for the state directory: --state DIR",
+           "fdatasync of 4 KiB takes %.0f us (median of %d)%s", median_us, TRIES,
+           median_us < 20 ? "; so quick that this disk hardly flushes" : "");
 }
 
 static void check_shm(struct doctor *doctor)
@@ -221,7 +230,8 @@ static void check_shm(struct doctor *doctor)
     int fd = memfd_create("pawl-doctor", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE;
     if (fd < 0 || ftruncate(fd, 1 << 20) != 0 || fcntl(fd, F_ADD_SEALS, seals) != 0)
-        report(doctor, "shm", VERDICT_FAIL, "a kernel and container that allow memfd_create with seals (Linux 5.1)",
+        report(doctor, "shm", VERDICT_FAIL,
+               "a kernel and container that allow memfd_create with seals (Linux 5.1)",
                "shared memory by memfd: %s", strerror(errno));
     else
         report(doctor, "shm", VERDICT_OK, NULL, "memfd with seals works");
@@ -229,7 +239,8 @@ static void check_shm(struct doctor *doctor)
         close(fd);
 }
 
-static void check_limit(struct doctor *doctor, const char *what, int resource, uint64_t wanted, const char *fix)
+static void check_limit(struct doctor *doctor, const char *what, int resource, uint64_t wanted,
+                        const char *fix)
 {
     struct rlimit limit;
     char value[32] = "unlimited";
@@ -240,7 +251,8 @@ static void check_limit(struct doctor *doctor, const char *what, int resource, u
     bool enough = limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur >= wanted;
     char name[32];
     snprintf(name, sizeof name, "limit %s", what);
-    report(doctor, name, enough ? VERDICT_OK : VERDICT_WARN, fix, "%s%s", value, enough ? "" : "; little for many workers");
+    report(doctor, name, enough ? VERDICT_OK : VERDICT_WARN, fix, "%s%s", value,
+           enough ? "" : "; little for many workers");
 }
 
 static void check_cgroup(struct doctor *doctor)
@@ -279,15 +291,19 @@ static void check_clocks(struct doctor *doctor)
     }
     if (clock_gettime(CLOCK_BOOTTIME, &boottime) != 0 || clock_gettime(CLOCK_MONOTONIC, &monotonic) != 0 ||
         clock_gettime(CLOCK_REALTIME, &realtime) != 0) {
-        report(doctor, "clocks", VERDICT_FAIL, "a kernel with CLOCK_BOOTTIME", "clock_gettime: %s", strerror(errno));
+        report(doctor, "clocks", VERDICT_FAIL, "a kernel with CLOCK_BOOTTIME", "clock_gettime: %s",
+               strerror(errno));
         return;
     }
     if (realtime.tv_sec < 1704067200) /* 2024 */
-        report(doctor, "clocks", VERDICT_WARN, "set the clock (timedatectl set-ntp true)", "the wall clock is far in the past");
+        report(doctor, "clocks", VERDICT_WARN, "set the clock (timedatectl set-ntp true)",
+               "the wall clock is far in the past");
     else if (strcmp(source, "hpet") == 0 || strcmp(source, "acpi_pm") == 0 || strcmp(source, "jiffies") == 0)
-        report(doctor, "clocks", VERDICT_WARN, "clocksource=tsc, if the machine has a good one", "clock source %s is slow to read", source);
+        report(doctor, "clocks", VERDICT_WARN, "clocksource=tsc, if the machine has a good one",
+               "clock source %s is slow to read", source);
     else
-        report(doctor, "clocks", VERDICT_OK, NULL, "source %s; boot time, monotonic and wall clock agree with reason", source);
+        report(doctor, "clocks", VERDICT_OK, NULL,
+               "source %s; boot time, monotonic and wall clock agree with reason", source);
 }
 
 /* The state directory if it exists, else the directory it would be made in. */

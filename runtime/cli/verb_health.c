@@ -56,7 +56,8 @@ static int collect(struct pawl_session *session, json_t *list)
         const char *role = role_name(processes[i].role);
         if (role != NULL)
             add_process(list, role, processes[i].pid,
-                        processes[i].role == PAWL_ROLE_SUPERVISOR ? "serving" : process_state_name(processes[i].state),
+                        processes[i].role == PAWL_ROLE_SUPERVISOR ? "serving"
+                                                                  : process_state_name(processes[i].state),
                         processes[i].number, processes[i].since_ns);
     }
     return 0;
@@ -178,11 +179,13 @@ static int run_gc(struct pawl_cli *cli, const void *options, int operand_count, 
     if (status == 0)
         status = pawl_session_connect(&session, true);
     if (status == 0)
-        status = pawl_session_call(&session, PAWL_WIRE_GC, &request, sizeof request, PAWL_WIRE_TEXT, 0, &reply);
+        status =
+            pawl_session_call(&session, PAWL_WIRE_GC, &request, sizeof request, PAWL_WIRE_TEXT, 0, &reply);
     if (status == 0) {
         json_t *freed = json_loadb(reply.body, reply.header.bytes, 0, NULL);
         if (!json_is_object(freed))
-            status = pawl_fail(cli, PAWL_EXIT_INTERNAL, "bad_message", NULL, "the scheduler's answer is not understood");
+            status = pawl_fail(cli, PAWL_EXIT_INTERNAL, "bad_message", NULL,
+                               "the scheduler's answer is not understood");
         else if (cli->json)
             pawl_json_print(freed, stdout);
         else

@@ -54,8 +54,9 @@ static void on_finding(void *context, const struct pawl_journal_finding *finding
         json_array_append_new(findings->list, object);
         return;
     }
-    printf("%s: %s: offset %" PRIu64 ", lsn %" PRIu64 ": %s\n", kind, finding->file != NULL ? finding->file : "",
-           finding->byte_offset, finding->lsn, finding->text != NULL ? finding->text : "");
+    printf("%s: %s: offset %" PRIu64 ", lsn %" PRIu64 ": %s\n", kind,
+           finding->file != NULL ? finding->file : "", finding->byte_offset, finding->lsn,
+           finding->text != NULL ? finding->text : "");
 }
 
 static int fail_damage(const struct pawl_cli *cli, int error, const struct pawl_journal_report *report)
@@ -66,7 +67,8 @@ static int fail_damage(const struct pawl_cli *cli, int error, const struct pawl_
              report->reason[0] != '\0' ? report->reason : pawl_error_text(error));
     bool damaged = error == PAWL_E_DAMAGED || error == PAWL_E_BAD_FORMAT;
     return pawl_fail(cli, damaged ? PAWL_EXIT_DAMAGED : PAWL_EXIT_FAILED, damaged ? "damaged" : "journal",
-                     damaged ? "restore the state directory from a backup, or start a new one with --state" : NULL,
+                     damaged ? "restore the state directory from a backup, or start a new one with --state"
+                             : NULL,
                      "%s", message);
 }
 
@@ -130,7 +132,8 @@ static const char *type_name(uint8_t type)
 static int dump_record(void *context, const struct pawl_record *record, uint64_t place)
 {
     const struct pawl_cli *cli = context;
-    printf(cli->json ? "{\"lsn\":%" PRIu64 ",\"type\":\"%s\",\"type_number\":%u,\"version\":%u,\"segment\":%u,"
+    printf(cli->json ? "{\"lsn\":%" PRIu64
+                       ",\"type\":\"%s\",\"type_number\":%u,\"version\":%u,\"segment\":%u,"
                        "\"offset\":%u,\"bytes\":%u}\n"
                      : "lsn %" PRIu64 "  %-10s  type %u version %u  segment %u  offset %u  %u bytes\n",
            record->lsn, type_name(record->type), record->type, record->version, (unsigned)(place >> 32),

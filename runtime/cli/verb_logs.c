@@ -60,7 +60,8 @@ static int print_result(struct logs *logs, uint64_t instance, uint32_t attempt, 
     if ((fixed->flags & file) == 0) {
         error = from < n ? pawl_write_all(STDOUT_FILENO, bytes + from, n - from) : 0;
     } else {
-        int fd = pawl_open_output(logs->view->session->state.runs_dirfd, logs->view->summary.run_id, bytes, n);
+        int fd =
+            pawl_open_output(logs->view->session->state.runs_dirfd, logs->view->summary.run_id, bytes, n);
         int64_t copied = fd < 0 ? fd : pawl_copy_file(fd, from, UINT64_MAX, STDOUT_FILENO);
         error = copied < 0 ? (int)copied : 0;
         if (fd >= 0)
@@ -77,15 +78,15 @@ static int fail_result(struct logs *logs, uint64_t instance, int error)
     if (error == -EPIPE)
         return PAWL_EXIT_FAILED;
     if (error == PAWL_E_STATE)
-        return pawl_fail(cli, PAWL_EXIT_FAILED, "state", "see pawl why", "step %s of run %s has no output yet",
-                         logs->name, run);
+        return pawl_fail(cli, PAWL_EXIT_FAILED, "state", "see pawl why",
+                         "step %s of run %s has no output yet", logs->name, run);
     if (error == PAWL_E_NOT_FOUND && logs->options->attempt != 0)
         return pawl_fail(cli, PAWL_EXIT_USAGE, "not_found", "see pawl steps",
-                         "step %s [%" PRIu64 "] of run %s has no attempt %" PRIu64 " on record", logs->name, instance,
-                         run, logs->options->attempt);
+                         "step %s [%" PRIu64 "] of run %s has no attempt %" PRIu64 " on record", logs->name,
+                         instance, run, logs->options->attempt);
     if (error == PAWL_E_NOT_FOUND)
-        return pawl_fail(cli, PAWL_EXIT_USAGE, "not_found", "see pawl steps", "step %s of run %s has no instance %" PRIu64,
-                         logs->name, run, instance);
+        return pawl_fail(cli, PAWL_EXIT_USAGE, "not_found", "see pawl steps",
+                         "step %s of run %s has no instance %" PRIu64, logs->name, run, instance);
     return pawl_fail_error(cli, PAWL_EXIT_FAILED, error, NULL, "output of step %s", logs->name);
 }
 
@@ -152,7 +153,8 @@ static int follow(struct logs *logs, uint64_t instance)
                spool.attempt > told) {
             uint32_t attempt = spool.attempt;
             int got;
-            while ((got = pawl_spool_copy(logs->view, &spool, logs->options->errors, &offset, STDOUT_FILENO)) >= 0 &&
+            while ((got = pawl_spool_copy(logs->view, &spool, logs->options->errors, &offset,
+                                          STDOUT_FILENO)) >= 0 &&
                    pawl_spool_is_same(logs->view, &spool))
                 poll(NULL, 0, 50);
             int error = got < 0 ? got : print_rest(logs, instance, attempt, offset);
@@ -224,8 +226,8 @@ static int show_logs(struct logs *logs, const struct pawl_cli *cli)
     bool many = pawl_step_is_many(pawl_plan_step(logs->view->plan, logs->step));
     bool chosen = pawl_option_given(cli->verb, logs->options, "item");
     if (logs->options->follow && many && !chosen)
-        return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", "say which: --item INDEX", "step %s has many instances",
-                         logs->name);
+        return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", "say which: --item INDEX",
+                         "step %s has many instances", logs->name);
     if (logs->options->follow)
         return follow(logs, logs->options->item);
     return many && !chosen ? print_every(logs) : print_one(logs, logs->options->item);

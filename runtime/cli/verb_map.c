@@ -84,12 +84,13 @@ static int dry_run(struct map_command *command)
             continue;
         }
         error = got < 0 ? got
-                        : pawl_map_print_command(stdout, command->map_template, command->options->shell, &args,
-                                                 ++number, "1");
+                        : pawl_map_print_command(stdout, command->map_template, command->options->shell,
+                                                 &args, ++number, "1");
         putchar('\n');
     }
     if (error != 0)
-        return pawl_fail_error(command->cli, PAWL_EXIT_USAGE, error, NULL, "argument of task %" PRIu64, number + 1);
+        return pawl_fail_error(command->cli, PAWL_EXIT_USAGE, error, NULL, "argument of task %" PRIu64,
+                               number + 1);
     return pawl_output_finish(command->cli, PAWL_EXIT_OK);
 }
 
@@ -137,7 +138,8 @@ static int find_resumable(struct pawl_session *session, uint64_t identity, char 
     return status;
 }
 
-static int submit(struct map_command *command, struct pawl_session *session, struct pawl_wire_submitted *submitted)
+static int submit(struct map_command *command, struct pawl_session *session,
+                  struct pawl_wire_submitted *submitted)
 {
     const struct map_options *o = command->options;
     struct pawl_wire_submit request = {
@@ -190,8 +192,8 @@ static int submit_and_feed(struct map_command *command)
     const struct map_options *o = command->options;
     struct pawl_session session;
     struct pawl_wire_submitted submitted;
-    struct pawl_map_output output = {.tag = o->tag, .results_dir = o->results, .shell = o->shell,
-                                     .map_template = command->map_template};
+    struct pawl_map_output output = {
+        .tag = o->tag, .results_dir = o->results, .shell = o->shell, .map_template = command->map_template};
     struct pawl_map_options options = {
         .keep_order = o->keep_order,
         .line_buffer = o->line_buffer,
@@ -204,7 +206,8 @@ static int submit_and_feed(struct map_command *command)
     if (error != 0)
         return pawl_fail_error(command->cli, PAWL_EXIT_USAGE, error, NULL, "--joblog: %.200s", o->joblog);
     error = pawl_map_output_init(&output);
-    int status = error != 0 ? pawl_fail(command->cli, PAWL_EXIT_INTERNAL, "memory", NULL, "out of memory") : 0;
+    int status =
+        error != 0 ? pawl_fail(command->cli, PAWL_EXIT_INTERNAL, "memory", NULL, "out of memory") : 0;
     if (status == 0)
         status = pawl_session_open(command->cli, PAWL_STATE_CREATE, &session);
     if (status == 0) {
@@ -212,7 +215,8 @@ static int submit_and_feed(struct map_command *command)
         if (status == 0)
             status = submit(command, &session, &submitted);
         if (status == 0)
-            status = pawl_map_run(&session, &options, command->map_template, command->input, &output, &submitted);
+            status =
+                pawl_map_run(&session, &options, command->map_template, command->input, &output, &submitted);
         pawl_session_close(&session);
     }
     pawl_map_output_fini(&output);
@@ -248,7 +252,8 @@ static int check_command(const struct map_command *command, int words, char **op
         return pawl_fail(command->cli, PAWL_EXIT_USAGE, "usage", "pawl map [OPTIONS] CMD... [::: ARG...]",
                          "there is no command");
     if (command->options->dry_run && is_number(operands[0]))
-        return pawl_fail(command->cli, PAWL_EXIT_USAGE, "usage", "for several arguments to a task say --max-args N",
+        return pawl_fail(command->cli, PAWL_EXIT_USAGE, "usage",
+                         "for several arguments to a task say --max-args N",
                          "-n is the dry run and takes no number; '%.20s' is no command", operands[0]);
     if (command->options->new_only && !command->options->resume)
         return pawl_fail(command->cli, PAWL_EXIT_USAGE, "usage", NULL, "--new-only goes with --resume");
@@ -286,7 +291,8 @@ static int run_map(struct pawl_cli *cli, const void *options, int operand_count,
     int status = error != 0 ? pawl_fail(cli, PAWL_EXIT_INTERNAL, "memory", NULL, "out of memory")
                             : check_command(&command, words, operands);
     if (status == 0 && pawl_halt_parse(o->halt, &command.halt) != 0)
-        status = pawl_fail(cli, PAWL_EXIT_USAGE, "usage", "write --halt soon,fail=1, now,fail=3, soon,fail=20% or never",
+        status = pawl_fail(cli, PAWL_EXIT_USAGE, "usage",
+                           "write --halt soon,fail=1, now,fail=3, soon,fail=20% or never",
                            "--halt: '%.40s' is not understood", o->halt);
     if (status == 0 && o->load != NULL)
         status = parse_load(cli, o->load, &command.load_milli);
@@ -312,7 +318,8 @@ const struct pawl_verb pawl_verb_map = {
     .examples = "pawl map -j8 gzip ::: *.log\n"
                 "find . -name '*.wav' | pawl map -k --tag lame {} {.}.mp3\n"
                 "pawl map --resume ./train {1} {2} ::: a b ::: 1 2 3",
-    .notes = "{} argument, {.} without extension, {/} base, {//} folder, {/.} both, {#} number, {%} slot, {2} second\n"
+    .notes = "{} argument, {.} without extension, {/} base, {//} folder, {/.} both, {#} number, {%} slot, "
+             "{2} second\n"
              "several ::: give all combinations, :::+ links to the one before. No shell unless --shell",
     .options = map_option_table,
     .options_bytes = sizeof(struct map_options),

@@ -25,16 +25,25 @@ struct resume_options {
 };
 
 #define OFFSET(member) offsetof(struct resume_options, member)
-#define COMMON_OPTIONS                                                                                               \
-    {'j', "jobs", "N", "steps at a time (default: as before)", PAWL_OPTION_COUNT, OFFSET(jobs), 1, PAWL_SLOTS_MAX},   \
-        {0,           "keep-going", "[=N]", "go on until N steps have failed (no N: never stop)",                     \
-         PAWL_OPTION_MAYBE_COUNT, OFFSET(keep_going), 1, UINT32_MAX},                                                  \
-        {0, "detach", NULL, "print the run's id and leave it running", PAWL_OPTION_FLAG, OFFSET(detach), 0, 0}
+#define COMMON_OPTIONS                                                                                       \
+    {'j',          "jobs", "N",           "steps at a time (default: as before)", PAWL_OPTION_COUNT,         \
+     OFFSET(jobs), 1,      PAWL_SLOTS_MAX},                                                                  \
+        {0,                                                                                                  \
+         "keep-going",                                                                                       \
+         "[=N]",                                                                                             \
+         "go on until N steps have failed (no N: never stop)",                                               \
+         PAWL_OPTION_MAYBE_COUNT,                                                                            \
+         OFFSET(keep_going),                                                                                 \
+         1,                                                                                                  \
+         UINT32_MAX},                                                                                        \
+    {                                                                                                        \
+        0, "detach", NULL, "print the run's id and leave it running", PAWL_OPTION_FLAG, OFFSET(detach), 0, 0 \
+    }
 
 static const struct pawl_option resume_option_table[] = {COMMON_OPTIONS, {0}};
 static const struct pawl_option retry_option_table[] = {
-    {0, "filter", "KEY=VALUE", "exit=N, step=NAME; several with commas (default: all that failed)", PAWL_OPTION_TEXT,
-     OFFSET(filter), 0, 0},
+    {0, "filter", "KEY=VALUE", "exit=N, step=NAME; several with commas (default: all that failed)",
+     PAWL_OPTION_TEXT, OFFSET(filter), 0, 0},
     COMMON_OPTIONS,
     {0},
 };
@@ -55,7 +64,8 @@ static int next_job(void *context, struct pawl_attach_job *job_out)
 }
 
 /* Open the session of an existing state directory and find the run. Return: 0 or a printed exit code. */
-static int find_run(struct pawl_cli *cli, const char *name, struct pawl_session *session, struct pawl_run_view *view)
+static int find_run(struct pawl_cli *cli, const char *name, struct pawl_session *session,
+                    struct pawl_run_view *view)
 {
     int status = pawl_session_open(cli, PAWL_STATE_EXISTING, session);
     if (status == -ENOENT)
@@ -106,8 +116,11 @@ static int go_on(struct pawl_cli *cli, const struct resume_options *o, const cha
         memcpy(request->workflow, view.summary.workflow, sizeof request->workflow);
         if (o->jobs != 0)
             snprintf(arguments, sizeof arguments, " -j %" PRIu64, o->jobs);
-        struct pawl_attach_options options = {.window = 1, .detach = o->detach, .resume_arguments = arguments,
-                                              .next = next_job, .context = &resume};
+        struct pawl_attach_options options = {.window = 1,
+                                              .detach = o->detach,
+                                              .resume_arguments = arguments,
+                                              .next = next_job,
+                                              .context = &resume};
         status = pawl_session_connect(&session, true);
         if (status == 0)
             status = pawl_attach(&session, &options);
@@ -150,7 +163,8 @@ const struct pawl_verb pawl_verb_retry = {
     .name = "retry",
     .summary = "run failed steps again",
     .operands = "RUN",
-    .examples = "pawl retry last\npawl retry nightly --filter exit=75\npawl retry nightly --filter step=upload",
+    .examples =
+        "pawl retry last\npawl retry nightly --filter exit=75\npawl retry nightly --filter step=upload",
     .options = retry_option_table,
     .options_bytes = sizeof(struct resume_options),
     .operands_min = 1,
@@ -192,7 +206,8 @@ static int run_cancel(struct pawl_cli *cli, const void *options, int operand_cou
         if (!pawl_option_given(cli->verb, o, "grace"))
             request.grace_ns = UINT64_C(10000000000);
         memcpy(request.run_id, summary->run_id, sizeof request.run_id);
-        status = pawl_session_call(&session, PAWL_WIRE_CANCEL, &request, sizeof request, PAWL_WIRE_OK, 0, &reply);
+        status =
+            pawl_session_call(&session, PAWL_WIRE_CANCEL, &request, sizeof request, PAWL_WIRE_OK, 0, &reply);
         if (status == 0)
             pawl_note(cli, "run %s is being cancelled; pawl wait %s tells when it has ended", summary->run_id,
                       summary->run_id);
@@ -308,7 +323,8 @@ const struct pawl_verb pawl_verb_wait = {
     .summary = "wait until a run has ended",
     .operands = "RUN",
     .examples = "pawl wait nightly\npawl wait last --timeout 2h || echo \"not yet: $?\"",
-    .notes = "exit: 0 succeeded, 1 failed, 5 cancelled or interrupted, 6 waits for an approval, 124 time passed",
+    .notes =
+        "exit: 0 succeeded, 1 failed, 5 cancelled or interrupted, 6 waits for an approval, 124 time passed",
     .options = wait_option_table,
     .options_bytes = sizeof(struct wait_options),
     .operands_min = 1,

@@ -39,9 +39,11 @@ static const struct pawl_option run_option_table[] = {
      OFFSET(resume), 0, 0},
     {0, "keep-going", "[=N]", "go on until N steps have failed (no N: never stop)", PAWL_OPTION_MAYBE_COUNT,
      OFFSET(keep_going), 1, UINT32_MAX},
-    {'n', "dry-run", NULL, "say what would run and why, and run nothing", PAWL_OPTION_FLAG, OFFSET(dry_run), 0, 0},
+    {'n', "dry-run", NULL, "say what would run and why, and run nothing", PAWL_OPTION_FLAG, OFFSET(dry_run),
+     0, 0},
     {0, "detach", NULL, "print the run's id and leave it running", PAWL_OPTION_FLAG, OFFSET(detach), 0, 0},
-    {0, "run-id", "ID", "call the run so (with --inputs: ID-1, ID-2, ...)", PAWL_OPTION_TEXT, OFFSET(run_id), 0, 0},
+    {0, "run-id", "ID", "call the run so (with --inputs: ID-1, ID-2, ...)", PAWL_OPTION_TEXT, OFFSET(run_id),
+     0, 0},
     {0},
 };
 
@@ -53,7 +55,7 @@ struct run_command {
     struct pawl_params params;
     struct pawl_inputs inputs;
     bool many;
-    uint64_t made; /* jobs so far */
+    uint64_t made;                  /* jobs so far */
     struct pawl_wire_summary *runs; /* for --resume: all of them, newest first */
     size_t run_count;
     char resume_arguments[64];
@@ -115,8 +117,8 @@ static int next_job(void *context, struct pawl_attach_job *job_out)
     if (command->many ? !pawl_inputs_next(&command->inputs, &line, &n) : command->made != 0)
         return 0;
     struct pawl_plan *bound = NULL;
-    int status = pawl_params_bind(command->cli, command->plan, &command->params, line, n, command->inputs.file,
-                                  command->inputs.line, &bound);
+    int status = pawl_params_bind(command->cli, command->plan, &command->params, line, n,
+                                  command->inputs.file, command->inputs.line, &bound);
     if (status != 0)
         return -status;
     status = fill_job(command, bound, job_out);
@@ -135,7 +137,8 @@ static int dry_run(struct run_command *command)
     int status = pawl_params_bind(command->cli, command->plan, &command->params, NULL, 0, NULL, 0, &bound);
     if (status != 0)
         return status;
-    int opened = command->options->resume ? pawl_session_open(command->cli, PAWL_STATE_EXISTING, &session) : -ENOENT;
+    int opened =
+        command->options->resume ? pawl_session_open(command->cli, PAWL_STATE_EXISTING, &session) : -ENOENT;
     if (opened > 0)
         status = opened;
     if (opened == 0) {
@@ -165,8 +168,8 @@ static int check_name(const struct run_command *command, const char *workflow)
     if (strcmp(workflow, pawl_plan_name(command->plan)) == 0)
         return 0;
     snprintf(hint, sizeof hint, "it holds %.64s", pawl_plan_name(command->plan));
-    return pawl_fail(command->cli, PAWL_EXIT_USAGE, "not_found", hint, "%s holds no workflow %.64s", command->file,
-                     workflow);
+    return pawl_fail(command->cli, PAWL_EXIT_USAGE, "not_found", hint, "%s holds no workflow %.64s",
+                     command->file, workflow);
 }
 
 static int submit_and_wait(struct run_command *command)

@@ -45,8 +45,8 @@ static void print_runs(const struct pawl_cli *cli, const struct pawl_wire_summar
            "STARTED", "ELAPSED");
     for (size_t i = 0; i < count; i++) {
         const struct pawl_wire_summary *run = &runs[i];
-        snprintf(steps, sizeof steps, "%" PRIu64 "/%" PRIu64, pawl_summary_done(run) - run->failed - run->cancelled,
-                 run->total);
+        snprintf(steps, sizeof steps, "%" PRIu64 "/%" PRIu64,
+                 pawl_summary_done(run) - run->failed - run->cancelled, run->total);
         pawl_format_time(run->started_at_ns, started);
         if (strlen(started) > 20)
             snprintf(started + 19, sizeof started - 19, "Z"); /* whole seconds are enough here */
@@ -99,9 +99,11 @@ static void print_status(const struct pawl_cli *cli, const struct pawl_wire_summ
         uint32_t state;
         uint64_t count;
     } counts[] = {
-        {PAWL_STEP_SUCCEEDED, s->succeeded}, {PAWL_STEP_CACHED, s->cached},       {PAWL_STEP_FAILED, s->failed},
-        {PAWL_STEP_SKIPPED, s->skipped},     {PAWL_STEP_CANCELLED, s->cancelled}, {PAWL_STEP_RUNNING, s->running},
-        {PAWL_STEP_DELAYED, s->delayed},     {PAWL_STEP_READY, s->ready},         {PAWL_STEP_WAITING, s->waiting},
+        {PAWL_STEP_SUCCEEDED, s->succeeded}, {PAWL_STEP_CACHED, s->cached},
+        {PAWL_STEP_FAILED, s->failed},       {PAWL_STEP_SKIPPED, s->skipped},
+        {PAWL_STEP_CANCELLED, s->cancelled}, {PAWL_STEP_RUNNING, s->running},
+        {PAWL_STEP_DELAYED, s->delayed},     {PAWL_STEP_READY, s->ready},
+        {PAWL_STEP_WAITING, s->waiting},
     };
     char text[PAWL_TIME_TEXT_BYTES], took[PAWL_DURATION_TEXT_BYTES];
     printf("run       %s\nworkflow  %s\nstate     ", s->run_id, s->workflow);

@@ -89,9 +89,11 @@ static void print_step_json(const struct pawl_step_view *step)
     json_object_set_new(object, "attempts", json_integer(fixed->attempts));
     json_object_set_new(object, "exit_code", number_or_null(exit_code >= 0, exit_code));
     json_object_set_new(object, "signal", number_or_null(number >= 0, number));
-    json_object_set_new(object, "reason", step->reason[0] != '\0' ? pawl_json_text(step->reason) : json_null());
+    json_object_set_new(object, "reason",
+                        step->reason[0] != '\0' ? pawl_json_text(step->reason) : json_null());
     json_object_set_new(object, "started_at", pawl_json_time(fixed->started_at_ns));
-    json_object_set_new(object, "duration_ms", number_or_null(began, (json_int_t)(duration_of(fixed) / 1000000)));
+    json_object_set_new(object, "duration_ms",
+                        number_or_null(began, (json_int_t)(duration_of(fixed) / 1000000)));
     json_object_set_new(object, "worker", number_or_null(fixed->worker != 0, fixed->worker));
     pawl_json_print(object, stdout);
     json_decref(object);
@@ -102,8 +104,8 @@ static void print_step(struct steps *steps, const struct pawl_step_view *step)
     const struct pawl_wire_step *fixed = &step->fixed;
     char index[24] = "-", took[PAWL_DURATION_TEXT_BYTES] = "-";
     if (!steps->headed)
-        printf("%-*s  %6s  %-9s  %5s  %8s  %s\n", steps->name_width, "STEP", "INDEX", "STATE", "TRIES", "TOOK",
-               "WHY AND ITEM");
+        printf("%-*s  %6s  %-9s  %5s  %8s  %s\n", steps->name_width, "STEP", "INDEX", "STATE", "TRIES",
+               "TOOK", "WHY AND ITEM");
     steps->headed = true;
     if (fixed->fan_out != 0)
         snprintf(index, sizeof index, "%" PRIu64, fixed->instance);
@@ -164,8 +166,8 @@ static int run_steps(struct pawl_cli *cli, const void *options, int operand_coun
         }
         int error = status == 0 ? pawl_run_view_each(&view, steps.filter.state_mask, show_step, &steps) : 0;
         if (error < 0)
-            status = pawl_fail_error(cli, error == PAWL_E_DAMAGED ? PAWL_EXIT_DAMAGED : PAWL_EXIT_UNREACHABLE, error,
-                                     NULL, "steps of run %s", view.summary.run_id);
+            status = pawl_fail_error(cli, error == PAWL_E_DAMAGED ? PAWL_EXIT_DAMAGED : PAWL_EXIT_UNREACHABLE,
+                                     error, NULL, "steps of run %s", view.summary.run_id);
         pawl_run_view_close(&view);
     }
     pawl_session_close(&session);
@@ -207,8 +209,8 @@ static int print_why(const struct pawl_cli *cli, struct pawl_run_view *view, con
         return -step;
     int error = pawl_run_view_why(view, name, (uint32_t)step, item, &text);
     if (error == PAWL_E_NOT_FOUND)
-        return pawl_fail(cli, PAWL_EXIT_USAGE, "not_found", "see pawl steps", "step %.64s has no instance %" PRIu64,
-                         name, item);
+        return pawl_fail(cli, PAWL_EXIT_USAGE, "not_found", "see pawl steps",
+                         "step %.64s has no instance %" PRIu64, name, item);
     if (error != 0)
         return pawl_fail_error(cli, PAWL_EXIT_UNREACHABLE, error, NULL, "step %.64s", name);
     if (cli->json) {

@@ -88,7 +88,8 @@ static void print_tail(const char *bytes, size_t n)
     }
 }
 
-static void print_tail_of_file(struct pawl_watch *watch, const char *run_id, const char *path, size_t path_bytes)
+static void print_tail_of_file(struct pawl_watch *watch, const char *run_id, const char *path,
+                               size_t path_bytes)
 {
     char bytes[TAIL_BYTES];
     int fd = pawl_open_output(watch->query.state.runs_dirfd, run_id, path, path_bytes);
@@ -103,7 +104,8 @@ static void print_tail_of_file(struct pawl_watch *watch, const char *run_id, con
 }
 
 /* What an attempt said last: on stderr, or, if it said nothing there, on stdout. */
-static void print_last_words(struct pawl_watch *watch, const char *run_id, const struct pawl_result_view *result)
+static void print_last_words(struct pawl_watch *watch, const char *run_id,
+                             const struct pawl_result_view *result)
 {
     const struct pawl_wire_result *fixed = &result->fixed;
     bool errors = fixed->stderr_bytes != 0;
@@ -153,7 +155,8 @@ static int take_failure(void *context, const struct pawl_step_view *step)
     failure->fixed = step->fixed;
     snprintf(failure->name, sizeof failure->name, "%s", step->name);
     snprintf(failure->reason, sizeof failure->reason, "%s", step->reason);
-    failure->item_bytes = step->fixed.item_bytes < sizeof failure->item ? step->fixed.item_bytes : sizeof failure->item;
+    failure->item_bytes =
+        step->fixed.item_bytes < sizeof failure->item ? step->fixed.item_bytes : sizeof failure->item;
     if (step->fixed.has_item == 0)
         failure->item_bytes = 0;
     memcpy(failure->item, step->item, failure->item_bytes);
@@ -176,7 +179,8 @@ static void tell_failure(struct pawl_watch *watch, struct pawl_run_view *view, c
     if (failure->fixed.attempts > 1)
         fprintf(stderr, " (after %u attempts)", failure->fixed.attempts);
     fprintf(stderr, "%s\n", off);
-    if (pawl_run_view_result(view, failure->name, failure->fixed.step, failure->fixed.instance, 0, &result) == 0)
+    if (pawl_run_view_result(view, failure->name, failure->fixed.step, failure->fixed.instance, 0, &result) ==
+        0)
         print_last_words(watch, view->summary.run_id, &result);
     free(result.bytes);
     watch->told[watch->told_count].step = failure->fixed.step;
@@ -218,7 +222,8 @@ void pawl_watch_ended(struct pawl_watch *watch, const struct pawl_wire_summary *
 
 /* ---- progress ---- */
 
-static void name_of(struct pawl_watch *watch, const char *run_id, const struct pawl_wire_result *fixed, char name[96])
+static void name_of(struct pawl_watch *watch, const char *run_id, const struct pawl_wire_result *fixed,
+                    char name[96])
 {
     if (strcmp(watch->plan_of, run_id) != 0) {
         struct pawl_run_view view = {.session = &watch->query};
@@ -260,8 +265,8 @@ static void add_slowest(struct pawl_watch *watch, const char *run_id, struct paw
     struct pawl_wire_result slowest[PAWL_PROGRESS_SLOWEST];
     unsigned count = 0;
     pawl_session_copy_name(request.run_id, run_id);
-    if (pawl_session_ask(&watch->query, PAWL_WIRE_RUNNING, &request, sizeof request, NULL, 0, PAWL_WIRE_RESULTS,
-                         sizeof results, &reply, &report) != 0)
+    if (pawl_session_ask(&watch->query, PAWL_WIRE_RUNNING, &request, sizeof request, NULL, 0,
+                         PAWL_WIRE_RESULTS, sizeof results, &reply, &report) != 0)
         return;
     memcpy(&results, reply.body, sizeof results);
     const char *at = (const char *)reply.body + sizeof results;
@@ -269,8 +274,9 @@ static void add_slowest(struct pawl_watch *watch, const char *run_id, struct paw
     for (uint32_t i = 0; i < results.count && left >= sizeof slowest[0]; i++) {
         struct pawl_wire_result fixed;
         memcpy(&fixed, at, sizeof fixed);
-        uint64_t bytes = ((uint64_t)sizeof fixed + fixed.stdout_bytes + fixed.stderr_bytes + fixed.named_bytes + 7) &
-                         ~UINT64_C(7);
+        uint64_t bytes =
+            ((uint64_t)sizeof fixed + fixed.stdout_bytes + fixed.stderr_bytes + fixed.named_bytes + 7) &
+            ~UINT64_C(7);
         if (bytes > left)
             return;
         offer_slowest(slowest, &count, &fixed);
@@ -309,7 +315,8 @@ static void show(struct pawl_watch *watch, const struct pawl_wire_summary *summa
     pawl_progress_show(&watch->progress, now_ns, &facts);
 }
 
-uint64_t pawl_watch_tick(struct pawl_watch *watch, const char *run_id, const struct pawl_progress_facts *fact_hints)
+uint64_t pawl_watch_tick(struct pawl_watch *watch, const char *run_id,
+                         const struct pawl_progress_facts *fact_hints)
 {
     uint64_t now_ns = pawl_monotonic_ns();
     if (now_ns < watch->next_at_ns)
@@ -320,9 +327,8 @@ uint64_t pawl_watch_tick(struct pawl_watch *watch, const char *run_id, const str
     struct pawl_error_report report;
     struct pawl_wire_summary summary;
     pawl_session_copy_name(request.run_id, run_id);
-    if (can_ask(watch) &&
-        pawl_session_ask(&watch->query, PAWL_WIRE_STATUS, &request, sizeof request, NULL, 0, PAWL_WIRE_SUMMARY,
-                         sizeof summary, &reply, &report) == 0) {
+    if (can_ask(watch) && pawl_session_ask(&watch->query, PAWL_WIRE_STATUS, &request, sizeof request, NULL, 0,
+                                           PAWL_WIRE_SUMMARY, sizeof summary, &reply, &report) == 0) {
         memcpy(&summary, reply.body, sizeof summary);
         if (watch->tells_failures && summary.failed > watch->known_failed) {
             watch->known_failed = summary.failed;

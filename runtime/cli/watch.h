@@ -1,8 +1,8 @@
 /*
  * watch.h - what a waiting command tells meanwhile: progress, and failures as they come.
  *
- * Asks over a connection of its own, opened when it is first needed, so that its blocking questions never stand
- * in the way of the waiting loop's messages; a run that is over is read from its image.
+ * Asks over a connection of its own, opened when it is first needed, so that its blocking questions never
+ * stand in the way of the waiting loop's messages; a run that is over is read from its image.
  */
 #ifndef PAWL_RUNTIME_CLI_WATCH_H
 #define PAWL_RUNTIME_CLI_WATCH_H
@@ -34,9 +34,10 @@ struct pawl_watch {
 void pawl_watch_init(struct pawl_watch *watch, const struct pawl_cli *cli, bool tells_failures);
 void pawl_watch_fini(struct pawl_watch *watch); /* takes the progress block away */
 
-/** pawl_watch_tick - look at the run, tell new failures, show progress when due. @fact_hints: total and read, when
- * the caller knows them better (0: not). Return: when to call again. */
-uint64_t pawl_watch_tick(struct pawl_watch *watch, const char *run_id, const struct pawl_progress_facts *fact_hints);
+/** pawl_watch_tick - look at the run, tell new failures, show progress when due. @fact_hints: total and read,
+ * when the caller knows them better (0: not). Return: when to call again. */
+uint64_t pawl_watch_tick(struct pawl_watch *watch, const char *run_id,
+                         const struct pawl_progress_facts *fact_hints);
 
 /** pawl_watch_ended - a run is over: tell the failures that were not told. */
 void pawl_watch_ended(struct pawl_watch *watch, const struct pawl_wire_summary *summary);

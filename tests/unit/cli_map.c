@@ -25,7 +25,8 @@ TestSuite(map_items);
 enum { WORDS_MAX = 12 };
 
 /* The expansion as "<word><word>", {%} told as "%INDEX@OFFSET". */
-static const char *expand(bool shell, uint64_t number, const char *const *command, const char *const *arguments)
+static const char *expand(bool shell, uint64_t number, const char *const *command,
+                          const char *const *arguments)
 {
     static char text[1024];
     struct pawl_map_template *map_template;
@@ -38,7 +39,8 @@ static const char *expand(bool shell, uint64_t number, const char *const *comman
     for (; arguments[count] != NULL; count++)
         lengths[count] = strlen(arguments[count]);
     struct pawl_map_args args = {count, arguments, lengths};
-    cr_assert(eq(int, pawl_map_template_create(words, (char *const *)(uintptr_t)command, shell, &map_template), 0));
+    cr_assert(
+        eq(int, pawl_map_template_create(words, (char *const *)(uintptr_t)command, shell, &map_template), 0));
     cr_assert(eq(int, pawl_map_template_expand(map_template, &args, number, &out), 0));
     text[0] = '\0';
     for (uint32_t i = 0; i < out.argc; i++)
@@ -52,10 +54,10 @@ static const char *expand(bool shell, uint64_t number, const char *const *comman
 
 #define COMMAND(...)   ((const char *const[]){__VA_ARGS__, NULL})
 #define ARGUMENTS(...) ((const char *const[]){__VA_ARGS__, NULL})
-#define EXPANDS(want, command, arguments)                                                                            \
-    do {                                                                                                             \
-        const char *got_ = expand(false, 1, command, arguments);                                                     \
-        cr_expect(strcmp(got_, want) == 0, "got %s, expected %s", got_, want);                                       \
+#define EXPANDS(want, command, arguments)                                                                    \
+    do {                                                                                                     \
+        const char *got_ = expand(false, 1, command, arguments);                                             \
+        cr_expect(strcmp(got_, want) == 0, "got %s, expected %s", got_, want);                               \
     } while (0)
 
 Test(map_template, the_argument_is_appended_when_no_placeholder_stands_in_the_command)
@@ -84,8 +86,8 @@ Test(map_template, placeholders_take_an_argument_apart)
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char want[256];
-        snprintf(want, sizeof want, "<%s><%s><%s><%s><%s>", cases[i].argument, cases[i].no_extension, cases[i].base,
-                 cases[i].directory, cases[i].base_no_extension);
+        snprintf(want, sizeof want, "<%s><%s><%s><%s><%s>", cases[i].argument, cases[i].no_extension,
+                 cases[i].base, cases[i].directory, cases[i].base_no_extension);
         EXPANDS(want, COMMAND("{}", "{.}", "{/}", "{//}", "{/.}"), ARGUMENTS(cases[i].argument));
     }
 }
@@ -158,7 +160,8 @@ static const char *read_all(int argc, char **argv, struct pawl_map_input_options
     struct pawl_map_args args;
     char why[256];
     int words = 0, got;
-    cr_assert(eq(int, pawl_map_sources_parse(argc, argv, NULL, 0, &words, &sources, &options.source_count), 0));
+    cr_assert(
+        eq(int, pawl_map_sources_parse(argc, argv, NULL, 0, &words, &sources, &options.source_count), 0));
     options.sources = sources;
     cr_assert(eq(int, words, 1));
     cr_assert(eq(int, pawl_map_input_open(&options, &input, why), 0), "%s", why);
@@ -177,11 +180,11 @@ static const char *read_all(int argc, char **argv, struct pawl_map_input_options
     return text;
 }
 
-#define READS(want, options, ...)                                                                                    \
-    do {                                                                                                             \
-        char *line_[] = {"cmd", __VA_ARGS__};                                                                        \
-        const char *got_ = read_all((int)(sizeof line_ / sizeof line_[0]), line_, options);                          \
-        cr_expect(strcmp(got_, want) == 0, "got %s, expected %s", got_, want);                                       \
+#define READS(want, options, ...)                                                                            \
+    do {                                                                                                     \
+        char *line_[] = {"cmd", __VA_ARGS__};                                                                \
+        const char *got_ = read_all((int)(sizeof line_ / sizeof line_[0]), line_, options);                  \
+        cr_expect(strcmp(got_, want) == 0, "got %s, expected %s", got_, want);                               \
     } while (0)
 #define PLAIN ((struct pawl_map_input_options){.max_args = 1})
 
@@ -432,7 +435,8 @@ Test(map_items, halt_is_now_or_soon_by_number_or_share)
     cr_assert(eq(int, pawl_halt_parse("soon,fail=20%", &halt), 0));
     cr_assert(eq(u32, halt.fail_percent, 20));
     cr_assert(eq(u32, halt.now, 0));
-    static const char *const wrong[] = {"now", "soon,fail=", "soon,fail=0", "soon,fail=101%", "later,fail=1", "2", ""};
+    static const char *const wrong[] = {
+        "now", "soon,fail=", "soon,fail=0", "soon,fail=101%", "later,fail=1", "2", ""};
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
         cr_assert(eq(int, pawl_halt_parse(wrong[i], &halt), PAWL_E_INVALID), "%s", wrong[i]);
 }

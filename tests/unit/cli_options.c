@@ -30,8 +30,14 @@ static const struct pawl_option table[] = {
     {0},
 };
 
-static struct pawl_verb verb = {.name = "map", .summary = "", .operands = "FILE", .examples = "", .options = table,
-                                .options_bytes = sizeof(struct sample), .operands_min = 0, .operands_max = 3};
+static struct pawl_verb verb = {.name = "map",
+                                .summary = "",
+                                .operands = "FILE",
+                                .examples = "",
+                                .options = table,
+                                .options_bytes = sizeof(struct sample),
+                                .operands_min = 0,
+                                .operands_max = 3};
 static struct sample sample;
 static struct pawl_global_options global;
 static struct pawl_options_error error;
@@ -124,7 +130,8 @@ Test(cli_options, lists_gather_and_units_are_understood)
 
 Test(cli_options, a_count_is_refused_outside_of_its_limits_and_the_limits_are_named)
 {
-    static const char *const wrong[] = {"-j 0", "-j 4097", "-j many", "-j -1", "-j 3x", "-j 99999999999999999999"};
+    static const char *const wrong[] = {"-j 0",  "-j 4097", "-j many",
+                                        "-j -1", "-j 3x",   "-j 99999999999999999999"};
     cr_assert(eq(int, parse("-j 4096"), 0));
     for (int i = 0; i < 6; i++) {
         cr_assert(eq(int, parse(wrong[i]), PAWL_E_INVALID), "%s", wrong[i]);

@@ -53,8 +53,14 @@ Test(cli_progress, the_block_shows_bar_counts_range_and_the_slowest)
 {
     struct pawl_progress progress = block();
     char text[PAWL_PROGRESS_TEXT_BYTES];
-    struct pawl_progress_facts facts = {.run_id = "r", .done = 50, .total = 100, .running = 4, .failed = 1,
-                                        .retrying = 2, .elapsed_ns = 65 * SECOND, .slowest_count = 1};
+    struct pawl_progress_facts facts = {.run_id = "r",
+                                        .done = 50,
+                                        .total = 100,
+                                        .running = 4,
+                                        .failed = 1,
+                                        .retrying = 2,
+                                        .elapsed_ns = 65 * SECOND,
+                                        .slowest_count = 1};
     snprintf(facts.slowest[0].name, sizeof facts.slowest[0].name, "compile [3]");
     facts.slowest[0].elapsed_ns = 12 * SECOND;
     for (uint64_t t = 0; t <= 20; t++)
@@ -82,7 +88,8 @@ Test(cli_progress, each_line_is_cut_to_the_width_in_characters_and_controls_are_
     struct pawl_progress progress = block();
     char text[PAWL_PROGRESS_TEXT_BYTES];
     struct pawl_progress_facts facts = {.run_id = "r", .done = 5, .total = 9, .slowest_count = 1};
-    snprintf(facts.slowest[0].name, sizeof facts.slowest[0].name, "\xc3\xa9\xc3\xa9\xc3\xa9\033[2Jabcdefghijklmnop");
+    snprintf(facts.slowest[0].name, sizeof facts.slowest[0].name,
+             "\xc3\xa9\xc3\xa9\xc3\xa9\033[2Jabcdefghijklmnop");
     pawl_progress_text(&progress, &facts, 16, text);
     char *second = strchr(text, '\n');
     cr_assert(eq(sz, (size_t)(second - text), 16));
@@ -159,7 +166,8 @@ Test(cli_output, bytes_that_are_no_text_are_base64_in_json)
     free(text);
     json_decref(object);
     object = pawl_json_text("a\xff\xe2\x82z");
-    cr_assert(eq(str, (char *)(uintptr_t)json_string_value(object), "a\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbdz"));
+    cr_assert(
+        eq(str, (char *)(uintptr_t)json_string_value(object), "a\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbdz"));
     json_decref(object);
 }
 
@@ -173,11 +181,17 @@ Test(cli_output, base64_pads_each_length)
 
 Test(cli_output, a_summary_has_the_promised_keys_and_exit_codes)
 {
-    struct pawl_wire_summary summary = {.run_id = "r", .workflow = "w", .state = PAWL_RUN_FAILED, .total = 3,
-                                        .succeeded = 2, .failed = 1, .elapsed_ns = 2500000, .attempts = 4};
+    struct pawl_wire_summary summary = {.run_id = "r",
+                                        .workflow = "w",
+                                        .state = PAWL_RUN_FAILED,
+                                        .total = 3,
+                                        .succeeded = 2,
+                                        .failed = 1,
+                                        .elapsed_ns = 2500000,
+                                        .attempts = 4};
     json_t *document = pawl_summary_json(&summary);
-    static const char *const keys[] = {"schema", "run", "workflow", "state", "steps", "started_at", "finished_at",
-                                       "elapsed_ms", "attempts"};
+    static const char *const keys[] = {"schema",     "run",         "workflow",   "state",   "steps",
+                                       "started_at", "finished_at", "elapsed_ms", "attempts"};
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
         cr_assert(json_object_get(document, keys[i]) != NULL, "%s", keys[i]);
     cr_assert(eq(int, (int)json_integer_value(json_object_get(document, "elapsed_ms")), 2));
