@@ -197,7 +197,7 @@ static int load_list(struct pawl_map_input *input, struct list *list, const stru
         return 0;
     }
     int fd;
-    size_t n;
+    size_t n = 0;
     int error = open_file(source->words[0], &fd, why);
     if (error != 0)
         return error;
