@@ -20,7 +20,7 @@
 
 #include <xxhash.h>
 
-enum { SPOOL_MODE = 0600, DIRECTORY_MODE = 0700, COPY_BYTES = 128 << 10 };
+enum { SPOOL_MODE = 0600, DIRECTORY_MODE = 0700, COPY_BYTES = 128 << 10, TEXT_BYTES = 256 };
 
 /* ---- spool files ---- */
 
@@ -435,12 +435,12 @@ static uint32_t collect_named(struct collecting *job, bool strays, char *text, s
 }
 
 /* The complaint goes to the end of stderr, in front of the named output; a full stderr gives way. */
-static void add_text(struct collecting *job, const char *text)
+static void add_text(struct collecting *job, const char text[TEXT_BYTES])
 {
     struct pawl_captured *captured = job->captured;
     if (captured->flags & PAWL_SETTLE_STDERR_FILE)
         return;
-    uint32_t n = (uint32_t)strlen(text);
+    uint32_t n = (uint32_t)strnlen(text, TEXT_BYTES);
     uint32_t room = PAWL_INLINE_OUTPUT_BYTES - n;
     uint32_t kept = captured->stderr_bytes < room ? captured->stderr_bytes : room;
     unsigned char *err = captured->bytes + captured->stdout_bytes;
@@ -452,7 +452,7 @@ static void add_text(struct collecting *job, const char *text)
 bool pawl_capture_collect(struct pawl_capture *capture, const char *run_id, const char *stem, bool strays,
                           uint64_t bytes_max, struct pawl_captured *captured_out)
 {
-    char text[256] = "";
+    char text[TEXT_BYTES] = "";
     struct collecting job = {
         .capture = capture, .run_id = run_id, .stem = stem, .bytes_max = bytes_max, .captured = captured_out};
     captured_out->flags = 0;

@@ -194,7 +194,7 @@ Test(capture, output_beyond_the_limit_is_cut)
 Test(capture, named_output_is_taken_and_empty_for_the_next_task)
 {
     char path[PAWL_CAPTURE_PATH_BYTES];
-    strcpy(path, capture.named_path);
+    memcpy(path, capture.named_path, sizeof path);
     cr_assert(eq(int, pawl_capture_begin(&capture), 0));
     int fd = open(capture.named_path, O_WRONLY | O_APPEND);
     put(fd, "k=v\n");
@@ -265,7 +265,7 @@ Test(capture, named_output_above_its_limit_is_an_error_with_words_after_stderr)
 Test(capture, living_process_group_gets_its_named_path_taken_away)
 {
     char path[PAWL_CAPTURE_PATH_BYTES];
-    strcpy(path, capture.named_path);
+    memcpy(path, capture.named_path, sizeof path);
     cr_assert(eq(int, pawl_capture_begin(&capture), 0));
     pawl_capture_started(&capture);
     cr_expect(eq(int, pawl_capture_collect(&capture, "run-1", "s.1", true, UINT64_MAX, &captured), 1));

@@ -336,7 +336,7 @@ Test(exec, background_process_of_a_finished_job_lives_on_and_is_told)
     struct pawl_exec_status status = finish(&f);
     cr_expect(eq(int, status.code, 0));
     cr_expect(eq(int, status.group_lives, 1));
-    cr_expect(eq(int, kill(atoi(output(&f)), SIGKILL), 0));
+    cr_expect(eq(int, kill((pid_t)strtol(output(&f), NULL, 10), SIGKILL), 0));
 }
 
 Test(program, first_executable_along_path_is_taken)

@@ -338,7 +338,7 @@ Test(worker, bytes_beyond_the_arenas_room_wait_and_none_is_lost)
     for (unsigned i = 0; i < 20; i++) {
         expect_settlement(PAWL_SETTLE_BEGUN, NULL, 0);
         cr_assert(eq(u32, expect_settlement(PAWL_SETTLE_RESULT, text, sizeof text).stdout_bytes, 16000));
-        cr_assert(eq(int, text[15999], 'x'));
+        cr_assert(eq(chr, text[15999], 'x'));
     }
 }
 
@@ -459,7 +459,7 @@ Test(worker, outsized_task_is_read_from_the_segment_that_was_announced_last)
         publish();
         expect_settlement(PAWL_SETTLE_BEGUN, NULL, 0);
         struct pawl_settlement result = expect_settlement(PAWL_SETTLE_RESULT, text, sizeof text);
-        cr_expect(eq(int, text[0], '1' + i));
+        cr_expect(eq(chr, text[0], (char)('1' + i)));
         pawl_log_pool_release(&pool, ring.memory->descriptor[result.slot].log_segment);
     }
 }
