@@ -92,6 +92,8 @@ static void explain(const struct pawl_plan *plan, uint32_t index, char why[160])
     if (step->foreach != PAWL_PLAN_NONE) {
         word = "for each of";
         source = pawl_plan_text(plan, pawl_plan_template(plan, step->foreach)->source);
+        if (source[0] == '\0')
+            source = "its list";
     } else if (step->axes.count != 0) {
         word = "for each combination of its matrix";
         source = "";

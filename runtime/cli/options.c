@@ -420,8 +420,9 @@ void pawl_options_help(const struct pawl_verb *verb, FILE *stream)
 
     fprintf(stream, "pawl %s: %s\n", verb->name, verb->summary);
     print_indented(verb->examples, stream);
-    fprintf(stream, "usage: pawl %s %s%s\n", verb->name, verb->stops_at_operand ? "[OPTIONS] " : "",
-            verb->operands);
+    bool first = verb->stops_at_operand; /* where options may stand */
+    fprintf(stream, "usage: pawl %s %s%s%s\n", verb->name, first ? "[OPTIONS] " : "", verb->operands,
+            first || count == 0 ? "" : " [OPTIONS]");
     for (size_t row = 0; row < rows; row++) {
         for (size_t column = 0; column < columns; column++) {
             size_t i = column * rows + row;
@@ -430,7 +431,7 @@ void pawl_options_help(const struct pawl_verb *verb, FILE *stream)
             const struct pawl_option *option = &verb->options[i];
             char flag[64], cell[160];
             flag_text(option, flag, sizeof flag);
-            snprintf(cell, sizeof cell, "%-18s %s", flag, option->help);
+            snprintf(cell, sizeof cell, columns == 2 ? "%-18s %s" : "%-20s %s", flag, option->help);
             bool last = column + 1 == columns || i + rows >= count;
             fprintf(stream, last ? "  %s" : "  %-50s", cell);
         }
