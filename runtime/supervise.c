@@ -261,6 +261,16 @@ static void kill_workers(struct supervisor *supervisor, int number_of_signal)
             (void)kill(supervisor->workers[number].pid, number_of_signal);
 }
 
+/* Workers that the scheduler did not tell to go were not known to it yet: they hold nothing. */
+static void dismiss_unknown(struct supervisor *supervisor)
+{
+    for (uint32_t number = 1; number < supervisor->number_end; number++) {
+        struct child *worker = &supervisor->workers[number];
+        if (worker->pid && !worker->leaving)
+            (void)kill(worker->pid, SIGTERM);
+    }
+}
+
 static void begin_stop(struct supervisor *supervisor, int exit_code, bool at_once)
 {
     if (!supervisor->stopping) {
@@ -283,6 +293,7 @@ static void on_scheduler_end(struct supervisor *supervisor, int status)
         int code = WEXITSTATUS(status);
         if (code == 0 || code == 2 || code == 3 || code == 4 || code == 7 || code == EXIT_INTERNAL) {
             begin_stop(supervisor, code, code != 0);
+            dismiss_unknown(supervisor);
             return;
         }
         say("the scheduler ended with exit code %lld", code, 0);
@@ -312,7 +323,9 @@ static void on_scheduler_end(struct supervisor *supervisor, int status)
 static void on_worker_end(struct supervisor *supervisor, uint32_t number, int status)
 {
     struct child ended = supervisor->workers[number];
-    bool clean = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    /* Told to go while nothing ran, it may also have ended by SIGTERM. */
+    bool expected = supervisor->exit_code == 0 && (ended.leaving || supervisor->stopping);
+    bool clean = expected || (WIFEXITED(status) && WEXITSTATUS(status) == 0);
 
     if (!clean) {
         struct pawl_orphans_report report;

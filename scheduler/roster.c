@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <signal.h>
+#include <sys/pidfd.h>
 #include <unistd.h>
 
 #include "shm/doorbell.h"
@@ -357,9 +359,12 @@ void pawl_lanes_exit_all(struct pawl_loop *loop)
         struct pawl_worker *worker = lanes->workers[number];
         if (!worker || worker->life == PAWL_WORKER_EXITING)
             continue;
+        bool attached = worker->lane != 0 && worker->connection != NULL;
         let_go(loop, worker);
-        if (worker->connection)
+        if (attached)
             (void)pawl_wire_flush(&worker->connection->wire);
+        else if (worker->pidfd >= 0) /* it holds nothing yet, and would look for us in vain */
+            (void)pidfd_send_signal(worker->pidfd, SIGTERM, NULL, 0);
     }
     if (lanes->supervisor)
         (void)pawl_wire_flush(&lanes->supervisor->wire);

@@ -386,11 +386,12 @@ static int converse(struct attach *a)
         error = pawl_wire_flush(&a->session->wire);
         if (error != 0 && error != -EAGAIN)
             return error;
+        uint32_t before = a->in_flight;
         error = receive_all(a);
         if (error != 0)
             return error;
-        if (a->in_flight == 0 && a->exhausted)
-            return 0;
+        if (a->in_flight < before) /* there is room for another run, or nothing is left to wait for */
+            continue;
         sleep_until_something(a, tick(a));
     }
 }
