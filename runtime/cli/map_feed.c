@@ -58,7 +58,7 @@ static int pack(struct pawl_map_feed *feed, const struct pawl_map_args *args, ui
         goto free_label;
     struct pawl_task_spec spec = {
         .kind = PAWL_TASK_EXEC,
-        .run_id = "",
+        .run_id = ((const struct pawl_wire_items *)(const void *)feed->bytes)->run_id,
         .step = "map",
         .item = label,
         .item_bytes = label_bytes,
