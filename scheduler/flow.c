@@ -162,7 +162,7 @@ void pawl_flow_instance_final(struct pawl_core *core, struct pawl_run *run, stru
 {
     if (all_final(run, step) && !pawl_step_state_is_final(step->state))
         end_by_instances(core, run, step, lsn);
-    if (failures_exceed(run) && !run->draining)
+    if (failures_exceed(run) && !run->draining && !run->stopped)
         pawl_flow_stop(core, run);
     else if (run->stopped && !step->runs_anyway && step->in_flight == 0)
         give_up_stopped(core, run, step);

@@ -188,7 +188,7 @@ static int reopen(struct pawl_core *core, const char *id, struct pawl_run **run_
         snprintf(why, 256, "the image of run %s cannot be read: %s", id, pawl_error_text(error));
         return error == -ENOENT ? PAWL_E_NOT_FOUND : error;
     }
-    bool succeeded = trial->state == PAWL_RUN_SUCCEEDED;
+    bool succeeded = trial->state == PAWL_RUN_SUCCEEDED && !trial->fed;
     pawl_run_free(trial);
     if (succeeded) {
         snprintf(why, 256, "run %s has succeeded: nothing is left to do", id);
@@ -226,7 +226,7 @@ static int resume_run(struct pawl_core *core, const struct pawl_submission *s, s
         error = reopen(core, id, &run, why);
         if (error < 0)
             return error;
-    } else if (run->state == PAWL_RUN_SUCCEEDED) {
+    } else if (run->state == PAWL_RUN_SUCCEEDED && !run->fed) { /* a map may get more items */
         snprintf(why, 256, "run %s has succeeded: nothing is left to do", id);
         return PAWL_E_STATE;
     }

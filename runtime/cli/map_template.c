@@ -210,7 +210,7 @@ static struct span without_extension(struct span s)
 {
     const char *dot = memrchr(s.bytes, '.', s.n);
     const char *slash = memrchr(s.bytes, '/', s.n);
-    if (dot == NULL || (slash != NULL && slash > dot) || dot + 1 == s.bytes + s.n)
+    if (dot == NULL || (slash != NULL && slash > dot))
         return s;
     return (struct span){s.bytes, (size_t)(dot - s.bytes)};
 }

@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,7 @@
 
 #include "runtime/cli/errors.h"
 #include "runtime/suggest.h"
+#include "scheduler/run.h"
 #include "shm/error.h"
 
 /* ---- all runs ---- */
@@ -263,6 +265,20 @@ void pawl_run_view_close(struct pawl_run_view *view)
         pawl_image_close(view->image);
     view->plan = NULL;
     view->image = NULL;
+}
+
+void pawl_run_settle(struct pawl_session *session, const char *run_id)
+{
+    struct pawl_wire_summary summary;
+    for (int tries = 0; tries < 1000 && session->connected; tries++) {
+        if (ask_summary(session, run_id, &summary) != 0)
+            return; /* sealed and gone */
+        bool ends = summary.state == PAWL_RUN_SUCCEEDED || summary.state == PAWL_RUN_FAILED ||
+                    summary.state == PAWL_RUN_CANCELLED;
+        if (!ends)
+            return;
+        poll(NULL, 0, 5);
+    }
 }
 
 /* ---- parts of it ---- */

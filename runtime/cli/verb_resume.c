@@ -122,8 +122,10 @@ static int go_on(struct pawl_cli *cli, const struct resume_options *o, const cha
                                               .next = next_job,
                                               .context = &resume};
         status = pawl_session_connect(&session, true);
-        if (status == 0)
+        if (status == 0) {
+            pawl_run_settle(&session, view.summary.run_id);
             status = pawl_attach(&session, &options);
+        }
     }
     pawl_run_view_close(&view);
     pawl_session_close(&session);

@@ -180,6 +180,9 @@ static int submit_and_wait(struct run_command *command)
         status = pawl_session_connect(&session, true);
     if (status == 0 && command->options->resume)
         status = pawl_runs_list(&session, &command->runs, &command->run_count);
+    for (size_t i = 0; i < command->run_count; i++) /* now: later answers to other questions may be under way */
+        if (command->runs[i].sealed == 0)
+            pawl_run_settle(&session, command->runs[i].run_id);
     if (status == 0) {
         uint32_t slots = command->options->jobs != 0 ? (uint32_t)command->options->jobs : pawl_online_cpus();
         struct pawl_attach_options options = {

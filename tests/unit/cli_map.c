@@ -81,7 +81,7 @@ Test(map_template, placeholders_take_an_argument_apart)
         {"a/b.c.d", "a/b.c", "b.c.d", "a", "b.c"},
         {".x", "", ".x", ".", ""},
         {"a.b/c", "a.b/c", "c", "a.b", "c"},
-        {"trailing.", "trailing.", "trailing.", ".", "trailing."},
+        {"trailing.", "trailing", "trailing.", ".", "trailing"},
         {"a//b", "a//b", "b", "a", "b"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
