@@ -17,12 +17,13 @@
 #include "scheduler/lanes.h"
 #include "shm/doorbell.h"
 #include "shm/error.h"
+#include "shm/task.h"
 
 enum { RING_SLOTS_MIN = 256 };
 
 #define PLACE_AGAIN_NS UINT64_C(100000000)
 
-static int seal_context(const void *bytes, size_t n)
+static int seal_bytes(const void *bytes, size_t n)
 {
     int fd = memfd_create("pawl-context", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0)
@@ -41,6 +42,46 @@ static int seal_context(const void *bytes, size_t n)
     int error = done < n ? -ENOSPC : -errno;
     close(fd);
     return error;
+}
+
+/* The context as the command sent it, with the run's name: tasks that a command packed do not hold it. */
+static int make_context(const void *bytes, size_t n, const char *run_id)
+{
+    struct pawl_context context;
+    int result = pawl_context_open(bytes, n, &context);
+    if (result < 0)
+        return result;
+    const char **env = calloc((size_t)context.env_count + 1, sizeof *env);
+    if (!env)
+        return -ENOMEM;
+    const char *at = context.env;
+    for (uint32_t i = 0; i < context.env_count; i++, at += strlen(at) + 1)
+        env[i] = at;
+    struct pawl_context_spec spec = {
+        .run_id = run_id, .dir = context.dir, .env = env, .umask = context.umask, .nice = context.nice};
+    memcpy(spec.limits, context.limits, sizeof spec.limits);
+    size_t bytes_packed = pawl_context_packed_bytes(&spec);
+    void *packed = bytes_packed ? aligned_alloc(8, (bytes_packed + 7) & ~(size_t)7) : NULL;
+    int64_t written = packed ? pawl_context_pack(&spec, packed, bytes_packed) : -ENOMEM;
+    result = written < 0 ? (int)written : seal_bytes(packed, (size_t)written);
+    free(packed);
+    free(env);
+    return result;
+}
+
+int pawl_queue_context_fd(struct pawl_loop *loop, struct pawl_queue *queue)
+{
+    size_t n;
+    if (queue->context_fd >= 0)
+        return queue->context_fd;
+    const void *context = pawl_batch_context(queue->batch, &n);
+    struct pawl_run *run = pawl_core_run_next(loop->core, NULL);
+    while (run && pawl_run_batch(run) != queue->batch)
+        run = pawl_core_run_next(loop->core, run);
+    int fd = make_context(context, n, run ? pawl_run_id(run) : "");
+    if (fd >= 0)
+        queue->context_fd = fd;
+    return fd;
 }
 
 /* Room for what the core may have in flight: all of it when tasks are short. */
@@ -64,8 +105,6 @@ static void free_queue(struct pawl_queue *queue)
 
 int pawl_queue_open(struct pawl_loop *loop, struct pawl_batch *batch)
 {
-    size_t context_bytes;
-    const void *context = pawl_batch_context(batch, &context_bytes);
     struct pawl_queue *queue = calloc(1, sizeof *queue);
     if (!queue)
         return -ENOMEM;
@@ -79,13 +118,12 @@ int pawl_queue_open(struct pawl_loop *loop, struct pawl_batch *batch)
         free(queue);
         return error;
     }
-    queue->context_fd = seal_context(context, context_bytes);
+    queue->context_fd = -1;
     queue->deliveries = calloc(queue->ring.slot_count, sizeof(struct pawl_delivery *));
     queue->workers = calloc(queue->slots, sizeof(struct pawl_worker *));
-    if (queue->context_fd < 0 || !queue->deliveries || !queue->workers) {
-        error = queue->context_fd < 0 ? queue->context_fd : -ENOMEM;
+    if (!queue->deliveries || !queue->workers) {
         free_queue(queue);
-        return error;
+        return -ENOMEM;
     }
     queue->wanted = 1; /* it attaches while the submission is on its way to the disk */
     queue->next = loop->queues;

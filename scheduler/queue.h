@@ -26,7 +26,7 @@ struct pawl_queue {
     uint32_t number;
     struct pawl_delivery_ring ring;
     struct pawl_delivery **deliveries; /* by slot */
-    int context_fd;                    /* sealed memfd */
+    int context_fd;                    /* sealed memfd, once somebody needed it; -1 */
     uint32_t slots;                    /* -j */
     uint32_t in_flight;                /* placed, not settled */
     uint32_t wanted;                   /* workers: the most that could be busy so far */
@@ -44,6 +44,9 @@ int pawl_queue_recall(struct pawl_loop *loop, struct pawl_delivery *delivery);
 void pawl_queue_forget(struct pawl_loop *loop, struct pawl_delivery *delivery);
 
 struct pawl_queue *pawl_queue_find(struct pawl_loop *loop, uint32_t number);
+
+/* What its jobs are surrounded with: a sealed memfd that stays the queue's, or an error. */
+int pawl_queue_context_fd(struct pawl_loop *loop, struct pawl_queue *queue);
 
 /* The delivery in this slot if the generation is right; NULL otherwise. */
 struct pawl_delivery *pawl_queue_delivery(const struct pawl_queue *queue, uint32_t slot, uint32_t generation);

@@ -237,9 +237,10 @@ static void join_queue(struct pawl_loop *loop, struct pawl_worker *worker, struc
     while (queue->workers[slot])
         slot++;
     struct pawl_wire_queue body = {.queue = queue->number, .slot_number = slot + 1};
-    int fds[] = {queue->ring.queue.fd, queue->ring.words.fd, queue->context_fd};
-    int error = pawl_wire_queue_message(&worker->connection->wire, PAWL_WIRE_QUEUE, 0, &body, sizeof body,
-                                        NULL, 0, fds, 3);
+    int fds[] = {queue->ring.queue.fd, queue->ring.words.fd, pawl_queue_context_fd(loop, queue)};
+    int error = fds[2] < 0 ? fds[2]
+                           : pawl_wire_queue_message(&worker->connection->wire, PAWL_WIRE_QUEUE, 0, &body,
+                                                     sizeof body, NULL, 0, fds, 3);
     for (uint32_t id = 0; id < loop->pool.count && !error; id++)
         if (loop->pool.segment[id])
             error = send_segment(loop, worker, id);
