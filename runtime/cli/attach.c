@@ -398,6 +398,18 @@ static int converse(struct attach *a)
 
 /* ---- the end ---- */
 
+void pawl_resume_arguments(char arguments[64], uint64_t jobs, bool keeps_going, uint64_t keep_going)
+{
+    int n = 0;
+    arguments[0] = '\0';
+    if (jobs != 0)
+        n = snprintf(arguments, 64, " -j %" PRIu64, jobs);
+    if (keeps_going && keep_going != 0)
+        snprintf(arguments + n, 64 - (size_t)n, " --keep-going=%" PRIu64, keep_going);
+    else if (keeps_going)
+        snprintf(arguments + n, 64 - (size_t)n, " --keep-going");
+}
+
 static void print_resume(struct attach *a)
 {
     const struct pawl_cli *cli = a->cli;
@@ -471,11 +483,12 @@ static void print_end(struct attach *a)
         return;
     char words[160] = "";
     int n = snprintf(words, sizeof words, "%" PRIu64 " of %" PRIu64 " steps done",
-                     pawl_summary_done(s) - s->failed, s->total);
+                     pawl_summary_done(s) - s->failed - s->cancelled, s->total);
     if (s->failed != 0)
         n += snprintf(words + n, sizeof words - (size_t)n, ", %" PRIu64 " failed", s->failed);
     if (s->retries != 0)
-        snprintf(words + n, sizeof words - (size_t)n, ", %" PRIu64 " retries", s->retries);
+        snprintf(words + n, sizeof words - (size_t)n, ", %" PRIu64 " %s", s->retries,
+                 s->retries == 1 ? "retry" : "retries");
     pawl_note(a->cli, "run %s %s: %s, %s", s->run_id, pawl_run_state_name(s->state), words,
               pawl_format_duration(s->elapsed_ns, took));
 }

@@ -114,8 +114,8 @@ static int go_on(struct pawl_cli *cli, const struct resume_options *o, const cha
         memcpy(request->run_id, view.summary.run_id, sizeof request->run_id);
         memcpy(request->resume_id, view.summary.run_id, sizeof request->resume_id);
         memcpy(request->workflow, view.summary.workflow, sizeof request->workflow);
-        if (o->jobs != 0)
-            snprintf(arguments, sizeof arguments, " -j %" PRIu64, o->jobs);
+        pawl_resume_arguments(arguments, o->jobs, pawl_option_given(cli->verb, o, "keep-going"),
+                              o->keep_going);
         struct pawl_attach_options options = {.window = 1,
                                               .detach = o->detach,
                                               .resume_arguments = arguments,

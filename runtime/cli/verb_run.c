@@ -180,7 +180,8 @@ static int submit_and_wait(struct run_command *command)
         status = pawl_session_connect(&session, true);
     if (status == 0 && command->options->resume)
         status = pawl_runs_list(&session, &command->runs, &command->run_count);
-    for (size_t i = 0; i < command->run_count; i++) /* now: later answers to other questions may be under way */
+    for (size_t i = 0; i < command->run_count;
+         i++) /* now: later answers to other questions may be under way */
         if (command->runs[i].sealed == 0)
             pawl_run_settle(&session, command->runs[i].run_id);
     if (status == 0) {
@@ -210,10 +211,8 @@ static int run_run(struct pawl_cli *cli, const void *options, int operand_count,
     int error = pawl_workflow_load(command.file, NULL, &command.plan, &errors);
     if (error != 0)
         return pawl_fail_load(cli, command.file, error, &errors);
-    if (o->jobs != 0)
-        snprintf(command.resume_arguments, sizeof command.resume_arguments, " -j %" PRIu64, o->jobs);
-    if (pawl_option_given(cli->verb, o, "keep-going"))
-        strcat(command.resume_arguments, " --keep-going");
+    pawl_resume_arguments(command.resume_arguments, o->jobs, pawl_option_given(cli->verb, o, "keep-going"),
+                          o->keep_going);
     if (operand_count > 1)
         status = check_name(&command, operands[1]);
     if (status == 0)
