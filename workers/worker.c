@@ -41,6 +41,7 @@ enum {
     CONTINUE = -1, /* of a turn: not over yet */
 };
 #define REPORT_RUNNING_NS UINT64_C(5000000) /* a job that has run for so long is worth a bell */
+#define HEARD_LOOK_NS     UINT64_C(200000)  /* how often to look whether a failure was heard of */
 
 /* The delivery at hand: claimed, and perhaps running. */
 struct delivery {
@@ -63,6 +64,7 @@ struct worker {
     struct pawl_job job; /* exec.pid 0: nothing runs */
     struct pawl_captured captured;
     uint32_t offers;
+    uint64_t unheard; /* a failure was reported below this settle position, and may stop the run; 0: none */
 };
 
 /* What the SIGTERM handler needs. Only written while SIGTERM is blocked. */
@@ -132,6 +134,7 @@ static void on_lost(void *ctx)
     }
     worker->delivery.lost = true;
     worker->delivery.number = 0;
+    worker->unheard = 0;
     pawl_workdir_forget(&worker->host.workdir);
 }
 
@@ -260,6 +263,18 @@ static void settle_delivery(struct worker *worker, struct pawl_settlement *settl
     }
     delivery->taken = false;
     push_held(worker);
+    if (settlement->outcome != PAWL_OUTCOME_EXITED || settlement->exit_code != 0)
+        worker->unheard = worker->attach.has_lane ? pawl_lane_pushed(&worker->attach.lane) : 0;
+}
+
+/* After a failure nothing new may start before the scheduler has had its say: it may take back what is
+ * placed. */
+static bool must_be_heard(struct worker *worker)
+{
+    if (worker->unheard == 0 || !worker->attach.has_lane ||
+        pawl_lane_consumed(&worker->attach.lane) >= worker->unheard)
+        worker->unheard = 0;
+    return worker->unheard != 0;
 }
 
 static void finish_job(struct worker *worker)
@@ -419,6 +434,15 @@ static void sleep_until(struct worker *worker, uint64_t until_ns, uint64_t now_n
         pawl_attach_receive(attach, pawl_clock_monotonic_ns());
 }
 
+/* Until the scheduler has read a failure: it rings nobody for that, so look again soon. */
+static void sleep_for_a_word(struct worker *worker)
+{
+    struct pollfd fd = {.fd = worker->attach.wire.fd, .events = POLLIN};
+    const struct timespec wait = {.tv_nsec = (long)HEARD_LOOK_NS};
+    if (ppoll(&fd, 1, &wait, &worker->attach.wait_mask) > 0)
+        pawl_attach_receive(&worker->attach, pawl_clock_monotonic_ns());
+}
+
 /* Is this worker to go, or to leave its queue? Only asked while nothing runs. */
 static int look_at_orders(struct worker *worker, uint64_t now_ns)
 {
@@ -447,7 +471,8 @@ static int turn(struct worker *worker)
     }
     push_held(worker);
     if (!is_running(worker)) {
-        claim_some(worker);
+        if (!must_be_heard(worker))
+            claim_some(worker);
         now_ns = pawl_clock_monotonic_ns();
     }
     if (is_running(worker)) {
@@ -460,6 +485,11 @@ static int turn(struct worker *worker)
         int code = look_at_orders(worker, now_ns);
         if (code != CONTINUE)
             return code;
+        if (must_be_heard(worker)) {
+            pawl_attach_report(attach, now_ns, true);
+            sleep_for_a_word(worker);
+            return CONTINUE;
+        }
         bool more = pawl_attach_claimable(attach) && worker->held.count < PAWL_HELD_MAX / 2;
         pawl_attach_report(attach, now_ns, !more);
         if (more) { /* do not sleep, but listen */

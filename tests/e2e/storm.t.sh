@@ -38,7 +38,7 @@ recorded() {
 one_of() { shuf -n 1 -e -- "$@"; }
 
 test_storm_of_kills_loses_nothing_and_repeats_no_recorded_success() {
-    local role victims command=0 deadline rounds=0 pid
+    local role victims command='' deadline rounds=0 pid
     local -A kills=([command]=0 [supervisor]=0 [scheduler]=0 [worker]=0 [all]=0)
     export MARKS=$T/marks
     : >"$MARKS"
@@ -47,8 +47,8 @@ test_storm_of_kills_loses_nothing_and_repeats_no_recorded_success() {
     deadline=$(($(now_ms) + STORM_SECONDS * 1000))
     local roles=(command scheduler worker all supervisor worker scheduler command all supervisor)
     while [ "$(now_ms)" -lt "$deadline" ] || [ "$rounds" -lt 25 ]; do
-        if ! kill -0 "$command" 2>/dev/null; then
-            wait "$command" 2>/dev/null || true
+        if [ -z "$command" ] || ! kill -0 "$command" 2>/dev/null; then
+            [ -z "$command" ] || wait "$command" 2>/dev/null || true
             "$PAWL" run flow.yaml --resume -j 4 --set count=1500 >"$T/run.out" 2>"$T/run.err" &
             command=$!
         fi
