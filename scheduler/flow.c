@@ -241,6 +241,8 @@ static int find_open(struct pawl_step *step)
 
 static void start_instances(struct pawl_core *core, struct pawl_run *run, struct pawl_step *step)
 {
+    if (step->many && !step->expanded && step->count == 0)
+        run->states[step->state]--; /* it stood for what it would become */
     step->expanded = true;
     for (uint64_t n = 0; n < step->count; n++) {
         struct pawl_instance *instance = &step->instances[n];
