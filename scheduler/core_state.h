@@ -17,9 +17,10 @@
 #include "scheduler/ready.h"
 #include "scheduler/timer.h"
 
-#define PAWL_INSTANCE_NONE  UINT64_MAX
-#define PAWL_PLACE_IN_IMAGE (UINT64_C(1) << 63) /* the rest is the byte offset of a record in runs/ID/image  \
-                                                 */
+#define PAWL_INSTANCE_NONE UINT64_MAX
+#define PAWL_PLACE_IN_IMAGE                                                                                  \
+    (UINT64_C(1) << 63) /* the rest is the byte offset of a record in runs/ID/image                          \
+                         */
 #define PAWL_INSTANCE_HAD_SUCCEEDED (UINT64_C(1) << 63)
 
 enum {

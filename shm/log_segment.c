@@ -32,8 +32,8 @@ void pawl_log_pool_fini(struct pawl_log_pool *pool)
 
 static int open_segment(struct pawl_log_pool *pool, size_t bytes, uint32_t *id_out)
 {
-    /* Ids go round: a worker hears of a new segment on its socket, a little after it could claim from it, so an
-     * id that it may still have mapped to a closed segment must not come back soon. */
+    /* Ids go round: a worker hears of a new segment on its socket, a little after it could claim from it, so
+     * an id that it may still have mapped to a closed segment must not come back soon. */
     uint32_t id = pool->next_id, looked = 0;
     while (looked < PAWL_LOG_SEGMENTS_MAX && pool->segment[id]) {
         id = (id + 1) % PAWL_LOG_SEGMENTS_MAX;

@@ -84,8 +84,8 @@ enum pawl_wire_type {
     PAWL_WIRE_EXIT,    /* scheduler: empty: finish what you hold, then exit 0 */
     PAWL_WIRE_OFFER,   /* worker, after a reconnect: pawl_wire_offer + inline bytes: I still hold this */
     PAWL_WIRE_OFFERS_END, /* worker: no more offers */
-    PAWL_WIRE_ADOPT,      /* scheduler: pawl_wire_adopt: keep it (ticket) or kill it. A kept offer that carried
-                             its result is settled by that: the worker pushes nothing for it */
+    PAWL_WIRE_ADOPT, /* scheduler: pawl_wire_adopt: keep it (ticket) or kill it. A kept offer that carried
+                        its result is settled by that: the worker pushes nothing for it */
 };
 
 enum pawl_wire_role { PAWL_ROLE_CLIENT = 1, PAWL_ROLE_WORKER = 2, PAWL_ROLE_SUPERVISOR = 3 };
@@ -151,7 +151,8 @@ struct pawl_wire_run {
 
 struct pawl_wire_items {
     char run_id[PAWL_NAME_BYTES];
-    uint64_t first; /* the client's own number of the first of these, from 0: repeated ones are answered, not added */
+    uint64_t first; /* the client's own number of the first of these, from 0: repeated ones are answered, not
+                       added */
     uint32_t count;
     uint32_t reserved; /* items follow: pawl_wire_item + packed task, 8-aligned */
 };
@@ -336,7 +337,8 @@ struct pawl_wire_adopt {
 
 struct pawl_wire_buffer; /* growable receive or send buffer with its descriptors */
 
-/* One with descriptors must stay where it is (not a dead stack frame) until the next receive, call or fini. */
+/* One with descriptors must stay where it is (not a dead stack frame) until the next receive, call or fini.
+ */
 struct pawl_wire_message {
     struct pawl_wire_header header;
     const void *body;           /* 8-aligned; valid until the next receive call */
