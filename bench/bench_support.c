@@ -19,12 +19,12 @@ double pawl_bench_cpu_seconds(int who)
 
 uint64_t pawl_bench_rss_bytes(void)
 {
-    unsigned long long pages = 0;
+    char line[128] = "";
     FILE *file = fopen("/proc/self/statm", "re");
     if (!file)
         return 0;
-    if (fscanf(file, "%*u %llu", &pages) != 1)
-        pages = 0;
+    const char *second = fgets(line, sizeof line, file) ? strchr(line, ' ') : NULL;
+    uint64_t pages = second ? strtoull(second, NULL, 10) : 0;
     fclose(file);
     return pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }

@@ -92,6 +92,7 @@ static void say(const char *text, long long a, long long b)
     strftime(stamp, sizeof stamp, "%Y-%m-%d %H:%M:%S", &local);
     char line[256];
     int head = snprintf(line, sizeof line, "%s supervisor: ", stamp);
+    // cppcheck-suppress wrongPrintfScanfArgNum ; a text that names fewer numbers leaves the rest unread
     int rest = snprintf(line + head, sizeof line - (size_t)head - 1, text, a, b);
     size_t bytes = (size_t)head + (size_t)(rest < 0 ? 0 : rest);
     if (bytes > sizeof line - 2)
@@ -508,8 +509,10 @@ int pawl_supervise(const struct pawl_supervise_options *options)
     }
     supervisor.workers = calloc(WORKERS_MAX + 2, sizeof *supervisor.workers);
     supervisor.signal_fd = listen_to_signals();
-    if (!supervisor.workers || supervisor.signal_fd < 0)
+    if (!supervisor.workers || supervisor.signal_fd < 0) {
+        free(supervisor.workers);
         return EXIT_INTERNAL;
+    }
     error = fork_scheduler(&supervisor, false);
     if (error) {
         say("cannot fork the scheduler: errno %lld", -error, 0);

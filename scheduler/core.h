@@ -283,12 +283,12 @@ struct pawl_result_view {
                     fixed.flags) */
 };
 /* One attempt's result; attempt 0: the newest. Return: 0, PAWL_E_NOT_FOUND, PAWL_E_STATE (none has ended). */
-int pawl_run_result(struct pawl_core *core, struct pawl_run *run, uint32_t step, uint64_t instance,
+int pawl_run_result(struct pawl_core *core, struct pawl_run *run, uint32_t step_index, uint64_t number,
                     uint32_t attempt, bool with_bytes, struct pawl_result_view *view_out);
 int pawl_run_step_index(const struct pawl_run *run, const char *name); /* or PAWL_E_NOT_FOUND */
 
 /* Why it waits, ran, reran, was skipped or failed: text for people. */
-int pawl_run_why(struct pawl_core *core, struct pawl_run *run, uint32_t step, uint64_t instance,
+int pawl_run_why(struct pawl_core *core, struct pawl_run *run, uint32_t index, uint64_t number,
                  struct pawl_now now, char *buffer, size_t bytes);
 
 /* The run's deliveries that are placed or begun; NULL: first. */

@@ -230,7 +230,7 @@ int pawl_grow(void **array, size_t *capacity, size_t wanted, size_t item_bytes);
 /* run_state.c: runs and steps as data */
 int pawl_run_create(struct pawl_core *core, uint64_t number, const char *id, struct pawl_run **run_out);
 void pawl_run_free(struct pawl_run *run);
-int pawl_run_set_plan(struct pawl_run *run, const void *plan, size_t bytes);
+int pawl_run_set_plan(struct pawl_run *run, const void *blob, size_t bytes);
 int pawl_core_insert_run(struct pawl_core *core, struct pawl_run *run);
 void pawl_core_remove_run(struct pawl_core *core, struct pawl_run *run);
 int pawl_step_reserve(struct pawl_step *step, uint64_t count); /* instances 0..count-1 exist, WAITING */
@@ -253,7 +253,7 @@ void pawl_flow_stop(struct pawl_core *core, struct pawl_run *run); /* a final fa
 void pawl_flow_queue(struct pawl_run *run, struct pawl_step *step);
 void pawl_flow_finish_marks(struct pawl_run *run, uint32_t run_state);
 void pawl_flow_fail_instance(struct pawl_core *core, struct pawl_run *run, struct pawl_step *step,
-                             uint64_t instance, enum pawl_reason reason, const char *note);
+                             uint64_t number, enum pawl_reason reason, const char *note);
 
 /* flow_values.c: what expressions may ask */
 void pawl_flow_env(struct pawl_run *run, struct pawl_step *step, struct pawl_expr_env *env_out);
@@ -293,7 +293,7 @@ int pawl_result_read(struct pawl_run *run, uint64_t place, uint32_t offset, void
 size_t pawl_result_bytes(const struct pawl_step_record *record); /* fixed part and all that follows */
 
 /* image.c */
-int pawl_image_load_run(struct pawl_core *core, const void *bytes, size_t n, struct pawl_run **run_out);
+int pawl_image_load_run(struct pawl_core *core, const void *image, size_t n, struct pawl_run **run_out);
 
 /* deliveries */
 struct pawl_delivery *pawl_delivery_create(struct pawl_run *run, struct pawl_step *step, uint64_t instance);

@@ -170,15 +170,15 @@ static void put_runs(struct layout *layout, struct finish *finish, enum pawl_pla
     const char *given = finish->builder->parts[id].data;
     uint32_t next = 0;
     header->sections[id].byte_offset = (uint32_t)layout->at;
-    for (uint64_t i = leading ? 0 : 1; i <= 2 * (uint64_t)finish->count; i++) {
+    for (uint64_t i = 0; i <= 2 * (uint64_t)finish->count; i++) {
         bool second = i > 0 && i % 2 == 0;
-        struct pawl_plan_run *run = leading;
-        if (i > 0) {
-            char *step = (char *)&finish->steps[(i - 1) / 2];
-            run = (struct pawl_plan_run *)(step + (second ? second_run_offset : run_offset));
-            if (second && second_run_offset == run_offset)
-                continue;
-        }
+        if (second && second_run_offset == run_offset)
+            continue;
+        char *step = i > 0 ? (char *)&finish->steps[(i - 1) / 2] : NULL;
+        struct pawl_plan_run *run =
+            step ? (struct pawl_plan_run *)(step + (second ? second_run_offset : run_offset)) : leading;
+        if (!run)
+            continue;
         if (run->count)
             memcpy(layout->blob + layout->at + next * entry, given + run->first * entry, run->count * entry);
         run->first = next;

@@ -275,8 +275,10 @@ int pawl_scheduler_main(const struct pawl_scheduler_options *options)
     loop->listen_fd = loop->signal_fd = -1;
     pawl_log_open(options->log_fd, "scheduler", PAWL_LOG_INFO);
     if (options->supervisor > 0 &&
-        (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != options->supervisor))
+        (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != options->supervisor)) {
+        free(loop);
         return EXIT_INTERNAL; /* it died before it could be watched */
+    }
     loop->born_at_ns = pawl_clock_boottime_ns();
     pawl_loop_sample_clocks(loop);
 

@@ -131,7 +131,7 @@ int main(int argc, char **argv)
     int rest = 0;
 
     pawl_proctitle_init(argc, argv);
-    signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGPIPE, SIG_IGN);
     char **words = calloc((size_t)argc + 1, sizeof *words);
     if (words == NULL)
         return PAWL_EXIT_INTERNAL;

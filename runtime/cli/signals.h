@@ -25,6 +25,6 @@ int pawl_signals_fd(void);
 enum pawl_signal_level pawl_signals_level(void);
 
 /** pawl_signals_raise - as if somebody had pressed ^C twice: standard output is gone. */
-void pawl_signals_raise(enum pawl_signal_level level);
+void pawl_signals_raise(enum pawl_signal_level to);
 
 #endif

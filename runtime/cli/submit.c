@@ -23,8 +23,6 @@
 #include "runtime/client.h"
 #include "shm/task.h"
 
-extern char **environ;
-
 int pawl_context_memfd(void)
 {
     struct pawl_context_spec spec = {.run_id = "", .env = (const char *const *)environ};

@@ -74,8 +74,13 @@ static void report(struct doctor *doctor, const char *name, enum verdict verdict
 static void check_kernel(struct doctor *doctor)
 {
     struct utsname about;
-    int major = 0, minor = 0;
-    if (uname(&about) != 0 || sscanf(about.release, "%d.%d", &major, &minor) != 2)
+    long major = 0, minor = 0;
+    char *end = NULL;
+    if (uname(&about) == 0)
+        major = strtol(about.release, &end, 10);
+    if (end && *end == '.')
+        minor = strtol(end + 1, NULL, 10);
+    if (major == 0)
         report(doctor, "kernel", VERDICT_WARN, NULL, "its version is not known");
     else if (major * 100 + minor < 506)
         report(doctor, "kernel", VERDICT_FAIL, "Linux 5.6 or later; 6.1 is what pawl is tested on", "%s",
@@ -218,7 +223,7 @@ static void check_sync(struct doctor *doctor)
         return;
     }
     qsort(took_ns, TRIES, sizeof took_ns[0], by_value);
-    double median_us = (double)took_ns[TRIES / 2] / 1e3;
+    double median_us = (double)took_ns[(int)(TRIES / 2)] / 1e3;
     report(doctor, "sync", median_us > 20000 ? VERDICT_WARN : VERDICT_OK,
            "a faster disk for the state directory: --state DIR",
            "fdatasync of 4 KiB takes %.0f us (median of %d)%s", median_us, TRIES,

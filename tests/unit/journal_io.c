@@ -109,7 +109,7 @@ Test(io, failed_sync_names_its_half)
 
 Test(io, short_write_is_an_error_and_cancels_the_sync)
 {
-    signal(SIGXFSZ, SIG_IGN);
+    cr_assert(ne(ptr, (void *)signal(SIGXFSZ, SIG_IGN), (void *)SIG_ERR));
     struct rlimit limit = {.rlim_cur = 6000, .rlim_max = RLIM_INFINITY};
     cr_assert(eq(int, setrlimit(RLIMIT_FSIZE, &limit), 0));
     FOR_EACH_IO(io)

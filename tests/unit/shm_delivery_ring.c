@@ -113,7 +113,7 @@ Test(delivery_ring, late_settlement_of_an_earlier_placement_is_stale)
     cr_assert(eq(int, pawl_claim_one(&worker, &claimed), 0));
     cr_assert(eq(int, pawl_delivery_ring_settle(&ring, slot, generation), 0));
     cr_expect(eq(int, pawl_delivery_ring_settle(&ring, slot, generation), PAWL_E_STALE_RECEIPT));
-    uint32_t again, next = slot;
+    uint32_t again, next;
     do
         next = place(2, &again);
     while (next != slot && ring.taken < 4);
