@@ -516,6 +516,7 @@ int pawl_supervise(const struct pawl_supervise_options *options)
     error = fork_scheduler(&supervisor, false);
     if (error) {
         say("cannot fork the scheduler: errno %lld", -error, 0);
+        free(supervisor.workers);
         return EXIT_CANNOT_START;
     }
     run(&supervisor);

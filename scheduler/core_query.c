@@ -256,7 +256,6 @@ int pawl_run_step_next(struct pawl_core *core, struct pawl_run *run, uint64_t *c
     for (; index < run->step_count; index++, number = 0) {
         struct pawl_step *step = &run->steps[index];
         if (step->count == 0 && number == 0) {
-            number = 1;
             if (step->expanded && step->many)
                 continue; /* it had no elements: nothing to tell */
             if (state_mask && !(state_mask & (1u << step->state)))
