@@ -24,6 +24,8 @@
 #include "scheduler/journal_internal.h"
 #include "shm/error.h"
 
+enum { WORTH_A_SEGMENT_BYTES = 1 << 20 }; /* read in less time than a segment takes to make */
+
 void pawl_journal_now(struct pawl_journal *journal, uint64_t *realtime_ns_out, uint64_t *boottime_ns_out)
 {
     if (journal->options.clock) {
@@ -173,6 +175,16 @@ void pawl_journal_cut(struct pawl_journal *journal)
     journal->batch_open = false;
     if (journal->open && journal->open->record_bytes >= journal->options.frame_bytes)
         close_open_frame(journal);
+}
+
+void pawl_journal_end_segment(struct pawl_journal *journal)
+{
+    if (journal->batch_open || journal->room != PAWL_JOURNAL_ROOMY)
+        return;
+    if (journal->open)
+        close_open_frame(journal);
+    if (journal->plan_byte_offset >= WORTH_A_SEGMENT_BYTES)
+        journal->plan_limit = journal->plan_byte_offset;
 }
 
 /* Submission. */
@@ -495,8 +507,10 @@ static int close_cleanly(struct pawl_journal *journal)
     if (error == 0) /* of a recycled file, so that the next start need not look through what is left of it */
         pawl_io_file_truncate(journal->io, journal->segments[journal->segment_count - 1].lock_fd,
                               journal->end);
-    if (error == 0)
+    if (error == 0) {
         pawl_journal_drop_reserve(journal);
+        pawl_journal_drop_recycled(journal);
+    }
     return error;
 }
 

@@ -192,7 +192,8 @@ uint64_t pawl_journal_resolve(const struct pawl_journal *journal, uint64_t place
 /**
  * Snapshots: one at a time. begin names the lsn up to which the chunks hold everything (at most last_lsn
  * now); chunks are written as they come; commit waits until that lsn is durable, syncs, renames, reads the
- * file back, appends a SNAPSHOT record, and calls on_snapshot(). Two are kept.
+ * file back, appends a SNAPSHOT record, and calls on_snapshot(). Two are kept. When it holds all that was
+ * appended, a segment of some size ends there: recovery then reads nothing that the snapshot already says.
  *
  * append: 0; -EAGAIN while the chunk before is being written (try after the next pawl_io_wait()); -EMSGSIZE
  * above 1 MiB; -errno. A failed snapshot is not a failed journal: abort it and try later.
@@ -225,6 +226,7 @@ struct pawl_journal_stats {
     uint64_t segment_count; /* on disk now */
     uint64_t disk_bytes;    /* nominal, of all segments on disk */
     uint64_t snapshot_lsn;  /* newest good */
+    uint64_t snapshot_bytes; /* its file's, 0: it was written before this open */
     uint64_t bytes_since_snapshot;
     uint64_t last_commit_ns; /* submit to completion of the newest frame */
     bool direct;

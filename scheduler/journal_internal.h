@@ -149,6 +149,8 @@ void pawl_journal_notice(struct pawl_journal *journal, const char *format, ...)
 int pawl_journal_append_own(struct pawl_journal *journal, uint8_t type, const void *body, size_t bytes,
                             uint32_t frame_flags);
 void pawl_journal_submit(struct pawl_journal *journal);
+/* The next frame begins a segment, unless this one is small, a batch is open or the disk is full. No I/O. */
+void pawl_journal_end_segment(struct pawl_journal *journal);
 
 /* journal_frame.c */
 struct journal_frame *pawl_journal_new_frame(struct pawl_journal *journal);
@@ -166,6 +168,7 @@ int pawl_segment_open_direct(struct pawl_journal *journal, const char *name, int
 /* Makes segment @number, header first, the frames of @rewritten (may be NULL) after it, all durable before it
  * has its name. It becomes the current one. */
 int pawl_segment_start(struct pawl_journal *journal, uint32_t number, struct journal_frame *rewritten);
+void pawl_journal_drop_recycled(struct pawl_journal *journal);
 int pawl_segment_add(struct pawl_journal *journal, const struct journal_segment *segment);
 struct journal_segment *pawl_segment_find(struct pawl_journal *journal, uint32_t number);
 

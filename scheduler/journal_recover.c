@@ -307,8 +307,8 @@ static int replay(struct recovery *recovery)
 {
     uint32_t count = recovery->listing.segment_count, first = 0;
     uint64_t wanted = recovery->applied_lsn + 1;
-    while (first + 1 < count && recovery->headers[first + 1].base_lsn <= wanted)
-        first++;
+    for (; first + 1 < count && recovery->headers[first + 1].base_lsn <= wanted; first++)
+        recovery->journal->segments[first].bytes = recovery->headers[first + 1].previous_end;
     if (recovery->headers[first].base_lsn > wanted) {
         recovery->report->lsn = wanted;
         return damaged_segment(recovery, recovery->headers[first].number, 0, wanted,

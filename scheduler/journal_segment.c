@@ -105,6 +105,15 @@ struct journal_segment *pawl_segment_find(struct pawl_journal *journal, uint32_t
                                                                                    : NULL;
 }
 
+void pawl_journal_drop_recycled(struct pawl_journal *journal)
+{
+    while (journal->recycled_count > 0) {
+        char name[PAWL_SEGMENT_NAME_BYTES];
+        recycled_name(name, journal->recycled[--journal->recycled_count]);
+        pawl_io_file_unlink(journal->io, journal->dir_fd, name);
+    }
+}
+
 /* Takes a file for a new segment. Written blocks first; the reserve only when the disk is full. */
 static int take_file(struct pawl_journal *journal, char name[static PAWL_SEGMENT_NAME_BYTES],
                      bool *direct_out, bool *is_reserve_out)
@@ -288,7 +297,7 @@ static int bury(struct pawl_journal *journal, struct journal_segment *segment)
     pawl_segment_name(name, segment->number);
     bool recycle = journal->recycled_count < journal->options.recycled_max &&
                    journal->recycled_count < PAWL_RECYCLED_MAX &&
-                   segment->bytes >= journal->options.segment_bytes;
+                   segment->bytes >= journal->options.segment_bytes / 2; /* a snapshot may have ended it */
     int error;
     if (recycle) {
         recycled_name(new_name, segment->number);

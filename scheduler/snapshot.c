@@ -71,20 +71,6 @@ void pawl_snapshot_turn(struct pawl_loop *loop)
         begin(loop);
 }
 
-void pawl_snapshot_before_close(struct pawl_loop *loop)
-{
-    struct pawl_journal_stats stats;
-    pawl_journal_stats(loop->journal, &stats);
-    if (loop->journal_error || loop->snapshotting ||
-        (stats.bytes_since_snapshot < CLOSE_BYTES &&
-         loop->replayed_count + stats.record_count < CLOSE_RECORDS))
-        return;
-    begin(loop);
-    while (loop->snapshotting && !loop->journal_error)
-        if (pawl_io_wait(loop->io, UINT64_MAX) < 0)
-            return;
-}
-
 static bool is_pinned(void *ctx, uint32_t segment_number)
 {
     const struct pawl_loop *loop = ctx;
@@ -109,4 +95,31 @@ void pawl_snapshot_release(struct pawl_loop *loop)
     loop->release_due = false;
     (void)pawl_journal_release_before(loop->journal, pawl_journal_current_segment(loop->journal), is_pinned,
                                       loop);
+}
+
+static void take_and_release(struct pawl_loop *loop)
+{
+    begin(loop);
+    while (loop->snapshotting && !loop->journal_error)
+        if (pawl_io_wait(loop->io, UINT64_MAX) < 0)
+            return;
+    if (!loop->journal_error && loop->release_due && pawl_journal_sync(loop->journal) == 0)
+        pawl_snapshot_release(loop);
+}
+
+void pawl_snapshot_before_close(struct pawl_loop *loop)
+{
+    struct pawl_journal_stats stats;
+    pawl_journal_stats(loop->journal, &stats);
+    if (loop->journal_error || loop->snapshotting ||
+        (stats.bytes_since_snapshot < CLOSE_BYTES &&
+         loop->replayed_count + stats.record_count < CLOSE_RECORDS))
+        return;
+    take_and_release(loop);
+    /* Two are kept, and the older one still holds on to the log behind it. When all that was large is sealed, a
+     * second small file gives that back. */
+    pawl_journal_stats(loop->journal, &stats);
+    if (!loop->journal_error && !loop->snapshotting && stats.disk_bytes >= 2 * (uint64_t)CLOSE_BYTES &&
+        stats.snapshot_bytes <= stats.disk_bytes / 16)
+        take_and_release(loop);
 }

@@ -12,7 +12,8 @@
 /* Begins one when the journal has grown enough since the last. Call when the batch is cut. */
 void pawl_snapshot_turn(struct pawl_loop *loop);
 
-/* Before a clean close: one, if the next start would have much to read. Waits for it. */
+/* Before a clean close: one, if the next start would have much to read, and another if the log that the older
+ * one holds on to is much larger than they are. Waits for both. */
 void pawl_snapshot_before_close(struct pawl_loop *loop);
 
 /* Give back what no snapshot and no run needs. */

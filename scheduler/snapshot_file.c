@@ -196,6 +196,7 @@ static int adopt(struct pawl_journal *journal)
     journal->snapshots[0] = (struct snapshot_entry){.number = writer->number, .lsn = writer->lsn};
     journal->snapshot_count += journal->snapshot_count < 2;
     journal->bytes_at_snapshot = journal->appended_bytes;
+    journal->stats.snapshot_bytes = writer->byte_offset;
     uint64_t body[2] = {writer->number, writer->lsn};
     return pawl_journal_append_own(journal, PAWL_RECORD_SNAPSHOT, body, sizeof body, 0);
 }
@@ -303,6 +304,8 @@ int pawl_journal_snapshot_begin(struct pawl_journal *journal, uint64_t lsn)
     writer->chain = header.checksum;
     put(writer, &header, sizeof header);
     writer->state = SNAPSHOT_OPEN;
+    if (lsn + 1 == journal->next_lsn)
+        pawl_journal_end_segment(journal);
     return 0;
 }
 

@@ -253,3 +253,22 @@ test_a_killed_map_resumes_with_the_output_of_an_uninterrupted_one() {
     expect_stdout "$(printf 'out %s\n' 1 2 3 4 5 6 7 8)"
     expect_eq "$(grep -c '^[1-4]$' ran)" 4
 }
+
+test_large_finished_run_leaves_next_to_nothing_in_the_journal() {
+    write flow.yaml <<'YAML'
+pawl: 1
+steps:
+  list: {shell: 'seq 1 200000', output: lines}
+  each: {needs: [list], foreach: "${{ steps.list.output }}", use: noop}
+YAML
+    expect_exit 0 pawl run flow.yaml
+    write one.yaml <<'YAML'
+pawl: 1
+steps: {one: {use: noop}}
+YAML
+    expect_exit 0 pawl run one.yaml # begins when the one before has closed the journal
+    local kib
+    kib=$(du -sk "$PAWL_STATE/journal" | cut -f1)
+    [ "$kib" -lt 1024 ] || fail "the journal takes $kib KiB"
+    expect_exit 0 pawl journal verify
+}

@@ -447,6 +447,29 @@ Test(journal_faults, segments_go_only_when_two_snapshots_cover_them_and_nobody_p
     }
 }
 
+Test(journal_faults, snapshot_of_everything_ends_its_segment_so_that_a_start_reads_nothing_twice)
+{
+    ON_BOTH
+    {
+        t.options.segment_bytes = 0; /* the default: far from full */
+        cr_assert(eq(int, reopen(), 0));
+        for (uint64_t number = 1; number < TEST_LSN_MAX - 100; number += 400)
+            commit_numbers(t.journal, number, number + 399);
+        uint32_t current = pawl_journal_current_segment(t.journal);
+        write_snapshot(pawl_journal_last_lsn(t.journal), 50, 1);
+        cr_expect(eq(u32, pawl_journal_current_segment(t.journal), current + 1));
+        write_snapshot(pawl_journal_last_lsn(t.journal), 50, 1);
+        cr_expect(eq(u32, pawl_journal_current_segment(t.journal), current + 1), "a small one goes on");
+        cr_expect(eq(int, pawl_journal_release_before(t.journal, current + 1, NULL, NULL), (int)current));
+        shut(true);
+        cr_assert(eq(int, reopen(), 0));
+        cr_expect(eq(u64, t.witness.applied_count, 0));
+        cr_expect(not(exists(t.dir_fd, "00000001.seg")));
+        cr_expect(not(exists(t.dir_fd, "recycled.1")), "a closed journal keeps no spare files");
+        shut(true);
+    }
+}
+
 Test(journal_faults, what_an_older_life_of_a_recycled_file_left_is_never_read)
 {
     ON_BOTH
