@@ -223,9 +223,9 @@ struct pawl_journal_stats {
     uint64_t record_count;
     uint64_t bytes; /* written, padding included */
     uint64_t sync_count;
-    uint64_t segment_count; /* on disk now */
-    uint64_t disk_bytes;    /* nominal, of all segments on disk */
-    uint64_t snapshot_lsn;  /* newest good */
+    uint64_t segment_count;  /* on disk now */
+    uint64_t disk_bytes;     /* nominal, of all segments on disk */
+    uint64_t snapshot_lsn;   /* newest good */
     uint64_t snapshot_bytes; /* its file's, 0: it was written before this open */
     uint64_t bytes_since_snapshot;
     uint64_t last_commit_ns; /* submit to completion of the newest frame */

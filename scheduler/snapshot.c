@@ -116,8 +116,8 @@ void pawl_snapshot_before_close(struct pawl_loop *loop)
          loop->replayed_count + stats.record_count < CLOSE_RECORDS))
         return;
     take_and_release(loop);
-    /* Two are kept, and the older one still holds on to the log behind it. When all that was large is sealed, a
-     * second small file gives that back. */
+    /* Two are kept, and the older one still holds on to the log behind it. When all that was large is sealed,
+     * a second small file gives that back. */
     pawl_journal_stats(loop->journal, &stats);
     if (!loop->journal_error && !loop->snapshotting && stats.disk_bytes >= 2 * (uint64_t)CLOSE_BYTES &&
         stats.snapshot_bytes <= stats.disk_bytes / 16)
