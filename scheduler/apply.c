@@ -198,6 +198,9 @@ static int apply_resume(struct pawl_core *core, const struct pawl_run_record *re
         run->fed_all = !fed_again;
         if (fed_again) {
             run->fed_count = 0;
+            free(run->match_table); /* of an earlier resume: its claims do not count any more */
+            run->match_table = NULL;
+            run->match_slots = 0;
             for (uint64_t i = 0; i < run->steps[0].count; i++)
                 if (run->steps[0].instances[i].state != PAWL_STEP_SUCCEEDED)
                     run->steps[0].instances[i].flags |= PAWL_INSTANCE_UNFED;

@@ -15,7 +15,7 @@ int pawl_grow(void **array, size_t *capacity, size_t wanted, size_t item_bytes)
         return 0;
     size_t larger = *capacity ? *capacity : 16;
     while (larger < wanted)
-        larger += larger / 2;
+        larger += larger / 2 + 1; /* what an image brings may be of any size, 1 too */
     void *grown = realloc(*array, larger * item_bytes);
     if (!grown)
         return -ENOMEM;

@@ -193,15 +193,19 @@ Test(lane, worker_killed_before_publishing_has_published_nothing)
 {
     pid_t worker = fork();
     if (worker == 0) {
+        struct pawl_segment seen; /* mappings are not inherited: a worker attaches to everything */
         struct pawl_lane_writer mine;
         struct pawl_settlement in = result_of(1, 5);
-        if (pawl_lane_attach(dup(reader.segment.fd), world, 9, &mine) != 0 ||
+        if (pawl_world_attach(dup(world_segment.fd), &seen) != 0 ||
+            pawl_lane_attach(dup(reader.segment.fd), pawl_world_of(&seen), 9, &mine) != 0 ||
             pawl_lane_push(&mine, &in, "12345") != 0)
             _exit(1);
         kill(getpid(), SIGKILL);
     }
     int status;
     waitpid(worker, &status, 0);
+    cr_assert(eq(int, !!WIFSIGNALED(status), 1));
+    cr_assert(eq(int, WTERMSIG(status), SIGKILL));
     struct pawl_settlement out;
     const void *bytes;
     cr_expect(eq(int, pawl_lane_next(&reader, &out, &bytes), 0));
