@@ -413,6 +413,7 @@ static void apply_epoch(struct pawl_core *core, const struct pawl_epoch_record *
                     continue;
                 if (instance->interruptions < 31)
                     instance->interruptions++;
+                instance->flags &= (uint8_t)~PAWL_INSTANCE_ADOPTED; /* a snapshot may have kept it */
                 pawl_instance_set(run, step, instance, PAWL_STEP_READY, PAWL_REASON_INTERRUPTED);
             }
         }

@@ -336,7 +336,11 @@ static bool uses_item(const struct pawl_run *run, uint32_t template_index)
 static void advance(struct pawl_core *core, struct pawl_run *run, struct pawl_step *step)
 {
     struct pawl_expr_error why = {.text = ""};
-    if (pawl_step_state_is_final(step->state) || step->state == PAWL_STEP_READY)
+    if (pawl_step_state_is_final(step->state)) {
+        tell_dependents(core, run, step); /* its end came out of the journal, before that of its needs */
+        return;
+    }
+    if (step->state == PAWL_STEP_READY)
         return;
     if (run->stopped && !step->runs_anyway) {
         if (step->in_flight == 0) /* else: when its adopted jobs have ended */

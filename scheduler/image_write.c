@@ -231,7 +231,8 @@ static int visit_text(struct pawl_image_writer *w, struct pawl_step *step, uint6
     struct pawl_value value;
     const char *text = "";
     size_t length = 0;
-    if (!step->many || (step->plan->flags & PAWL_STEP_FED) != 0 || (!step->axes && step->items.count <= n))
+    bool known = step->axes || step->items.count > n, told_before = step->item_count > n;
+    if (!step->many || (step->plan->flags & PAWL_STEP_FED) != 0 || (!known && !told_before))
         return 0;
     int error = pawl_grow((void **)&w->offsets, &w->offset_capacity, w->offset_count + 2, sizeof *w->offsets);
     if (error < 0)
@@ -239,9 +240,13 @@ static int visit_text(struct pawl_image_writer *w, struct pawl_step *step, uint6
     if (n == 0)
         w->offsets[w->offset_count++] = w->text_bytes;
     pawl_arena_reset(&w->core->scratch);
-    if (pawl_flow_item(w->run, step, n, &w->core->scratch, &value) == 0 &&
-        pawl_value_to_text(&value, TEXT_BYTES_MAX, false, &w->core->scratch, &text, &length) < 0)
+    if (!known) { /* the list was not asked for again since it came from an image */
+        text = w->run->item_texts + step->item_offsets[n];
+        length = step->item_offsets[n + 1] - step->item_offsets[n];
+    } else if (pawl_flow_item(w->run, step, n, &w->core->scratch, &value) == 0 &&
+               pawl_value_to_text(&value, TEXT_BYTES_MAX, false, &w->core->scratch, &text, &length) < 0) {
         length = 0;
+    }
     w->text_bytes += length;
     w->offsets[w->offset_count++] = w->text_bytes;
     return put(w, text, length);

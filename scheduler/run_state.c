@@ -52,6 +52,7 @@ void pawl_step_drop_values(struct pawl_step *step)
     free(step->items_text);
     free(step->output_text);
     step->axes = NULL;
+    step->items = (struct pawl_value){.kind = PAWL_VALUE_NULL}; /* it lay in `values` */
     step->items_text = step->output_text = NULL;
     step->output_loaded = step->named_loaded = false;
 }
