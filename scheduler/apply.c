@@ -219,7 +219,7 @@ static int apply_reopen(struct pawl_core *core, const struct pawl_reopen_record 
     memcpy(id, record->run_id, sizeof id);
     id[sizeof id - 1] = '\0';
     int error = core->effects.read_file(core->ctx, id, "image", 0, UINT64_MAX, &bytes, &n);
-    if (error == -ENOENT && core->replaying)
+    if ((error == -ENOENT || error == PAWL_E_NOT_FOUND) && core->replaying)
         return 0; /* removed by hand or by gc after it was sealed again: nothing of it is open */
     if (error < 0)
         return error;
@@ -229,7 +229,6 @@ static int apply_reopen(struct pawl_core *core, const struct pawl_reopen_record 
     if (error < 0)
         return error;
     run->number = record->run;
-    run->reopened = true;
     error = pawl_core_insert_run(core, run);
     if (error < 0)
         pawl_run_free(run);

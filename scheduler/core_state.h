@@ -113,7 +113,7 @@ struct pawl_run {
     uint64_t batch_number;
     struct pawl_batch *batch; /* while it is active */
     uint32_t state;           /* enum pawl_run_state */
-    bool reopened;            /* from an image that is still on disk */
+    uint64_t base_image;      /* which one: places in it mean nothing in another; 0: none */
     bool fed, fed_all;        /* map: items come from the client; all have come */
     bool matching;            /* resumed and fed: items are matched by content first */
     bool stopped;             /* nothing new starts: a final failure */

@@ -347,12 +347,15 @@ static void advance(struct pawl_core *core, struct pawl_run *run, struct pawl_st
             give_up_stopped(core, run, step);
         return;
     }
-    if (!step->runs_anyway && !needs_are_met(run, step)) {
+    /* A job that outlived the scheduler: what it had to wait for held when it began, and its result counts.
+     */
+    bool adopted = step->in_flight > 0;
+    if (!adopted && !step->runs_anyway && !needs_are_met(run, step)) {
         give_up(core, run, step, PAWL_STEP_SKIPPED, PAWL_REASON_NEEDS);
         return;
     }
     int error = 0;
-    if (step->plan->when != PAWL_PLAN_NONE && !uses_item(run, step->plan->when)) {
+    if (!adopted && step->plan->when != PAWL_PLAN_NONE && !uses_item(run, step->plan->when)) {
         struct pawl_expr_env env;
         bool holds = false;
         pawl_flow_env(run, step, &env);

@@ -124,8 +124,11 @@ static int simple_output(struct pawl_run *run, struct pawl_step *step, struct pa
             step->output_value = pawl_value_null();
         else {
             int error = pawl_flow_output(run, step, 0, arena, &step->output_value, &step->output_text);
-            if (error < 0)
+            if (error < 0) {
+                free(step->output_text);
+                step->output_text = NULL;
                 return error;
+            }
         }
         step->output_loaded = true;
     }

@@ -62,7 +62,9 @@ struct pawl_image_header {
     uint64_t number, batch, lsn_submitted, lsn_ended;
     uint64_t resumed_at_ns, elapsed_before_ns;
     uint32_t fed_all, matching;
-    uint64_t xxh3; /* of everything above */
+    uint64_t
+        base_image; /* snapshots: xxh3 of the image's header that this run's places may lie in; 0: none */
+    uint64_t xxh3;  /* of everything above */
 };
 
 static_assert(sizeof(struct pawl_image_header) <= PAWL_IMAGE_HEADER_BYTES, "image format");

@@ -193,6 +193,7 @@ static void load_scalars(struct pawl_run *run, const struct pawl_image_header *h
     run->busy_ns = h->summary.busy_ns;
     run->fed_all = h->fed_all;
     run->matching = h->matching;
+    run->base_image = (h->flags & PAWL_IMAGE_SEALED) ? h->xxh3 : h->base_image;
     run->ending = run->over = run->state != PAWL_RUN_RUNNING;
 }
 

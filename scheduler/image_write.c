@@ -375,6 +375,7 @@ static int put_header(struct pawl_image_writer *w)
     h->request = run->request;
     h->number = run->number;
     h->batch = run->batch_number;
+    h->base_image = w->fd >= 0 ? 0 : run->base_image;
     h->lsn_submitted = w->fd >= 0 ? 0 : run->lsn_submitted;
     h->lsn_ended = w->fd >= 0 ? 0 : run->lsn_ended;
     h->resumed_at_ns = run->resumed_at_ns;
@@ -583,6 +584,33 @@ int pawl_core_snapshot_next(struct pawl_core *core, void **cursor, const void **
     return 1;
 }
 
+/* A reopened run was sealed again, and the scheduler died before it could say so: the places in the snapshot
+ * are those of an image that was replaced. The new one knows all that the snapshot knows, and more. */
+static int prefer_newer_image(struct pawl_core *core, struct pawl_run **run)
+{
+    void *bytes = NULL;
+    size_t n = 0;
+    struct pawl_run *newer;
+    if ((*run)->base_image == 0)
+        return 0;
+    int error = core->effects.read_file(core->ctx, (*run)->id, "image", 0, UINT64_MAX, &bytes, &n);
+    if (error == -ENOENT || error == PAWL_E_NOT_FOUND)
+        return 0; /* removed after it was sealed: the journal's end says so */
+    if (error == 0)
+        error = pawl_image_load_run(core, bytes, n, &newer);
+    free(bytes);
+    if (error < 0)
+        return error;
+    if (newer->base_image == (*run)->base_image) {
+        pawl_run_free(newer);
+        return 0;
+    }
+    newer->number = (*run)->number;
+    pawl_run_free(*run);
+    *run = newer;
+    return 0;
+}
+
 int pawl_core_snapshot_load(struct pawl_core *core, const void *chunk, size_t bytes)
 {
     struct piece_header header;
@@ -616,10 +644,12 @@ int pawl_core_snapshot_load(struct pawl_core *core, const void *chunk, size_t by
     free(core->load_piece);
     core->load_piece = NULL;
     core->load_capacity = 0;
-    if (error == 0) {
+    if (error < 0)
+        return error;
+    error = prefer_newer_image(core, &run);
+    if (error == 0)
         error = pawl_core_insert_run(core, run);
-        if (error < 0)
-            pawl_run_free(run);
-    }
+    if (error < 0)
+        pawl_run_free(run);
     return error;
 }

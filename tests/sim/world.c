@@ -101,7 +101,7 @@ static int read_file(void *ctx, const char *run_id, const char *name, uint64_t b
 {
     struct world *world = ctx;
     if (strcmp(name, "image") != 0)
-        return -ENOENT;
+        return PAWL_E_NOT_FOUND;
     for (size_t i = 0; i < world->image_count; i++) {
         const struct world_image *image = &world->images[i];
         if (strcmp(image->run_id, run_id) != 0)
@@ -113,7 +113,7 @@ static int read_file(void *ctx, const char *run_id, const char *name, uint64_t b
         memcpy(*bytes_out, image->bytes + byte_offset, *n_out);
         return 0;
     }
-    return -ENOENT;
+    return PAWL_E_NOT_FOUND;
 }
 
 /* ---- effects: work ---- */
