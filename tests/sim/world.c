@@ -489,6 +489,19 @@ void world_seal(struct world *world)
     }
 }
 
+void world_collect(struct world *world)
+{
+    world_sync(world);
+    for (size_t i = 0; i < world->image_count; i++) {
+        struct world_image *image = &world->images[i];
+        if (pawl_core_find(world->core, image->run_id))
+            continue;
+        memcpy(image->run_id, "-gone", 6);
+        world->collected++;
+        return;
+    }
+}
+
 /* ---- workers ---- */
 
 struct world_job *world_find_in(struct world *world, const struct pawl_run *run, const char *step,

@@ -87,7 +87,7 @@ struct world {
     struct world_entry ledger[WORLD_RUNS_MAX][WORLD_STEPS_MAX][WORLD_INSTANCES_MAX];
     char ledger_ids[WORLD_RUNS_MAX][PAWL_NAME_BYTES]; /* of which run each page is */
     uint8_t ledger_pages[WORLD_NUMBERS_MAX]; /* page + 1 of a run's number: a reopened run has a new number */
-    unsigned batches_open;
+    unsigned batches_open, collected;
     bool verbose;
     char broken[512]; /* the first rule that was broken; "" */
 };
@@ -122,6 +122,7 @@ void world_durable(struct world *world, uint64_t lsn); /* the disk has all up to
 void world_sync(struct world *world); /* turn, all durable, turn; until nothing is left to do */
 void world_advance(struct world *world, uint64_t ns); /* both clocks, timers, turn */
 void world_seal(struct world *world);                 /* write the images that are wanted */
+void world_collect(struct world *world);              /* gc: one image of a run that the core does not hold */
 
 /* ---- workers ---- */
 
@@ -141,7 +142,7 @@ void world_finish(struct world *world);
 
 /* ---- deaths ---- */
 
-void world_snapshot(struct world *world);
+void world_snapshot(struct world *world); /* turn; it counts when its lsn is durable */
 /**
  * world_crash - the scheduler is killed; a new one replays the journal
  * @kept: newest lsn that the disk kept, at least `durable`; cut down to the end of a batch

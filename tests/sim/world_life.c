@@ -18,7 +18,7 @@ void world_snapshot(struct world *world)
     const void *chunk;
     size_t bytes;
     int more;
-    world_sync(world);
+    world_turn(world); /* what is decided is in it, durable or not: it counts once the disk has that lsn */
     for (size_t i = 0; i < world->snapshot_count; i++)
         free(world->snapshot_chunks[i]);
     world->snapshot_count = 0;
@@ -69,6 +69,8 @@ void world_replay(struct world *world)
 void world_crash(struct world *world, uint64_t kept, bool restarted)
 {
     uint64_t epoch, lsn;
+    if (world->snapshot_lsn > world->durable)
+        world->snapshot_lsn = 0;
     cut_tail(world, kept);
     for (size_t i = 0; i < world->job_count;)
         if (restarted && world->jobs[i]->begun) {
