@@ -1,0 +1,212 @@
+/*
+ * core_map - fed items: each is run once, told once, and found again by what it says.
+ */
+#include <criterion/criterion.h>
+#include <criterion/new/assert.h>
+
+#include "scheduler/run.h"
+#include "shm/error.h"
+#include "shm/task.h"
+#include "tests/sim/world.h"
+
+#define HAD_SUCCEEDED (UINT64_C(1) << 63)
+
+static struct world *world;
+static struct pawl_run *run;
+
+static void make_world(void)
+{
+    world = world_create(4);
+    run = world_map(world, NULL, NULL);
+    cr_assert(ne(ptr, run, NULL));
+    world_sync(world);
+}
+
+static void end_world(void)
+{
+    cr_expect(eq(str, world->broken, ""));
+    world_check_counts(world);
+    world_destroy(world);
+}
+
+TestSuite(core_map, .init = make_world, .fini = end_world);
+
+static void feed(uint64_t first, uint32_t count, const uint64_t *content, uint64_t *instances)
+{
+    cr_assert(eq(int, world_feed(world, run, first, count, content, instances), 0));
+    world_sync(world);
+}
+
+static void end_feed(void)
+{
+    cr_assert(eq(int, pawl_core_items_end(world->core, world->now, run), 0));
+    world_sync(world);
+}
+
+static void interrupt(void)
+{
+    cr_assert(eq(int, pawl_core_cancel(world->core, world->now, NULL, run, PAWL_CANCEL_INTERRUPT, 0), 0));
+    while (world->job_count > 0)
+        world_end(world, world->jobs[0], PAWL_OUTCOME_KILLED, 15, NULL);
+    world_sync(world);
+    cr_assert(eq(u32, world_run_state(world, "m"), PAWL_RUN_INTERRUPTED));
+}
+
+static void resume(void)
+{
+    int error = 0;
+    run = world_map(world, "m", &error);
+    cr_assert(ne(ptr, run, NULL), "%s", pawl_error_text(error));
+    world_sync(world);
+}
+
+static void run_all(void)
+{
+    while (world->job_count > 0)
+        world_exit(world, world->jobs[0], 0);
+}
+
+Test(core_map, first_items_run_before_the_last_has_come)
+{
+    uint64_t content[] = {1, 2}, instances[2];
+    feed(0, 2, content, instances);
+    cr_expect(eq(sz, world->job_count, 2));
+}
+
+Test(core_map, nothing_of_an_item_starts_before_the_item_is_durable)
+{
+    uint64_t content[] = {1}, instances[1];
+    cr_assert(eq(int, world_feed(world, run, 0, 1, content, instances), 0));
+    world_turn(world);
+    cr_expect(eq(sz, world->job_count, 0));
+    world_sync(world);
+    cr_expect(eq(sz, world->job_count, 1));
+}
+
+Test(core_map, equal_items_are_as_many_tasks)
+{
+    uint64_t content[] = {5, 5, 5}, instances[3];
+    feed(0, 3, content, instances);
+    end_feed();
+    cr_expect(eq(sz, world->job_count, 3));
+    run_all();
+    world_finish(world);
+    cr_expect(eq(u32, world_run_state(world, "m"), PAWL_RUN_SUCCEEDED));
+}
+
+Test(core_map, repeated_message_is_answered_and_not_added)
+{
+    uint64_t content[] = {1, 2, 3}, instances[3], again[3];
+    feed(0, 3, content, instances);
+    feed(0, 3, content, again);
+    cr_expect(eq(u64[3], again, instances));
+    cr_expect(eq(sz, world->job_count, 3));
+    world_restart(world);
+    run = world_find_run(world, "m");
+    feed(0, 3, content, again);
+    cr_expect(eq(u64[3], again, instances));
+}
+
+Test(core_map, message_with_a_gap_is_refused)
+{
+    uint64_t content[] = {1, 2, 3}, instances[3];
+    feed(0, 1, content, instances);
+    cr_expect(eq(int, world_feed(world, run, 2, 1, content, instances), PAWL_E_BAD_MESSAGE));
+}
+
+Test(core_map, credit_bounds_what_waits_and_comes_back)
+{
+    uint64_t content[80], instances[80];
+    for (uint64_t i = 0; i < 80; i++)
+        content[i] = i;
+    uint32_t credit = pawl_core_items_credit(world->core, run);
+    cr_assert(eq(u32, credit, 64));
+    feed(0, credit, content, instances);
+    cr_expect(lt(u32, pawl_core_items_credit(world->core, run), 64));
+    run_all();
+    cr_expect(eq(u32, pawl_core_items_credit(world->core, run), 64));
+}
+
+Test(core_map, resume_finds_items_by_content_and_runs_only_what_has_not_succeeded)
+{
+    uint64_t content[] = {1, 2, 3}, other[] = {3, 9, 1}, instances[3];
+    feed(0, 3, content, instances);
+    world_succeed(world, "map", 0);
+    interrupt();
+    resume();
+    feed(0, 3, other, instances);
+    cr_expect(eq(u64, instances[0], 2));
+    cr_expect(eq(u64, instances[1], 3), "a new one");
+    cr_expect(eq(u64, instances[2], 0 | HAD_SUCCEEDED));
+    end_feed();
+    cr_expect(eq(sz, world->job_count, 2));
+    run_all();
+    world_finish(world);
+    cr_expect(eq(u32, world_run_state(world, "m"), PAWL_RUN_SUCCEEDED));
+    cr_expect(eq(u32, world_step_state(world, "m", "map", 1), PAWL_STEP_CANCELLED), "2 was not fed again");
+}
+
+Test(core_map, second_resume_in_one_life_of_the_scheduler_knows_the_successes_too)
+{
+    uint64_t content[] = {1, 2, 3}, instances[3];
+    feed(0, 3, content, instances);
+    world_succeed(world, "map", 0);
+    for (int i = 0; i < 3; i++) {
+        interrupt();
+        resume();
+        feed(0, 3, content, instances);
+        cr_expect(eq(u64, instances[0], 0 | HAD_SUCCEEDED));
+        cr_expect(eq(sz, world->job_count, 2));
+    }
+}
+
+Test(core_map, restart_in_the_middle_of_a_resumed_feed_claims_nothing_twice)
+{
+    uint64_t content[] = {7, 7, 7}, instances[3];
+    feed(0, 3, content, instances);
+    world_succeed(world, "map", 0);
+    interrupt();
+    resume();
+    feed(0, 1, content, instances);
+    cr_expect(eq(u64, instances[0], 0 | HAD_SUCCEEDED));
+    world_restart(world);
+    run = world_find_run(world, "m");
+    feed(1, 2, content, instances);
+    cr_expect(eq(u64, instances[0] & ~HAD_SUCCEEDED, 1));
+    cr_expect(eq(u64, instances[1] & ~HAD_SUCCEEDED, 2));
+}
+
+Test(core_map, sealed_map_is_resumed_from_its_image)
+{
+    uint64_t content[] = {1, 2}, instances[2];
+    feed(0, 2, content, instances);
+    end_feed();
+    world_exit(world, world_find(world, "map", 0), 1);
+    run_all();
+    world_finish(world);
+    cr_assert(eq(u32, world_run_state(world, "m"), PAWL_RUN_FAILED));
+    resume();
+    feed(0, 2, content, instances);
+    cr_expect(eq(u64, instances[1], 1 | HAD_SUCCEEDED));
+    end_feed();
+    run_all();
+    world_finish(world);
+    cr_expect(eq(u32, world_run_state(world, "m"), PAWL_RUN_SUCCEEDED));
+}
+
+Test(core_map, full_disk_refuses_items_and_takes_them_later)
+{
+    uint64_t content[] = {1}, instances[1];
+    world->room = false;
+    cr_expect(eq(int, world_feed(world, run, 0, 1, content, instances), PAWL_E_NO_SPACE));
+    world->room = true;
+    feed(0, 1, content, instances);
+    cr_expect(eq(sz, world->job_count, 1));
+}
+
+Test(core_map, items_after_the_end_are_refused)
+{
+    uint64_t content[] = {1}, instances[1];
+    end_feed();
+    cr_expect(ne(int, world_feed(world, run, 0, 1, content, instances), 0));
+}

@@ -1,0 +1,326 @@
+/*
+ * core_recovery - what is left after deaths: replay, snapshots, adoption, images.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include <criterion/criterion.h>
+#include <criterion/new/assert.h>
+
+#include "scheduler/run.h"
+#include "shm/error.h"
+#include "shm/task.h"
+#include "tests/sim/world.h"
+
+static struct world *world;
+
+static void make_world(void)
+{
+    world = world_create(3);
+}
+
+static void end_world(void)
+{
+    cr_expect(eq(str, world->broken, ""));
+    world_check_counts(world);
+    world_destroy(world);
+}
+
+TestSuite(core_recovery, .init = make_world, .fini = end_world);
+
+#define CHAIN "pawl: 1\nsteps: {a: {run: [x]}, b: {run: [x], needs: [a]}, c: {run: [x], needs: [b]}}\n"
+#define FOUR  "pawl: 1\nsteps: {a: {run: [x], foreach: [1, 2, 3, 4]}}\n"
+
+static void resume(const char *run_id)
+{
+    int error = 0;
+    struct world_submit submit = {.resume_id = run_id};
+    cr_assert(ne(ptr, world_submit(world, &submit, &error), NULL), "%s", pawl_error_text(error));
+    world_sync(world);
+}
+
+Test(core_recovery, recorded_success_is_never_run_again)
+{
+    world_run(world, CHAIN);
+    world_succeed(world, "a", 0);
+    world_power_loss(world);
+    cr_expect(eq(u32, world_run_state(world, "r"), PAWL_RUN_INTERRUPTED));
+    cr_expect(eq(sz, world->job_count, 0), "nothing goes on by itself after a fresh start");
+    resume("r");
+    cr_expect(eq(sz, world_placed(world, "a"), 0));
+    cr_expect(eq(sz, world_placed(world, "b"), 1));
+    world_finish(world);
+    cr_expect(eq(u32, world_run_state(world, "r"), PAWL_RUN_SUCCEEDED));
+}
+
+Test(core_recovery, result_that_was_not_durable_is_run_again)
+{
+    world_run(world, CHAIN);
+    world_end(world, world_find(world, "a", 0), PAWL_OUTCOME_EXITED, 0, NULL);
+    world_turn(world);
+    world_crash(world, world->durable, false);
+    world_serve(world);
+    world_sync(world);
+    resume("r");
+    cr_expect(eq(sz, world_placed(world, "a"), 1));
+    world_finish(world);
+}
+
+Test(core_recovery, submission_that_was_not_durable_is_gone)
+{
+    struct world_submit submit = {.text = CHAIN, .run_id = "r"};
+    cr_assert(ne(ptr, world_submit(world, &submit, NULL), NULL));
+    world_turn(world);
+    world_crash(world, world->durable, true);
+    world_serve(world);
+    cr_expect(eq(ptr, world_find_run(world, "r"), NULL));
+}
+
+Test(core_recovery, restarted_scheduler_goes_on_by_itself)
+{
+    world_run(world, CHAIN);
+    world_succeed(world, "a", 0);
+    world_restart(world);
+    cr_expect(eq(sz, world_placed(world, "b"), 1));
+    world_finish(world);
+    cr_expect(eq(u32, world_run_state(world, "r"), PAWL_RUN_SUCCEEDED));
+}
+
+Test(core_recovery, job_that_outlives_its_scheduler_is_adopted_and_its_result_counts)
+{
+    world_run(world, CHAIN);
+    world_begin(world, world_find(world, "a", 0));
+    world_sync(world);
+    world_restart(world);
+    cr_assert(eq(sz, world->job_count, 1));
+    cr_expect(world->jobs[0]->begun);
+    cr_expect(eq(u32, world->jobs[0]->attempt, 1));
+    world_exit(world, world->jobs[0], 0);
+    cr_expect(eq(sz, world_placed(world, "b"), 1));
+    world_finish(world);
+    cr_expect(eq(u32, world_attempts(world, "r", "a", 0), 1));
+}
+
+Test(core_recovery, job_whose_begin_was_lost_is_adopted_too)
+{
+    world_run(world, CHAIN);
+    world_begin(world, world_find(world, "a", 0));
+    world_crash(world, world->durable, true);
+    cr_expect(world_adopt(world, world->jobs[0]));
+    world_serve(world);
+    world_sync(world);
+    cr_expect(eq(sz, world_placed(world, "a"), 1), "one attempt, not two");
+}
+
+Test(core_recovery, begun_job_that_nobody_offers_goes_again)
+{
+    world_run(world, CHAIN);
+    world_begin(world, world_find(world, "a", 0));
+    world_sync(world);
+    world_crash(world, world->record_count, true);
+    world_serve(world);
+    world_sync(world);
+    cr_assert(eq(sz, world->job_count, 1));
+    cr_expect(eq(u32, world->jobs[0]->attempt, 2));
+}
+
+Test(core_recovery, offers_that_do_not_hold_are_refused)
+{
+    world_run(world, CHAIN);
+    world_succeed(world, "a", 0);
+    world_crash(world, world->record_count, true);
+    struct pawl_wire_offer offer = {.run_id = "r", .step = 0, .attempt = 1};
+    cr_expect(eq(ptr, pawl_core_adopt(world->core, world->now, &offer, 1), NULL), "it has succeeded");
+    offer = (struct pawl_wire_offer){.run_id = "r", .step = 99, .attempt = 1};
+    cr_expect(eq(ptr, pawl_core_adopt(world->core, world->now, &offer, 1), NULL), "no such step");
+    offer = (struct pawl_wire_offer){.run_id = "r", .step = 1, .instance = 7, .attempt = 1};
+    cr_expect(eq(ptr, pawl_core_adopt(world->core, world->now, &offer, 1), NULL), "no such instance");
+    offer = (struct pawl_wire_offer){.run_id = "r", .step = 1, .attempt = 70000};
+    cr_expect(eq(ptr, pawl_core_adopt(world->core, world->now, &offer, 1), NULL), "no such attempt");
+    offer = (struct pawl_wire_offer){.run_id = "other", .step = 1, .attempt = 1};
+    cr_expect(eq(ptr, pawl_core_adopt(world->core, world->now, &offer, 1), NULL), "no such run");
+    memset(offer.run_id, 'x', sizeof offer.run_id);
+    cr_expect(eq(ptr, pawl_core_adopt(world->core, world->now, &offer, 1), NULL), "a name without an end");
+    world_serve(world);
+}
+
+Test(core_recovery, two_offers_of_one_job_make_one_delivery)
+{
+    world_run(world, CHAIN);
+    world_begin(world, world_find(world, "a", 0));
+    world_sync(world);
+    world_crash(world, world->record_count, true);
+    struct pawl_wire_offer offer = {.run_id = "r", .step = 0, .attempt = 1};
+    cr_assert(world_adopt(world, world->jobs[0]));
+    cr_expect(eq(ptr, pawl_core_adopt(world->core, world->now, &offer, 2), NULL));
+    world_serve(world);
+}
+
+Test(core_recovery, condition_is_not_asked_again_of_a_job_that_runs)
+{
+    world_run(world, "pawl: 1\nsteps: {a: {run: [x]}, b: {run: [x], when: \"${{ success() }}\"}}\n");
+    world_begin(world, world_find(world, "a", 0));
+    world_begin(world, world_find(world, "b", 0));
+    world_exit(world, world_find(world, "a", 0), 1);
+    world_restart(world);
+    world_succeed(world, "b", 0);
+    cr_expect(eq(u32, world_step_state(world, "r", "b", 0), PAWL_STEP_SUCCEEDED));
+}
+
+/* After a snapshot that was written while an adopted job ran. */
+Test(core_recovery, second_restart_runs_again_what_was_adopted_at_the_first)
+{
+    world_run(world, CHAIN);
+    world_begin(world, world_find(world, "a", 0));
+    world_sync(world);
+    world_restart(world);
+    world_snapshot(world);
+    world_sync(world);
+    world_crash(world, world->record_count, true);
+    world_serve(world);
+    world_finish(world);
+    cr_expect(eq(u32, world_run_state(world, "r"), PAWL_RUN_SUCCEEDED));
+}
+
+Test(core_recovery, replaying_twice_changes_nothing)
+{
+    world_run(world, FOUR);
+    world_succeed(world, "a", 2);
+    world_exit(world, world_find(world, "a", 1), 1);
+    world_crash(world, world->record_count, false);
+    char *once = world_digest(world);
+    for (uint64_t lsn = 1; lsn <= world->record_count; lsn++) {
+        const struct world_record *record = &world->records[lsn - 1];
+        if (record->type == PAWL_RECORD_EPOCH)
+            continue; /* an epoch counts interruptions: that is its meaning */
+        cr_expect(eq(int,
+                     pawl_core_apply(world->core, record->type, record->version, record->body, record->bytes,
+                                     lsn, world_place_of(lsn)),
+                     0));
+    }
+    char *twice = world_digest(world);
+    cr_expect(eq(str, once, twice));
+    free(once);
+    free(twice);
+    world_serve(world);
+}
+
+Test(core_recovery, snapshot_and_tail_equal_the_whole_journal)
+{
+    world_run(world, FOUR);
+    world_succeed(world, "a", 3);
+    world_snapshot(world);
+    world_succeed(world, "a", 0);
+    world_crash(world, world->record_count, false);
+    char *short_way = world_digest(world);
+    world->snapshot_lsn = 0;
+    world_crash(world, world->record_count, false);
+    char *long_way = world_digest(world);
+    cr_expect(eq(str, short_way, long_way));
+    free(short_way);
+    free(long_way);
+    world_serve(world);
+}
+
+Test(core_recovery, record_that_contradicts_the_state_is_damage)
+{
+    world_run(world, CHAIN);
+    uint64_t next = world->record_count + 1;
+    char junk[128] = {1};
+    cr_expect(eq(int, pawl_core_apply(world->core, PAWL_RECORD_CLAIM, 1, junk, 3, next, 0), PAWL_E_DAMAGED));
+    cr_expect(eq(int, pawl_core_apply(world->core, 99, 1, junk, 8, next, 0), PAWL_E_BAD_FORMAT));
+    cr_expect(
+        eq(int, pawl_core_apply(world->core, PAWL_RECORD_CLAIM, 9, junk, 40, next, 0), PAWL_E_BAD_FORMAT));
+}
+
+Test(core_recovery, sealed_run_that_failed_goes_on_where_it_failed)
+{
+    world_run(world, CHAIN);
+    world_succeed(world, "a", 0);
+    world_exit(world, world_find(world, "b", 0), 1);
+    world_finish(world);
+    cr_assert(eq(ptr, world_find_run(world, "r"), NULL));
+    resume("r");
+    cr_expect(eq(sz, world_placed(world, "a"), 0));
+    world_finish(world);
+    cr_expect(eq(u32, world_run_state(world, "r"), PAWL_RUN_SUCCEEDED));
+    cr_expect(eq(u32, world_attempts(world, "r", "a", 0), 1));
+    cr_expect(eq(u32, world_attempts(world, "r", "b", 0), 2));
+}
+
+Test(core_recovery, run_that_has_succeeded_is_not_resumed)
+{
+    int error = 0;
+    world_run(world, CHAIN);
+    world_finish(world);
+    struct world_submit submit = {.resume_id = "r"};
+    cr_expect(eq(ptr, world_submit(world, &submit, &error), NULL));
+    cr_expect(eq(int, error, PAWL_E_STATE));
+}
+
+/* The image was written, and the power went before the journal could say so. */
+Test(core_recovery, image_newer_than_the_snapshot_is_believed)
+{
+    world_run(world, CHAIN);
+    world_exit(world, world_find(world, "a", 0), 1);
+    world_finish(world);
+    resume("r");
+    world_snapshot(world);
+    world_sync(world);
+    uint64_t before = world->durable;
+    while (world->job_count > 0)
+        world_exit(world, world->jobs[0], 0);
+    world_sync(world);
+    uint64_t ended = world->durable;
+    world_seal(world);
+    cr_expect(gt(u64, ended, before));
+    world_crash(world, world->durable, false);
+    world_serve(world);
+    world_finish(world);
+    cr_expect(eq(u32, world_run_state(world, "r"), PAWL_RUN_SUCCEEDED));
+    world_check_image(world, "r");
+}
+
+Test(core_recovery, start_does_not_need_the_image_of_a_run_that_gc_removed)
+{
+    world_run(world, CHAIN);
+    world_exit(world, world_find(world, "a", 0), 1);
+    world_finish(world);
+    resume("r");
+    world_finish(world);
+    world_collect(world);
+    world_power_loss(world);
+    cr_expect(eq(str, world->broken, ""));
+}
+
+Test(core_recovery, step_that_failed_by_its_expression_still_lets_its_dependents_end)
+{
+    struct world_submit submit = {.text = "pawl: 1\nsteps:\n  s: {run: [x], output: json}\n"
+                                          "  f: {run: [x], needs: [s], foreach: \"${{ steps.s.output }}\", "
+                                          "always: true}\n"
+                                          "  l: {run: [x]}\n  e: {run: [x], needs: [f]}\n",
+                                  .run_id = "r"};
+    cr_assert(ne(ptr, world_submit(world, &submit, NULL), NULL));
+    world_sync(world);
+    world_begin(world, world_find(world, "l", 0));
+    world_exit(world, world_find(world, "s", 0), 1);
+    world_restart(world);
+    world_finish(world);
+    cr_expect(eq(u32, world_run_state(world, "r"), PAWL_RUN_FAILED));
+}
+
+Test(core_recovery, run_may_be_resumed_any_number_of_times)
+{
+    world_run(world, FOUR);
+    for (int i = 0; i < 6; i++) {
+        struct world_job *job = world->jobs[0];
+        world_exit(world, job, i % 2);
+        world_finish(world);
+        if (world_run_state(world, "r") == PAWL_RUN_SUCCEEDED)
+            break;
+        resume("r");
+        world_restart(world);
+    }
+    world_finish(world);
+    cr_expect(eq(u32, world_run_state(world, "r"), PAWL_RUN_SUCCEEDED));
+}
