@@ -424,6 +424,7 @@ static void read_connection(struct pawl_connection *connection)
             pawl_lanes_message(loop, connection, &message);
         else
             pawl_lanes_supervisor_message(loop, &message);
+        pawl_loop_cut(loop);
         if (connection->closing)
             return;
     }

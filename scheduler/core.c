@@ -341,6 +341,11 @@ bool pawl_core_idle(const struct pawl_core *core)
     return core->batches == NULL && core->sealing_count == 0 && core->pending_count == 0;
 }
 
+bool pawl_core_failed(const struct pawl_core *core)
+{
+    return core->failed;
+}
+
 struct pawl_run *pawl_core_find(struct pawl_core *core, const char *run_id)
 {
     struct pawl_run *newest = NULL;

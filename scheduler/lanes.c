@@ -118,6 +118,8 @@ static bool drain_lane(struct pawl_loop *loop, struct pawl_worker *worker, uint3
         if (settlement.arena_bytes > 0)
             memcpy(loop->lanes->copy, bytes, settlement.arena_bytes);
         why = take(loop, worker, &settlement, loop->lanes->copy);
+        /* One settlement is one batch: a turn may bring more than a batch can hold. */
+        pawl_loop_cut(loop);
     }
     if (got < 0)
         why = "its lane does not hold";

@@ -110,6 +110,25 @@ static void stop(struct pawl_loop *loop)
             (void)pawl_core_cancel(loop->core, loop->now, NULL, run, PAWL_CANCEL_INTERRUPT, STOP_GRACE_NS);
 }
 
+void pawl_loop_cut(struct pawl_loop *loop)
+{
+    if (loop->journal && !pawl_core_failed(loop->core))
+        pawl_journal_cut(loop->journal);
+}
+
+/* What is in memory is ahead of what can be written down: the batch at hand stays unwritten, and all goes on from
+ * what is durable. */
+static bool core_failed(struct pawl_loop *loop)
+{
+    if (!pawl_core_failed(loop->core))
+        return false;
+    if (!loop->journal_error) {
+        pawl_log(PAWL_LOG_ERROR, "a decision could not be written down, or there was no memory for it");
+        loop->journal_error = -ENOMEM;
+    }
+    return true;
+}
+
 /* The journal failed: what waits for it has an unknown fate, and nobody may be told otherwise. */
 static void fail_stop(struct pawl_loop *loop)
 {
@@ -236,6 +255,8 @@ static uint64_t turn(struct pawl_loop *loop)
         pawl_snapshot_release(loop);
     more |= pawl_seal_turn(loop);
     pawl_core_dispatch(loop->core, loop->now);
+    if (core_failed(loop))
+        return 0;
     pawl_lanes_assign(loop);
     pawl_queue_publish_all(loop);
     pawl_control_arm(loop);

@@ -83,6 +83,9 @@ struct pawl_loop {
 /* The clocks, sampled: once a turn, and after what may have taken long. */
 void pawl_loop_sample_clocks(struct pawl_loop *loop);
 
+/* A decision is whole: what comes next need not be in the same batch. */
+void pawl_loop_cut(struct pawl_loop *loop);
+
 /* The table through which the core acts. */
 extern const struct pawl_core_effects pawl_loop_effects;
 
