@@ -122,7 +122,8 @@ static int list_runs(struct pawl_loop *loop, struct pawl_collection *collection)
 static void choose(struct pawl_collection *collection, const struct pawl_wire_gc *request, uint64_t now_ns)
 {
     size_t kept = 0, rank = 0;
-    qsort(collection->list, collection->count, sizeof *collection->list, newest_first);
+    if (collection->count > 0)
+        qsort(collection->list, collection->count, sizeof *collection->list, newest_first);
     for (size_t i = 0; i < collection->count; i++) {
         const struct candidate *candidate = &collection->list[i];
         bool doomed = candidate->name[0] == '.';

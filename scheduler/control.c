@@ -287,7 +287,10 @@ void pawl_control_close(struct pawl_loop *loop)
         loop->connections = connection->next;
         drop_parked(connection);
         pawl_wire_fini(&connection->wire);
-        free(connection);
+        /* Its polls come back while the journal is closed: what they point into stays until the process ends.
+         */
+        if (!pawl_io_active(&connection->in_poll) && !pawl_io_active(&connection->out_poll))
+            free(connection);
     }
 }
 

@@ -46,6 +46,7 @@ struct pawl_delivery {
     uint32_t begin_index; /* 1-based place in the core's list of begins that are not journaled yet; 0: none */
     /* the loop's own: where it lies */
     uint32_t slot, generation, log_segment, ticket;
+    bool suspect; /* its claim word did not hold when it was last looked at */
     /* the core's list of the run's deliveries */
     struct pawl_delivery *next, *previous;
 };
@@ -249,8 +250,8 @@ void pawl_core_sealed(struct pawl_core *core, struct pawl_now now, struct pawl_r
 /* ---- queries ---- */
 
 bool pawl_core_idle(const struct pawl_core *core); /* no batch is open, nothing waits to be sealed */
-/* It could not write something down, or had no memory: what it knows and what is on disk differ from here on. Nothing
- * that was appended since the last flush may become durable, nobody may be told anything: leave. */
+/* It could not write something down, or had no memory: what it knows and what is on disk differ from here on.
+ * Nothing that was appended since the last flush may become durable, nobody may be told anything: leave. */
 bool pawl_core_failed(const struct pawl_core *core);
 struct pawl_run *pawl_core_find(struct pawl_core *core, const char *run_id); /* "last": the newest */
 struct pawl_run *pawl_core_run_next(struct pawl_core *core, struct pawl_run *previous); /* NULL: first */

@@ -155,7 +155,7 @@ void pawl_lanes_tell_durable(struct pawl_loop *loop)
 {
     for (uint32_t number = 1; number < loop->lanes->number_end; number++) {
         struct pawl_worker *worker = loop->lanes->workers[number];
-        if (!worker || !worker->lane)
+        if (!worker || !worker->lane || worker->bad) /* what was refused of a bad one never becomes durable */
             continue;
         uint64_t position = pawl_lane_position(&worker->reader);
         if (worker->waiting_lsn == 0 && position > worker->told_position) {
@@ -272,6 +272,11 @@ void pawl_lanes_disconnected(struct pawl_loop *loop, struct pawl_connection *con
     if (!worker || worker->connection != connection)
         return;
     worker->connection = NULL;
+    /* Never forked by our supervisor: what it did must not stick to the number. */
+    if (worker->life == PAWL_WORKER_NONE) {
+        pawl_roster_remove(loop, worker);
+        return;
+    }
     /* Its death will be told by the supervisor. One that only hung up cannot be told anything any more. */
     if (worker->lane && worker->life != PAWL_WORKER_EXITING)
         condemn(loop, worker, "it hung up");
@@ -310,6 +315,10 @@ void pawl_lanes_message(struct pawl_loop *loop, struct pawl_connection *connecti
     struct pawl_worker *worker = loop->lanes->workers[connection->worker];
     if (!worker || worker->connection != connection || worker->bad)
         return;
+    if (!worker->lane) {
+        condemn(loop, worker, "it spoke before it had a lane");
+        return;
+    }
     switch (message->header.type) {
     case PAWL_WIRE_LEFT:
         if (worker->life == PAWL_WORKER_LEAVING) {

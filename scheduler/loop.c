@@ -116,8 +116,8 @@ void pawl_loop_cut(struct pawl_loop *loop)
         pawl_journal_cut(loop->journal);
 }
 
-/* What is in memory is ahead of what can be written down: the batch at hand stays unwritten, and all goes on from
- * what is durable. */
+/* What is in memory is ahead of what can be written down: the batch at hand stays unwritten, and all goes on
+ * from what is durable. */
 static bool core_failed(struct pawl_loop *loop)
 {
     if (!pawl_core_failed(loop->core))
@@ -250,6 +250,7 @@ static uint64_t turn(struct pawl_loop *loop)
         loop->place_again_at_ns = 0;
         pawl_core_durable(loop->core, loop->now, loop->durable_lsn); /* makes dispatch look again */
     }
+    until_ns = least(until_ns, pawl_queue_mend(loop));
     pawl_collect_turn(loop);
     if (loop->release_due)
         pawl_snapshot_release(loop);

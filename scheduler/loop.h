@@ -70,6 +70,7 @@ struct pawl_loop {
     struct pawl_queue *queues;
     uint32_t queue_count;
     struct pawl_log_pool pool;  /* task memory of all queues */
+    uint64_t mend_at_ns;        /* the claim words are looked at; 0: nothing is placed */
     uint64_t place_again_at_ns; /* a place failed for want of memory: try again; 0: not */
 
     struct pawl_segment world_segment;

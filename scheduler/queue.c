@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "scheduler/lanes.h"
+#include "scheduler/roster.h"
 #include "shm/doorbell.h"
 #include "shm/error.h"
 #include "shm/task.h"
@@ -22,6 +23,7 @@
 enum { RING_SLOTS_MIN = 256 };
 
 #define PLACE_AGAIN_NS UINT64_C(100000000)
+#define MEND_NS        UINT64_C(2000000000)
 
 static int seal_bytes(const void *bytes, size_t n)
 {
@@ -250,6 +252,58 @@ struct pawl_delivery *pawl_queue_delivery(const struct pawl_queue *queue, uint32
         return NULL;
     struct pawl_delivery *delivery = queue->deliveries[slot];
     return delivery && delivery->generation == generation ? delivery : NULL;
+}
+
+/* ---- broken words ---- */
+
+static bool word_holds(const struct pawl_loop *loop, const struct pawl_queue *queue,
+                       const struct pawl_delivery *delivery)
+{
+    struct pawl_claim claim = pawl_delivery_ring_look(&queue->ring, delivery->slot);
+    if (claim.generation != delivery->generation)
+        return false;
+    if (claim.state == PAWL_CLAIM_READY)
+        return true;
+    return (claim.state == PAWL_CLAIM_HELD || claim.state == PAWL_CLAIM_BEGUN) &&
+           claim.lane < PAWL_LANES_MAX && loop->lanes->lane_used[claim.lane];
+}
+
+static void mend_queue(struct pawl_loop *loop, struct pawl_queue *queue)
+{
+    for (uint32_t slot = 0; slot < queue->ring.slot_count; slot++) {
+        struct pawl_delivery *delivery = queue->deliveries[slot];
+        if (!delivery || delivery->begun)
+            continue;
+        bool suspect = !word_holds(loop, queue, delivery);
+        if (!suspect || !delivery->suspect) {
+            delivery->suspect = suspect;
+            continue;
+        }
+        pawl_log(PAWL_LOG_WARNING, "a claim word of queue %u does not hold: its task goes again",
+                 queue->number);
+        pawl_core_worker_lost(loop->core, loop->now, delivery, false, 0);
+        pawl_loop_cut(loop);
+    }
+}
+
+uint64_t pawl_queue_mend(struct pawl_loop *loop)
+{
+    bool placed = false;
+    for (const struct pawl_queue *queue = loop->queues; queue && !placed; queue = queue->next)
+        placed = queue->in_flight > 0;
+    if (!placed)
+        loop->mend_at_ns = 0;
+    else if (loop->mend_at_ns == 0)
+        loop->mend_at_ns = loop->now.boottime_ns + MEND_NS;
+    if (!placed || loop->now.boottime_ns < loop->mend_at_ns)
+        return placed ? loop->mend_at_ns : UINT64_MAX;
+    loop->mend_at_ns = loop->now.boottime_ns + MEND_NS;
+    struct pawl_queue *next;
+    for (struct pawl_queue *queue = loop->queues; queue; queue = next) {
+        next = queue->next; /* a run that ends closes its queue later, when that is durable */
+        mend_queue(loop, queue);
+    }
+    return loop->mend_at_ns;
 }
 
 /* One bell for each new task at most, and only for those who sleep without a job. */

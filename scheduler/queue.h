@@ -51,6 +51,16 @@ int pawl_queue_context_fd(struct pawl_loop *loop, struct pawl_queue *queue);
 /* The delivery in this slot if the generation is right; NULL otherwise. */
 struct pawl_delivery *pawl_queue_delivery(const struct pawl_queue *queue, uint32_t slot, uint32_t generation);
 
+/**
+ * pawl_queue_mend - places anew what a broken claim word hides
+ *
+ * Workers can write the words. One that says neither "ready" nor "claimed by somebody who lives", at two
+ * looks in a row, while no begin was told of, is a delivery that nobody will ever take: it goes again.
+ *
+ * Return: when to look next (boottime), UINT64_MAX: nothing is placed.
+ */
+uint64_t pawl_queue_mend(struct pawl_loop *loop);
+
 /* Makes what was placed this turn visible, and wakes as many sleepers as there is new work. */
 void pawl_queue_publish_all(struct pawl_loop *loop);
 

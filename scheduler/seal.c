@@ -207,7 +207,8 @@ void pawl_seal_drop_all(struct pawl_loop *loop)
         struct pawl_seal *seal = loop->seals;
         loop->seals = seal->next;
         close_files(seal);
-        if (seal->outstanding == 0) /* else the kernel still has its requests, and the journal's close reaps them */
+        if (seal->outstanding ==
+            0) /* else the kernel still has its requests, and the journal's close reaps them */
             free(seal);
     }
     loop->seal_count = 0;

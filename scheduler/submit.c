@@ -16,7 +16,8 @@
 
 enum {
     GRACE_NS_DEFAULT = 10,
-    RUN_BYTES_MAX = PAWL_RECORD_BODY_BYTES_MAX - (64 << 10), /* one record, the fixed part and padding included */
+    RUN_BYTES_MAX =
+        PAWL_RECORD_BODY_BYTES_MAX - (64 << 10), /* one record, the fixed part and padding included */
 };
 
 static const char zeros[8];
@@ -261,7 +262,8 @@ int pawl_core_submit(struct pawl_core *core, struct pawl_now now, const struct p
     size_t texts_bytes = (s->file ? strlen(s->file) : 0) + (s->filter ? strlen(s->filter) : 0);
     if (s->plan_bytes > RUN_BYTES_MAX || s->context_bytes > RUN_BYTES_MAX - s->plan_bytes ||
         texts_bytes > RUN_BYTES_MAX - s->plan_bytes - s->context_bytes) {
-        snprintf(why, 256, "a run of %zu bytes (its plan with parameters, and environment): at most %zu are possible",
+        snprintf(why, 256,
+                 "a run of %zu bytes (its plan with parameters, and environment): at most %zu are possible",
                  s->plan_bytes + s->context_bytes + texts_bytes, (size_t)RUN_BYTES_MAX);
         return PAWL_E_LIMIT;
     }

@@ -26,3 +26,67 @@ YAML
 }
 
 step_states() { timeout 10 "$PAWL" status last --json 2>/dev/null | jq -r ".steps.$1 // 0"; }
+
+# Every open memfd of this test's workers whose name holds $1, as /proc/PID/fd/N.
+shared_memory() {
+    local pid fd
+    for pid in $(pid_of worker); do
+        for fd in "/proc/$pid/fd"/*; do
+            case $(readlink "$fd" || true) in *"memfd:$1"*) echo "$fd" ;; esac
+        done
+    done
+}
+
+# spoil FILE OFFSET BYTES: ones.
+spoil() { head -c "$3" /dev/zero | tr '\0' '\377' | dd of="$1" bs=1 seek="$2" conv=notrunc status=none; }
+
+test_a_task_whose_claim_word_was_overwritten_goes_again() {
+    write flow.yaml <<'YAML'
+pawl: 1
+name: flow
+steps:
+  work:
+    foreach: ${{ [1, 2, 3, 4, 5, 6] }}
+    shell: |
+      echo "$PAWL_INDEX" >>"$MARKS"
+      while [ ! -e "$GATE" ]; do sleep 0.02; done
+YAML
+    export MARKS=$T/marks GATE=$T/gate
+    background pawl run flow.yaml -j 1
+    local run=$! words
+    wait_until '[ -s "$MARKS" ]'
+    words=$(shared_memory pawl-claims | head -n 1)
+    spoil "$words" 0 512
+    : >"$GATE"
+    expect_end 0 "$run"
+    expect_eq "$(run_state)" succeeded
+    expect_eq "$(sort -u "$MARKS" | wc -l)" 6
+}
+
+test_a_lane_full_of_ones_costs_its_worker_and_nothing_else() {
+    write flow.yaml <<'YAML'
+pawl: 1
+name: flow
+steps:
+  work:
+    foreach: ${{ [1, 2, 3, 4] }}
+    shell: |
+      echo "$PAWL_INDEX" >>"$MARKS"
+      while [ ! -e "$GATE" ]; do sleep 0.02; done
+YAML
+    export MARKS=$T/marks GATE=$T/gate
+    background pawl run flow.yaml -j 2
+    local run=$! scheduler lane
+    wait_until '[ "$(wc -l <"$MARKS")" -ge 2 ]'
+    scheduler=$(pid_of scheduler)
+    for lane in $(shared_memory pawl-lane); do
+        spoil "$lane" 128 4096
+    done
+    : >"$GATE"
+    expect_end 0 "$run"
+    expect_eq "$(run_state)" succeeded
+    [ -n "$scheduler" ] || fail "no scheduler was seen"
+    refute_log "the scheduler"
+}
+
+refute_log() { ! grep -F -e "$1" "$T/state/scheduler.log" || fail "scheduler.log says: $1"; }
