@@ -283,18 +283,33 @@ void pawl_run_settle(struct pawl_session *session, const char *run_id)
 
 /* ---- parts of it ---- */
 
+/* The run was sealed since it was found: go on with its image. */
+static bool turn_to_image(struct pawl_run_view *view)
+{
+    struct pawl_run_view sealed = {.session = view->session};
+    if (open_image(view->session, view->summary.run_id, &sealed) != 0)
+        return false;
+    view->image = sealed.image;
+    view->summary = sealed.summary;
+    return true;
+}
+
+/* Return: 0 with an open plan, or turned to the image; a printed exit code. */
 static int plan_of_scheduler(struct pawl_run_view *view)
 {
     struct pawl_wire_run request;
     struct pawl_wire_message reply;
+    struct pawl_error_report report;
     memcpy(request.run_id, view->summary.run_id, sizeof request.run_id);
-    int status = pawl_session_call(view->session, PAWL_WIRE_PLAN, &request, sizeof request, PAWL_WIRE_PLAN_OK,
-                                   0, &reply);
-    if (status != 0)
-        return status;
+    int error = pawl_session_ask(view->session, PAWL_WIRE_PLAN, &request, sizeof request, NULL, 0,
+                                 PAWL_WIRE_PLAN_OK, 0, &reply, &report);
+    if (error == PAWL_E_NOT_FOUND && turn_to_image(view))
+        return 0;
+    if (error != 0)
+        return pawl_fail_report(view->session->cli, &report);
     struct stat about;
     const char *why = "it came without a descriptor";
-    int error = PAWL_E_BAD_MESSAGE;
+    error = PAWL_E_BAD_MESSAGE;
     if (reply.header.fd_count == 1 && fstat(reply.fds[0], &about) == 0 && about.st_size > 0) {
         size_t bytes = (size_t)about.st_size;
         void *blob = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE, reply.fds[0], 0);
@@ -308,12 +323,8 @@ static int plan_of_scheduler(struct pawl_run_view *view)
                                   "the plan of run %s does not hold: %s", view->summary.run_id, why);
 }
 
-int pawl_run_view_plan(struct pawl_run_view *view)
+static int plan_of_image(struct pawl_run_view *view)
 {
-    if (view->plan != NULL)
-        return 0;
-    if (view->image == NULL)
-        return plan_of_scheduler(view);
     size_t bytes = 0;
     const char *why = NULL;
     const void *blob = pawl_image_plan(view->image, &bytes);
@@ -322,6 +333,16 @@ int pawl_run_view_plan(struct pawl_run_view *view)
                       : pawl_fail(view->session->cli, PAWL_EXIT_DAMAGED, "damaged", NULL,
                                   "the plan of run %s does not hold: %s", view->summary.run_id,
                                   why != NULL ? why : pawl_error_text(error));
+}
+
+int pawl_run_view_plan(struct pawl_run_view *view)
+{
+    int status = 0;
+    if (view->plan == NULL && view->image == NULL)
+        status = plan_of_scheduler(view);
+    if (status == 0 && view->plan == NULL)
+        status = plan_of_image(view);
+    return status;
 }
 
 int pawl_run_view_step(struct pawl_run_view *view, const char *name)
@@ -366,17 +387,6 @@ static size_t step_record(const char *at, size_t left, struct pawl_step_view *vi
         fixed.reason_bytes < sizeof view_out->reason ? fixed.reason_bytes : sizeof view_out->reason - 1;
     memcpy(view_out->reason, view_out->item + fixed.item_bytes, reason);
     return (size_t)bytes;
-}
-
-/* The run was sealed since it was found: go on with its image. */
-static bool turn_to_image(struct pawl_run_view *view)
-{
-    struct pawl_run_view sealed = {.session = view->session};
-    if (open_image(view->session, view->summary.run_id, &sealed) != 0)
-        return false;
-    view->image = sealed.image;
-    view->summary = sealed.summary;
-    return true;
 }
 
 static int each_of_image(struct pawl_run_view *view, uint32_t state_mask,
@@ -480,26 +490,32 @@ int pawl_run_view_result(struct pawl_run_view *view, const char *step_name, uint
     return 0;
 }
 
+static int why_of_image(struct pawl_run_view *view, uint32_t step, uint64_t instance, char **text_out)
+{
+    enum { ROOM = 64 << 10 };
+    char *text = calloc(1, ROOM);
+    int error = text == NULL ? -ENOMEM : pawl_image_why(view->image, step, instance, text, ROOM);
+    if (error < 0) {
+        free(text);
+        return error;
+    }
+    *text_out = text;
+    return 0;
+}
+
 int pawl_run_view_why(struct pawl_run_view *view, const char *step_name, uint32_t step, uint64_t instance,
                       char **text_out)
 {
-    enum { ROOM = 64 << 10 };
-    if (view->image != NULL) {
-        char *text = calloc(1, ROOM);
-        int error = text == NULL ? -ENOMEM : pawl_image_why(view->image, step, instance, text, ROOM);
-        if (error < 0) {
-            free(text);
-            return error;
-        }
-        *text_out = text;
-        return 0;
-    }
+    if (view->image != NULL)
+        return why_of_image(view, step, instance, text_out);
     struct pawl_wire_logs request;
     struct pawl_wire_message reply;
     struct pawl_error_report report;
     fill_logs(view, step_name, instance, 0, &request);
     int error = pawl_session_ask(view->session, PAWL_WIRE_WHY, &request, sizeof request, NULL, 0,
                                  PAWL_WIRE_TEXT, 0, &reply, &report);
+    if (error == PAWL_E_NOT_FOUND && turn_to_image(view))
+        return why_of_image(view, step, instance, text_out);
     if (error != 0)
         return error;
     *text_out = strndup(reply.body, reply.header.bytes);

@@ -168,6 +168,21 @@ YAML
     expect_exit 0 pawl wait w
 }
 
+test_a_run_may_be_read_at_the_very_moment_when_it_is_put_away() {
+    local i
+    write flow.yaml <<'YAML'
+pawl: 1
+steps: {a: {run: [echo, said]}}
+YAML
+    for ((i = 0; i < 60; i++)); do
+        expect_exit 0 pawl run flow.yaml
+        expect_exit 0 pawl logs last a
+        expect_stdout said
+        expect_exit 0 pawl run flow.yaml
+        expect_exit 0 pawl why last a
+    done
+}
+
 test_finished_runs_are_read_without_starting_anything() {
     finished
     wait_until '[ -z "$(processes)" ]' 5
