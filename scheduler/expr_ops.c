@@ -61,7 +61,7 @@ static const struct pawl_op_shape shapes[PAWL_OP_END] = {
     [PAWL_OP_QUOTE] = {"quote", 1, 1, NONE, ANY, TEXT, true, 0},
     [PAWL_OP_SUCCESS] = {"success", 0, 0, NONE, ANY, BOOL, true, PAWL_TEMPLATE_USES_OUTCOME},
     [PAWL_OP_FAILED] = {"failed", 0, 0, NONE, ANY, BOOL, true, PAWL_TEMPLATE_USES_OUTCOME},
-    [PAWL_OP_ALWAYS] = {"always", 0, 0, NONE, ANY, BOOL, true, 0},
+    [PAWL_OP_ALWAYS] = {"always", 0, 0, NONE, ANY, BOOL, true, PAWL_TEMPLATE_USES_OUTCOME},
 };
 
 const struct pawl_op_shape *pawl_op_shape(uint32_t op)

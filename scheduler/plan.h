@@ -132,7 +132,7 @@ enum pawl_template_flags {
     PAWL_TEMPLATE_USES_ENV = 1u << 4,     /* the submitter's environment */
     PAWL_TEMPLATE_USES_RUN = 1u << 5,     /* run.id */
     PAWL_TEMPLATE_USES_STEPS = 1u << 6,   /* see pawl_plan_template_steps */
-    PAWL_TEMPLATE_USES_OUTCOME = 1u << 7, /* success(), failed() */
+    PAWL_TEMPLATE_USES_OUTCOME = 1u << 7, /* success(), failed(), always() */
     PAWL_TEMPLATE_WHOLE = 1u << 8         /* not CONSTANT, and one expression is all of it: keeps its type */
 };
 

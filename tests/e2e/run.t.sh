@@ -292,6 +292,22 @@ YAML
     [ -e cleaned ] || fail 'the always step did not run'
 }
 
+test_a_when_that_asks_how_the_needs_ended_decides_alone() {
+    write flow.yaml <<'YAML'
+pawl: 1
+steps:
+  bad: {run: ["false"]}
+  at_all_events: {run: ["true"], needs: bad, when: "${{ always() }}"}
+  after_failure: {run: ["true"], needs: bad, when: "${{ failed() }}"}
+  after_success: {run: ["true"], needs: bad, when: "${{ success() }}"}
+  only_true: {run: ["true"], needs: bad, when: true}
+YAML
+    expect_exit 1 pawl run flow.yaml
+    expect_exit 0 pawl steps last --json
+    expect_json 'select(.state == "succeeded") | .step' $'at_all_events\nafter_failure'
+    expect_json 'select(.state == "skipped") | .step' $'after_success\nonly_true'
+}
+
 test_retries_run_again_until_success_with_rising_attempts() {
     write flow.yaml <<'YAML'
 pawl: 1
