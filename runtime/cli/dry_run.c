@@ -102,7 +102,8 @@ static void explain(const struct pawl_plan *plan, uint32_t index, char why[160])
         source = pawl_plan_text(plan, pawl_plan_template(plan, step->when)->source);
     }
     if (word != NULL && used < 120)
-        snprintf(why + used, 160 - used, "%s%s %.60s", used != 0 ? ", " : "", word, source);
+        snprintf(why + used, 160 - used, "%s%s%s%.60s", used != 0 ? ", " : "", word,
+                 source[0] != '\0' ? " " : "", source);
     else if (used == 0)
         snprintf(why, 160, "needs nothing");
 }

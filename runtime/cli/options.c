@@ -346,7 +346,8 @@ static int check_operands(struct parse *p, int operands)
     }
     if (verb->operands_max >= 0 && operands > verb->operands_max) {
         snprintf(p->error->text, sizeof p->error->text, "one too many: '%.80s'", p->argv[verb->operands_max]);
-        snprintf(p->error->hint, sizeof p->error->hint, "usage: pawl %s %s", verb->name, verb->operands);
+        snprintf(p->error->hint, sizeof p->error->hint, "usage: pawl %s%s%s", verb->name,
+                 verb->operands[0] != '\0' ? " " : "", verb->operands);
         return PAWL_E_INVALID;
     }
     return 0;
@@ -421,8 +422,8 @@ void pawl_options_help(const struct pawl_verb *verb, FILE *stream)
     fprintf(stream, "pawl %s: %s\n", verb->name, verb->summary);
     print_indented(verb->examples, stream);
     bool first = verb->stops_at_operand; /* where options may stand */
-    fprintf(stream, "usage: pawl %s %s%s%s\n", verb->name, first ? "[OPTIONS] " : "", verb->operands,
-            first || count == 0 ? "" : " [OPTIONS]");
+    fprintf(stream, "usage: pawl %s%s%s%s%s\n", verb->name, first ? " [OPTIONS]" : "",
+            verb->operands[0] != '\0' ? " " : "", verb->operands, first || count == 0 ? "" : " [OPTIONS]");
     for (size_t row = 0; row < rows; row++) {
         for (size_t column = 0; column < columns; column++) {
             size_t i = column * rows + row;

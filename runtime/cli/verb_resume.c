@@ -89,6 +89,42 @@ static int say_nothing_to_do(struct pawl_cli *cli, const struct pawl_wire_summar
     return pawl_output_finish(cli, PAWL_EXIT_OK);
 }
 
+/* ---- retry --filter ---- */
+
+struct chosen {
+    const struct pawl_filter *filter;
+    bool any;
+};
+
+static int look_at_failed(void *context, const struct pawl_step_view *step)
+{
+    struct chosen *chosen = context;
+    chosen->any = pawl_filter_holds(chosen->filter, step->name, &step->fixed);
+    return chosen->any;
+}
+
+/* A filter that chooses nothing is told: it would start everything but the failed steps. Return: 0 or a
+ * printed exit code. */
+static int check_filter(struct pawl_cli *cli, const char *text, struct pawl_run_view *view)
+{
+    struct pawl_filter filter;
+    struct chosen chosen = {.filter = &filter};
+    int status = text != NULL ? pawl_filter_parse(cli, text, &filter) : 0;
+    if (status != 0 || text == NULL)
+        return status;
+    int step = filter.step[0] != '\0' ? pawl_run_view_step(view, filter.step) : 0;
+    if (step < 0)
+        return -step;
+    int error = pawl_run_view_each(view, 1u << PAWL_STEP_FAILED, look_at_failed, &chosen);
+    if (error < 0)
+        return pawl_fail_error(cli, error == PAWL_E_DAMAGED ? PAWL_EXIT_DAMAGED : PAWL_EXIT_UNREACHABLE,
+                               error, NULL, "steps of run %s", view->summary.run_id);
+    if (!chosen.any)
+        return pawl_fail(cli, PAWL_EXIT_FAILED, "not_found", "see pawl steps RUN --filter state=failed",
+                         "no failed step of run %s matches --filter %s", view->summary.run_id, text);
+    return 0;
+}
+
 static int go_on(struct pawl_cli *cli, const struct resume_options *o, const char *name, uint32_t flags)
 {
     struct pawl_session session;
@@ -121,7 +157,9 @@ static int go_on(struct pawl_cli *cli, const struct resume_options *o, const cha
                                               .resume_arguments = arguments,
                                               .next = next_job,
                                               .context = &resume};
-        status = pawl_session_connect(&session, true);
+        status = check_filter(cli, o->filter, &view);
+        if (status == 0)
+            status = pawl_session_connect(&session, true);
         if (status == 0) {
             pawl_run_settle(&session, view.summary.run_id);
             status = pawl_attach(&session, &options);

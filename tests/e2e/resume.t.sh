@@ -43,6 +43,18 @@ test_retry_reruns_failed_steps() {
     expect_file ran $'first\nmiddle\nmiddle\nmiddle\nlast'
 }
 
+test_a_retry_whose_filter_chooses_nothing_runs_nothing_and_says_so() {
+    fixable
+    expect_exit 1 pawl run flow.yaml
+    touch fixed
+    expect_exit 1 pawl retry last --filter exit=99
+    expect_stderr 'no failed step'
+    expect_exit 2 pawl retry last --filter step=midle
+    expect_stderr 'did you mean middle?'
+    expect_file ran $'first\nmiddle'
+    expect_exit 0 pawl retry last --filter step=middle
+}
+
 test_run_resume_goes_on_with_the_newest_unfinished_run_of_the_file() {
     local id
     fixable
