@@ -42,6 +42,22 @@ int pawl_bench_journal(const struct pawl_bench_options *options, const char *dir
                        struct pawl_bench_result *result_out);
 
 /**
+ * pawl_bench_exec, pawl_bench_flow - whole batches of this program, from exec to exit
+ * @directory: scratch on the file system that is to be measured; state directories stay in it
+ *
+ * exec: /bin/true, 10,000 times, recorded and synced; raw clone and exec in turn with it as floor. flow:
+ * 1,000,000 no-op steps of a foreach. Both start /proc/self/exe, so call them from the tool. Percentiles are
+ * those of the attempts' durations, rss_bytes is the scheduler's peak. Blocks until everything that was
+ * started is gone: this process becomes a subreaper and must have no other children.
+ *
+ * Return: 0; -ECANCELED when a batch failed (it said why on stderr); -errno.
+ */
+int pawl_bench_exec(const struct pawl_bench_options *options, const char *directory,
+                    struct pawl_bench_result *result_out);
+int pawl_bench_flow(const struct pawl_bench_options *options, const char *directory,
+                    struct pawl_bench_result *result_out);
+
+/**
  * pawl_bench_spawn_floor - processes a second of a raw loop: the kernel's fork and exec, and nothing else
  * @slots: processes that spawn side by side; @tasks: /bin/true in all
  *

@@ -76,7 +76,7 @@ static int append_all(struct run *run, const struct pawl_bench_options *options,
     uint64_t until = pawl_clock_monotonic_ns() + (uint64_t)(seconds * 1e9), events = 0;
     while (run->error == 0 &&
            (options->events ? events < options->events : pawl_clock_monotonic_ns() < until)) {
-        for (int i = 0; i < 64; i++, events++) {
+        for (int i = 0; i < 64 && (!options->events || events < options->events); i++, events++) {
             uint64_t lsn;
             int error = pawl_journal_append(run->journal, RECORD_TYPE, 1, &body, 1, &lsn, NULL);
             if (error < 0)

@@ -26,7 +26,7 @@ _pawl_offer() {
 _pawl() {
     local tool=${COMP_WORDS[0]} current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
     local verb='' operands=0 first='' i
-    local verbs='run map check graph runs status steps logs why resume retry cancel wait gc doctor journal health help'
+    local verbs='run map check graph runs status steps logs why resume retry cancel wait gc doctor journal health bench help'
 
     # The verb, and how many operands stand between it and the word being completed.
     for ((i = 1; i < COMP_CWORD; i++)); do
@@ -76,6 +76,7 @@ _pawl() {
         ;;
     logs:1 | why:1) _pawl_offer -W "$(_pawl_steps "$tool" "$first")" -- "$current" ;;
     run:0 | check:* | graph:0) _pawl_offer -f -- "$current" ;;
+    bench:0) _pawl_offer -W $'ring\njournal\nexec\nflow' -- "$current" ;;
     journal:0) _pawl_offer -W $'verify\ndump' -- "$current" ;;
     journal:1) _pawl_offer -d -- "$current" ;;
     help:0) _pawl_offer -W "${verbs// /$'\n'}" -- "$current" ;;

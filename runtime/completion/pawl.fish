@@ -1,6 +1,6 @@
 # fish completion for pawl: verbs, flags, runs, steps, files.
 
-set -l verbs run map check graph runs status steps logs why resume retry cancel wait gc doctor journal health help
+set -l verbs run map check graph runs status steps logs why resume retry cancel wait gc doctor journal health bench help
 set -l takes_run status steps logs why resume retry cancel wait
 
 function __pawl_runs
@@ -34,6 +34,8 @@ complete -c pawl -n "not __fish_seen_subcommand_from $verbs" -a cancel -d 'End a
 complete -c pawl -n "not __fish_seen_subcommand_from $verbs" -a wait -d 'Wait for a run'
 complete -c pawl -n "not __fish_seen_subcommand_from $verbs" -a gc -d 'Remove what is no longer needed'
 complete -c pawl -n "not __fish_seen_subcommand_from $verbs" -a doctor -d 'Check the machine'
+complete -c pawl -n "not __fish_seen_subcommand_from $verbs" -a bench -d 'Measure pawl and the machine'
+complete -c pawl -n '__fish_seen_subcommand_from bench' -f -a 'ring journal exec flow'
 complete -c pawl -n "not __fish_seen_subcommand_from $verbs" -a journal -d 'Read a journal'
 complete -c pawl -n "not __fish_seen_subcommand_from $verbs" -a health -d 'The processes of pawl'
 complete -c pawl -n "not __fish_seen_subcommand_from $verbs" -a help -d 'What there is'

@@ -32,6 +32,7 @@ _pawl_verbs() {
         'wait:wait for a run'
         'gc:remove what is no longer needed'
         'doctor:check the machine'
+        'bench:measure pawl and the machine'
         'journal:read a journal'
         'health:the processes of pawl'
         'help:what there is'
@@ -88,6 +89,8 @@ _pawl() {
         ;;
     why) _arguments $everywhere '1:run:_pawl_runs' '2:step:_pawl_steps' ;;
     gc) _arguments $everywhere '--keep-runs[newest]:number' '--older-than[age]:duration' ;;
+    bench) _arguments $everywhere '(-n --events)'{-n,--events}'[how many]:number' '--seconds[how long]:seconds' \
+            '--payload[of one record]:bytes' '(-j --workers)'{-j,--workers}'[slots]:number' '1:what:(ring journal exec flow)' ;;
     journal) _arguments $everywhere '1:what:(verify dump)' '2:directory:_files -/' ;;
     help) _arguments '1:verb:_pawl_verbs' ;;
     *) _arguments $everywhere ;;
