@@ -279,8 +279,8 @@ static int run_bench(struct pawl_cli *cli, const void *options, int operand_coun
 }
 
 static const struct pawl_option bench_table[] = {
-    {0, "seconds", "S", "about how long (journal: 3)", PAWL_OPTION_TEXT, offsetof(struct bench_options, seconds), 0,
-     0},
+    {0, "seconds", "S", "about how long (journal: 3)", PAWL_OPTION_TEXT,
+     offsetof(struct bench_options, seconds), 0, 0},
     {'n', "events", "N", "how many instead (ring 20 million, exec 10,000, flow 1 million)", PAWL_OPTION_COUNT,
      offsetof(struct bench_options, events), 1, 10000000000},
     {0, "payload", "BYTES", "journal: of one record (100)", PAWL_OPTION_BYTES,
