@@ -187,6 +187,6 @@ void world_ledger_judge_start(struct world *world, const struct pawl_delivery *d
 struct world_entry *world_ledger_at(struct world *world, uint64_t run, uint32_t step, uint64_t instance);
 
 /* plans.c */
-void world_random_plan(struct world *world, char *text, size_t bytes);
+void world_random_plan(struct world *world, char *bytes, size_t max);
 
 #endif
