@@ -1,25 +1,24 @@
 /*
  * client_lane.h - the two segments between the scheduler and one attached client.
  *
- *   lane (the client writes, the scheduler reads)      inbound (the scheduler writes, the client maps read-only)
- *   0     geometry, written once by the scheduler      0     geometry
- *   128   submit_produced     bytes                    128   reply_produced      entries
- *   256   settle_produced     entries                  256   inbound_produced    bytes
- *   384   reply_consumed      entries                  384   submit_consumed     bytes
- *   512   inbound_consumed    bytes                    512   settle_consumed     entries
- *   640   begun               delivery numbers         640   settle_durable      entries
- *   768   sleeping            the client's flag        768   sleeping            the scheduler's, for this lane
- *   4096  settle[1024], 32 bytes each                  4096  reply[1024], 64 bytes each
- *   36864 submit ring, submit_bytes                    69632 inbound ring, inbound_bytes
+ *   lane (the client writes, the scheduler reads)      inbound (the scheduler writes, the client maps
+ * read-only) 0     geometry, written once by the scheduler      0     geometry 128   submit_produced bytes
+ * 128   reply_produced      entries 256   settle_produced     entries                  256   inbound_produced
+ * bytes 384   reply_consumed      entries                  384   submit_consumed     bytes 512
+ * inbound_consumed    bytes                    512   settle_consumed     entries 640   begun delivery numbers
+ * 640   settle_durable      entries 768   sleeping            the client's flag        768   sleeping the
+ * scheduler's, for this lane 4096  settle[1024], 32 bytes each                  4096  reply[1024], 64 bytes
+ * each 36864 submit ring, submit_bytes                    69632 inbound ring, inbound_bytes
  *
  * Each word has one writer. Positions run for ever. submit and inbound are byte rings: entries are 8-aligned,
- * never wrap (an entry of type PAD fills what is left), and a producer that finds its ring empty may pad to the
- * ring's end, so that a quiet lane touches few pages. Both rings' sizes are powers of two.
+ * never wrap (an entry of type PAD fills what is left), and a producer that finds its ring empty may pad to
+ * the ring's end, so that a quiet lane touches few pages. Both rings' sizes are powers of two.
  *
  * C1  release store of a produced word   ->  acquire load by the other side: entries below it are visible
- * C2  release store of a consumed word   ->  acquire load by the other side: bytes below it may be overwritten
- * C3  release store of begun             ->  acquire load by the scheduler: handlers have seen deliveries below it
- * D1  doorbell.h: produced word, fence, flag on one side; flag, fence, produced word on the other
+ * C2  release store of a consumed word   ->  acquire load by the other side: bytes below it may be
+ * overwritten C3  release store of begun             ->  acquire load by the scheduler: handlers have seen
+ * deliveries below it D1  doorbell.h: produced word, fence, flag on one side; flag, fence, produced word on
+ * the other
  *
  * A client may die, or lie, between any two instructions: the scheduler copies an entry, checks the copy, and
  * believes only what its own tables say. A lane that does not hold is closed: never repaired.
@@ -43,8 +42,8 @@ enum {
     PAWL_REPLY_ENTRIES = 1024,
     PAWL_CLIENT_RING_BYTES_MIN = 1 << 20,
     PAWL_CLIENT_RING_BYTES_MAX = 256 << 20,
-    PAWL_CREDIT_MAX = 4096,             /* deliveries of one client that are not settled */
-    PAWL_UNCONFIRMED_MAX = 65536,       /* publishes of one client that are not confirmed */
+    PAWL_CREDIT_MAX = 4096,       /* deliveries of one client that are not settled */
+    PAWL_UNCONFIRMED_MAX = 65536, /* publishes of one client that are not confirmed */
     PAWL_CLIENT_SETTLE_AT = 4096,
     PAWL_CLIENT_SUBMIT_AT = 4096 + PAWL_SETTLE_ENTRIES * 32,
     PAWL_CLIENT_REPLY_AT = 4096,
@@ -86,7 +85,7 @@ enum pawl_submit_type {
 };
 
 enum {
-    PAWL_SUBMIT_MORE = 1,          /* one atomic act with the next entry; published by one store of the position */
+    PAWL_SUBMIT_MORE = 1, /* one atomic act with the next entry; published by one store of the position */
     PAWL_SUBMIT_EXPECT_ROUTED = 2, /* refuse what no queue wants */
 };
 
@@ -115,10 +114,11 @@ static_assert(sizeof(struct pawl_submit) == 16, "client lane layout");
 
 enum pawl_settle_op {
     PAWL_SETTLE_OP_ACK = 1,
-    PAWL_SETTLE_OP_NACK = 2,    /* value: delay in ns, PAWL_SETTLE_POLICY: the queue's backoff */
-    PAWL_SETTLE_OP_REJECT = 3,  /* dead-letter now */
-    PAWL_SETTLE_OP_EXTEND = 4,  /* value: the deadline becomes now + this; 0: now + ack wait */
-    PAWL_SETTLE_OP_RELEASE = 5, /* hand back without a failure: the handler was never asked, or is being stopped */
+    PAWL_SETTLE_OP_NACK = 2,   /* value: delay in ns, PAWL_SETTLE_POLICY: the queue's backoff */
+    PAWL_SETTLE_OP_REJECT = 3, /* dead-letter now */
+    PAWL_SETTLE_OP_EXTEND = 4, /* value: the deadline becomes now + this; 0: now + ack wait */
+    PAWL_SETTLE_OP_RELEASE =
+        5, /* hand back without a failure: the handler was never asked, or is being stopped */
 };
 #define PAWL_SETTLE_POLICY UINT64_MAX
 
@@ -148,14 +148,19 @@ static_assert(sizeof(struct pawl_settle) == 32, "client lane layout");
 /* ---- scheduler to client ---- */
 
 enum pawl_reply_type {
-    PAWL_REPLY_CONFIRM = 1, /* publishes first..last are kept as `durability` says; ids from event_id on, dense */
-    PAWL_REPLY_REFUSE = 2,  /* publishes first..last: nothing was stored; error, and queue that refused (0: none) */
-    PAWL_REPLY_PARTIAL = 3, /* publishes first..last: `queue` refused with error; a CONFIRM for the others follows */
-    PAWL_REPLY_LATE = 4,    /* deliveries first..last: the settlement was refused with error */
+    PAWL_REPLY_CONFIRM =
+        1, /* publishes first..last are kept as `durability` says; ids from event_id on, dense */
+    PAWL_REPLY_REFUSE =
+        2, /* publishes first..last: nothing was stored; error, and queue that refused (0: none) */
+    PAWL_REPLY_PARTIAL =
+        3, /* publishes first..last: `queue` refused with error; a CONFIRM for the others follows */
+    PAWL_REPLY_LATE = 4, /* deliveries first..last: the settlement was refused with error */
 };
 
-enum { PAWL_REPLY_DUPLICATE = 1 /* it was there already: event_id is the first one's, if still known, else 0 */,
-       PAWL_REPLY_UNROUTED = 2 /* no queue matched: nothing was stored, and that is all right */ };
+enum {
+    PAWL_REPLY_DUPLICATE = 1 /* it was there already: event_id is the first one's, if still known, else 0 */,
+    PAWL_REPLY_UNROUTED = 2 /* no queue matched: nothing was stored, and that is all right */
+};
 
 struct pawl_reply {
     uint32_t type; /* enum pawl_reply_type */
@@ -193,27 +198,28 @@ static_assert(sizeof(struct pawl_inbound_entry) == 64, "client lane layout");
 
 struct pawl_client_port {
     struct pawl_segment lane_segment, inbound_segment;
-    struct pawl_client_lane *lane;       /* read only by us after it was made */
-    struct pawl_client_inbound *inbound; /* ours to write */
+    struct pawl_client_lane *lane;             /* read only by us after it was made */
+    struct pawl_client_inbound *inbound;       /* ours to write */
     uint64_t submit_position, settle_position; /* next to read: private, never read back */
     uint64_t reply_position, inbound_position; /* next to write */
     uint64_t reply_seen, inbound_seen;         /* the client's consumed words, as last believed */
 };
 
-/** pawl_client_port_create - make both segments. Sizes: powers of two within the bounds above. 0 or -errno. */
+/** pawl_client_port_create - make both segments. Sizes: powers of two within the bounds above. 0 or -errno.
+ */
 int pawl_client_port_create(uint32_t submit_bytes, uint32_t inbound_bytes, struct pawl_client_port *port_out);
 void pawl_client_port_destroy(struct pawl_client_port *port);
 
-/** pawl_client_port_waiting - is there anything to read? (submissions, settlements, room that was given back is
- * not told) Cheap: two loads. */
+/** pawl_client_port_waiting - is there anything to read? (submissions, settlements, room that was given back
+ * is not told) Cheap: two loads. */
 bool pawl_client_port_waiting(const struct pawl_client_port *port);
 
 /**
  * pawl_client_port_submission - the next submit entry, copied
  * @copy: of @copy_bytes: receives the whole entry; @copy_bytes is above the greatest entry that is allowed
  *
- * Return: 1; 0: none; PAWL_E_LIMIT: longer than @copy_bytes (the lane holds; the entry was stepped over, its header
- * is in @copy); PAWL_E_BAD_MESSAGE: close the lane. PADs are skipped.
+ * Return: 1; 0: none; PAWL_E_LIMIT: longer than @copy_bytes (the lane holds; the entry was stepped over, its
+ * header is in @copy); PAWL_E_BAD_MESSAGE: close the lane. PADs are skipped.
  */
 int pawl_client_port_submission(struct pawl_client_port *port, void *copy, size_t copy_bytes);
 
@@ -223,12 +229,13 @@ int pawl_client_port_settlement(struct pawl_client_port *port, struct pawl_settl
 /** pawl_client_port_release - C2: what was read may be overwritten. Once a drain. */
 void pawl_client_port_release(struct pawl_client_port *port);
 
-/** pawl_client_port_begun - C3, checked against @delivered (numbers given so far); PAWL_E_BAD_MESSAGE: beyond it,
- * or it went back below @before. */
+/** pawl_client_port_begun - C3, checked against @delivered (numbers given so far); PAWL_E_BAD_MESSAGE: beyond
+ * it, or it went back below @before. */
 int pawl_client_port_begun(const struct pawl_client_port *port, uint64_t before, uint64_t delivered,
                            uint64_t *begun_out);
 
-/** pawl_client_port_reply - put one reply; visible after publish(). 0; PAWL_E_QUEUE_FULL; PAWL_E_BAD_MESSAGE. */
+/** pawl_client_port_reply - put one reply; visible after publish(). 0; PAWL_E_QUEUE_FULL; PAWL_E_BAD_MESSAGE.
+ */
 int pawl_client_port_reply(struct pawl_client_port *port, const struct pawl_reply *reply);
 
 /** pawl_client_port_deliver - put one delivery (entry->bytes is filled in); visible after publish().
@@ -236,8 +243,8 @@ int pawl_client_port_reply(struct pawl_client_port *port, const struct pawl_repl
 int pawl_client_port_deliver(struct pawl_client_port *port, const struct pawl_inbound_entry *entry,
                              const struct pawl_event *event);
 
-/** pawl_client_port_publish - C1 for replies and deliveries. True when anything was new: then ring the bell if
- * pawl_doorbell_must_ring(&port->lane->sleeping). */
+/** pawl_client_port_publish - C1 for replies and deliveries. True when anything was new: then ring the bell
+ * if pawl_doorbell_must_ring(&port->lane->sleeping). */
 bool pawl_client_port_publish(struct pawl_client_port *port);
 
 /* ---- client's side ---- */
@@ -258,14 +265,15 @@ struct pawl_client_end {
 int pawl_client_end_attach(int lane_fd, int inbound_fd, struct pawl_client_end *end_out);
 void pawl_client_end_detach(struct pawl_client_end *end);
 
-/** pawl_client_end_reserve - @bytes of submit ring (an entry, header included), contiguous; NULL: no room now.
- * Not visible before submit_publish(). Reserved entries follow one another. */
+/** pawl_client_end_reserve - @bytes of submit ring (an entry, header included), contiguous; NULL: no room
+ * now. Not visible before submit_publish(). Reserved entries follow one another. */
 void *pawl_client_end_reserve(struct pawl_client_end *end, size_t bytes);
 void pawl_client_end_submit_publish(struct pawl_client_end *end); /* C1 */
 /** pawl_client_end_unreserve - give back what was reserved and not published since @position. */
 void pawl_client_end_unreserve(struct pawl_client_end *end, uint64_t position);
 
-int pawl_client_end_settle(struct pawl_client_end *end, const struct pawl_settle *settle); /* 0; PAWL_E_QUEUE_FULL */
+int pawl_client_end_settle(struct pawl_client_end *end,
+                           const struct pawl_settle *settle); /* 0; PAWL_E_QUEUE_FULL */
 void pawl_client_end_settle_publish(struct pawl_client_end *end);
 
 /** pawl_client_end_reply - the next reply, copied out and given back. 1; 0. */

@@ -20,8 +20,8 @@
 enum {
     PAWL_TOPIC_BYTES_MAX = 255,
     PAWL_EVENT_KEY_BYTES_MAX = 255,
-    PAWL_EVENT_HEADERS_BYTES_MAX = 64 << 10,  /* SPEC 7: maximum; the default limit is 16 KiB */
-    PAWL_EVENT_DATA_BYTES_MAX = 64 << 20,     /* SPEC 7: maximum; the default limit is 1 MiB */
+    PAWL_EVENT_HEADERS_BYTES_MAX = 64 << 10, /* SPEC 7: maximum; the default limit is 16 KiB */
+    PAWL_EVENT_DATA_BYTES_MAX = 64 << 20,    /* SPEC 7: maximum; the default limit is 1 MiB */
     PAWL_EVENT_PRIORITY_MAX = 9,
 };
 
@@ -29,10 +29,10 @@ struct pawl_event {
     uint32_t bytes; /* of all of it, padding included: a multiple of 8 */
     uint32_t data_bytes;
     uint32_t headers_bytes;
-    uint8_t topic_bytes; /* without its NUL; 1..255 */
-    uint8_t key_bytes;   /* of the deduplication key, without its NUL; 0: none */
-    uint8_t priority;    /* 0 (ordinary) .. 9 */
-    uint8_t flags;       /* 0 */
+    uint8_t topic_bytes;      /* without its NUL; 1..255 */
+    uint8_t key_bytes;        /* of the deduplication key, without its NUL; 0: none */
+    uint8_t priority;         /* 0 (ordinary) .. 9 */
+    uint8_t flags;            /* 0 */
     uint64_t id;              /* scheduler: never given twice; epoch << 40 | number within the epoch */
     uint64_t published_at_ns; /* scheduler: CLOCK_REALTIME */
     uint64_t delay_ns;        /* not before published_at + this */

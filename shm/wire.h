@@ -66,6 +66,23 @@ enum pawl_wire_type {
     PAWL_WIRE_GC,     /* pawl_wire_gc -> TEXT (JSON of what was freed) */
     PAWL_WIRE_DETACH, /* pawl_wire_run: the run no longer depends on this client -> OK */
 
+    /* clients: the event bus. What need not be fast speaks JSON; events travel in lanes (client_lane.h) */
+    PAWL_WIRE_BUS = 128, /* JSON object with "op" (docs/bus.md) -> BUS_OK: JSON, once durable */
+    PAWL_WIRE_BUS_OK,
+    PAWL_WIRE_ATTACH, /* pawl_wire_attach -> ATTACHED + fds {lane, inbound, to-scheduler eventfd, own eventfd}
+                       */
+    PAWL_WIRE_ATTACHED,    /* pawl_wire_attached */
+    PAWL_WIRE_CONSUME,     /* pawl_wire_consume: deliver into my lane -> CONSUME_OK */
+    PAWL_WIRE_CONSUME_OK,  /* pawl_wire_consume_ok */
+    PAWL_WIRE_CONSUME_END, /* pawl_wire_consume: only client and consumer count; what has not begun goes back
+                              -> OK */
+    PAWL_WIRE_TAKE,  /* pawl_wire_take: detached deliveries, or a look -> TAKEN once their begin is durable */
+    PAWL_WIRE_TAKEN, /* pawl_wire_taken + count times (pawl_inbound_entry + packed event), 8-aligned */
+    PAWL_WIRE_SETTLE,  /* pawl_wire_settle + records (pawl_wire_settle_one + text, padded to 8) -> SETTLED */
+    PAWL_WIRE_SETTLED, /* pawl_wire_settled + int32_t[count], once durable */
+    PAWL_WIRE_METRICS, /* empty -> METRICS_OK + fd of the metrics segment (metrics.h) */
+    PAWL_WIRE_METRICS_OK,
+
     /* supervisor <-> scheduler, over a socketpair of their own */
     PAWL_WIRE_WORKERS = 64, /* scheduler: pawl_wire_workers: have this many workers alive */
     PAWL_WIRE_WORKER_UP,    /* supervisor: pawl_wire_process: this worker was forked (pidfd attached) */
@@ -331,6 +348,86 @@ struct pawl_wire_adopt {
     uint32_t keep;   /* 0: kill the job and forget it */
     uint32_t ticket; /* goes into settlement.generation, with slot PAWL_SLOT_ADOPTED */
     uint32_t queue;
+};
+
+/* ---- the event bus ---- */
+
+struct pawl_wire_attach {
+    uint64_t publisher; /* random, the client's own for its life: what makes resent publishes no duplicates;
+                           0: none */
+    uint32_t flags;     /* 0 */
+    uint32_t reserved;
+};
+
+struct pawl_wire_attached {
+    uint64_t epoch;
+    uint64_t
+        publisher_sequence; /* of this publisher's publishes, all up to this one are settled; 0: never seen */
+    uint64_t data_bytes_max, headers_bytes_max; /* of an event, now */
+    uint32_t client;                            /* number of this client */
+    uint32_t reserved;
+};
+
+enum {
+    PAWL_CONSUME_AUTO_ACK = 1, /* settled by its delivery */
+    PAWL_CONSUME_FROM = 2,     /* streams: `from` is an offset to begin a new group at */
+};
+
+struct pawl_wire_consume {
+    char queue[PAWL_NAME_BYTES];
+    char group[PAWL_NAME_BYTES]; /* streams; "" else */
+    uint32_t consumer;           /* the client's own number for it, unique in its lane */
+    uint32_t credit;             /* deliveries that may be in the lane unsettled: 1..PAWL_CREDIT_MAX */
+    uint32_t flags;
+    uint32_t reserved;
+    uint64_t from;
+};
+
+struct pawl_wire_consume_ok {
+    uint32_t queue; /* number */
+    uint32_t reserved;
+    uint64_t ack_wait_ns;
+};
+
+enum { PAWL_TAKE_PEEK = 1 /* look, change nothing: attempt 0, from seq `from` on */ };
+
+struct pawl_wire_take {
+    char queue[PAWL_NAME_BYTES];
+    char group[PAWL_NAME_BYTES];
+    uint32_t count; /* 1..256 at most */
+    uint32_t flags;
+    uint64_t wait_ns; /* answered at once when something is there; else after this, with none */
+    uint64_t from;    /* PEEK */
+};
+
+struct pawl_wire_taken {
+    uint32_t count;
+    uint32_t end;  /* PEEK: nothing follows `next` */
+    uint64_t next; /* PEEK: where to go on */
+};
+
+struct pawl_wire_settle {
+    uint32_t count; /* 1..1024 */
+    uint32_t reserved;
+};
+
+/* By identity: for detached deliveries, or when the client that got it asks over the socket. */
+struct pawl_wire_settle_one {
+    char queue[PAWL_NAME_BYTES];
+    char group[PAWL_NAME_BYTES];
+    uint64_t seq, epoch;
+    uint64_t value; /* as pawl_settle.value */
+    uint32_t attempt;
+    uint8_t op; /* enum pawl_settle_op */
+    uint8_t flags;
+    uint16_t cause;
+    uint32_t text_bytes; /* words follow, padded to 8 */
+    uint32_t reserved;
+};
+
+struct pawl_wire_settled {
+    uint32_t count; /* int32_t each follow: 0, PAWL_E_STALE_RECEIPT, PAWL_E_NOT_FOUND, ... */
+    uint32_t reserved;
 };
 
 /* ---- framing, used by every side ---- */
