@@ -127,7 +127,7 @@ int pawl_client_open(struct pawl_state *state, bool may_launch, struct pawl_wire
     long wait_ns = 500000;
 
     for (;;) {
-        int fd = pawl_connect(state);
+        int fd = pawl_state_connect(state);
         if (fd == -ENOENT || fd == -ECONNREFUSED) {
             bool supervised = is_supervised(state);
             if (!supervised && !may_launch)

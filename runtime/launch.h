@@ -26,8 +26,8 @@ struct pawl_launch_options {
 int pawl_launch(const struct pawl_state *state, const struct pawl_launch_options *options,
                 int *client_fd_out);
 
-/* pawl_connect - to STATE/socket, at any path length. Return: a descriptor or -errno (-ENOENT and
+/* pawl_state_connect - to STATE/socket, at any path length. Return: a descriptor or -errno (-ENOENT and
  * -ECONNREFUSED: nobody serves). */
-int pawl_connect(const struct pawl_state *state);
+int pawl_state_connect(const struct pawl_state *state);
 
 #endif

@@ -31,7 +31,6 @@ extern "C" {
 
 struct pawl;          /* a connection, with its lane */
 struct pawl_consumer; /* a subscription of a handle to a queue */
-struct pawl_run_handle;
 
 /* Errors: append only. */
 enum {
@@ -342,8 +341,8 @@ PAWL_API int pawl_run_submit(struct pawl *pawl, const char *file, const struct p
 /** pawl_run_wait - 0: succeeded; PAWL_ERR_STATE: it ended otherwise (*status_json_out says how); -ETIMEDOUT.
  */
 PAWL_API int pawl_run_wait(struct pawl *pawl, const char *run_id, int timeout_ms, char **status_json_out);
-/** pawl_run_result - what a step printed; *output_out is to be free()d. */
-PAWL_API int pawl_run_result(struct pawl *pawl, const char *run_id, const char *step, uint64_t instance,
+/** pawl_run_output - what a step printed; *output_out is to be free()d. */
+PAWL_API int pawl_run_output(struct pawl *pawl, const char *run_id, const char *step, uint64_t instance,
                              void **output_out, size_t *bytes_out);
 PAWL_API int pawl_run_cancel(struct pawl *pawl, const char *run_id);
 

@@ -19,7 +19,10 @@
     X(PAWL_E_NO_SPACE, -10012, "journal has no room for new work")                                           \
     X(PAWL_E_INDEFINITE, -10013, "fate unknown: it may or may not have become durable")                      \
     X(PAWL_E_SYNC_FAILED, -10014, "the journal could not be synced")                                         \
-    X(PAWL_E_CLOSED, -10015, "the other side is gone")
+    X(PAWL_E_CLOSED, -10015, "the other side is gone")                                                       \
+    X(PAWL_E_DUPLICATE, -10016, "this key was published before")                                             \
+    X(PAWL_E_UNROUTED, -10017, "no queue wants this topic")                                                  \
+    X(PAWL_E_INCOMPATIBLE, -10018, "the queue exists with settings that cannot be changed to these")
 
 #define PAWL_ERROR_ENUM(name, value, text) name = value,
 enum pawl_error { PAWL_ERROR_MAP(PAWL_ERROR_ENUM) };
