@@ -16,6 +16,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "scheduler/now.h"
 #include "scheduler/run.h"
 #include "shm/task.h"
 #include "shm/wire.h"
@@ -23,12 +24,6 @@
 struct pawl_core;
 struct pawl_batch;
 struct pawl_run;
-
-/* Both clocks, sampled once a turn by the caller. */
-struct pawl_now {
-    uint64_t boottime_ns; /* CLOCK_BOOTTIME: deadlines */
-    uint64_t realtime_ns; /* CLOCK_REALTIME: records and people */
-};
 
 /* One hand-over of one instance to a worker. Owned by the core; the loop writes only the fields marked as its
  * own. */
