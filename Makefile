@@ -36,7 +36,7 @@ PAWL_CFLAGS += -Werror
 endif
 
 SHM_SRCS       := $(sort $(wildcard shm/*.c))
-SCHEDULER_SRCS := $(sort $(wildcard scheduler/*.c))
+SCHEDULER_SRCS := $(sort $(wildcard scheduler/*.c scheduler/bus/*.c))
 WORKERS_SRCS   := $(sort $(wildcard workers/*.c))
 RUNTIME_SRCS   := $(sort $(wildcard runtime/*.c))
 MAIN_SRCS      := runtime/cli/main.c
@@ -55,7 +55,7 @@ SIM_OBJS  := $(SIM_SRCS:%.c=$(BUILD)/%.o)
 STRESS_OBJS := $(STRESS_SRCS:%.c=$(BUILD)/%.o)
 STRESS_BINS := $(STRESS_SRCS:%.c=$(BUILD)/%)
 ALL_SRCS  := $(ROOM_SRCS) $(MAIN_SRCS) $(BENCH_SRCS) $(UNIT_SRCS) $(SIM_SRCS) $(STRESS_SRCS) $(FUZZ_SRCS)
-ALL_HDRS  := $(sort $(wildcard shm/*.h scheduler/*.h workers/*.h runtime/*.h runtime/cli/*.h bench/*.h tests/*/*.h))
+ALL_HDRS  := $(sort $(wildcard shm/*.h scheduler/*.h scheduler/bus/*.h workers/*.h runtime/*.h runtime/cli/*.h bench/*.h tests/*/*.h))
 
 MAN_SRCS  := $(sort $(wildcard docs/man/*.scd))
 MAN_PAGES := $(MAN_SRCS:docs/man/%.scd=$(BUILD)/man/%)
