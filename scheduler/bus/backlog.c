@@ -1,0 +1,372 @@
+/*
+ * backlog.c - extents of a queue, and reading them in order.
+ *
+ * Runs in: scheduler. Knows how an EVENTS record lies, not where records are kept.
+ */
+#include "scheduler/bus/backlog.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "scheduler/bus/state.h"
+#include "shm/error.h"
+
+static struct extent *at(const struct backlog *backlog, size_t index)
+{
+    return &backlog->extents[(backlog->first + index) & (backlog->room - 1)];
+}
+
+const struct extent *backlog_extent(const struct backlog *backlog, size_t index)
+{
+    return index < backlog->count ? at(backlog, index) : NULL;
+}
+
+void backlog_fini(struct backlog *backlog)
+{
+    free(backlog->extents);
+    *backlog = (struct backlog){0};
+}
+
+static int grow(struct backlog *backlog)
+{
+    size_t room = backlog->room ? backlog->room * 2 : 16;
+    struct extent *extents = malloc(room * sizeof *extents);
+    if (!extents)
+        return -ENOMEM;
+    for (size_t i = 0; i < backlog->count; i++)
+        extents[i] = *at(backlog, i);
+    free(backlog->extents);
+    backlog->extents = extents;
+    backlog->first = 0;
+    backlog->room = room;
+    return 0;
+}
+
+/* Index of the extent that holds @seq, or of the first one above it (count: none). */
+static size_t locate(const struct backlog *backlog, uint64_t seq)
+{
+    size_t low = 0, high = backlog->count;
+    /* Reading and settling go in order: the last one, or the one after it. */
+    if (backlog->hint < high) {
+        const struct extent *extent = at(backlog, backlog->hint);
+        if (seq >= extent->first && seq < extent->first + extent->count)
+            return backlog->hint;
+    }
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        const struct extent *extent = at(backlog, middle);
+        if (seq >= extent->first + extent->count)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static struct extent *holder(struct backlog *backlog, uint64_t seq)
+{
+    size_t index = locate(backlog, seq);
+    if (index == backlog->count || at(backlog, index)->first > seq)
+        return NULL;
+    backlog->hint = index;
+    return at(backlog, index);
+}
+
+/* The record joins the newest extent when it follows on and lies near. */
+static bool join(struct backlog *backlog, uint64_t first, uint32_t count, uint64_t bytes, uint64_t place)
+{
+    if (backlog->count == 0)
+        return false;
+    struct extent *last = at(backlog, backlog->count - 1);
+    if (((last->place | place) & PAWL_PLACE_VOLATILE) || last->first + last->count != first ||
+        place <= last->place || place - last->place >= BACKLOG_STRETCH_BYTES || last->live == 0)
+        return false;
+    last->end_offset = (uint32_t)(place - last->place);
+    last->walked = 1;
+    last->count += count;
+    last->live += count;
+    last->live_bytes += bytes;
+    return true;
+}
+
+int backlog_add(struct backlog *backlog, uint64_t first, uint32_t count, uint64_t bytes, uint64_t place)
+{
+    if (join(backlog, first, count, bytes, place))
+        return 0;
+    if (backlog->count == backlog->room && grow(backlog) < 0)
+        return -ENOMEM;
+    *at(backlog, backlog->count++) =
+        (struct extent){.first = first, .place = place, .count = count, .live = count, .live_bytes = bytes};
+    return 0;
+}
+
+int backlog_restore(struct backlog *backlog, const struct extent *extent)
+{
+    if (backlog->count == backlog->room && grow(backlog) < 0)
+        return -ENOMEM;
+    *at(backlog, backlog->count++) = *extent;
+    return 0;
+}
+
+const struct extent *backlog_holding(const struct backlog *backlog, uint64_t seq)
+{
+    size_t index = locate(backlog, seq);
+    return index < backlog->count && at(backlog, index)->first <= seq ? at(backlog, index) : NULL;
+}
+
+static void drop_dead_front(struct backlog *backlog)
+{
+    while (backlog->count > 0 && at(backlog, 0)->live == 0) {
+        backlog->first = (backlog->first + 1) & (backlog->room - 1);
+        backlog->count--;
+        backlog->hint = backlog->hint > 0 ? backlog->hint - 1 : 0;
+    }
+}
+
+uint64_t backlog_release(struct pawl_bus *bus, struct backlog *backlog, uint64_t first, uint64_t last)
+{
+    uint64_t bytes = 0;
+    while (first <= last) {
+        struct extent *extent = holder(backlog, first);
+        if (!extent) {
+            first = backlog_next(backlog, first);
+            if (first == UINT64_MAX)
+                break;
+            continue;
+        }
+        uint64_t end = extent->first + extent->count - 1;
+        uint64_t upto = last < end ? last : end;
+        uint32_t n = (uint32_t)(upto - first + 1);
+        if (n > extent->live)
+            n = extent->live;
+        uint64_t theirs = n == extent->live ? extent->live_bytes : extent->live_bytes / extent->live * n;
+        extent->live -= n;
+        extent->live_bytes -= theirs;
+        bytes += theirs;
+        if (extent->live == 0 && n > 0 && (extent->place & PAWL_PLACE_VOLATILE))
+            bus->backend.release(bus->ctx, extent->place);
+        first = upto + 1;
+    }
+    drop_dead_front(backlog);
+    return bytes;
+}
+
+bool backlog_is_volatile(const struct backlog *backlog, uint64_t seq)
+{
+    size_t index = locate(backlog, seq);
+    return index < backlog->count && at(backlog, index)->first <= seq &&
+           (at(backlog, index)->place & PAWL_PLACE_VOLATILE);
+}
+
+bool backlog_any_durable(const struct backlog *backlog, uint64_t first, uint64_t last)
+{
+    for (size_t index = locate(backlog, first); index < backlog->count && at(backlog, index)->first <= last;
+         index++)
+        if (!(at(backlog, index)->place & PAWL_PLACE_VOLATILE))
+            return true;
+    return false;
+}
+
+uint64_t backlog_next(const struct backlog *backlog, uint64_t seq)
+{
+    size_t index = locate(backlog, seq);
+    if (index == backlog->count)
+        return UINT64_MAX;
+    uint64_t first = at(backlog, index)->first;
+    return first > seq ? first : seq;
+}
+
+uint64_t backlog_first(const struct backlog *backlog)
+{
+    return backlog->count ? at(backlog, 0)->first : UINT64_MAX;
+}
+
+bool backlog_pins(const struct backlog *backlog, uint32_t segment_number)
+{
+    for (size_t i = 0; i < backlog->count; i++) {
+        const struct extent *extent = at(backlog, i);
+        if (extent->live == 0 || (extent->place & PAWL_PLACE_VOLATILE))
+            continue;
+        if (extent->place >> 32 == segment_number)
+            return true;
+        /* Places rise but for what was copied forward, which stands alone. */
+    }
+    return false;
+}
+
+int backlog_move(struct pawl_bus *bus, struct backlog *backlog, uint64_t seq, uint64_t bytes, uint64_t place)
+{
+    struct extent *extent = holder(backlog, seq);
+    if (!extent)
+        return 0;
+    size_t index = backlog->hint;
+    struct extent before = *extent, after = *extent;
+    (void)bus;
+    if (extent->count == 1) {
+        extent->place = place;
+        return 0;
+    }
+    /* Only the outermost live event of a stretch is ever split off cleanly; inner ones split it in three. The
+     * stretches keep the place from which they are walked. */
+    size_t pieces = (seq > before.first) + 1u + (seq < before.first + before.count - 1);
+    while (backlog->count + pieces - 1 > backlog->room)
+        if (grow(backlog) < 0)
+            return -ENOMEM;
+    for (size_t i = backlog->count; i-- > index + 1;)
+        *at(backlog, i + pieces - 1) = *at(backlog, i);
+    backlog->count += pieces - 1;
+    uint64_t below = seq - before.first, above = before.first + before.count - 1 - seq;
+    uint32_t rest = before.live - 1;
+    before.count = (uint32_t)below;
+    before.live = (uint32_t)(below < rest ? below : rest);
+    after.first = seq + 1;
+    after.count = (uint32_t)above;
+    after.live = rest - before.live;
+    after.walked = before.walked = 2; /* the place names the beginning of a larger stretch */
+    size_t out = index;
+    if (below > 0)
+        *at(backlog, out++) = before;
+    *at(backlog, out++) =
+        (struct extent){.first = seq, .place = place, .count = 1, .live = 1, .live_bytes = bytes};
+    if (above > 0)
+        *at(backlog, out++) = after;
+    backlog->hint = 0;
+    return 0;
+}
+
+/* ---- reading ---- */
+
+static const struct pawl_bus_route *route_to(const void *body, size_t bytes, uint32_t queue)
+{
+    const struct pawl_bus_events *record = body;
+    if (bytes < sizeof *record ||
+        record->queue_count > (bytes - sizeof *record) / sizeof(struct pawl_bus_route))
+        return NULL;
+    const struct pawl_bus_route *routes = (const struct pawl_bus_route *)(record + 1);
+    for (uint32_t i = 0; i < record->queue_count; i++)
+        if (routes[i].queue == queue)
+            return &routes[i];
+    return NULL;
+}
+
+/* The record of the cursor is in memory from here until the stamp changes. */
+static int fetch(struct pawl_bus *bus, struct backlog_cursor *cursor)
+{
+    uint8_t type;
+    const void *body;
+    if (cursor->stamp == bus->stamp && cursor->body)
+        return 0;
+    bus->stamp++;
+    int error = bus->backend.read(bus->ctx, cursor->record, &type, &body, &cursor->body_bytes);
+    cursor->body = error ? NULL : body;
+    cursor->stamp = bus->stamp;
+    if (!error && type != PAWL_BUS_RECORD_EVENTS && type != PAWL_BUS_RECORD_MOVE)
+        return PAWL_E_DAMAGED;
+    return error;
+}
+
+/* Enter the record at @place if it holds @seq of this queue. 1; 0: it does not; an error. */
+static int enter(struct pawl_bus *bus, uint32_t queue, struct backlog_cursor *cursor, uint64_t place,
+                 uint64_t seq)
+{
+    uint8_t type;
+    *cursor = (struct backlog_cursor){.record = place};
+    bus->stamp++;
+    const void *body;
+    int error = bus->backend.read(bus->ctx, place, &type, &body, &cursor->body_bytes);
+    if (error)
+        return error;
+    cursor->body = body;
+    cursor->stamp = bus->stamp;
+    if (type != PAWL_BUS_RECORD_EVENTS && type != PAWL_BUS_RECORD_MOVE)
+        return 0;
+    const struct pawl_bus_route *route = route_to(body, cursor->body_bytes, queue);
+    const struct pawl_bus_events *record = body;
+    if (!route || seq < route->first_seq || seq >= route->first_seq + record->event_count)
+        return 0;
+    cursor->seq = route->first_seq;
+    cursor->record_end = route->first_seq + record->event_count;
+    cursor->offset = record->events_offset;
+    return 1;
+}
+
+/* From the stretch's first record on until the one that holds the seq. */
+static int find_record(struct pawl_bus *bus, struct bus_queue *queue, struct backlog_cursor *cursor,
+                       uint64_t seq)
+{
+    struct extent *extent = holder(&queue->backlog, seq);
+    if (!extent)
+        return PAWL_E_NOT_FOUND;
+    uint64_t place = bus->backend.resolve && !(extent->place & PAWL_PLACE_VOLATILE)
+                         ? bus->backend.resolve(bus->ctx, extent->place)
+                         : extent->place;
+    bool walked = extent->walked != 0;
+    uint64_t end = place + extent->end_offset;
+    for (;;) {
+        int found = enter(bus, queue->number, cursor, place, seq);
+        if (found < 0)
+            return found;
+        if (found == 1)
+            return 0;
+        if (!walked || (extent->walked == 1 && place > end))
+            return PAWL_E_DAMAGED;
+        place = bus->backend.next(bus->ctx, place);
+        if (place == 0)
+            return PAWL_E_DAMAGED;
+    }
+}
+
+static const struct pawl_event *event_at(const struct backlog_cursor *cursor)
+{
+    if (cursor->offset > cursor->body_bytes ||
+        cursor->body_bytes - cursor->offset < sizeof(struct pawl_event))
+        return NULL;
+    const struct pawl_event *event = (const struct pawl_event *)(cursor->body + cursor->offset);
+    if (event->bytes < sizeof *event || event->bytes > cursor->body_bytes - cursor->offset)
+        return NULL;
+    return event;
+}
+
+const struct pawl_event *backlog_read(struct pawl_bus *bus, struct bus_queue *queue,
+                                      struct backlog_cursor *cursor, uint64_t seq, int *error_out)
+{
+    *error_out = 0;
+    if (!cursor->record || seq < cursor->seq || seq >= cursor->record_end) {
+        int error = 0, inside = 0;
+        /* In order: the next record of the log is mostly the one. */
+        if (cursor->record && seq == cursor->record_end && !(cursor->record & PAWL_PLACE_VOLATILE)) {
+            const struct extent *extent = holder(&queue->backlog, seq);
+            if (extent && extent->walked == 1 && cursor->record < extent->place + extent->end_offset) {
+                uint64_t place = bus->backend.next(bus->ctx, cursor->record);
+                inside = place ? enter(bus, queue->number, cursor, place, seq) : 0;
+            }
+        }
+        if (inside != 1)
+            error = find_record(bus, queue, cursor, seq);
+        if (error) {
+            *error_out = error;
+            *cursor = (struct backlog_cursor){0};
+            return NULL;
+        }
+    }
+    int error = fetch(bus, cursor);
+    if (error) {
+        *error_out = error;
+        *cursor = (struct backlog_cursor){0};
+        return NULL;
+    }
+    const struct pawl_event *event;
+    for (;;) {
+        event = event_at(cursor);
+        if (!event || cursor->seq == seq)
+            break;
+        cursor->offset += event->bytes;
+        cursor->seq++;
+    }
+    if (!event) {
+        *error_out = PAWL_E_DAMAGED;
+        *cursor = (struct backlog_cursor){0};
+    }
+    return event;
+}

@@ -1,0 +1,514 @@
+/*
+ * bus.c - the bus as a whole: its life, records, what waits for the disk, time.
+ *
+ * Runs in: scheduler, tests. Does no I/O, reads no clock.
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "scheduler/bus/state.h"
+#include "shm/error.h"
+#include "shm/log.h"
+
+enum { ROUTES_HASH = 4096 };
+
+int bus_grow(void **array, size_t *room, size_t count, size_t item_bytes)
+{
+    if (count <= *room)
+        return 0;
+    size_t more = *room ? *room * 2 : 16;
+    while (more < count)
+        more *= 2;
+    void *grown = realloc(*array, more * item_bytes);
+    if (!grown)
+        return -ENOMEM;
+    *array = grown;
+    *room = more;
+    return 0;
+}
+
+void bus_log(struct pawl_bus *bus, int level, const char *format, ...)
+{
+    char text[512];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    if (bus->backend.log)
+        bus->backend.log(bus->ctx, level, text);
+}
+
+int pawl_bus_create(const struct pawl_bus_limits *limits, const struct pawl_bus_backend *backend, void *ctx,
+                    struct pawl_bus **bus_out)
+{
+    struct pawl_bus *bus = calloc(1, sizeof *bus);
+    if (!bus)
+        return -ENOMEM;
+    bus->limits = *limits;
+    bus->backend = *backend;
+    bus->ctx = ctx;
+    bus->replaying = true;
+    bus->stamp = 1;
+    bus->routes = calloc(ROUTES_HASH, sizeof(struct bus_route *));
+    pawl_publishers_init(&bus->publishers, PAWL_PUBLISHERS_MAX, limits->dedupe_age_ns);
+    int error = bus->routes
+                    ? pawl_dedupe_init(&bus->dedupe, (uint32_t)limits->dedupe_keys, limits->dedupe_age_ns)
+                    : -ENOMEM;
+    if (error) {
+        pawl_bus_destroy(bus);
+        return error;
+    }
+    *bus_out = bus;
+    return 0;
+}
+
+void pawl_bus_destroy(struct pawl_bus *bus)
+{
+    if (!bus)
+        return;
+    bus->replaying = true; /* nothing of what goes is told to anybody */
+    for (uint32_t i = 0; i < bus->client_room; i++)
+        if (bus->clients[i]) {
+            struct pawl_bus_client *client = bus->clients[i];
+            while (client->consumers) {
+                struct bus_consumer *consumer = client->consumers;
+                client->consumers = consumer->next_of_client;
+                free(consumer);
+            }
+            free(client->held);
+            free(client);
+        }
+    for (uint32_t i = 0; i < bus->queue_end; i++)
+        if (bus->queues[i])
+            bus_queue_free(bus, bus->queues[i]);
+    if (bus->routes)
+        bus_routes_forget(bus);
+    pawl_bus_timers_fini(&bus->timers);
+    pawl_publishers_fini(&bus->publishers);
+    pawl_dedupe_fini(&bus->dedupe);
+    free(bus->routes);
+    free(bus->queues);
+    free(bus->clients);
+    free(bus->waits);
+    free(bus->group.bytes);
+    free(bus->scratch);
+    free(bus->claim_ranges);
+    free(bus);
+}
+
+void pawl_bus_set_limits(struct pawl_bus *bus, const struct pawl_bus_limits *limits)
+{
+    bus->limits = *limits;
+    (void)pawl_dedupe_configure(&bus->dedupe, (uint32_t)limits->dedupe_keys, limits->dedupe_age_ns);
+}
+
+/* ---- records ---- */
+
+uint64_t bus_append(struct pawl_bus *bus, uint8_t type, const void *body, size_t bytes, const void *more,
+                    size_t more_bytes)
+{
+    static const unsigned char zeros[8];
+    struct iovec iov[3] = {
+        {.iov_base = (void *)(uintptr_t)body, .iov_len = bytes},
+        {.iov_base = (void *)(uintptr_t)more, .iov_len = more_bytes},
+        {.iov_base = (void *)(uintptr_t)zeros, .iov_len = (8 - (bytes + more_bytes) % 8) % 8}};
+    uint64_t place = 0;
+    bus->stamp++;
+    uint64_t lsn = bus->failed ? 0 : bus->backend.append(bus->ctx, type, iov, 3, &place);
+    if (lsn == 0) {
+        bus->failed = true;
+        return 0;
+    }
+    /* The pieces are applied as recovery will see them: in one. */
+    size_t total = bytes + more_bytes + iov[2].iov_len;
+    unsigned char small[512], *whole = total <= sizeof small ? small : malloc(total);
+    if (!whole) {
+        bus->failed = true;
+        return 0;
+    }
+    memcpy(whole, body, bytes);
+    if (more_bytes)
+        memcpy(whole + bytes, more, more_bytes);
+    memset(whole + bytes + more_bytes, 0, iov[2].iov_len);
+    if (pawl_bus_apply(bus, type, PAWL_BUS_RECORD_VERSION, whole, total, lsn, place) != 0)
+        bus->failed = true;
+    if (whole != small)
+        free(whole);
+    return lsn;
+}
+
+static bool holds(const struct pawl_bus_ranges *record, size_t bytes)
+{
+    return bytes >= sizeof *record &&
+           record->range_count <= (bytes - sizeof *record) / sizeof(struct pawl_bus_range);
+}
+
+static int apply_one(struct pawl_bus *bus, uint8_t type, const void *body, size_t bytes)
+{
+    const struct pawl_bus_one *one = body;
+    if (bytes < sizeof *one || one->text_bytes > bytes - sizeof *one)
+        return PAWL_E_DAMAGED;
+    return bus_one_apply(bus, type, one, (const char *)(one + 1));
+}
+
+static int apply_queue(struct pawl_bus *bus, const void *body, size_t bytes)
+{
+    const struct pawl_bus_queue_record *record = body;
+    if (bytes < sizeof *record || record->config_bytes > bytes - sizeof *record ||
+        !memchr(record->name, 0, sizeof record->name))
+        return PAWL_E_DAMAGED;
+    char *json = strndup((const char *)(record + 1), record->config_bytes);
+    int error = json ? bus_queue_apply(bus, record, json) : -ENOMEM;
+    free(json);
+    return error;
+}
+
+static int apply_mark(struct pawl_bus *bus, uint8_t type, const void *body, size_t bytes)
+{
+    const struct pawl_bus_mark *mark = body;
+    if (bytes < sizeof *mark || !memchr(mark->name, 0, sizeof mark->name))
+        return PAWL_E_DAMAGED;
+    if (type == PAWL_BUS_RECORD_GROUP)
+        return bus_group_apply(bus, mark);
+    if (type == PAWL_BUS_RECORD_TRIM)
+        return bus_trim_apply(bus, mark);
+    struct bus_queue *queue = bus_queue_at(bus, mark->queue);
+    if (!queue)
+        return 0;
+    if (mark->group == 0) {
+        bus_queue_free(bus, queue);
+    } else if (mark->group <= queue->group_count && queue->groups[mark->group - 1]) {
+        bus_sub_free(bus, queue->groups[mark->group - 1]);
+        queue->groups[mark->group - 1] = NULL;
+    }
+    return 0;
+}
+
+int pawl_bus_apply(struct pawl_bus *bus, uint8_t type, uint16_t version, const void *body, size_t bytes,
+                   uint64_t lsn, uint64_t place)
+{
+    if (version != PAWL_BUS_RECORD_VERSION)
+        return PAWL_E_BAD_FORMAT;
+    switch (type) {
+    case PAWL_BUS_RECORD_EVENTS:
+    case PAWL_BUS_RECORD_MOVE:
+        return bus_events_apply(bus, body, bytes, lsn, place);
+    case PAWL_BUS_RECORD_ACK:
+    case PAWL_BUS_RECORD_CLAIM:
+        if (!holds(body, bytes))
+            return PAWL_E_DAMAGED;
+        return bus_ranges_apply(bus, type, body,
+                                (const struct pawl_bus_range *)((const struct pawl_bus_ranges *)body + 1));
+    case PAWL_BUS_RECORD_RETRY:
+    case PAWL_BUS_RECORD_DEAD:
+    case PAWL_BUS_RECORD_EXTEND:
+    case PAWL_BUS_RECORD_RELEASE:
+        return apply_one(bus, type, body, bytes);
+    case PAWL_BUS_RECORD_QUEUE:
+        return apply_queue(bus, body, bytes);
+    case PAWL_BUS_RECORD_DELETE:
+    case PAWL_BUS_RECORD_GROUP:
+    case PAWL_BUS_RECORD_TRIM:
+        return apply_mark(bus, type, body, bytes);
+    default:
+        return PAWL_E_BAD_FORMAT;
+    }
+}
+
+/* ---- what waits ---- */
+
+void bus_wait_for(struct pawl_bus *bus, const struct bus_wait *wait)
+{
+    if (bus->wait_count == bus->wait_room) {
+        size_t room = bus->wait_room ? bus->wait_room * 2 : 256;
+        struct bus_wait *ring = malloc(room * sizeof *ring);
+        if (!ring) {
+            bus->failed = true; /* a lost wait would leave a publisher waiting for ever */
+            return;
+        }
+        for (size_t i = 0; i < bus->wait_count; i++)
+            ring[i] = bus->waits[(bus->wait_first + i) & (bus->wait_room - 1)];
+        free(bus->waits);
+        bus->waits = ring;
+        bus->wait_first = 0;
+        bus->wait_room = room;
+    }
+    bus->waits[(bus->wait_first + bus->wait_count++) & (bus->wait_room - 1)] = *wait;
+}
+
+void bus_dirty(struct pawl_bus *bus, struct bus_sub *sub)
+{
+    if (sub->dirty || bus->replaying)
+        return;
+    sub->dirty = true;
+    sub->next_dirty = NULL;
+    if (bus->dirty_tail)
+        bus->dirty_tail->next_dirty = sub;
+    else
+        bus->dirty = sub;
+    bus->dirty_tail = sub;
+}
+
+static void make_visible(struct pawl_bus *bus, const struct bus_wait *wait)
+{
+    struct bus_queue *queue = bus_queue_at(bus, wait->queue);
+    if (!queue || wait->seq <= queue->visible_tail)
+        return;
+    queue->visible_tail = wait->seq;
+    if (queue->sub)
+        bus_dirty(bus, queue->sub);
+    for (uint32_t i = 0; i < queue->group_count; i++)
+        if (queue->groups[i])
+            bus_dirty(bus, queue->groups[i]);
+    bus->backend.changed(bus->ctx);
+}
+
+static void grant(struct pawl_bus *bus, const struct bus_wait *wait)
+{
+    struct bus_sub *sub = bus_sub_at(bus, wait->queue, wait->group);
+    struct exception *exception = sub ? exception_find(&sub->exceptions, wait->seq) : NULL;
+    if (!exception || exception->state != EXCEPTION_GRANTING)
+        return;
+    exception->state = EXCEPTION_GRANTED;
+    if (exception_push(&sub->exceptions, exception) < 0)
+        bus->failed = true;
+    bus_dirty(bus, sub);
+}
+
+void pawl_bus_durable(struct pawl_bus *bus, struct pawl_now now, uint64_t lsn)
+{
+    bus->now = now;
+    bus->durable_lsn = lsn;
+    while (bus->wait_count > 0) {
+        struct bus_wait wait = bus->waits[bus->wait_first];
+        if (wait.lsn > lsn)
+            break;
+        bus->wait_first = (bus->wait_first + 1) & (bus->wait_room - 1);
+        bus->wait_count--;
+        switch ((enum bus_wait_kind)wait.kind) {
+        case BUS_WAIT_VISIBLE:
+            make_visible(bus, &wait);
+            break;
+        case BUS_WAIT_REPLY:
+            if (pawl_bus_client(bus, wait.client))
+                bus->backend.reply(bus->ctx, wait.client, &wait.reply);
+            break;
+        case BUS_WAIT_GRANT:
+            grant(bus, &wait);
+            break;
+        }
+    }
+}
+
+void pawl_bus_flush(struct pawl_bus *bus, struct pawl_now now)
+{
+    bus->now = now;
+    bus_group_flush(bus);
+    bus_settle_flush(bus);
+}
+
+/* ---- start ---- */
+
+uint64_t bus_boottime_of(const struct pawl_bus *bus, uint64_t due_realtime_ns, uint64_t delay_max_ns)
+{
+    uint64_t left = due_realtime_ns > bus->now.realtime_ns ? due_realtime_ns - bus->now.realtime_ns : 0;
+    if (left > delay_max_ns)
+        left = delay_max_ns; /* the clock was set back: never longer than was decided */
+    return bus->now.boottime_ns + left;
+}
+
+/* Held by a client, or on its way to one, when the scheduler ended: nobody can settle it any more. */
+static void interrupt(struct pawl_bus *bus, struct bus_sub *sub, struct exception *exception)
+{
+    exception->interruptions++;
+    exception->due_at_ns = 0;
+    if (exception->interruptions > sub->queue->config.interruptions_max) {
+        bus_dead(bus, sub, exception->seq, exception->attempt, exception->failures, PAWL_DEAD_INTERRUPTED,
+                 "interrupted too often: the scheduler went down while it was being handled", 74);
+        return;
+    }
+    exception->state = EXCEPTION_READY;
+}
+
+static int compare_seq(const void *a, const void *b)
+{
+    const struct exception *first = *(struct exception *const *)a, *second = *(struct exception *const *)b;
+    return first->seq < second->seq ? -1 : first->seq > second->seq;
+}
+
+static void start_sub(struct pawl_bus *bus, struct bus_sub *sub)
+{
+    size_t count = 0, cursor = 0;
+    struct exception **all = malloc((sub->exceptions.count + 1) * sizeof(struct exception *)), *exception;
+    if (!all) {
+        bus->failed = true;
+        return;
+    }
+    while ((exception = exceptions_next(&sub->exceptions, &cursor)))
+        all[count++] = exception;
+    qsort(all, count, sizeof(struct exception *), compare_seq);
+    sub->next = pawl_seqset_head(&sub->settled); /* what was handed out and did not begin comes again */
+    for (size_t i = 0; i < count; i++) {
+        exception = all[i];
+        uint64_t seq = exception->seq;
+        if (exception->state == EXCEPTION_HELD || exception->state == EXCEPTION_GRANTING ||
+            exception->state == EXCEPTION_GRANTED) {
+            interrupt(bus, sub, exception);
+            if (!exception_find(&sub->exceptions, seq))
+                continue;
+        }
+        if (exception->key && exception_key_take(&sub->exceptions, exception->key, seq) != 1) {
+            exception_key_wait(&sub->exceptions, exception);
+        } else if (exception->state == EXCEPTION_DELAYED || exception->state == EXCEPTION_DETACHED) {
+            if (exception->state == EXCEPTION_DETACHED) {
+                sub->in_flight++;
+                bus->in_flight++;
+            }
+            exception->due_at_ns = bus_boottime_of(bus, exception->due_realtime_ns, exception->delay_ns);
+            bus_timer(bus, exception->due_at_ns,
+                      exception->state == EXCEPTION_DELAYED ? BUS_TIMER_DUE : BUS_TIMER_DEADLINE, seq,
+                      (uint32_t)((sub->queue->number << 10) ^ sub->group));
+        } else {
+            exception->state = EXCEPTION_READY;
+            if (exception_push(&sub->exceptions, exception) < 0)
+                bus->failed = true;
+        }
+    }
+    free(all);
+    bus_dirty(bus, sub);
+}
+
+int pawl_bus_start(struct pawl_bus *bus, struct pawl_now now, uint64_t epoch)
+{
+    bus->now = now;
+    bus->replaying = false;
+    bus->epoch = epoch;
+    bus->next_event = epoch << 40 | 1;
+    uint32_t end = bus->queue_end;
+    for (uint32_t i = 0; i < end; i++) {
+        struct bus_queue *queue = bus->queues[i];
+        if (!queue)
+            continue;
+        if (queue->config.temporary) { /* its client is gone */
+            struct pawl_bus_mark mark = {.queue = queue->number, .realtime_ns = now.realtime_ns};
+            bus_append(bus, PAWL_BUS_RECORD_DELETE, &mark, sizeof mark, NULL, 0);
+            continue;
+        }
+        queue->visible_tail = queue->tail;
+        if (queue->sub)
+            start_sub(bus, queue->sub);
+        for (uint32_t g = 0; g < queue->group_count; g++)
+            if (queue->groups[g])
+                start_sub(bus, queue->groups[g]);
+        bus_stream_trim(bus, queue);
+        bus_queue_row(queue);
+    }
+    pawl_bus_flush(bus, now);
+    return bus->failed ? -ENOMEM : 0;
+}
+
+bool pawl_bus_failed(const struct pawl_bus *bus)
+{
+    return bus->failed;
+}
+
+void pawl_bus_drain(struct pawl_bus *bus)
+{
+    bus->draining = true;
+}
+
+uint64_t pawl_bus_in_flight(const struct pawl_bus *bus)
+{
+    return bus->in_flight;
+}
+
+uint32_t pawl_bus_queue_count(const struct pawl_bus *bus)
+{
+    return bus->queue_count;
+}
+
+bool pawl_bus_segment_pinned(const struct pawl_bus *bus, uint32_t segment_number)
+{
+    for (uint32_t i = 0; i < bus->queue_end; i++)
+        if (bus->queues[i] && backlog_pins(&bus->queues[i]->backlog, segment_number))
+            return true;
+    return false;
+}
+
+/* ---- time ---- */
+
+void bus_timer(struct pawl_bus *bus, uint64_t due_boottime_ns, enum bus_timer_kind kind, uint64_t a,
+               uint32_t b)
+{
+    if (bus->replaying)
+        return; /* start() sets them all */
+    struct pawl_bus_timer timer = {.due_ns = due_boottime_ns, .a = a, .b = b, .kind = kind};
+    if (pawl_bus_timers_add(&bus->timers, &timer) < 0)
+        bus->failed = true;
+}
+
+static struct bus_sub *sub_of_timer(struct pawl_bus *bus, const struct pawl_bus_timer *timer)
+{
+    return bus_sub_at(bus, timer->b >> 10, timer->b & 1023);
+}
+
+static void on_due(struct pawl_bus *bus, struct bus_sub *sub, const struct pawl_bus_timer *timer)
+{
+    struct exception *exception = sub ? exception_find(&sub->exceptions, timer->a) : NULL;
+    if (!exception || exception->due_at_ns > bus->now.boottime_ns)
+        return;
+    if (timer->kind == BUS_TIMER_DUE && exception->state == EXCEPTION_DELAYED) {
+        exception->state = EXCEPTION_READY;
+        if (exception_push(&sub->exceptions, exception) < 0)
+            bus->failed = true;
+        bus_dirty(bus, sub);
+        bus->backend.changed(bus->ctx);
+    } else if (timer->kind == BUS_TIMER_DEADLINE && exception->state == EXCEPTION_DETACHED) {
+        sub->in_flight--;
+        bus->in_flight--;
+        bus_delivery_failed(bus, sub, exception->seq, exception->attempt, PAWL_CAUSE_DEADLINE,
+                            PAWL_SETTLE_POLICY, "the ack deadline passed", 23);
+        bus_dirty(bus, sub);
+        bus->backend.changed(bus->ctx);
+    }
+}
+
+uint64_t pawl_bus_tick(struct pawl_bus *bus, struct pawl_now now)
+{
+    struct pawl_bus_timer timer;
+    bus->now = now;
+    while (!bus->failed && pawl_bus_timers_take(&bus->timers, now.boottime_ns, &timer)) {
+        switch ((enum bus_timer_kind)timer.kind) {
+        case BUS_TIMER_DUE:
+        case BUS_TIMER_DEADLINE:
+            on_due(bus, sub_of_timer(bus, &timer), &timer);
+            break;
+        case BUS_TIMER_SUB: {
+            struct bus_sub *sub = sub_of_timer(bus, &timer);
+            if (sub) {
+                sub->wake_at_ns = 0;
+                bus_dirty(bus, sub);
+            }
+            break;
+        }
+        case BUS_TIMER_CLIENT: {
+            struct pawl_bus_client *client = pawl_bus_client(bus, timer.b);
+            if (client && client->deadline_check_ns <= now.boottime_ns)
+                bus_client_tick(bus, client);
+            break;
+        }
+        case BUS_TIMER_QUEUE: {
+            struct bus_queue *queue = bus_queue_at(bus, timer.b);
+            if (queue) {
+                queue->trim_at_ns = 0;
+                bus_stream_trim(bus, queue);
+            }
+            break;
+        }
+        }
+    }
+    return pawl_bus_timers_next(&bus->timers);
+}

@@ -1,0 +1,149 @@
+/*
+ * dead_letter.c - events that are given up: a copy with the reasons in its headers, in another queue.
+ *
+ * Runs in: scheduler. A dead-letter queue is a queue; what is known of a death travels as headers that begin
+ * with "pawl-dead-". The DEAD record and the copy's EVENTS record are of one batch.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "scheduler/bus/state.h"
+#include "shm/error.h"
+#include "shm/log.h"
+
+#define BURY_AGAIN_NS UINT64_C(60000000000)
+
+struct pawl_event *bus_event_with_headers(struct pawl_bus *bus, const struct pawl_event *event,
+                                          const char *const *names, const char *const *values, size_t count,
+                                          const char *drop_prefix)
+{
+    size_t more = 0, at = 0, used = 0;
+    const char *name, *value;
+    size_t name_bytes, value_bytes;
+    for (size_t i = 0; i < count; i++)
+        more += 4 + strlen(names[i]) + strlen(values[i]);
+    size_t room = event->headers_bytes + more;
+    char *headers = malloc(room + 1);
+    if (!headers)
+        return NULL;
+    while (pawl_event_header_next(pawl_event_headers(event), event->headers_bytes, &at, &name, &name_bytes,
+                                  &value, &value_bytes))
+        if (name_bytes < strlen(drop_prefix) || memcmp(name, drop_prefix, strlen(drop_prefix)) != 0)
+            (void)pawl_event_header_pack(headers, room, &used, name, name_bytes, value, value_bytes);
+    for (size_t i = 0; i < count; i++)
+        if (used + 4 + strlen(names[i]) + strlen(values[i]) <= PAWL_EVENT_HEADERS_BYTES_MAX)
+            (void)pawl_event_header_pack(headers, room, &used, names[i], strlen(names[i]), values[i],
+                                         strlen(values[i]));
+    struct pawl_event_parts parts = {.topic = pawl_event_topic(event),
+                                     .topic_bytes = event->topic_bytes,
+                                     .headers = headers,
+                                     .headers_bytes = used,
+                                     .data = pawl_event_data(event),
+                                     .data_bytes = event->data_bytes};
+    size_t bytes = pawl_event_bytes(&parts);
+    struct pawl_event *copy = NULL;
+    /* @event may lie in memory that the next call moves: the copy is complete before any is made. */
+    if (bytes > 0 && bus_grow((void **)&bus->scratch, &bus->scratch_room, bytes, 1) == 0) {
+        copy = (struct pawl_event *)(void *)bus->scratch;
+        (void)pawl_event_pack(&parts, copy);
+        copy->id = event->id;
+        copy->published_at_ns = event->published_at_ns;
+    }
+    free(headers);
+    return copy;
+}
+
+static bool bury(struct pawl_bus *bus, struct bus_queue *queue, const struct pawl_event *event,
+                 enum pawl_dead_reason reason, uint32_t attempts, uint64_t first_at_ns, const char *text,
+                 size_t text_bytes, uint64_t seq)
+{
+    char attempts_text[16], first[24], last[24], seq_text[24], error[1025];
+    snprintf(attempts_text, sizeof attempts_text, "%" PRIu32, attempts);
+    snprintf(first, sizeof first, "%" PRIu64, first_at_ns ? first_at_ns : bus->now.realtime_ns);
+    snprintf(last, sizeof last, "%" PRIu64, bus->now.realtime_ns);
+    snprintf(seq_text, sizeof seq_text, "%" PRIu64, seq);
+    snprintf(error, sizeof error, "%.*s", (int)(text_bytes < 1024 ? text_bytes : 1024), text ? text : "");
+    const char *names[] = {"pawl-dead-queue",    "pawl-dead-reason",  "pawl-dead-attempts", "pawl-dead-error",
+                           "pawl-dead-first-at", "pawl-dead-last-at", "pawl-dead-seq"};
+    const char *values[] = {queue->name, pawl_dead_reason_name(reason), attempts_text, error, first, last,
+                            seq_text};
+    struct pawl_event *copy =
+        bus_event_with_headers(bus, event, names, values, sizeof names / sizeof *names, "pawl-dead-");
+    struct bus_queue *dlq = copy ? bus_queue_dlq(bus, queue) : NULL;
+    if (!dlq || bus_put(bus, dlq, copy) == 0) {
+        bus_log(bus, PAWL_LOG_ERROR, "queue %s: an event is dead (%s) and has no dead-letter queue to go to",
+                queue->name, pawl_dead_reason_name(reason));
+        return false;
+    }
+    if (queue->row)
+        pawl_metrics_row_set(queue->row, PAWL_QUEUE_DLQ_DEPTH, dlq->depth);
+    return !bus->failed;
+}
+
+bool bus_dead_event(struct pawl_bus *bus, struct bus_queue *queue, const struct pawl_event *event,
+                    enum pawl_dead_reason reason, uint32_t attempts, const char *text, size_t text_bytes,
+                    uint64_t seq)
+{
+    if (queue->row)
+        pawl_metrics_row_add(queue->row, PAWL_QUEUE_DEAD + (uint32_t)reason, 1);
+    if (queue->config.dead_letters || queue->config.guarantee == PAWL_GUARANTEE_AT_MOST_ONCE)
+        return true; /* what dies among the dead is gone */
+    return bury(bus, queue, event, reason, attempts, 0, text, text_bytes, seq);
+}
+
+/* It could not be buried: nothing is lost, it is tried again later. */
+static void keep_for_later(struct pawl_bus *bus, struct bus_sub *sub, struct pawl_bus_one *record)
+{
+    record->delay_ns = BURY_AGAIN_NS;
+    record->due_at_ns = bus->now.realtime_ns + BURY_AGAIN_NS;
+    record->cause = PAWL_CAUSE_NACK;
+    record->text_bytes = 0;
+    if (backlog_is_volatile(&sub->queue->backlog, record->seq)) {
+        if (bus_one_apply(bus, PAWL_BUS_RECORD_RETRY, record, "") != 0)
+            bus->failed = true;
+    } else {
+        bus_append(bus, PAWL_BUS_RECORD_RETRY, record, sizeof *record, NULL, 0);
+    }
+}
+
+void bus_dead(struct pawl_bus *bus, struct bus_sub *sub, uint64_t seq, uint32_t attempt, uint32_t failures,
+              enum pawl_dead_reason reason, const char *text, size_t text_bytes)
+{
+    struct bus_queue *queue = sub->queue;
+    struct exception *exception = exception_find(&sub->exceptions, seq);
+    uint64_t first_at_ns = exception ? exception->first_at_ns : 0;
+    struct pawl_bus_one record = {.queue = queue->number,
+                                  .group = sub->group,
+                                  .seq = seq,
+                                  .attempt = attempt,
+                                  .failures = failures,
+                                  .realtime_ns = bus->now.realtime_ns,
+                                  .cause = reason,
+                                  .text_bytes = (uint32_t)(text_bytes < 1024 ? text_bytes : 1024)};
+    int error;
+    struct backlog_cursor cursor = {0};
+    bus_group_flush(bus);
+    const struct pawl_event *event = backlog_read(bus, queue, &cursor, seq, &error);
+    if (!event)
+        bus_log(bus, PAWL_LOG_ERROR, "queue %s: event %" PRIu64 " cannot be read: %s", queue->name, seq,
+                pawl_error_text(error));
+    bool has_grave = !queue->config.dead_letters && queue->config.guarantee != PAWL_GUARANTEE_AT_MOST_ONCE;
+    if (!event ||
+        (has_grave && !bury(bus, queue, event, reason, attempt, first_at_ns, text, text_bytes, seq))) {
+        keep_for_later(bus, sub, &record);
+        return;
+    }
+    if (queue->row)
+        pawl_metrics_row_add(queue->row, PAWL_QUEUE_DEAD + (uint32_t)reason, 1);
+    if (backlog_is_volatile(&queue->backlog, seq)) {
+        if (bus_one_apply(bus, PAWL_BUS_RECORD_DEAD, &record, "") != 0)
+            bus->failed = true;
+    } else {
+        bus_append(bus, PAWL_BUS_RECORD_DEAD, &record, sizeof record, text, text ? record.text_bytes : 0);
+    }
+    if (queue->parked)
+        bus_unpark(bus, queue);
+    bus_queue_row(queue);
+}

@@ -1,0 +1,378 @@
+/*
+ * dispatch.c - which delivery goes next, and to whom.
+ *
+ * Runs in: scheduler. Only what may be in flight now leaves the backlog: as much as the consumers' credit,
+ * the in-flight limit, the rate, the breaker and the ordering keys allow. So priorities, pauses, purges and
+ * expiry act at once on what waits behind.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <xxhash.h>
+
+#include "scheduler/bus/state.h"
+#include "shm/error.h"
+#include "shm/log.h"
+
+enum { KEYED_WAITING_MAX = 10000, IN_A_ROW = 16 };
+
+/* ---- which ---- */
+
+void bus_key_release(struct pawl_bus *bus, struct bus_sub *sub, struct exception *exception, uint64_t seq)
+{
+    if (!exception->key)
+        return;
+    struct exception *next = exception_key_release(&sub->exceptions, exception->key, seq);
+    exception->key = 0;
+    if (!next || bus->replaying)
+        return;
+    if (next->due_at_ns > bus->now.boottime_ns && next->delay_ns) {
+        next->state = EXCEPTION_DELAYED;
+        bus_timer(bus, next->due_at_ns, BUS_TIMER_DUE, next->seq,
+                  (uint32_t)((sub->queue->number << 10) ^ sub->group));
+        return;
+    }
+    next->state = EXCEPTION_READY;
+    if (exception_push(&sub->exceptions, next) < 0)
+        bus->failed = true;
+    bus_dirty(bus, sub);
+}
+
+static uint64_t key_of(const struct bus_queue *queue, const struct pawl_event *event)
+{
+    size_t bytes;
+    const char *value =
+        pawl_event_header_find(event, queue->config.ordering_key, strlen(queue->config.ordering_key), &bytes);
+    return value ? XXH3_64bits(value, bytes) | 1 : 0;
+}
+
+/* 1: it holds its key (or has none); 0: it stands in line now; negative: no memory. */
+static int take_key(struct pawl_bus *bus, struct bus_sub *sub, const struct pawl_event *event, uint64_t seq,
+                    struct exception **exception)
+{
+    uint64_t key = *exception && (*exception)->key ? (*exception)->key : key_of(sub->queue, event);
+    if (!key)
+        return 1;
+    int taken = exception_key_take(&sub->exceptions, key, seq);
+    if (taken < 0)
+        return taken;
+    if (!*exception)
+        *exception = exception_add(&sub->exceptions, seq);
+    if (!*exception)
+        return -ENOMEM;
+    (*exception)->key = key;
+    (void)bus;
+    if (taken == 1)
+        return 1;
+    exception_pull(&sub->exceptions, *exception);
+    exception_key_wait(&sub->exceptions, *exception);
+    return 0;
+}
+
+static bool has_expired(const struct pawl_bus *bus, const struct bus_queue *queue,
+                        const struct pawl_event *event)
+{
+    uint64_t ttl_ns = event->ttl_ns && (!queue->config.ttl_ns || event->ttl_ns < queue->config.ttl_ns)
+                          ? event->ttl_ns
+                          : queue->config.ttl_ns;
+    return ttl_ns && bus->now.realtime_ns >= event->published_at_ns &&
+           bus->now.realtime_ns - event->published_at_ns >= ttl_ns;
+}
+
+/* The seq behind the cursor that comes next; UINT64_MAX: none. */
+static uint64_t cursor_seq(struct bus_sub *sub)
+{
+    struct bus_queue *queue = sub->queue;
+    for (;;) {
+        uint64_t seq =
+            pawl_seqset_count(&sub->settled) ? pawl_seqset_next_unset(&sub->settled, sub->next) : sub->next;
+        if (sub->group) {
+            uint64_t kept = backlog_next(&queue->backlog, seq);
+            seq = kept > seq && kept != UINT64_MAX ? kept : seq;
+        }
+        if (seq >= queue->visible_tail)
+            return UINT64_MAX;
+        sub->next = seq;
+        if (sub->exceptions.count == 0 || !exception_find(&sub->exceptions, seq))
+            return seq;
+        sub->next = seq + 1; /* it stands beside the cursor */
+    }
+}
+
+bool bus_choose(struct pawl_bus *bus, struct bus_sub *sub, struct bus_choice *choice)
+{
+    struct bus_queue *queue = sub->queue;
+    for (int guard = 0; guard < 100000 && !bus->failed; guard++) {
+        struct exception *top = exception_top(&sub->exceptions);
+        if (top && top->seq >= queue->visible_tail)
+            top = NULL; /* not durable yet */
+        uint64_t seq = top && top->priority > 0 ? UINT64_MAX : cursor_seq(sub);
+        bool from_cursor = seq != UINT64_MAX && (!top || seq < top->seq);
+        if (!from_cursor && !top)
+            return false;
+        if (from_cursor && queue->config.ordering_key[0] && sub->exceptions.waiting >= KEYED_WAITING_MAX)
+            return false; /* enough stands in line: the cursor waits too */
+        if (!from_cursor)
+            seq = top->seq;
+        int error;
+        struct exception *exception = from_cursor ? NULL : top;
+        struct backlog_cursor aside = {0};
+        const struct pawl_event *event =
+            backlog_read(bus, queue, from_cursor ? &sub->cursor : &aside, seq, &error);
+        if (!event) {
+            if (sub->group && error == PAWL_E_NOT_FOUND) { /* trimmed */
+                bus_sub_drop_range(bus, sub, seq, seq, PAWL_BUS_END_DROPPED);
+                continue;
+            }
+            bus_log(bus, PAWL_LOG_ERROR, "queue %s: event %llu cannot be read: %s", queue->name,
+                    (unsigned long long)seq, pawl_error_text(error));
+            return false;
+        }
+        if ((event->ttl_ns || queue->config.ttl_ns) &&
+            !(exception && exception->state == EXCEPTION_GRANTED) && has_expired(bus, queue, event)) {
+            if (from_cursor)
+                sub->next = seq + 1;
+            bus_dead(bus, sub, seq, exception ? exception->attempt : 0, exception ? exception->failures : 0,
+                     PAWL_DEAD_EXPIRED, "its time to live was over", 25);
+            continue;
+        }
+        if (queue->config.ordering_key[0] && !queue->config.stream) {
+            int held = take_key(bus, sub, event, seq, &exception);
+            if (held < 0) {
+                bus->failed = true;
+                return false;
+            }
+            if (held == 0)
+                continue;
+        }
+        *choice = (struct bus_choice){
+            .seq = seq, .event = event, .exception = exception, .from_cursor = from_cursor};
+        return true;
+    }
+    return false;
+}
+
+void bus_chosen(struct pawl_bus *bus, struct bus_sub *sub, struct bus_choice *choice)
+{
+    (void)bus;
+    if (choice->from_cursor)
+        sub->next = choice->seq + 1;
+    if (choice->exception) {
+        exception_pull(&sub->exceptions, choice->exception);
+        choice->exception->state = EXCEPTION_HELD;
+    }
+}
+
+/* ---- how many ---- */
+
+static void wake_later(struct pawl_bus *bus, struct bus_sub *sub, uint64_t at_ns)
+{
+    if (at_ns == UINT64_MAX || (sub->wake_at_ns && sub->wake_at_ns <= at_ns))
+        return;
+    sub->wake_at_ns = at_ns;
+    bus_timer(bus, at_ns, BUS_TIMER_SUB, 0, (uint32_t)((sub->queue->number << 10) ^ sub->group));
+}
+
+/* Deliveries that limits allow now, at most @most. */
+static uint64_t allowance(struct pawl_bus *bus, struct bus_sub *sub, uint64_t most)
+{
+    const struct pawl_queue_config *config = &sub->queue->config;
+    if (bus->draining || sub->queue->paused)
+        return 0;
+    if (config->max_in_flight) {
+        uint64_t left = sub->in_flight < config->max_in_flight ? config->max_in_flight - sub->in_flight : 0;
+        most = left < most ? left : most;
+    }
+    if (config->breaker.failure_threshold) {
+        uint32_t admitted = pawl_breaker_admits(&sub->breaker, bus->now.boottime_ns);
+        if (admitted == 0)
+            wake_later(bus, sub, pawl_breaker_next_ns(&sub->breaker));
+        most = admitted < most ? admitted : most;
+    }
+    return most;
+}
+
+/* A bucket of rate_count that fills evenly: GCRA. true: one token is used. */
+static bool take_token(struct pawl_bus *bus, struct bus_sub *sub)
+{
+    const struct pawl_queue_config *config = &sub->queue->config;
+    uint64_t now_ns = bus->now.boottime_ns, cost_ns = config->rate_per_ns / config->rate_count;
+    if (sub->rate_used_until_ns < now_ns)
+        sub->rate_used_until_ns = now_ns;
+    if (sub->rate_used_until_ns - now_ns + cost_ns > config->rate_per_ns) {
+        wake_later(bus, sub, sub->rate_used_until_ns + cost_ns - config->rate_per_ns);
+        return false;
+    }
+    sub->rate_used_until_ns += cost_ns;
+    return true;
+}
+
+static void return_token(struct bus_sub *sub)
+{
+    sub->rate_used_until_ns -= sub->queue->config.rate_per_ns / sub->queue->config.rate_count;
+}
+
+/* ---- to whom ---- */
+
+static struct bus_consumer *next_consumer(struct bus_sub *sub)
+{
+    for (uint32_t i = 0; i < sub->consumer_count; i++) {
+        struct bus_consumer *consumer = sub->consumers;
+        if (consumer->used < consumer->credit && !consumer->stalled)
+            return consumer;
+        sub->consumers = consumer->next;
+    }
+    return NULL;
+}
+
+/* Its begin must be on disk before anybody sees it. */
+static void ask_grant(struct pawl_bus *bus, struct bus_sub *sub, struct bus_choice *choice)
+{
+    bus_chosen(bus, sub, choice);
+    struct exception *exception =
+        choice->exception ? choice->exception : exception_add(&sub->exceptions, choice->seq);
+    if (!exception) {
+        bus->failed = true;
+        return;
+    }
+    struct pawl_bus_ranges record = {.queue = sub->queue->number,
+                                     .group = sub->group,
+                                     .range_count = 1,
+                                     .attempt = exception->attempt + 1,
+                                     .realtime_ns = bus->now.realtime_ns};
+    struct pawl_bus_range range = {choice->seq, choice->seq};
+    exception->attempt++;
+    exception->state = EXCEPTION_GRANTING;
+    struct bus_wait wait = {
+        .kind = BUS_WAIT_GRANT, .queue = sub->queue->number, .group = sub->group, .seq = choice->seq};
+    wait.lsn = bus_append(bus, PAWL_BUS_RECORD_CLAIM, &record, sizeof record, &range, sizeof range);
+    if (wait.lsn)
+        bus_wait_for(bus, &wait);
+}
+
+static void count_delivery(const struct bus_sub *sub, const struct bus_choice *choice)
+{
+    struct pawl_metrics_row *row = sub->queue->row;
+    if (!row)
+        return;
+    pawl_metrics_row_add(row, PAWL_QUEUE_DELIVERED, 1);
+    if (choice->exception && choice->exception->redelivered_cause_known)
+        pawl_metrics_row_add(
+            row, PAWL_QUEUE_REDELIVERED + (choice->exception->last_cause & 0xff) % PAWL_CAUSES, 1);
+}
+
+/* 0; PAWL_E_QUEUE_FULL: this consumer takes no more now. */
+static int hand_out(struct pawl_bus *bus, struct bus_sub *sub, struct bus_consumer *consumer,
+                    struct bus_choice *choice)
+{
+    struct pawl_bus_client *client = consumer->client;
+    struct exception *exception = choice->exception;
+    bool granted = exception && exception->state == EXCEPTION_GRANTED;
+    uint32_t attempt = exception ? exception->attempt + !granted : 1;
+    struct pawl_inbound_entry entry = {.type = PAWL_INBOUND_DELIVERY,
+                                       .consumer = consumer->id,
+                                       .attempt = attempt,
+                                       .number = client->held_next,
+                                       .seq = choice->seq,
+                                       .epoch = bus->epoch,
+                                       .queue = sub->queue->number,
+                                       .failures = exception ? exception->failures : 0,
+                                       .ack_wait_ns =
+                                           consumer->auto_ack ? 0 : sub->queue->config.ack_wait_ns};
+    int error = bus->backend.deliver(bus->ctx, client->number, &entry, choice->event);
+    if (error)
+        return error;
+    struct bus_held *held = bus_held_new(bus, client);
+    if (!held)
+        return 0;
+    bus_chosen(bus, sub, choice);
+    held->consumer = consumer;
+    held->seq = choice->seq;
+    held->attempt = attempt;
+    held->placed_at_ns = bus->now.boottime_ns;
+    held->claimed = granted;
+    consumer->used++;
+    count_delivery(sub, choice);
+    if (consumer->auto_ack) {
+        held->auto_ack = true;
+        held->state = BUS_HELD_REVOKED;
+        bus_settle_gather(bus, sub, choice->seq);
+        return 0;
+    }
+    held->sub = sub;
+    held->state = BUS_HELD_UNSETTLED;
+    sub->in_flight++;
+    bus->in_flight++;
+    if (sub->queue->config.breaker.failure_threshold)
+        held->breaker_round = pawl_breaker_on_start(&sub->breaker);
+    bus_deadline_soon(bus, client, bus->now.boottime_ns + 2 * sub->queue->config.ack_wait_ns);
+    return 0;
+}
+
+/* True: it stopped for its share of the turn only. */
+bool bus_dispatch_sub(struct pawl_bus *bus, struct bus_sub *sub)
+{
+    uint64_t left = allowance(bus, sub, BUS_DISPATCH_A_TURN), given = 0;
+    bool rate = sub->queue->config.rate_count > 0, strict = sub->queue->config.strict_attempts;
+    while (left > 0 && !bus->failed) {
+        struct bus_choice choice;
+        struct bus_consumer *consumer = next_consumer(sub);
+        if (!consumer || !bus_choose(bus, sub, &choice))
+            break;
+        bool granted = choice.exception && choice.exception->state == EXCEPTION_GRANTED;
+        if (rate && !granted && !take_token(bus, sub))
+            break;
+        if (strict && !granted) {
+            ask_grant(bus, sub, &choice);
+            left--;
+            continue;
+        }
+        int error = hand_out(bus, sub, consumer, &choice);
+        if (error == PAWL_E_QUEUE_FULL) {
+            consumer->stalled = true;
+            if (rate && !granted)
+                return_token(sub);
+            continue;
+        }
+        if (error == PAWL_E_LIMIT) { /* larger than its ring will ever hold */
+            if (choice.from_cursor)
+                sub->next = choice.seq + 1;
+            bus_dead(bus, sub, choice.seq, 0, 0, PAWL_DEAD_REJECTED,
+                     "the event is larger than a consumer's lane", 42);
+            continue;
+        }
+        if (error) {
+            consumer->stalled = true; /* its lane does not hold: it is being closed */
+            continue;
+        }
+        left--;
+        if (++given % IN_A_ROW == 0)
+            sub->consumers = sub->consumers ? sub->consumers->next : NULL;
+    }
+    bus_queue_row(sub->queue);
+    return left == 0 && given >= BUS_DISPATCH_A_TURN;
+}
+
+bool pawl_bus_dispatch(struct pawl_bus *bus, struct pawl_now now)
+{
+    bus->now = now;
+    bus->stamp++; /* others may have written since */
+    /* Those that are marked now; what this does to others, or to them, comes next turn. */
+    size_t count = 0;
+    for (const struct bus_sub *sub = bus->dirty; sub; sub = sub->next_dirty)
+        count++;
+    while (count-- > 0 && bus->dirty && !bus->failed) {
+        struct bus_sub *sub = bus->dirty;
+        bus->dirty = sub->next_dirty;
+        if (!bus->dirty)
+            bus->dirty_tail = NULL;
+        sub->dirty = false;
+        sub->next_dirty = NULL;
+        if (bus_dispatch_sub(bus, sub))
+            bus_dirty(bus, sub);
+    }
+    bus_group_flush(bus);
+    bus_settle_flush(bus);
+    return bus->dirty != NULL;
+}

@@ -1,0 +1,366 @@
+/*
+ * queue.c - queues and their subscriptions: declared, changed, found, gone.
+ *
+ * Runs in: scheduler. Pure.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "scheduler/bus/state.h"
+#include "shm/error.h"
+#include "shm/log.h"
+
+enum { GROUP_NUMBERS_MAX = 1023, QUEUE_NUMBERS_MAX = 1 << 22 };
+
+struct bus_queue *bus_queue_at(struct pawl_bus *bus, uint32_t number)
+{
+    return number < bus->queue_end ? bus->queues[number] : NULL;
+}
+
+struct bus_queue *bus_queue_find(struct pawl_bus *bus, const char *name)
+{
+    for (uint32_t i = 0; i < bus->queue_end; i++)
+        if (bus->queues[i] && strcmp(bus->queues[i]->name, name) == 0)
+            return bus->queues[i];
+    return NULL;
+}
+
+struct bus_sub *bus_sub_at(struct pawl_bus *bus, uint32_t number, uint32_t group)
+{
+    struct bus_queue *queue = bus_queue_at(bus, number);
+    if (!queue)
+        return NULL;
+    if (group == 0)
+        return queue->sub;
+    return group <= queue->group_count ? queue->groups[group - 1] : NULL;
+}
+
+struct bus_sub *bus_sub_find(struct bus_queue *queue, const char *group)
+{
+    if (!queue->config.stream)
+        return group[0] ? NULL : queue->sub;
+    for (uint32_t i = 0; i < queue->group_count; i++)
+        if (queue->groups[i] && strcmp(queue->groups[i]->name, group) == 0)
+            return queue->groups[i];
+    return NULL;
+}
+
+uint64_t bus_queue_first(const struct bus_queue *queue)
+{
+    uint64_t first = backlog_first(&queue->backlog);
+    return first == UINT64_MAX ? queue->tail : first;
+}
+
+void bus_queue_row(struct bus_queue *queue)
+{
+    if (!queue->row)
+        return;
+    uint64_t in_flight = queue->sub ? queue->sub->in_flight : 0;
+    uint32_t breaker = queue->sub ? queue->sub->breaker.state : 0;
+    for (uint32_t i = 0; i < queue->group_count; i++)
+        if (queue->groups[i]) {
+            in_flight += queue->groups[i]->in_flight;
+            if (queue->groups[i]->breaker.state > breaker)
+                breaker = queue->groups[i]->breaker.state;
+        }
+    pawl_metrics_row_set(queue->row, PAWL_QUEUE_DEPTH, queue->depth);
+    pawl_metrics_row_set(queue->row, PAWL_QUEUE_BYTES, queue->bytes);
+    pawl_metrics_row_set(queue->row, PAWL_QUEUE_IN_FLIGHT, in_flight);
+    pawl_metrics_row_set(queue->row, PAWL_QUEUE_BREAKER_STATE, breaker);
+    pawl_metrics_row_set(queue->row, PAWL_QUEUE_PAUSED, queue->paused);
+}
+
+/* ---- subscriptions ---- */
+
+struct bus_sub *bus_sub_create(struct pawl_bus *bus, struct bus_queue *queue, uint32_t group,
+                               const char *name, uint64_t from)
+{
+    struct bus_sub *sub = calloc(1, sizeof *sub);
+    if (!sub)
+        return NULL;
+    (void)bus;
+    sub->queue = queue;
+    sub->group = group;
+    snprintf(sub->name, sizeof sub->name, "%s", name);
+    sub->next = from;
+    pawl_seqset_init(&sub->settled, from);
+    pawl_breaker_init(&sub->breaker, &queue->config.breaker);
+    return sub;
+}
+
+static void unlink_dirty(struct pawl_bus *bus, struct bus_sub *sub)
+{
+    if (sub->dirty) {
+        struct bus_sub **link = &bus->dirty;
+        bus->dirty_tail = NULL;
+        while (*link) {
+            if (*link == sub)
+                *link = sub->next_dirty;
+            else {
+                bus->dirty_tail = *link;
+                link = &(*link)->next_dirty;
+            }
+        }
+    }
+    if (sub->gathered)
+        for (struct bus_sub **link = &bus->gathered; *link; link = &(*link)->next_gathered)
+            if (*link == sub) {
+                *link = sub->next_gathered;
+                break;
+            }
+}
+
+void bus_sub_free(struct pawl_bus *bus, struct bus_sub *sub)
+{
+    bus_sub_revoke_held(bus, sub);
+    bus_sub_drop_consumers(sub);
+    unlink_dirty(bus, sub);
+    size_t cursor = 0;
+    for (const struct exception *exception; (exception = exceptions_next(&sub->exceptions, &cursor));)
+        if (exception->state == EXCEPTION_DETACHED && !bus->replaying)
+            bus->in_flight--;
+    exceptions_fini(&sub->exceptions);
+    pawl_seqset_fini(&sub->settled);
+    free(sub->acks);
+    free(sub);
+}
+
+/* ---- queues ---- */
+
+static struct bus_queue *create(struct pawl_bus *bus, uint32_t number, const char *name)
+{
+    size_t room = bus->queue_room;
+    if (bus_grow((void **)&bus->queues, &room, (size_t)number + 1, sizeof(struct bus_queue *)) < 0)
+        return NULL;
+    if (room > bus->queue_room)
+        memset(bus->queues + bus->queue_room, 0, (room - bus->queue_room) * sizeof(struct bus_queue *));
+    bus->queue_room = (uint32_t)room;
+    struct bus_queue *queue = calloc(1, sizeof *queue);
+    if (!queue)
+        return NULL;
+    queue->number = number;
+    snprintf(queue->name, sizeof queue->name, "%s", name);
+    queue->tail = queue->visible_tail = 1;
+    queue->parked_tail = &queue->parked;
+    bus->queues[number] = queue;
+    if (number >= bus->queue_end)
+        bus->queue_end = number + 1;
+    bus->queue_count++;
+    queue->row = bus->backend.metrics_row ? bus->backend.metrics_row(bus->ctx, number, queue->name) : NULL;
+    return queue;
+}
+
+void bus_queue_free(struct pawl_bus *bus, struct bus_queue *queue)
+{
+    if (!bus->replaying)
+        bus_routes_forget(bus);
+    while (queue->parked) {
+        struct bus_parked *parked = queue->parked;
+        queue->parked = parked->next;
+        if (parked->client) {
+            parked->client->parked_count--;
+            struct pawl_reply reply = {.type = PAWL_REPLY_REFUSE,
+                                       .error = PAWL_E_NOT_FOUND,
+                                       .first = parked->submit.sequence,
+                                       .last = parked->submit.sequence,
+                                       .queue = queue->number};
+            bus->backend.reply(bus->ctx, parked->client->number, &reply);
+        }
+        free(parked->event);
+        free(parked);
+    }
+    /* Kept records go; what lies in the journal goes with its segments. */
+    if (queue->backlog.count > 0)
+        (void)backlog_release(bus, &queue->backlog, backlog_first(&queue->backlog), queue->tail);
+    if (queue->sub)
+        bus_sub_free(bus, queue->sub);
+    for (uint32_t i = 0; i < queue->group_count; i++)
+        if (queue->groups[i])
+            bus_sub_free(bus, queue->groups[i]);
+    if (bus->backend.metrics_row)
+        (void)bus->backend.metrics_row(bus->ctx, queue->number, NULL);
+    bus->queues[queue->number] = NULL;
+    bus->queue_count--;
+    backlog_fini(&queue->backlog);
+    pawl_queue_config_fini(&queue->config);
+    free(queue->groups);
+    free(queue);
+}
+
+int bus_queue_apply(struct pawl_bus *bus, const struct pawl_bus_queue_record *record, const char *config_json)
+{
+    char why[256];
+    struct pawl_queue_config config;
+    struct pawl_bus_limits wide = bus->limits;
+    wide.queue_patterns = UINT32_MAX; /* what was accepted stays, whatever the limit is now */
+    if (record->queue == 0 || record->queue >= QUEUE_NUMBERS_MAX)
+        return PAWL_E_DAMAGED;
+    json_t *json = json_loads(config_json, 0, NULL);
+    int error = json ? pawl_queue_config_load(json, record->name, &wide, NULL, &config, why) : PAWL_E_DAMAGED;
+    json_decref(json);
+    if (error)
+        return error;
+    struct bus_queue *queue = bus_queue_at(bus, record->queue);
+    if (!queue) {
+        queue = create(bus, record->queue, record->name);
+        if (!queue) {
+            pawl_queue_config_fini(&config);
+            return -ENOMEM;
+        }
+    }
+    pawl_queue_config_fini(&queue->config);
+    queue->config = config;
+    queue->paused = record->flags & PAWL_BUS_QUEUE_PAUSED;
+    if (!queue->config.stream && !queue->sub) {
+        queue->sub = bus_sub_create(bus, queue, 0, "", queue->tail);
+        if (!queue->sub)
+            return -ENOMEM;
+    }
+    if (queue->sub) {
+        pawl_breaker_configure(&queue->sub->breaker, &config.breaker);
+        bus_dirty(bus, queue->sub);
+    }
+    for (uint32_t i = 0; i < queue->group_count; i++)
+        if (queue->groups[i]) {
+            pawl_breaker_configure(&queue->groups[i]->breaker, &config.breaker);
+            bus_dirty(bus, queue->groups[i]);
+        }
+    queue->dlq = 0;
+    if (!bus->replaying)
+        bus_routes_forget(bus);
+    bus_queue_row(queue);
+    return 0;
+}
+
+static uint64_t append_queue(struct pawl_bus *bus, uint32_t number, const char *name,
+                             const struct pawl_queue_config *config, bool paused)
+{
+    struct pawl_bus_queue_record record = {
+        .queue = number, .flags = paused ? PAWL_BUS_QUEUE_PAUSED : 0, .realtime_ns = bus->now.realtime_ns};
+    snprintf(record.name, sizeof record.name, "%s", name);
+    json_t *json = pawl_queue_config_json(config);
+    char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+    json_decref(json);
+    if (!text) {
+        bus->failed = true;
+        return 0;
+    }
+    record.config_bytes = (uint32_t)strlen(text);
+    uint64_t lsn = bus_append(bus, PAWL_BUS_RECORD_QUEUE, &record, sizeof record, text, record.config_bytes);
+    free(text);
+    return lsn;
+}
+
+int bus_queue_declare(struct pawl_bus *bus, const char *name, const struct pawl_queue_config *config,
+                      uint64_t *lsn_out, char why[256])
+{
+    struct bus_queue *queue = bus_queue_find(bus, name);
+    if (queue) {
+        const char *key = pawl_queue_config_compatible(&queue->config, config);
+        if (key) {
+            snprintf(why, 256,
+                     "queue %s exists, and its %s cannot be changed: delete it first, or leave that out",
+                     name, key);
+            return PAWL_E_INCOMPATIBLE;
+        }
+        json_t *before = pawl_queue_config_json(&queue->config), *after = pawl_queue_config_json(config);
+        bool same = before && after && json_equal(before, after);
+        json_decref(before);
+        json_decref(after);
+        if (same) {
+            *lsn_out = queue->config_lsn;
+            return 0;
+        }
+    } else if (bus->queue_count >= bus->limits.queues && !config->dead_letters) {
+        snprintf(why, 256, "there are %u queues, and the limit is %llu", bus->queue_count,
+                 (unsigned long long)bus->limits.queues);
+        return PAWL_E_LIMIT;
+    }
+    if (!config->dead_letters && bus->backend.has_room(bus->ctx, 4096) == PAWL_E_NO_SPACE) {
+        snprintf(why, 256, "the disk has no room for a new queue");
+        return PAWL_E_NO_SPACE;
+    }
+    uint32_t number = queue ? queue->number : bus->queue_end ? bus->queue_end : 1;
+    bus_group_flush(bus); /* its events belong before it */
+    uint64_t lsn = append_queue(bus, number, name, config, queue && queue->paused);
+    queue = bus_queue_at(bus, number);
+    if (lsn == 0 || !queue) {
+        snprintf(why, 256, "the journal does not take it");
+        return PAWL_E_SYNC_FAILED;
+    }
+    queue->config_lsn = *lsn_out = lsn;
+    return 0;
+}
+
+struct bus_queue *bus_queue_dlq(struct pawl_bus *bus, struct bus_queue *queue)
+{
+    struct bus_queue *dlq = queue->dlq ? bus_queue_at(bus, queue->dlq) : NULL;
+    if (dlq)
+        return dlq;
+    char name[PAWL_NAME_BYTES + 8], why[256];
+    if (queue->config.dlq[0])
+        snprintf(name, sizeof name, "%s", queue->config.dlq);
+    else
+        snprintf(name, sizeof name, "%.60s.dlq", queue->name);
+    dlq = bus_queue_find(bus, name);
+    if (!dlq) {
+        struct pawl_queue_config config;
+        struct pawl_bus_limits limits = bus->limits;
+        limits.queue_depth = limits.dlq_depth;
+        limits.queue_bytes = limits.dlq_bytes;
+        if (pawl_queue_config_load(NULL, name, &limits, NULL, &config, why) != 0)
+            return NULL;
+        config.overflow = PAWL_OVERFLOW_POLICY_DROP_OLDEST;
+        config.dead_letters = true;
+        config.durability = queue->config.durability;
+        config.retry.base.limit = 0;
+        uint64_t lsn;
+        int error = bus_queue_declare(bus, name, &config, &lsn, why);
+        pawl_queue_config_fini(&config);
+        if (error)
+            return NULL;
+        dlq = bus_queue_find(bus, name);
+    }
+    queue->dlq = dlq ? dlq->number : 0;
+    return dlq == queue ? NULL : dlq;
+}
+
+/* ---- groups of a stream ---- */
+
+int bus_group_apply(struct pawl_bus *bus, const struct pawl_bus_mark *mark)
+{
+    struct bus_queue *queue = bus_queue_at(bus, mark->queue);
+    if (!queue)
+        return 0;
+    if (mark->group == 0 || mark->group > GROUP_NUMBERS_MAX || !queue->config.stream)
+        return PAWL_E_DAMAGED;
+    if (mark->group > queue->group_count) {
+        struct bus_sub **groups = realloc(queue->groups, mark->group * sizeof(struct bus_sub *));
+        if (!groups)
+            return -ENOMEM;
+        for (uint32_t i = queue->group_count; i < mark->group; i++)
+            groups[i] = NULL;
+        queue->groups = groups;
+        queue->group_count = mark->group;
+    }
+    struct bus_sub *sub = queue->groups[mark->group - 1];
+    if (!sub) {
+        sub = bus_sub_create(bus, queue, mark->group, mark->name, mark->offset);
+        queue->groups[mark->group - 1] = sub;
+        return sub ? 0 : -ENOMEM;
+    }
+    /* It goes on elsewhere: what is under way belongs to where it was. */
+    bus_sub_revoke_held(bus, sub);
+    bus->in_flight -= bus->replaying ? 0 : sub->in_flight; /* what is left is detached */
+    sub->in_flight = 0;
+    exceptions_fini(&sub->exceptions);
+    pawl_seqset_fini(&sub->settled);
+    pawl_seqset_init(&sub->settled, mark->offset);
+    sub->next = mark->offset;
+    sub->ack_count = 0;
+    sub->cursor = (struct backlog_cursor){0};
+    bus_dirty(bus, sub);
+    return 0;
+}

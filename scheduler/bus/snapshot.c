@@ -1,0 +1,503 @@
+/*
+ * snapshot.c - the bus's state in chunks, and back.
+ *
+ * Runs in: scheduler. Each chunk: struct chunk, then items of one kind about one queue or subscription. What
+ * is in memory only is left out: a restart loses it, as its mode says.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "scheduler/bus/state.h"
+#include "shm/error.h"
+
+enum { CHUNK_BYTES = 256 << 10, CHUNK_MAGIC = 0x53554250 /* "PBUS" */ };
+
+enum chunk_kind { /* stored: append */
+                  CHUNK_QUEUE = 1,
+                  CHUNK_EXTENTS = 2,
+                  CHUNK_SUB = 3,
+                  CHUNK_SETTLED = 4,
+                  CHUNK_EXCEPTIONS = 5,
+                  CHUNK_PUBLISHERS = 6,
+                  CHUNK_DEDUPE = 7,
+                  CHUNK_QUEUE_DONE = 8, /* all extents of the queue are there */
+};
+
+struct chunk {
+    uint32_t magic;
+    uint32_t kind;
+    uint32_t queue, group;
+    uint32_t count;
+    uint32_t bytes; /* that follow */
+};
+static_assert(sizeof(struct chunk) == 24, "snapshot format");
+
+struct queue_item {
+    uint64_t tail, bytes, last_published_ns;
+    struct pawl_bus_queue_record record; /* then its config */
+};
+static_assert(sizeof(struct queue_item) == 120, "snapshot format");
+
+struct sub_item {
+    uint64_t head;
+    uint64_t acked_at_realtime_ns;
+    struct pawl_breaker_image breaker;
+    char name[72];
+};
+static_assert(sizeof(struct sub_item) == 104, "snapshot format");
+
+struct exception_item {
+    uint64_t seq, due_realtime_ns, delay_ns, first_at_ns, epoch, key;
+    uint32_t attempt;
+    uint16_t failures, last_cause;
+    uint8_t interruptions, state, priority, cause_known;
+    uint32_t error_bytes; /* words follow, padded to 8 */
+};
+static_assert(sizeof(struct exception_item) == 64, "snapshot format");
+static_assert(sizeof(struct extent) == 40, "snapshot format");
+
+/* ---- writing ---- */
+
+enum stage {
+    STAGE_QUEUE,
+    STAGE_EXTENTS,
+    STAGE_QUEUE_DONE,
+    STAGE_SUB,
+    STAGE_SETTLED,
+    STAGE_EXCEPTIONS,
+    STAGE_HELD,
+    STAGE_NEXT_SUB,
+    STAGE_PUBLISHERS,
+    STAGE_DEDUPE,
+    STAGE_END
+};
+
+struct bus_snapshot {
+    enum stage stage;
+    uint32_t queue, group; /* group: 0 the queue's own, else a stream's */
+    size_t at;
+    uint64_t cursor;
+    uint32_t client;
+    uint64_t number;
+    size_t used;
+    unsigned char bytes[CHUNK_BYTES];
+};
+
+static struct chunk *head_of(struct bus_snapshot *snapshot)
+{
+    return (struct chunk *)(void *)snapshot->bytes;
+}
+
+static void begin(struct bus_snapshot *snapshot, enum chunk_kind kind)
+{
+    *head_of(snapshot) = (struct chunk){
+        .magic = CHUNK_MAGIC, .kind = kind, .queue = snapshot->queue, .group = snapshot->group};
+    snapshot->used = sizeof(struct chunk);
+}
+
+static bool put(struct bus_snapshot *snapshot, const void *item, size_t bytes, const void *more,
+                size_t more_bytes)
+{
+    size_t padded = (bytes + more_bytes + 7) & ~(size_t)7;
+    if (snapshot->used + padded > CHUNK_BYTES)
+        return false;
+    memset(snapshot->bytes + snapshot->used, 0, padded);
+    memcpy(snapshot->bytes + snapshot->used, item, bytes);
+    if (more_bytes)
+        memcpy(snapshot->bytes + snapshot->used + bytes, more, more_bytes);
+    snapshot->used += padded;
+    head_of(snapshot)->count++;
+    return true;
+}
+
+static int write_queue(struct bus_snapshot *snapshot, const struct bus_queue *queue)
+{
+    struct queue_item item = {
+        .tail = queue->tail, .bytes = queue->bytes, .last_published_ns = queue->last_published_ns};
+    item.record = (struct pawl_bus_queue_record){.queue = queue->number,
+                                                 .flags = queue->paused ? PAWL_BUS_QUEUE_PAUSED : 0};
+    memcpy(item.record.name, queue->name, sizeof item.record.name);
+    json_t *json = pawl_queue_config_json(&queue->config);
+    char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+    json_decref(json);
+    if (!text)
+        return -ENOMEM;
+    item.record.config_bytes = (uint32_t)strlen(text);
+    begin(snapshot, CHUNK_QUEUE);
+    bool fits = put(snapshot, &item, sizeof item, text, item.record.config_bytes);
+    free(text);
+    return fits ? 0 : PAWL_E_LIMIT;
+}
+
+static void write_extents(struct pawl_bus *bus, struct bus_snapshot *snapshot, const struct bus_queue *queue)
+{
+    begin(snapshot, CHUNK_EXTENTS);
+    for (; snapshot->at < queue->backlog.count; snapshot->at++) {
+        struct extent extent = *backlog_extent(&queue->backlog, snapshot->at);
+        if (extent.place & PAWL_PLACE_VOLATILE)
+            continue;
+        if (bus->backend.resolve)
+            extent.place = bus->backend.resolve(bus->ctx, extent.place);
+        if (!put(snapshot, &extent, sizeof extent, NULL, 0))
+            return;
+    }
+    snapshot->stage = STAGE_QUEUE_DONE;
+}
+
+static bool put_exception(struct bus_snapshot *snapshot, const struct exception *exception)
+{
+    struct exception_item item = {
+        .seq = exception->seq,
+        .due_realtime_ns = exception->due_realtime_ns,
+        .delay_ns = exception->delay_ns,
+        .first_at_ns = exception->first_at_ns,
+        .epoch = exception->epoch,
+        .key = exception->key,
+        .attempt = exception->attempt,
+        .failures = exception->failures,
+        .last_cause = exception->last_cause,
+        .interruptions = exception->interruptions,
+        .state = exception->state,
+        .priority = exception->priority,
+        .cause_known = exception->redelivered_cause_known,
+        .error_bytes = exception->error ? (uint32_t)strlen(exception->error) : 0,
+    };
+    return put(snapshot, &item, sizeof item, exception->error, item.error_bytes);
+}
+
+static void write_exceptions(struct bus_snapshot *snapshot, const struct bus_sub *sub)
+{
+    begin(snapshot, CHUNK_EXCEPTIONS);
+    for (;;) {
+        size_t before = snapshot->at;
+        const struct exception *exception = exceptions_next(&sub->exceptions, &snapshot->at);
+        if (!exception) {
+            snapshot->stage = STAGE_HELD;
+            snapshot->client = 0;
+            snapshot->number = 0;
+            return;
+        }
+        struct exception copy = *exception;
+        if (copy.state == EXCEPTION_HELD)
+            copy.state = EXCEPTION_READY; /* those that began say so themselves, below */
+        if (copy.state == EXCEPTION_KEYED)
+            copy.state = copy.delay_ns && copy.due_at_ns ? EXCEPTION_DELAYED : EXCEPTION_READY;
+        if (!put_exception(snapshot, &copy)) {
+            snapshot->at = before;
+            return;
+        }
+    }
+}
+
+/* Deliveries that have begun in some client's hands: found open at recovery, they were interrupted. */
+static void write_held(struct pawl_bus *bus, struct bus_snapshot *snapshot, const struct bus_sub *sub)
+{
+    begin(snapshot, CHUNK_EXCEPTIONS);
+    for (; snapshot->client < bus->client_room; snapshot->client++, snapshot->number = 0) {
+        struct pawl_bus_client *client = bus->clients[snapshot->client];
+        if (!client)
+            continue;
+        if (snapshot->number < client->held_first)
+            snapshot->number = client->held_first;
+        for (; snapshot->number < client->begun && snapshot->number < client->held_next; snapshot->number++) {
+            const struct bus_held *held = bus_held_at(client, snapshot->number);
+            if (held->state != BUS_HELD_UNSETTLED || held->sub != sub ||
+                backlog_is_volatile(&sub->queue->backlog, held->seq))
+                continue;
+            const struct exception *known = exception_find(&sub->exceptions, held->seq);
+            struct exception copy = known ? *known : (struct exception){.seq = held->seq};
+            copy.attempt = held->attempt;
+            copy.state = EXCEPTION_HELD;
+            if (!put_exception(snapshot, &copy))
+                return;
+        }
+    }
+    snapshot->stage = STAGE_NEXT_SUB;
+}
+
+static int write_sub(struct pawl_bus *bus, struct bus_snapshot *snapshot, const struct bus_sub *sub)
+{
+    struct sub_item item = {.head = pawl_seqset_head(&sub->settled),
+                            .acked_at_realtime_ns = sub->acked_at_realtime_ns};
+    memcpy(item.name, sub->name, sizeof item.name);
+    pawl_breaker_pack(&sub->breaker, bus->now.boottime_ns, &item.breaker);
+    begin(snapshot, CHUNK_SUB);
+    (void)put(snapshot, &item, sizeof item, NULL, 0);
+    snapshot->stage = STAGE_SETTLED;
+    snapshot->cursor = 0;
+    return 0;
+}
+
+static void next_sub(struct bus_snapshot *snapshot, const struct bus_queue *queue)
+{
+    snapshot->stage = STAGE_SUB;
+    for (snapshot->group++; snapshot->group <= queue->group_count; snapshot->group++)
+        if (queue->groups[snapshot->group - 1])
+            return;
+    snapshot->queue++;
+    snapshot->group = 0;
+    snapshot->stage = STAGE_QUEUE;
+}
+
+/* One step: something may have been written, the stage may have changed. 0 or an error. */
+static int step(struct pawl_bus *bus, struct bus_snapshot *snapshot)
+{
+    struct bus_queue *queue = NULL;
+    const struct bus_sub *sub = NULL;
+    if (snapshot->stage < STAGE_PUBLISHERS) {
+        while (snapshot->queue < bus->queue_end && !bus->queues[snapshot->queue])
+            snapshot->queue++;
+        if (snapshot->queue >= bus->queue_end) {
+            snapshot->stage = STAGE_PUBLISHERS;
+            snapshot->cursor = 0;
+            snapshot->queue = snapshot->group = 0;
+            return 0;
+        }
+        queue = bus->queues[snapshot->queue];
+        sub = snapshot->group ? queue->groups[snapshot->group - 1] : queue->sub;
+    }
+    switch (snapshot->stage) {
+    case STAGE_QUEUE:
+        snapshot->stage = STAGE_EXTENTS;
+        snapshot->at = 0;
+        return write_queue(snapshot, queue);
+    case STAGE_EXTENTS:
+        write_extents(bus, snapshot, queue);
+        return 0;
+    case STAGE_QUEUE_DONE:
+        begin(snapshot, CHUNK_QUEUE_DONE);
+        head_of(snapshot)->count = 1;
+        snapshot->stage = queue->sub ? STAGE_SUB : STAGE_NEXT_SUB;
+        return 0;
+    case STAGE_SUB:
+        return write_sub(bus, snapshot, sub);
+    case STAGE_SETTLED: {
+        begin(snapshot, CHUNK_SETTLED);
+        size_t bytes = pawl_seqset_save(&sub->settled, &snapshot->cursor, snapshot->bytes + snapshot->used,
+                                        CHUNK_BYTES - snapshot->used);
+        if (bytes == 0) {
+            snapshot->stage = STAGE_EXCEPTIONS;
+            snapshot->at = 0;
+        } else {
+            head_of(snapshot)->count = 1;
+            snapshot->used += bytes;
+        }
+        return 0;
+    }
+    case STAGE_EXCEPTIONS:
+        write_exceptions(snapshot, sub);
+        return 0;
+    case STAGE_HELD:
+        write_held(bus, snapshot, sub);
+        return 0;
+    case STAGE_NEXT_SUB:
+        next_sub(snapshot, queue);
+        return 0;
+    case STAGE_PUBLISHERS: {
+        begin(snapshot, CHUNK_PUBLISHERS);
+        size_t count =
+            pawl_publishers_save(&bus->publishers, &snapshot->cursor,
+                                 (struct pawl_publisher *)(void *)(snapshot->bytes + snapshot->used), 4096);
+        if (count == 0) {
+            snapshot->stage = STAGE_DEDUPE;
+            snapshot->cursor = 0;
+        }
+        head_of(snapshot)->count = (uint32_t)count;
+        snapshot->used += count * sizeof(struct pawl_publisher);
+        return 0;
+    }
+    case STAGE_DEDUPE: {
+        begin(snapshot, CHUNK_DEDUPE);
+        size_t count =
+            pawl_dedupe_save(&bus->dedupe, &snapshot->cursor,
+                             (struct pawl_dedupe_entry *)(void *)(snapshot->bytes + snapshot->used), 4096);
+        if (count == 0)
+            snapshot->stage = STAGE_END;
+        head_of(snapshot)->count = (uint32_t)count;
+        snapshot->used += count * sizeof(struct pawl_dedupe_entry);
+        return 0;
+    }
+    case STAGE_END:
+        break;
+    }
+    return 0;
+}
+
+int pawl_bus_snapshot_next(struct pawl_bus *bus, void **cursor, const void **chunk_out, size_t *bytes_out)
+{
+    struct bus_snapshot *snapshot = *cursor;
+    int error = 0;
+    if (!snapshot) {
+        snapshot = calloc(1, sizeof *snapshot);
+        if (!snapshot)
+            return -ENOMEM;
+        *cursor = snapshot;
+    }
+    snapshot->used = 0;
+    while (!error && snapshot->stage != STAGE_END) {
+        error = step(bus, snapshot);
+        if (!error && snapshot->used > 0 && head_of(snapshot)->count > 0) {
+            head_of(snapshot)->bytes = (uint32_t)(snapshot->used - sizeof(struct chunk));
+            *chunk_out = snapshot->bytes;
+            *bytes_out = snapshot->used;
+            return 1;
+        }
+        snapshot->used = 0;
+    }
+    free(snapshot);
+    *cursor = NULL;
+    return error;
+}
+
+/* ---- loading ---- */
+
+static int load_queue(struct pawl_bus *bus, const void *body, size_t bytes)
+{
+    const struct queue_item *item = body;
+    if (bytes < sizeof *item || item->record.config_bytes > bytes - sizeof *item ||
+        !memchr(item->record.name, 0, sizeof item->record.name) || item->tail == 0)
+        return PAWL_E_DAMAGED;
+    char *json = strndup((const char *)(item + 1), item->record.config_bytes);
+    int error = json ? bus_queue_apply(bus, &item->record, json) : -ENOMEM;
+    free(json);
+    struct bus_queue *queue = error ? NULL : bus_queue_at(bus, item->record.queue);
+    if (!queue)
+        return error;
+    queue->tail = item->tail;
+    queue->last_published_ns = item->last_published_ns;
+    return 0;
+}
+
+static int load_extents(struct bus_queue *queue, const struct extent *extents, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const struct extent *extent = &extents[i];
+        if (extent->count == 0 || extent->live > extent->count || extent->first + extent->count > queue->tail)
+            return PAWL_E_DAMAGED;
+        if (backlog_restore(&queue->backlog, extent) < 0)
+            return -ENOMEM;
+        queue->depth += extent->live;
+        queue->bytes += extent->live_bytes;
+    }
+    return 0;
+}
+
+static int load_exceptions(struct bus_sub *sub, const char *body, size_t bytes, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const struct exception_item *item = (const struct exception_item *)(const void *)body;
+        if (bytes < sizeof *item || item->error_bytes > bytes - sizeof *item)
+            return PAWL_E_DAMAGED;
+        size_t step_bytes = (sizeof *item + item->error_bytes + 7) & ~(size_t)7;
+        if (step_bytes > bytes || item->seq >= sub->queue->tail)
+            return PAWL_E_DAMAGED;
+        /* What was in memory only is gone with its exceptions. */
+        if (!pawl_seqset_has(&sub->settled, item->seq) &&
+            backlog_next(&sub->queue->backlog, item->seq) == item->seq) {
+            struct exception *exception = exception_find(&sub->exceptions, item->seq);
+            if (!exception)
+                exception = exception_add(&sub->exceptions, item->seq);
+            if (!exception)
+                return -ENOMEM;
+            exception->due_realtime_ns = item->due_realtime_ns;
+            exception->delay_ns = item->delay_ns;
+            exception->first_at_ns = item->first_at_ns;
+            exception->epoch = item->epoch;
+            exception->key = item->key;
+            exception->attempt = item->attempt;
+            exception->failures = item->failures;
+            exception->last_cause = item->last_cause;
+            exception->interruptions = item->interruptions;
+            exception->state = item->state;
+            exception->priority = item->priority;
+            exception->redelivered_cause_known = item->cause_known;
+            free(exception->error);
+            exception->error =
+                item->error_bytes ? strndup((const char *)(item + 1), item->error_bytes) : NULL;
+        }
+        body += step_bytes;
+        bytes -= step_bytes;
+    }
+    return 0;
+}
+
+static int load_sub(struct pawl_bus *bus, struct bus_queue *queue, const struct chunk *chunk,
+                    const struct sub_item *item)
+{
+    if (chunk->bytes < sizeof *item || !memchr(item->name, 0, sizeof item->name) || item->head > queue->tail)
+        return PAWL_E_DAMAGED;
+    if (chunk->group) {
+        struct pawl_bus_mark mark = {.queue = queue->number, .group = chunk->group, .offset = item->head};
+        memcpy(mark.name, item->name, sizeof mark.name);
+        int error = bus_group_apply(bus, &mark);
+        if (error)
+            return error;
+    }
+    struct bus_sub *sub = bus_sub_at(bus, queue->number, chunk->group);
+    if (!sub)
+        return PAWL_E_DAMAGED;
+    pawl_seqset_fini(&sub->settled);
+    pawl_seqset_init(&sub->settled, item->head);
+    sub->next = item->head;
+    sub->acked_at_realtime_ns = item->acked_at_realtime_ns;
+    pawl_breaker_unpack(&sub->breaker, bus->now.boottime_ns, &item->breaker);
+    /* Seqs without an extent were in memory only. */
+    uint64_t seq = item->head;
+    while (seq < queue->tail) {
+        uint64_t kept = backlog_next(&queue->backlog, seq);
+        uint64_t end = kept == UINT64_MAX || kept > queue->tail ? queue->tail : kept;
+        if (end > seq && pawl_seqset_add_range(&sub->settled, seq, end - 1) < 0)
+            return -ENOMEM;
+        if (kept >= queue->tail)
+            break;
+        const struct extent *extent = backlog_holding(&queue->backlog, kept);
+        seq = extent ? extent->first + extent->count : kept + 1;
+    }
+    return 0;
+}
+
+int pawl_bus_snapshot_load(struct pawl_bus *bus, const void *bytes, size_t n)
+{
+    const struct chunk *chunk = bytes;
+    const void *body = chunk + 1;
+    if (n < sizeof *chunk || chunk->magic != CHUNK_MAGIC || chunk->bytes > n - sizeof *chunk)
+        return PAWL_E_DAMAGED;
+    if (chunk->kind == CHUNK_QUEUE)
+        return load_queue(bus, body, chunk->bytes);
+    if (chunk->kind == CHUNK_PUBLISHERS || chunk->kind == CHUNK_DEDUPE) {
+        size_t item_bytes =
+            chunk->kind == CHUNK_DEDUPE ? sizeof(struct pawl_dedupe_entry) : sizeof(struct pawl_publisher);
+        if (chunk->count > chunk->bytes / item_bytes)
+            return PAWL_E_DAMAGED;
+        for (uint32_t i = 0; i < chunk->count; i++) {
+            const struct pawl_publisher *publisher = (const struct pawl_publisher *)body + i;
+            int error = chunk->kind == CHUNK_DEDUPE
+                            ? pawl_dedupe_insert(&bus->dedupe, (const struct pawl_dedupe_entry *)body + i)
+                            : pawl_publishers_note(&bus->publishers, publisher->id, publisher->last_sequence,
+                                                   publisher->seen_realtime_ns);
+            if (error == -ENOMEM)
+                return error;
+        }
+        return 0;
+    }
+    struct bus_queue *queue = bus_queue_at(bus, chunk->queue);
+    struct bus_sub *sub = bus_sub_at(bus, chunk->queue, chunk->group);
+    if (!queue)
+        return PAWL_E_DAMAGED;
+    switch (chunk->kind) {
+    case CHUNK_EXTENTS:
+        return chunk->count > chunk->bytes / sizeof(struct extent) ? PAWL_E_DAMAGED
+                                                                   : load_extents(queue, body, chunk->count);
+    case CHUNK_QUEUE_DONE:
+        return 0;
+    case CHUNK_SUB:
+        return load_sub(bus, queue, chunk, body);
+    case CHUNK_SETTLED:
+        return sub ? pawl_seqset_load(&sub->settled, body, chunk->bytes, queue->tail) : PAWL_E_DAMAGED;
+    case CHUNK_EXCEPTIONS:
+        return sub ? load_exceptions(sub, body, chunk->bytes, chunk->count) : PAWL_E_DAMAGED;
+    default:
+        return PAWL_E_BAD_FORMAT;
+    }
+}

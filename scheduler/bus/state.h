@@ -1,0 +1,311 @@
+/*
+ * state.h - the bus's own structures, shared by its files only.
+ *
+ * Owned by: the scheduler's private memory. Nothing here is shared with another process but the metrics rows,
+ * which are written only.
+ */
+#ifndef PAWL_SCHEDULER_BUS_STATE_H
+#define PAWL_SCHEDULER_BUS_STATE_H
+
+#include "scheduler/bus/backlog.h"
+#include "scheduler/bus/breaker.h"
+#include "scheduler/bus/bus.h"
+#include "scheduler/bus/config.h"
+#include "scheduler/bus/dedupe.h"
+#include "scheduler/bus/exceptions.h"
+#include "scheduler/bus/publishers.h"
+#include "scheduler/bus/record.h"
+#include "scheduler/bus/seqset.h"
+#include "scheduler/bus/timers.h"
+
+enum {
+    BUS_GROUP_BYTES_MAX = 256 << 10, /* events that are gathered into one record */
+    BUS_ROUTE_QUEUES_MAX = 4096,     /* queues that one topic may go to */
+    BUS_ROUTES_CACHED_MAX = 16384,
+    BUS_DISPATCH_A_TURN = 2048, /* deliveries of one subscription in a row */
+    BUS_PARKED_MAX = 1024,      /* publishes of one client that wait for room */
+};
+
+struct bus_queue;
+struct bus_sub;
+struct bus_consumer;
+struct pawl_bus_client;
+
+/* ---- a queue ---- */
+
+struct bus_queue {
+    uint32_t number;
+    char name[PAWL_NAME_BYTES];
+    struct pawl_queue_config config;
+    struct pawl_metrics_row *row;
+    uint64_t tail;         /* next seq to give; the first is 1 */
+    uint64_t visible_tail; /* seqs below it may be delivered: their durability is reached */
+    struct backlog backlog;
+    uint64_t depth, bytes;                 /* unsettled (a stream: kept) */
+    uint64_t pending_depth, pending_bytes; /* of the open group */
+    struct bus_sub *sub;                   /* its own (not a stream) */
+    struct bus_sub **groups;               /* of a stream, by group number - 1; NULL: deleted */
+    uint32_t group_count;
+    bool paused, deleted;
+    uint32_t owner; /* temporary: its client */
+    uint32_t dlq;   /* number, once known; 0: not yet */
+    uint64_t config_lsn;
+    struct bus_parked *parked, **parked_tail; /* publishes that wait for room here */
+    uint64_t trim_at_ns;                      /* a stream by age: when to look again */
+    uint64_t last_published_ns;
+};
+
+/* ---- a subscription: a cursor over a queue, and what is not plain about the events behind it ---- */
+
+struct bus_sub {
+    struct bus_queue *queue;
+    uint32_t group; /* 0: the queue itself */
+    char name[PAWL_NAME_BYTES];
+    uint64_t next; /* next first delivery */
+    struct pawl_seqset settled;
+    struct exceptions exceptions;
+    struct backlog_cursor cursor;
+    uint64_t in_flight;
+    struct pawl_breaker breaker;
+    /* rate: tokens as time: the instant up to which they are used */
+    uint64_t rate_used_until_ns;
+    struct bus_consumer *consumers; /* a ring; the next to serve */
+    uint32_t consumer_count;
+    /* gathered until the next flush */
+    struct pawl_bus_range *acks;
+    size_t ack_count, ack_room;
+    bool gathered; /* in bus->gathered */
+    bool dirty;    /* in bus->dirty */
+    uint64_t wake_at_ns;
+    struct bus_sub *next_gathered, *next_dirty;
+    uint64_t acked_at_realtime_ns;
+};
+
+/* ---- clients ---- */
+
+enum bus_held_state { BUS_HELD_NONE = 0, BUS_HELD_UNSETTLED, BUS_HELD_REVOKED };
+
+/* A delivery in a client's lane. */
+struct bus_held {
+    struct bus_sub *sub; /* NULL: settled, or its queue is gone */
+    struct bus_consumer *consumer;
+    uint64_t seq;
+    uint64_t placed_at_ns;   /* boottime */
+    uint64_t deadline_at_ns; /* boottime; 0: not begun */
+    uint32_t attempt;
+    uint32_t breaker_round;
+    uint8_t state;
+    bool claimed; /* its begin is in the journal, or need not be */
+    bool auto_ack;
+};
+
+struct bus_consumer {
+    struct pawl_bus_client *client;
+    struct bus_sub *sub;
+    struct bus_consumer *next, *previous; /* of the subscription */
+    struct bus_consumer *next_of_client;
+    uint32_t id;
+    uint32_t credit, used;
+    bool auto_ack, stalled, ended;
+};
+
+struct pawl_bus_client {
+    uint32_t number;
+    uint64_t publisher;
+    uint64_t last_sequence; /* taken from it, or known from before */
+    struct bus_held *held;  /* by number & (room - 1) */
+    uint32_t held_room;
+    uint64_t held_first, held_next; /* numbers: settled below; next to give */
+    uint64_t begun, claimed;
+    struct bus_consumer *consumers;
+    uint64_t deadline_check_ns; /* boottime, UINT64_MAX: nothing */
+    uint32_t parked_count;
+    uint64_t parked_bytes;
+    bool in_act; /* between two parts of an atomic act */
+    bool act_failed;
+};
+
+/* ---- the exchange ---- */
+
+struct bus_route {
+    struct bus_route *next; /* hash chain */
+    uint64_t hash;
+    uint32_t queue_count;
+    uint8_t topic_bytes;
+    bool owned_by_cache;
+    struct bus_queue **queues;
+    char topic[256];
+};
+
+/* Events on their way into one record. */
+struct bus_group {
+    struct bus_route *route; /* NULL: none is open */
+    struct pawl_bus_client *client;
+    uint64_t publisher, first_sequence;
+    uint32_t count;
+    uint32_t flags;
+    uint8_t durability; /* asked for */
+    uint8_t *bytes;     /* header, routes, events */
+    size_t used, room, head;
+    bool partial; /* some queue refused */
+};
+
+/* A publish that waits until a queue of policy "block" has room. */
+struct bus_parked {
+    struct bus_parked *next;
+    struct pawl_bus_client *client; /* NULL: it went; the publish is still wanted */
+    struct pawl_submit submit;
+    uint32_t refused;
+    struct pawl_event *event; /* malloc'd */
+    uint64_t event_id;
+    bool elsewhere; /* other queues have it already */
+};
+
+/* What waits for an lsn. */
+enum bus_wait_kind { BUS_WAIT_VISIBLE, BUS_WAIT_REPLY, BUS_WAIT_GRANT };
+struct bus_wait {
+    uint64_t lsn;
+    uint32_t kind;
+    uint32_t client, queue, group;
+    uint64_t seq; /* VISIBLE: the tail; GRANT: the seq */
+    struct pawl_reply reply;
+};
+
+enum bus_timer_kind {
+    BUS_TIMER_DUE = 1,
+    BUS_TIMER_DEADLINE = 2,
+    BUS_TIMER_SUB = 3,
+    BUS_TIMER_CLIENT = 4,
+    BUS_TIMER_QUEUE = 5
+};
+
+struct pawl_bus {
+    struct pawl_bus_limits limits;
+    struct pawl_bus_backend backend;
+    void *ctx;
+    struct pawl_now now;
+    uint64_t epoch, next_event; /* next id */
+    bool replaying, failed, draining;
+    uint64_t durable_lsn;
+    uint64_t stamp; /* rises with every call that may move what read() gave */
+
+    struct bus_queue **queues; /* by number; NULL: none */
+    uint32_t queue_end, queue_room, queue_count;
+    struct bus_route **routes; /* hash table */
+    uint32_t routes_cached;
+    struct bus_route *last_route;
+
+    struct pawl_bus_client **clients; /* by number */
+    uint32_t client_room;
+
+    struct bus_group group;
+    struct bus_sub *gathered, *dirty, *dirty_tail;
+    struct bus_wait *waits;
+    size_t wait_first, wait_count, wait_room;
+    struct pawl_bus_timers timers;
+    struct pawl_publishers publishers;
+    struct pawl_dedupe dedupe;
+    uint64_t in_flight;
+    uint8_t *scratch; /* to build one event in */
+    size_t scratch_room;
+    struct pawl_bus_range *claim_ranges;
+    size_t claim_room;
+    uint64_t compact_lsn;
+    struct bus_snapshot *snapshot;
+};
+
+/* bus.c */
+int bus_grow(void **array, size_t *room, size_t count, size_t item_bytes);
+void bus_log(struct pawl_bus *bus, int level, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void bus_wait_for(struct pawl_bus *bus, const struct bus_wait *wait);
+void bus_dirty(struct pawl_bus *bus, struct bus_sub *sub);
+void bus_timer(struct pawl_bus *bus, uint64_t due_boottime_ns, enum bus_timer_kind kind, uint64_t a,
+               uint32_t b);
+/* One record, appended and applied: what every live change goes through. Its lsn; 0: failed. */
+uint64_t bus_append(struct pawl_bus *bus, uint8_t type, const void *body, size_t bytes, const void *more,
+                    size_t more_bytes);
+uint64_t bus_boottime_of(const struct pawl_bus *bus, uint64_t due_realtime_ns, uint64_t delay_max_ns);
+
+/* queue.c */
+struct bus_queue *bus_queue_find(struct pawl_bus *bus, const char *name);
+struct bus_queue *bus_queue_at(struct pawl_bus *bus, uint32_t number);
+struct bus_sub *bus_sub_at(struct pawl_bus *bus, uint32_t queue, uint32_t group);
+struct bus_sub *bus_sub_find(struct bus_queue *queue, const char *group);
+int bus_queue_apply(struct pawl_bus *bus, const struct pawl_bus_queue_record *record,
+                    const char *config_json);
+void bus_queue_free(struct pawl_bus *bus, struct bus_queue *queue);
+/* Declares with this configuration; lsn 0 and PAWL_E_*: refused with why. */
+int bus_queue_declare(struct pawl_bus *bus, const char *name, const struct pawl_queue_config *config,
+                      uint64_t *lsn_out, char why[256]);
+struct bus_queue *bus_queue_dlq(struct pawl_bus *bus, struct bus_queue *queue); /* made when missing; NULL */
+int bus_group_apply(struct pawl_bus *bus, const struct pawl_bus_mark *mark);
+struct bus_sub *bus_sub_create(struct pawl_bus *bus, struct bus_queue *queue, uint32_t group,
+                               const char *name, uint64_t from);
+void bus_sub_free(struct pawl_bus *bus, struct bus_sub *sub);
+void bus_queue_row(struct bus_queue *queue);             /* gauges */
+uint64_t bus_queue_first(const struct bus_queue *queue); /* lowest seq that is kept */
+
+/* exchange.c */
+struct bus_route *bus_route_of(struct pawl_bus *bus, const char *topic, size_t topic_bytes);
+void bus_routes_forget(struct pawl_bus *bus);
+void bus_group_flush(struct pawl_bus *bus);
+bool bus_queue_is_full(const struct bus_queue *queue, uint64_t more_bytes);
+/* An event of the bus's own (dead letter, redrive) into one queue, within the caller's batch; its seq, 0:
+ * refused. */
+uint64_t bus_put(struct pawl_bus *bus, struct bus_queue *queue, struct pawl_event *event);
+int bus_events_apply(struct pawl_bus *bus, const void *body, size_t bytes, uint64_t lsn, uint64_t place);
+void bus_unpark(struct pawl_bus *bus, struct bus_queue *queue);
+void bus_parked_drop_client(struct pawl_bus *bus, struct pawl_bus_client *client);
+
+/* settle.c */
+void bus_settle_gather(struct pawl_bus *bus, struct bus_sub *sub, uint64_t seq);
+void bus_settle_flush(struct pawl_bus *bus);
+void bus_sub_drop_range(struct pawl_bus *bus, struct bus_sub *sub, uint64_t first, uint64_t last,
+                        enum pawl_bus_end reason);
+/* An attempt failed: again later, or dead. @delay_ns PAWL_SETTLE_POLICY: the queue's backoff. */
+void bus_delivery_failed(struct pawl_bus *bus, struct bus_sub *sub, uint64_t seq, uint32_t attempt,
+                         uint32_t cause, uint64_t delay_ns, const char *text, size_t text_bytes);
+int bus_ranges_apply(struct pawl_bus *bus, uint8_t type, const struct pawl_bus_ranges *record,
+                     const struct pawl_bus_range *ranges);
+int bus_one_apply(struct pawl_bus *bus, uint8_t type, const struct pawl_bus_one *record, const char *text);
+
+/* dead_letter.c */
+void bus_dead(struct pawl_bus *bus, struct bus_sub *sub, uint64_t seq, uint32_t attempt, uint32_t failures,
+              enum pawl_dead_reason reason, const char *text, size_t text_bytes);
+/* What does not fit into a queue goes straight to its dead letters. false: there is no place for it. */
+bool bus_dead_event(struct pawl_bus *bus, struct bus_queue *queue, const struct pawl_event *event,
+                    enum pawl_dead_reason reason, uint32_t attempts, const char *text, size_t text_bytes,
+                    uint64_t seq);
+struct pawl_event *bus_event_with_headers(struct pawl_bus *bus, const struct pawl_event *event,
+                                          const char *const *names, const char *const *values, size_t count,
+                                          const char *drop_prefix);
+
+/* client.c */
+struct bus_held *bus_held_at(struct pawl_bus_client *client, uint64_t number);
+struct bus_held *bus_held_new(struct pawl_bus *bus, struct pawl_bus_client *client);
+void bus_held_done(struct pawl_bus *bus, struct pawl_bus_client *client, struct bus_held *held);
+void bus_client_tick(struct pawl_bus *bus, struct pawl_bus_client *client);
+void bus_sub_revoke_held(struct pawl_bus *bus, struct bus_sub *sub); /* the subscription moves or goes */
+void bus_sub_drop_consumers(struct bus_sub *sub);
+void bus_deadline_soon(struct pawl_bus *bus, struct pawl_bus_client *client, uint64_t at_ns);
+
+/* dispatch.c */
+bool bus_dispatch_sub(struct pawl_bus *bus, struct bus_sub *sub);
+/* The next delivery that may go now, decided but not begun: seq, its event, its exception if it has one.
+ * false: none. */
+struct bus_choice {
+    uint64_t seq;
+    const struct pawl_event *event;
+    struct exception *exception;
+    bool from_cursor;
+};
+bool bus_choose(struct pawl_bus *bus, struct bus_sub *sub, struct bus_choice *choice_out);
+void bus_chosen(struct pawl_bus *bus, struct bus_sub *sub, struct bus_choice *choice);
+void bus_key_release(struct pawl_bus *bus, struct bus_sub *sub, struct exception *exception, uint64_t seq);
+
+/* stream.c */
+void bus_stream_trim(struct pawl_bus *bus, struct bus_queue *queue);
+int bus_trim_apply(struct pawl_bus *bus, const struct pawl_bus_mark *mark);
+uint64_t bus_stream_offset(struct pawl_bus *bus, struct bus_queue *queue, uint64_t realtime_ns);
+
+#endif

@@ -1,0 +1,104 @@
+/*
+ * stream.c - what streams have of their own: retention, offsets by time, groups that move.
+ *
+ * Runs in: scheduler. A stream keeps events until they are too old or too many; groups only move over them.
+ */
+#include <string.h>
+
+#include "scheduler/bus/state.h"
+#include "shm/error.h"
+
+enum { TRIM_STEP_NS_DIVISOR = 8 };
+#define TRIM_AGAIN_MIN_NS UINT64_C(1000000000)
+
+int bus_trim_apply(struct pawl_bus *bus, const struct pawl_bus_mark *mark)
+{
+    struct bus_queue *queue = bus_queue_at(bus, mark->queue);
+    if (!queue)
+        return 0;
+    if (mark->offset > queue->tail)
+        return PAWL_E_DAMAGED;
+    uint64_t first = bus_queue_first(queue);
+    if (mark->offset <= first)
+        return 0;
+    uint64_t gone = mark->offset - first;
+    uint64_t bytes = backlog_release(bus, &queue->backlog, first, mark->offset - 1);
+    queue->bytes -= bytes < queue->bytes ? bytes : queue->bytes;
+    queue->depth -= gone < queue->depth ? gone : queue->depth;
+    for (uint32_t i = 0; i < queue->group_count; i++) {
+        struct bus_sub *sub = queue->groups[i];
+        if (!sub || pawl_seqset_head(&sub->settled) >= mark->offset)
+            continue;
+        for (uint64_t seq = pawl_seqset_head(&sub->settled); seq < mark->offset && sub->exceptions.count > 0;
+             seq++) {
+            struct exception *exception = exception_find(&sub->exceptions, seq);
+            if (exception && exception->state != EXCEPTION_HELD) {
+                if (exception->state == EXCEPTION_DETACHED && !bus->replaying) {
+                    sub->in_flight--;
+                    bus->in_flight--;
+                }
+                exception_remove(&sub->exceptions, exception);
+            }
+        }
+        if (pawl_seqset_add_range(&sub->settled, pawl_seqset_head(&sub->settled), mark->offset - 1) < 0)
+            return -12;
+        if (sub->next < mark->offset)
+            sub->next = mark->offset;
+    }
+    return 0;
+}
+
+/* The time of the event at @seq; 0: it cannot be read. */
+static uint64_t time_of(struct pawl_bus *bus, struct bus_queue *queue, uint64_t seq)
+{
+    struct backlog_cursor cursor = {0};
+    int error;
+    const struct pawl_event *event = backlog_read(bus, queue, &cursor, seq, &error);
+    return event ? event->published_at_ns : 0;
+}
+
+uint64_t bus_stream_offset(struct pawl_bus *bus, struct bus_queue *queue, uint64_t realtime_ns)
+{
+    uint64_t low = bus_queue_first(queue), high = queue->tail;
+    while (low < high) {
+        uint64_t middle = low + (high - low) / 2;
+        if (time_of(bus, queue, middle) < realtime_ns)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+void bus_stream_trim(struct pawl_bus *bus, struct bus_queue *queue)
+{
+    const struct pawl_queue_config *config = &queue->config;
+    if (!config->stream || bus->replaying || (!config->retain_ns && !config->retain_bytes))
+        return;
+    uint64_t first = bus_queue_first(queue), keep_from = first;
+    if (config->retain_ns && bus->now.realtime_ns > config->retain_ns)
+        keep_from = bus_stream_offset(bus, queue, bus->now.realtime_ns - config->retain_ns);
+    /* By size: whole extents from the oldest on. */
+    uint64_t bytes = queue->bytes;
+    for (size_t i = 0; config->retain_bytes && bytes > config->retain_bytes; i++) {
+        const struct extent *extent = backlog_extent(&queue->backlog, i);
+        if (!extent || !backlog_extent(&queue->backlog, i + 1))
+            break;
+        bytes -= extent->live_bytes < bytes ? extent->live_bytes : bytes;
+        if (extent->first + extent->count > keep_from)
+            keep_from = extent->first + extent->count;
+    }
+    if (keep_from > first) {
+        struct pawl_bus_mark mark = {
+            .queue = queue->number, .offset = keep_from, .realtime_ns = bus->now.realtime_ns};
+        bus_append(bus, PAWL_BUS_RECORD_TRIM, &mark, sizeof mark, NULL, 0);
+        bus_queue_row(queue);
+    }
+    if (config->retain_ns && queue->tail > bus_queue_first(queue)) {
+        uint64_t step_ns = config->retain_ns / TRIM_STEP_NS_DIVISOR;
+        if (step_ns < TRIM_AGAIN_MIN_NS)
+            step_ns = config->retain_ns < TRIM_AGAIN_MIN_NS ? config->retain_ns : TRIM_AGAIN_MIN_NS;
+        queue->trim_at_ns = bus->now.boottime_ns + step_ns;
+        bus_timer(bus, queue->trim_at_ns, BUS_TIMER_QUEUE, 0, queue->number);
+    }
+}
