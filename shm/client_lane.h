@@ -1,14 +1,17 @@
 /*
  * client_lane.h - the two segments between the scheduler and one attached client.
  *
- *   lane (the client writes, the scheduler reads)      inbound (the scheduler writes, the client maps
- * read-only) 0     geometry, written once by the scheduler      0     geometry 128   submit_produced bytes
- * 128   reply_produced      entries 256   settle_produced     entries                  256   inbound_produced
- * bytes 384   reply_consumed      entries                  384   submit_consumed     bytes 512
- * inbound_consumed    bytes                    512   settle_consumed     entries 640   begun delivery numbers
- * 640   settle_durable      entries 768   sleeping            the client's flag        768   sleeping the
- * scheduler's, for this lane 4096  settle[1024], 32 bytes each                  4096  reply[1024], 64 bytes
- * each 36864 submit ring, submit_bytes                    69632 inbound ring, inbound_bytes
+ *   lane: the client writes, the scheduler reads    inbound: the scheduler writes, the client reads
+ *
+ *   0     geometry, written by the scheduler        0     geometry
+ *   128   submit_produced     bytes                 128   reply_produced      entries
+ *   256   settle_produced     entries               256   inbound_produced    bytes
+ *   384   reply_consumed      entries               384   submit_consumed     bytes
+ *   512   inbound_consumed    bytes                 512   settle_consumed     entries
+ *   640   begun               delivery numbers      640   settle_durable      entries
+ *   768   sleeping            the client's flag     768   sleeping            the scheduler's, for this lane
+ *   4096  settle[1024], 32 bytes each               4096  reply[1024], 64 bytes each
+ *   36864 submit ring, submit_bytes                 69632 inbound ring, inbound_bytes
  *
  * Each word has one writer. Positions run for ever. submit and inbound are byte rings: entries are 8-aligned,
  * never wrap (an entry of type PAD fills what is left up to the ring's end, be it only the 8 bytes that hold
@@ -16,11 +19,10 @@
  * lane touches few pages. Both rings' sizes are powers of two. An entry takes at most half of its ring: so
  * one that finds the ring empty always fits, wherever the position stands.
  *
- * C1  release store of a produced word   ->  acquire load by the other side: entries below it are visible
- * C2  release store of a consumed word   ->  acquire load by the other side: bytes below it may be
- * overwritten C3  release store of begun             ->  acquire load by the scheduler: handlers have seen
- * deliveries below it D1  doorbell.h: produced word, fence, flag on one side; flag, fence, produced word on
- * the other
+ * C1  release store of a produced word  ->  acquire load by the other side: entries below are visible
+ * C2  release store of a consumed word  ->  acquire load by the other side: bytes below may be overwritten
+ * C3  release store of begun            ->  acquire load by the scheduler: handlers saw deliveries below it
+ * D1  doorbell.h: produced word, fence, flag on one side; flag, fence, produced word on the other
  *
  * A client may die, or lie, between any two instructions: the scheduler copies an entry, checks the copy, and
  * believes only what its own tables say. A lane that does not hold is closed: never repaired.
