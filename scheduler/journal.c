@@ -67,6 +67,10 @@ static int open_frame(struct pawl_journal *journal)
     struct journal_frame *frame = pawl_journal_new_frame(journal);
     if (!frame)
         return -ENOMEM;
+    if (pawl_journal_cache_add(journal, frame) != 0) {
+        pawl_journal_free_frame(journal, frame);
+        return -ENOMEM;
+    }
     if (journal->plan_byte_offset >= journal->plan_limit) {
         journal->plan_segment++;
         journal->plan_byte_offset = PAWL_SEGMENT_HEADER_BYTES;
@@ -295,7 +299,7 @@ static void advance(struct pawl_journal *journal)
         journal->first = frame->next;
         if (!journal->first)
             journal->last = NULL;
-        pawl_journal_free_frame(journal, frame);
+        pawl_journal_cache_keep(journal, frame);
     }
     if (journal->durable_lsn > before && journal->options.on_durable)
         journal->options.on_durable(journal->options.ctx, journal->durable_lsn);
@@ -361,6 +365,7 @@ int pawl_journal_sync(struct pawl_journal *journal)
 uint64_t pawl_journal_idle(struct pawl_journal *journal, uint64_t now_ns)
 {
     uint64_t room_at_ns = pawl_journal_tick_room(journal, now_ns);
+    pawl_journal_cache_idle(journal);
     if (journal->failed || journal->first || !journal->needs_watermark)
         return room_at_ns;
     if (journal->idle_since_ns == 0)
@@ -397,6 +402,7 @@ void pawl_journal_stats(const struct pawl_journal *journal, struct pawl_journal_
     stats_out->snapshot_lsn = journal->snapshot_count ? journal->snapshots[0].lsn : 0;
     stats_out->bytes_since_snapshot = journal->appended_bytes - journal->bytes_at_snapshot;
     stats_out->direct = journal->direct;
+    stats_out->cache_bytes = pawl_journal_cache_bytes(journal);
 }
 
 /* Opening and closing. */
@@ -410,7 +416,11 @@ static void set_defaults(struct pawl_journal_options *options)
     if (options->window_depth == 0)
         options->window_depth = 4;
     if (options->pending_bytes_max == 0)
-        options->pending_bytes_max = 64 << 20;
+        options->pending_bytes_max = 96 << 20;
+    if (options->cache_bytes == 0)
+        options->cache_bytes = 16 << 20;
+    if (options->cache_bytes == UINT64_MAX)
+        options->cache_bytes = 0;
     if (options->reserve_bytes == 0)
         options->reserve_bytes = options->segment_bytes < 8 << 20 ? options->segment_bytes : 8 << 20;
     if (options->lock_wait_ns == 0)
@@ -444,6 +454,7 @@ static void read_boot_id(uint8_t boot_id[static 16])
 static void free_journal(struct pawl_journal *journal)
 {
     pawl_journal_snapshot_abort(journal);
+    pawl_journal_cache_destroy(journal);
     pawl_journal_destroy_frames(journal->first);
     pawl_journal_destroy_frames(journal->spare);
     for (uint32_t i = 0; i < journal->segment_count; i++)

@@ -31,7 +31,7 @@ struct pawl_journal;
 
 enum {
     PAWL_JOURNAL_FORMAT = 1,
-    PAWL_JOURNAL_BATCH_BYTES_MAX = 64 << 20, /* of one atomic batch, headers included */
+    PAWL_JOURNAL_BATCH_BYTES_MAX = 72 << 20, /* of one atomic batch, headers included */
 };
 
 /* Who asks for room. */
@@ -98,7 +98,8 @@ struct pawl_journal_options {
     uint64_t segment_bytes;     /* 64 MiB; a frame that begins below it may end above; multiple of 4096 */
     uint32_t frame_bytes;       /* 1 MiB; a larger batch gets a frame of its own */
     uint32_t window_depth;      /* frames in flight, 1 to 64 */
-    uint64_t pending_bytes_max; /* 64 MiB: appended, not durable; beyond it has_room() says no to work */
+    uint64_t pending_bytes_max; /* 96 MiB: appended, not durable; beyond it has_room() says no to work */
+    uint64_t cache_bytes;       /* 16 MiB of durable frames stay in memory to be read; UINT64_MAX: none */
     uint64_t reserve_bytes;     /* 8 MiB: of each of the two reserve segments */
     uint64_t lock_wait_ns;      /* 15 s: for a dead owner's last I/O */
     uint64_t idle_ns;           /* 1 s: until the watermark */
@@ -175,7 +176,8 @@ enum pawl_journal_room pawl_journal_room(const struct pawl_journal *journal);
  */
 uint64_t pawl_journal_idle(struct pawl_journal *journal, uint64_t now_ns);
 
-/* Reading: from memory if the record is not written yet, else by pread(2) (blocks). */
+/* Reading: from memory if the record's frame is there (not written yet, or lately), else by pread(2)
+ * (blocks). */
 
 /* pawl_journal_record_at - the header of the record at @place: body is NULL. -ENOENT: no such segment;
  * PAWL_E_DAMAGED: no record lies there. */
@@ -185,6 +187,23 @@ int pawl_journal_record_at(struct pawl_journal *journal, uint64_t place, struct 
  * lies there. Return: bytes read (less than @count at the body's end), or as record_at. */
 ssize_t pawl_journal_read(struct pawl_journal *journal, uint64_t place, uint64_t lsn, size_t offset_in_body,
                           void *bytes, size_t count);
+
+/**
+ * pawl_journal_peek - a record in place, without copying where that can be avoided
+ * @record_out: its body points at all of its bytes: valid until the next call of the journal or of its io
+ * that may write or wait, or the next peek or next_place
+ *
+ * From memory if the frame is there, else out of blocks of 256 KiB that are read and kept (16 of them). Only
+ * a record that spans blocks is copied.
+ *
+ * Return: 0; -ENOENT (no such segment); PAWL_E_DAMAGED (no record lies there); -ENOMEM; -errno.
+ */
+int pawl_journal_peek(struct pawl_journal *journal, uint64_t place, struct pawl_record *record_out);
+
+/* pawl_journal_next_place - where the record after the one at @place lies, the journal's own too: skips frame
+ * headers, padding and segment changes. 0: at the end of what was appended (then that record has
+ * pawl_journal_last_lsn()), or the log cannot be read on. */
+uint64_t pawl_journal_next_place(struct pawl_journal *journal, uint64_t place);
 
 /* pawl_journal_resolve - where the record of @place lies now: differs after a full disk moved frames. */
 uint64_t pawl_journal_resolve(const struct pawl_journal *journal, uint64_t place);
@@ -228,6 +247,7 @@ struct pawl_journal_stats {
     uint64_t snapshot_lsn;   /* newest good */
     uint64_t snapshot_bytes; /* its file's, 0: it was written before this open */
     uint64_t bytes_since_snapshot;
+    uint64_t cache_bytes;    /* memory taken by frames that are kept and blocks that were read */
     uint64_t last_commit_ns; /* submit to completion of the newest frame */
     bool direct;
 };

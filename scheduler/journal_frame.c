@@ -39,8 +39,9 @@ struct journal_frame *pawl_journal_new_frame(struct pawl_journal *journal)
         frame->capacity = FRAME_FIRST_BYTES;
     }
     uint8_t *bytes = frame->bytes;
-    size_t capacity = frame->capacity;
-    *frame = (struct journal_frame){.journal = journal, .bytes = bytes, .capacity = capacity};
+    size_t capacity = frame->capacity, touched = frame->touched;
+    *frame =
+        (struct journal_frame){.journal = journal, .bytes = bytes, .capacity = capacity, .touched = touched};
     return frame;
 }
 

@@ -11,6 +11,7 @@ enum {
     PAWL_SEGMENT_NAME_BYTES = 32,
     PAWL_RESERVE_COUNT = 2,
     PAWL_RECYCLED_MAX = 16,
+    PAWL_JOURNAL_BLOCKS = 16, /* of 256 KiB, read from disk */
 };
 
 /* A segment on disk. */
@@ -24,8 +25,8 @@ struct journal_segment {
 
 enum journal_frame_state { FRAME_OPEN, FRAME_CUT, FRAME_IN_FLIGHT, FRAME_DONE };
 
-/* A frame that is not durable yet. Its bytes are a mapping of its own: page-aligned, not inherited by fork.
- */
+/* A frame that is not durable yet, or was kept after that (journal_cache.c). Its bytes are a mapping of its
+ * own: page-aligned, not inherited by fork. */
 struct journal_frame {
     struct journal_frame *next;
     struct pawl_journal *journal;
@@ -35,6 +36,7 @@ struct journal_frame {
     int32_t result;
     uint8_t *bytes;
     size_t capacity;
+    size_t touched; /* of capacity: what takes memory, in this frame's lives so far */
     uint64_t record_bytes;
     uint32_t record_count;
     uint32_t flags;
@@ -76,6 +78,29 @@ struct snapshot_writer {
 struct snapshot_entry {
     uint64_t number;
     uint64_t lsn;
+};
+
+struct journal_block {
+    uint32_t segment; /* 0: none */
+    uint32_t number;  /* in it */
+    uint32_t bytes;   /* that hold: what was durable when it was read */
+    uint8_t *data;
+    uint64_t used_at;
+};
+
+/* What is in memory, to be read in place. */
+struct journal_cache {
+    struct journal_frame *
+        *frames; /* a ring of @max: @kept durable ones, then those of journal->first, in order */
+    uint32_t head, count, kept, max;
+    uint64_t kept_bytes;
+    struct journal_block blocks[PAWL_JOURNAL_BLOCKS];
+    uint64_t clock;
+    uint32_t missed_segment, missed_block; /* the block that was read last */
+    uint8_t *scratch;                      /* a body that no block holds alone */
+    size_t scratch_bytes;
+    uint64_t scratch_place; /* 0: none */
+    bool scratch_used;      /* since the last idle() */
 };
 
 struct pawl_journal {
@@ -132,6 +157,8 @@ struct pawl_journal {
     uint32_t move_count;
     uint32_t move_max;
 
+    struct journal_cache cache;
+
     struct snapshot_writer snapshot;
     struct snapshot_entry snapshots[2]; /* newest first, good */
     uint32_t snapshot_count;
@@ -159,6 +186,21 @@ void pawl_journal_free_frame(struct pawl_journal *journal, struct journal_frame 
 void pawl_journal_destroy_frames(struct journal_frame *frame);
 void pawl_journal_seal_frame(struct pawl_journal *journal, struct journal_frame *frame,
                              const struct pawl_segment_header *segment);
+
+/* journal_cache.c */
+int pawl_journal_cache_add(struct pawl_journal *journal,
+                           struct journal_frame *frame); /* a new one, the last */
+void pawl_journal_cache_keep(struct pawl_journal *journal,
+                             struct journal_frame *frame); /* the oldest became durable: takes it over */
+void pawl_journal_cache_forget(struct pawl_journal *journal, uint32_t number); /* that segment is gone */
+void pawl_journal_cache_idle(struct pawl_journal *journal);
+uint64_t pawl_journal_cache_bytes(const struct pawl_journal *journal);
+void pawl_journal_cache_destroy(struct pawl_journal *journal);
+/* The frame in memory that holds @place (resolved), or NULL: then it is on disk, if anywhere. */
+struct journal_frame *pawl_journal_frame_at(const struct pawl_journal *journal, uint64_t place);
+
+/* journal_read.c: a descriptor to read segment @number through, kept; -ENOENT, -errno. */
+int pawl_segment_read_fd(struct pawl_journal *journal, uint32_t number);
 
 /* journal_segment.c: files */
 void pawl_segment_name(char name[static PAWL_SEGMENT_NAME_BYTES], uint32_t number);

@@ -1,5 +1,5 @@
 /*
- * journal_read.c - reading one record where it lies: in a frame that is not written yet, or in a segment.
+ * journal_read.c - copying out of one record where it lies: in a frame in memory, or in a segment.
  *
  * Runs in: the scheduler. Believes a place only after the record's header there holds.
  */
@@ -12,18 +12,7 @@
 
 #include "shm/error.h"
 
-/* The frame in memory that holds @place, or NULL: then it is on disk, if anywhere. */
-static const struct journal_frame *frame_at(const struct pawl_journal *journal, uint32_t segment, uint64_t at)
-{
-    for (const struct journal_frame *frame = journal->first; frame; frame = frame->next) {
-        uint64_t end = frame->byte_offset + PAWL_FRAME_HEADER_BYTES + frame->record_bytes;
-        if (frame->segment == segment && at >= frame->byte_offset && at < end)
-            return frame;
-    }
-    return NULL;
-}
-
-static int segment_fd(struct pawl_journal *journal, uint32_t number)
+int pawl_segment_read_fd(struct pawl_journal *journal, uint32_t number)
 {
     struct journal_segment *segment = pawl_segment_find(journal, number);
     if (!segment)
@@ -41,7 +30,7 @@ static int fetch(struct pawl_journal *journal, uint64_t place, void *bytes, size
 {
     uint32_t number = (uint32_t)(place >> 32);
     uint64_t at = place & UINT32_MAX;
-    const struct journal_frame *frame = frame_at(journal, number, at);
+    const struct journal_frame *frame = pawl_journal_frame_at(journal, place);
     if (frame) {
         uint64_t in_frame = at - frame->byte_offset;
         if (in_frame + count > PAWL_FRAME_HEADER_BYTES + frame->record_bytes)
@@ -49,7 +38,7 @@ static int fetch(struct pawl_journal *journal, uint64_t place, void *bytes, size
         memcpy(bytes, frame->bytes + in_frame, count);
         return 0;
     }
-    int fd = segment_fd(journal, number);
+    int fd = pawl_segment_read_fd(journal, number);
     if (fd < 0)
         return fd;
     size_t got = 0;

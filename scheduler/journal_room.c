@@ -124,17 +124,26 @@ int pawl_journal_has_room(struct pawl_journal *journal, uint64_t bytes, enum paw
     return 0;
 }
 
-static int note_move(struct pawl_journal *journal, const struct journal_frame *frame, uint32_t to_segment,
-                     uint64_t to)
+/* Before anything is moved: either all frames move or none. */
+static int make_moves(struct pawl_journal *journal)
 {
-    if (journal->move_count == journal->move_max) {
-        uint32_t max = journal->move_max ? journal->move_max * 2 : 16;
-        struct journal_move *grown = realloc(journal->moves, max * sizeof *grown);
-        if (!grown)
-            return -ENOMEM;
-        journal->moves = grown;
-        journal->move_max = max;
-    }
+    uint32_t count = journal->move_count;
+    for (const struct journal_frame *frame = journal->first; frame; frame = frame->next)
+        count++;
+    if (count <= journal->move_max)
+        return 0;
+    uint32_t max = count < 8 ? 16 : count * 2;
+    struct journal_move *grown = realloc(journal->moves, max * sizeof *grown);
+    if (!grown)
+        return -ENOMEM;
+    journal->moves = grown;
+    journal->move_max = max;
+    return 0;
+}
+
+static void note_move(struct pawl_journal *journal, const struct journal_frame *frame, uint32_t to_segment,
+                      uint64_t to)
+{
     /* An open frame may still grow: its move covers all that it can become. */
     journal->moves[journal->move_count++] = (struct journal_move){
         .from_segment = frame->segment,
@@ -143,7 +152,6 @@ static int note_move(struct pawl_journal *journal, const struct journal_frame *f
         .to = to,
         .bytes = frame->state == FRAME_OPEN ? PAWL_FRAME_BYTES_MAX : pawl_frame_bytes(frame->record_bytes),
     };
-    return 0;
 }
 
 /* Every frame that is not durable gets a place in segments whose numbers were never planned before, so that a
@@ -154,14 +162,15 @@ static int plan_again(struct pawl_journal *journal)
     uint64_t at = PAWL_SEGMENT_HEADER_BYTES;
     uint64_t limit =
         journal->room == PAWL_JOURNAL_ROOMY ? journal->options.segment_bytes : journal->options.reserve_bytes;
+    int error = make_moves(journal);
+    if (error)
+        return error;
     for (struct journal_frame *frame = journal->first; frame; frame = frame->next) {
         if (at >= limit) {
             segment++;
             at = PAWL_SEGMENT_HEADER_BYTES;
         }
-        int error = note_move(journal, frame, segment, at);
-        if (error)
-            return error;
+        note_move(journal, frame, segment, at);
         if (frame->state == FRAME_DONE)
             frame->state = FRAME_CUT;
         frame->segment = segment;
@@ -190,14 +199,27 @@ void pawl_journal_rescue(struct pawl_journal *journal)
 
 uint64_t pawl_journal_resolve(const struct pawl_journal *journal, uint64_t place)
 {
-    /* Moves are in the order in which they were made; a record may have moved more than once. */
-    for (uint32_t i = 0; i < journal->move_count; i++) {
-        const struct journal_move *move = &journal->moves[i];
-        uint64_t at = place & UINT32_MAX;
-        if (move->from_segment == place >> 32 && at >= move->from && at < move->from + move->bytes)
-            place = (uint64_t)move->to_segment << 32 | (move->to + (at - move->from));
+    /* Each rescue moves frames in their order, out of segments whose numbers are above all that were moved
+     * out of before: so the list rises by where it leads from. A record may have moved more than once. */
+    for (uint32_t first = 0;;) {
+        uint32_t low = first, high = journal->move_count;
+        while (low < high) {
+            uint32_t middle = low + (high - low) / 2;
+            const struct journal_move *move = &journal->moves[middle];
+            if (((uint64_t)move->from_segment << 32 | move->from) <= place)
+                low = middle + 1;
+            else
+                high = middle;
+        }
+        if (low == first)
+            return place;
+        const struct journal_move *move = &journal->moves[low - 1];
+        uint64_t in_move = place - ((uint64_t)move->from_segment << 32 | move->from);
+        if (in_move >= move->bytes)
+            return place;
+        place = (uint64_t)move->to_segment << 32 | (move->to + in_move);
+        first = low;
     }
-    return place;
 }
 
 /* Return: when to come again. */

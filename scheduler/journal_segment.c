@@ -310,6 +310,7 @@ static int bury(struct pawl_journal *journal, struct journal_segment *segment)
     if (error && error != -ENOENT)
         return error;
     pawl_journal_segment_close(journal, segment);
+    pawl_journal_cache_forget(journal, segment->number);
     return 0;
 }
 

@@ -1,24 +1,28 @@
 /*
  * client_lane.h - the two segments between the scheduler and one attached client.
  *
- *   lane (the client writes, the scheduler reads)      inbound (the scheduler writes, the client maps
- * read-only) 0     geometry, written once by the scheduler      0     geometry 128   submit_produced bytes
- * 128   reply_produced      entries 256   settle_produced     entries                  256   inbound_produced
- * bytes 384   reply_consumed      entries                  384   submit_consumed     bytes 512
- * inbound_consumed    bytes                    512   settle_consumed     entries 640   begun delivery numbers
- * 640   settle_durable      entries 768   sleeping            the client's flag        768   sleeping the
- * scheduler's, for this lane 4096  settle[1024], 32 bytes each                  4096  reply[1024], 64 bytes
- * each 36864 submit ring, submit_bytes                    69632 inbound ring, inbound_bytes
+ *   lane: the client writes, the scheduler reads    inbound: the scheduler writes, the client reads
+ *
+ *   0     geometry, written by the scheduler        0     geometry
+ *   128   submit_produced     bytes                 128   reply_produced      entries
+ *   256   settle_produced     entries               256   inbound_produced    bytes
+ *   384   reply_consumed      entries               384   submit_consumed     bytes
+ *   512   inbound_consumed    bytes                 512   settle_consumed     entries
+ *   640   begun               delivery numbers      640   settle_durable      entries
+ *   768   sleeping            the client's flag     768   sleeping            the scheduler's, for this lane
+ *   4096  settle[1024], 32 bytes each               4096  reply[1024], 64 bytes each
+ *   36864 submit ring, submit_bytes                 69632 inbound ring, inbound_bytes
  *
  * Each word has one writer. Positions run for ever. submit and inbound are byte rings: entries are 8-aligned,
- * never wrap (an entry of type PAD fills what is left), and a producer that finds its ring empty may pad to
- * the ring's end, so that a quiet lane touches few pages. Both rings' sizes are powers of two.
+ * never wrap (an entry of type PAD fills what is left up to the ring's end, be it only the 8 bytes that hold
+ * its size and type), and a producer that finds its ring empty may pad to the ring's end, so that a quiet
+ * lane touches few pages. Both rings' sizes are powers of two. An entry takes at most half of its ring: so
+ * one that finds the ring empty always fits, wherever the position stands.
  *
- * C1  release store of a produced word   ->  acquire load by the other side: entries below it are visible
- * C2  release store of a consumed word   ->  acquire load by the other side: bytes below it may be
- * overwritten C3  release store of begun             ->  acquire load by the scheduler: handlers have seen
- * deliveries below it D1  doorbell.h: produced word, fence, flag on one side; flag, fence, produced word on
- * the other
+ * C1  release store of a produced word  ->  acquire load by the other side: entries below are visible
+ * C2  release store of a consumed word  ->  acquire load by the other side: bytes below may be overwritten
+ * C3  release store of begun            ->  acquire load by the scheduler: handlers saw deliveries below it
+ * D1  doorbell.h: produced word, fence, flag on one side; flag, fence, produced word on the other
  *
  * A client may die, or lie, between any two instructions: the scheduler copies an entry, checks the copy, and
  * believes only what its own tables say. A lane that does not hold is closed: never repaired.
@@ -48,6 +52,8 @@ enum {
     PAWL_CLIENT_SUBMIT_AT = 4096 + PAWL_SETTLE_ENTRIES * 32,
     PAWL_CLIENT_REPLY_AT = 4096,
     PAWL_CLIENT_INBOUND_AT = 4096 + PAWL_REPLY_ENTRIES * 64,
+    PAWL_CLIENT_QUIET_BYTES =
+        64 << 10, /* each time that a byte ring's position passes so many: is it empty? */
 };
 #define PAWL_CLIENT_LANE_MAGIC    UINT64_C(0x31454e414c434c50)
 #define PAWL_CLIENT_INBOUND_MAGIC UINT64_C(0x31444e55424e4950)
@@ -145,6 +151,10 @@ struct pawl_settle {
 };
 static_assert(sizeof(struct pawl_settle) == 32, "client lane layout");
 
+/** pawl_settle_check - does a copied settlement hold? @text_available: bytes behind it, 0 in the settle ring.
+ * Whether first..last were delivered only the scheduler's tables know. 0; PAWL_E_BAD_MESSAGE. */
+int pawl_settle_check(const struct pawl_settle *settle, size_t text_available);
+
 /* ---- scheduler to client ---- */
 
 enum pawl_reply_type {
@@ -198,11 +208,16 @@ static_assert(sizeof(struct pawl_inbound_entry) == 64, "client lane layout");
 
 struct pawl_client_port {
     struct pawl_segment lane_segment, inbound_segment;
-    struct pawl_client_lane *lane;             /* read only by us after it was made */
-    struct pawl_client_inbound *inbound;       /* ours to write */
+    struct pawl_client_lane *lane;       /* read only by us after it was made */
+    struct pawl_client_inbound *inbound; /* ours to write */
+    uint32_t submit_bytes, inbound_bytes;
     uint64_t submit_position, settle_position; /* next to read: private, never read back */
+    uint64_t submit_limit, settle_limit;       /* the client's produced words, as last believed */
+    uint64_t submit_released, settle_released; /* what our consumed words say */
     uint64_t reply_position, inbound_position; /* next to write */
-    uint64_t reply_seen, inbound_seen;         /* the client's consumed words, as last believed */
+    uint64_t reply_published, inbound_published;
+    uint64_t reply_seen, inbound_seen;   /* the client's consumed words, as last believed */
+    bool reply_refused, inbound_refused; /* the last one was, for want of room */
 };
 
 /** pawl_client_port_create - make both segments. Sizes: powers of two within the bounds above. 0 or -errno.
@@ -212,34 +227,64 @@ void pawl_client_port_destroy(struct pawl_client_port *port);
 
 /** pawl_client_port_waiting - is there anything to read? (submissions, settlements, room that was given back
  * is not told) Cheap: two loads. */
-bool pawl_client_port_waiting(const struct pawl_client_port *port);
+static inline bool pawl_client_port_waiting(const struct pawl_client_port *port)
+{
+    /* Relaxed: only a hint; whoever reads acquires (C1), and whoever sleeps has fenced before (D1). */
+    return atomic_load_explicit(&port->lane->submit_produced, memory_order_relaxed) !=
+               port->submit_position ||
+           atomic_load_explicit(&port->lane->settle_produced, memory_order_relaxed) != port->settle_position;
+}
+
+/** pawl_client_port_has_room - did the client give back any since reply() or deliver() was refused with
+ * PAWL_E_QUEUE_FULL? For a scheduler that still has something for this client, before it sleeps. */
+static inline bool pawl_client_port_has_room(const struct pawl_client_port *port)
+{
+    const struct pawl_client_lane *lane = port->lane;
+    return (port->reply_refused &&
+            atomic_load_explicit(&lane->reply_consumed, memory_order_relaxed) != port->reply_seen) ||
+           (port->inbound_refused &&
+            atomic_load_explicit(&lane->inbound_consumed, memory_order_relaxed) != port->inbound_seen);
+}
 
 /**
  * pawl_client_port_submission - the next submit entry, copied
  * @copy: of @copy_bytes: receives the whole entry; @copy_bytes is above the greatest entry that is allowed
+ *
+ * The header is checked (size, type, flags, durability, guarantee), what follows it is not:
+ * pawl_event_check() of the bytes behind it, pawl_settle_check(). 0 after an entry with PAWL_SUBMIT_MORE is a
+ * bad message too: an atomic act is published by one store.
  *
  * Return: 1; 0: none; PAWL_E_LIMIT: longer than @copy_bytes (the lane holds; the entry was stepped over, its
  * header is in @copy); PAWL_E_BAD_MESSAGE: close the lane. PADs are skipped.
  */
 int pawl_client_port_submission(struct pawl_client_port *port, void *copy, size_t copy_bytes);
 
-/** pawl_client_port_settlement - the next settle entry, copied. 1; 0; PAWL_E_BAD_MESSAGE. */
+/** pawl_client_port_settlement - the next settle entry, copied and checked (pawl_settle_check). 1; 0;
+ * PAWL_E_BAD_MESSAGE. port->settle_position is then its number + 1. */
 int pawl_client_port_settlement(struct pawl_client_port *port, struct pawl_settle *settle_out);
 
-/** pawl_client_port_release - C2: what was read may be overwritten. Once a drain. */
-void pawl_client_port_release(struct pawl_client_port *port);
+/** pawl_client_port_release - C2: what was read may be overwritten. Once a drain. True when anything was
+ * given back: then ring the client's bell as after publish(); it may wait for room. */
+bool pawl_client_port_release(struct pawl_client_port *port);
+
+/** pawl_client_port_settled - the first @entries of the settle ring are durable. */
+static inline void pawl_client_port_settled(struct pawl_client_port *port, uint64_t entries)
+{
+    atomic_store_explicit(&port->inbound->settle_durable, entries, memory_order_release);
+}
 
 /** pawl_client_port_begun - C3, checked against @delivered (numbers given so far); PAWL_E_BAD_MESSAGE: beyond
  * it, or it went back below @before. */
 int pawl_client_port_begun(const struct pawl_client_port *port, uint64_t before, uint64_t delivered,
                            uint64_t *begun_out);
 
-/** pawl_client_port_reply - put one reply; visible after publish(). 0; PAWL_E_QUEUE_FULL; PAWL_E_BAD_MESSAGE.
- */
+/** pawl_client_port_reply - put one reply; visible after publish(). 0; PAWL_E_QUEUE_FULL; PAWL_E_BAD_MESSAGE
+ * (the client's consumed word went back, or beyond what was published: close the lane). */
 int pawl_client_port_reply(struct pawl_client_port *port, const struct pawl_reply *reply);
 
-/** pawl_client_port_deliver - put one delivery (entry->bytes is filled in); visible after publish().
- * 0; PAWL_E_QUEUE_FULL; PAWL_E_LIMIT (never fits); PAWL_E_BAD_MESSAGE. */
+/** pawl_client_port_deliver - put one delivery (entry's bytes and type are filled in); visible after
+ * publish(). 0; PAWL_E_QUEUE_FULL; PAWL_E_LIMIT (more than half of the ring: never fits); PAWL_E_BAD_MESSAGE.
+ */
 int pawl_client_port_deliver(struct pawl_client_port *port, const struct pawl_inbound_entry *entry,
                              const struct pawl_event *event);
 
@@ -255,36 +300,82 @@ struct pawl_client_end {
     const struct pawl_client_inbound *inbound;
     uint64_t submit_position, settle_position; /* next to write */
     uint64_t submit_published, settle_published;
-    uint64_t submit_seen, settle_seen; /* the scheduler's consumed words */
+    uint64_t submit_seen, settle_seen;   /* the scheduler's consumed words */
+    bool submit_refused, settle_refused; /* the last one was, for want of room */
     uint64_t reply_position, inbound_position;
+    uint64_t reply_limit, inbound_limit; /* the scheduler's produced words */
     uint32_t submit_bytes, inbound_bytes;
 };
 
-/** pawl_client_end_attach - map both; descriptors are taken over on success. 0; PAWL_E_BAD_FORMAT;
- * PAWL_E_BAD_MESSAGE; -errno. */
+/** pawl_client_end_attach - map both; descriptors are taken over on success. Positions go on where they
+ * stand. 0; PAWL_E_BAD_FORMAT; PAWL_E_BAD_MESSAGE; -errno. */
 int pawl_client_end_attach(int lane_fd, int inbound_fd, struct pawl_client_end *end_out);
 void pawl_client_end_detach(struct pawl_client_end *end);
 
-/** pawl_client_end_reserve - @bytes of submit ring (an entry, header included), contiguous; NULL: no room
- * now. Not visible before submit_publish(). Reserved entries follow one another. */
+/** pawl_client_end_reserve - @bytes of submit ring (an entry, header included; a multiple of 8), contiguous;
+ * NULL: no room now, or never: beyond half of the ring. Not visible before submit_publish(). Reserved entries
+ * follow one another; the caller writes each one's header, whose bytes must be @bytes. */
 void *pawl_client_end_reserve(struct pawl_client_end *end, size_t bytes);
-void pawl_client_end_submit_publish(struct pawl_client_end *end); /* C1 */
-/** pawl_client_end_unreserve - give back what was reserved and not published since @position. */
-void pawl_client_end_unreserve(struct pawl_client_end *end, uint64_t position);
 
-int pawl_client_end_settle(struct pawl_client_end *end,
-                           const struct pawl_settle *settle); /* 0; PAWL_E_QUEUE_FULL */
-void pawl_client_end_settle_publish(struct pawl_client_end *end);
+static inline void pawl_client_end_submit_publish(struct pawl_client_end *end)
+{
+    end->submit_published = end->submit_position;
+    atomic_store_explicit(&end->lane->submit_produced, end->submit_position, memory_order_release); /* C1 */
+}
 
-/** pawl_client_end_reply - the next reply, copied out and given back. 1; 0. */
+/** pawl_client_end_unreserve - give back what was reserved and not published since @position (submit_position
+ * as it was before). */
+static inline void pawl_client_end_unreserve(struct pawl_client_end *end, uint64_t position)
+{
+    assert(position >= end->submit_published && position <= end->submit_position);
+    end->submit_position = position;
+}
+
+/** pawl_client_end_settle - visible after settle_publish(). 0; PAWL_E_QUEUE_FULL. */
+int pawl_client_end_settle(struct pawl_client_end *end, const struct pawl_settle *settle);
+
+static inline void pawl_client_end_settle_publish(struct pawl_client_end *end)
+{
+    end->settle_published = end->settle_position;
+    atomic_store_explicit(&end->lane->settle_produced, end->settle_position, memory_order_release); /* C1 */
+}
+
+/** pawl_client_end_waiting - is there a reply or a delivery? Two loads. */
+static inline bool pawl_client_end_waiting(const struct pawl_client_end *end)
+{
+    struct pawl_client_inbound *inbound = (struct pawl_client_inbound *)(uintptr_t)end->inbound;
+    return atomic_load_explicit(&inbound->reply_produced, memory_order_relaxed) != end->reply_position ||
+           atomic_load_explicit(&inbound->inbound_produced, memory_order_relaxed) != end->inbound_position;
+}
+
+/** pawl_client_end_has_room - did the scheduler give back any since reserve() or settle() found none? For a
+ * client that still wants some, before it sleeps. */
+static inline bool pawl_client_end_has_room(const struct pawl_client_end *end)
+{
+    struct pawl_client_inbound *inbound = (struct pawl_client_inbound *)(uintptr_t)end->inbound;
+    return (end->submit_refused &&
+            atomic_load_explicit(&inbound->submit_consumed, memory_order_relaxed) != end->submit_seen) ||
+           (end->settle_refused &&
+            atomic_load_explicit(&inbound->settle_consumed, memory_order_relaxed) != end->settle_seen);
+}
+
+/** pawl_client_end_reply - the next reply, copied out and given back. 1; 0; PAWL_E_BAD_MESSAGE. */
 int pawl_client_end_reply(struct pawl_client_end *end, struct pawl_reply *reply_out);
 
 /** pawl_client_end_delivery - look at the next delivery in place; *position_out is where it ends: give it to
  * pawl_client_end_consumed() when its bytes are no longer needed (in order). 1; 0; PAWL_E_BAD_MESSAGE. */
 int pawl_client_end_delivery(struct pawl_client_end *end, const struct pawl_inbound_entry **entry_out,
                              const struct pawl_event **event_out, uint64_t *position_out);
-void pawl_client_end_consumed(struct pawl_client_end *end, uint64_t position); /* C2 */
-void pawl_client_end_begun(struct pawl_client_end *end, uint64_t begun);       /* C3 */
+
+static inline void pawl_client_end_consumed(struct pawl_client_end *end, uint64_t position)
+{
+    atomic_store_explicit(&end->lane->inbound_consumed, position, memory_order_release); /* C2 */
+}
+
+static inline void pawl_client_end_begun(struct pawl_client_end *end, uint64_t begun)
+{
+    atomic_store_explicit(&end->lane->begun, begun, memory_order_release); /* C3 */
+}
 
 static inline uint64_t pawl_client_end_settled_durable(const struct pawl_client_end *end)
 {

@@ -6,7 +6,8 @@
  *   *        as the last segment: one or more remaining segments
  *   #        as a segment, anywhere: zero or more segments
  *   *        alone: everything
- * A `*` or `#` within a longer segment ("tool*") is literal.
+ * A `*` or `#` within a longer segment ("tool*") is literal, and so is every byte of a topic: a topic may
+ * have a segment `*`, which only a wildcard or the same segment matches.
  *
  * Runs in: every process. Pure.
  */
@@ -22,7 +23,8 @@ const char *pawl_topic_check(const char *topic, size_t bytes);
 /** pawl_pattern_check - NULL, or what is wrong with it, in words. */
 const char *pawl_pattern_check(const char *pattern, size_t bytes);
 
-/** pawl_topic_matches - linear in topic times number of `#`; never exponential. Both were checked. */
+/** pawl_topic_matches - both were checked. At worst segments of the one times segments of the other; linear
+ * where there is no `#`. */
 bool pawl_topic_matches(const char *pattern, size_t pattern_bytes, const char *topic, size_t topic_bytes);
 
 /** pawl_pattern_specificity - for "the most specific pattern wins": fewer wildcards, then longer; greater is
