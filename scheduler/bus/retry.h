@@ -24,6 +24,10 @@ enum {
     PAWL_RETRY_LIMIT_DEFAULT = 5,
     PAWL_RETRY_WHY_BYTES = 256,
 };
+#define PAWL_BACKOFF_INITIAL_NS_DEFAULT (UINT64_C(100) * 1000000)
+#define PAWL_BACKOFF_MAX_NS_DEFAULT     (UINT64_C(60) * 1000000000)
+#define PAWL_BACKOFF_FACTOR_DEFAULT     2.0
+#define PAWL_BACKOFF_JITTER_DEFAULT     0.1 /* exponential alone: the others wait what they say */
 #define PAWL_BACKOFF_NS_MAX                                                                                  \
     (UINT64_C(3650) * 86400 * 1000000000) /* ten years; no delay is longer, jitter apart */
 
@@ -37,9 +41,10 @@ enum pawl_backoff_kind {
 struct pawl_retry_policy {
     uint32_t limit; /* dead when this many have failed; 0: no limit */
     uint32_t kind;  /* enum pawl_backoff_kind */
-    uint64_t initial_ns, max_ns, increment_ns;
-    double factor; /* 1 or more */
-    double jitter; /* 0..1: the delay is spread evenly over delay * (1 - jitter .. 1 + jitter) */
+    uint64_t initial_ns, increment_ns;
+    uint64_t max_ns; /* 0: no cap but the general one */
+    double factor;   /* 1 or more */
+    double jitter;   /* 0..1: the delay is spread evenly over delay * (1 - jitter .. 1 + jitter) */
     uint32_t delay_count;
     uint64_t delays_ns[PAWL_BACKOFF_DELAYS_MAX];
 };
