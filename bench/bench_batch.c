@@ -181,7 +181,7 @@ static int run_batch(struct batch *batch, const char *const *argv)
     double cpu = pawl_bench_cpu_seconds(RUSAGE_CHILDREN);
     struct timespec wall;
     clock_gettime(CLOCK_REALTIME, &wall);
-    uint64_t from_ns = pawl_clock_monotonic_ns(), now_ns = from_ns;
+    uint64_t from_ns = pawl_clock_monotonic_ns();
     pid_t command = fork(), scheduler = 0;
     if (command == 0)
         start_pawl(batch, argv);
@@ -194,7 +194,7 @@ static int run_batch(struct batch *batch, const char *const *argv)
             kill(command, SIGINT); /* whoever stops the bench stops its batch */
         sample_scheduler(batch, &scheduler);
     }
-    now_ns = pawl_clock_monotonic_ns();
+    uint64_t now_ns = pawl_clock_monotonic_ns();
     close(pidfd);
     waitpid(command, &status, 0);
     for (pid_t gone; (gone = waitpid(-1, NULL, WNOHANG)) >= 0 || errno == EINTR;) {
