@@ -62,8 +62,8 @@ int pawl_bench_flow(const struct pawl_bench_options *options, const char *direct
  * @slots: processes that spawn side by side; @tasks: /bin/true in all
  *
  * Each slot: clone(CLONE_VM | CLONE_VFORK | CLONE_PIDFD), in the child its output onto two files and
- * execve(), then waitid(). Blocks until all are done; the slots are forked, so call it while this process is
- * small. getrusage(RUSAGE_CHILDREN) before and after tells their CPU time.
+ * execve() with a number as argument, then waitid(). Blocks until all are done; the slots are forked, so call
+ * it while this process is small. getrusage(RUSAGE_CHILDREN) before and after tells their CPU time.
  *
  * Return: tasks a second, or 0 when something failed (said on stderr).
  */

@@ -181,7 +181,7 @@ static int run_batch(struct batch *batch, const char *const *argv)
     double cpu = pawl_bench_cpu_seconds(RUSAGE_CHILDREN);
     struct timespec wall;
     clock_gettime(CLOCK_REALTIME, &wall);
-    uint64_t from_ns = pawl_clock_monotonic_ns(), now_ns = from_ns;
+    uint64_t from_ns = pawl_clock_monotonic_ns();
     pid_t command = fork(), scheduler = 0;
     if (command == 0)
         start_pawl(batch, argv);
@@ -194,7 +194,7 @@ static int run_batch(struct batch *batch, const char *const *argv)
             kill(command, SIGINT); /* whoever stops the bench stops its batch */
         sample_scheduler(batch, &scheduler);
     }
-    now_ns = pawl_clock_monotonic_ns();
+    uint64_t now_ns = pawl_clock_monotonic_ns();
     close(pidfd);
     waitpid(command, &status, 0);
     for (pid_t gone; (gone = waitpid(-1, NULL, WNOHANG)) >= 0 || errno == EINTR;) {
@@ -260,7 +260,7 @@ int pawl_bench_exec(const struct pawl_bench_options *options, const char *direct
     uint64_t events = options->events ? options->events : EXEC_EVENTS;
     unsigned slots = options->workers ? options->workers : (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
     struct batch batch = {.directory = directory};
-    double rates[ROUNDS], floors[ROUNDS], ratios[ROUNDS];
+    double rates[ROUNDS], floors[ROUNDS], ratios[ROUNDS], cpu_ratios[ROUNDS];
     char numbers[4200], jobs[16];
     *r = (struct pawl_bench_result){.bench = "exec", .floor = "raw clone and exec of /bin/true"};
     if (!options->events && options->seconds > 0) /* half for the floor */
@@ -270,16 +270,20 @@ int pawl_bench_exec(const struct pawl_bench_options *options, const char *direct
     int error = write_numbers(numbers, events);
     const char *const argv[] = {"pawl", "map", jobs, "--progress=none", "-a", numbers, "/bin/true", NULL};
     for (int i = 0; error == 0 && i < ROUNDS; i++) { /* in turn: what disturbs one disturbs the other */
+        double floor_cpu = pawl_bench_cpu_seconds(RUSAGE_CHILDREN);
         floors[i] = pawl_bench_spawn_floor(slots, (unsigned)events);
+        floor_cpu = pawl_bench_cpu_seconds(RUSAGE_CHILDREN) - floor_cpu;
         error = floors[i] > 0 ? run_batch(&batch, argv) : -ECANCELED;
         rates[i] = error ? 0 : (double)events / batch.seconds;
         ratios[i] = error ? 0 : rates[i] / floors[i];
+        cpu_ratios[i] = error ? 0 : floor_cpu / batch.cpu_seconds;
     }
     if (error == 0) {
         fill(r, &batch, events);
         qsort(rates, ROUNDS, sizeof *rates, by_value);
         qsort(floors, ROUNDS, sizeof *floors, by_value);
         qsort(ratios, ROUNDS, sizeof *ratios, by_value);
+        qsort(cpu_ratios, ROUNDS, sizeof *cpu_ratios, by_value);
         r->per_second = rates[ROUNDS / 2];
         r->seconds = (double)events / r->per_second;
         r->floor_per_second = floors[ROUNDS / 2];
@@ -287,6 +291,7 @@ int pawl_bench_exec(const struct pawl_bench_options *options, const char *direct
         extra(r, "ratio_to_floor", ratios[ROUNDS / 2]);
         extra(r, "ratio_lowest", ratios[0]);
         extra(r, "ratio_highest", ratios[ROUNDS - 1]);
+        extra(r, "cpu_ratio_to_floor", cpu_ratios[ROUNDS / 2]); /* a busy machine disturbs it less */
         extra(r, "scheduler_us_per_event", scheduler_us(&batch, events));
     }
     free(batch.samples.ns);

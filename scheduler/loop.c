@@ -31,8 +31,12 @@
 #define OFFERS_NS     UINT64_C(10000000000)
 #define STOP_GRACE_NS UINT64_C(10000000000)
 #define SPIN_NS       UINT64_C(20000)
+#define COMPANY_NS    UINT64_C(5000000) /* what nobody waits for waits so long for others to be synced with */
 
-enum { SPIN_SETTLED = 16 /* so many settlements in one turn are short tasks: more come at once */ };
+enum {
+    SPIN_SETTLED = 16,         /* so many settlements in one turn are short tasks: more come at once */
+    COMPANY_BYTES = 256 << 10, /* enough to be worth a sync of its own */
+};
 
 void pawl_loop_sample_clocks(struct pawl_loop *loop)
 {
@@ -233,6 +237,36 @@ static void take_up_durable(struct pawl_loop *loop)
     pawl_core_durable(loop->core, loop->now, loop->durable_lsn);
 }
 
+/* Does every slot have its next task already? Then the workers gain nothing from a sync now. Only short tasks
+ * are placed so far ahead (dispatch.c). */
+static bool all_have_work(const struct pawl_loop *loop)
+{
+    const struct pawl_queue *queue = loop->queues;
+    while (queue && queue->in_flight > 2 * (uint64_t)queue->slots)
+        queue = queue->next;
+    return loop->queues && !queue;
+}
+
+/* A sync costs as much CPU time as a tenth of a short process: several of them share one. Return: when what
+ * waits is due. */
+static uint64_t flush(struct pawl_loop *loop)
+{
+    uint64_t last_lsn = pawl_journal_last_lsn(loop->journal);
+    if (last_lsn > loop->flushed_lsn && loop->serving && all_have_work(loop) &&
+        pawl_journal_pending_bytes(loop->journal) < COMPANY_BYTES) {
+        if (loop->flush_due_ns == 0)
+            loop->flush_due_ns = loop->now.boottime_ns + COMPANY_NS;
+        if (loop->now.boottime_ns < loop->flush_due_ns) {
+            pawl_journal_cut(loop->journal);
+            return loop->flush_due_ns;
+        }
+    }
+    loop->flush_due_ns = 0;
+    loop->flushed_lsn = last_lsn;
+    (void)pawl_journal_flush(loop->journal);
+    return UINT64_MAX;
+}
+
 /* Return: when the next turn is due, 0: at once. */
 static uint64_t turn(struct pawl_loop *loop)
 {
@@ -261,7 +295,7 @@ static uint64_t turn(struct pawl_loop *loop)
     pawl_lanes_assign(loop);
     pawl_queue_publish_all(loop);
     pawl_control_arm(loop);
-    (void)pawl_journal_flush(loop->journal);
+    until_ns = least(until_ns, flush(loop));
     pawl_lanes_tell_durable(loop);
     pawl_snapshot_turn(loop);
     leave_if_done(loop);

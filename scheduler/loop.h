@@ -34,6 +34,8 @@ struct pawl_loop {
 
     /* the journal's news, taken up after each wait */
     uint64_t durable_lsn, told_lsn;
+    uint64_t flushed_lsn;  /* given to the disk, or about to be */
+    uint64_t flush_due_ns; /* boottime: when what waits for company is given to the disk; 0: nothing waits */
     int journal_error;
     bool snapshotting, release_due; /* snapshot.h */
     uint64_t snapshot_at_ns;        /* boottime: not before, after one that failed */

@@ -389,10 +389,10 @@ static size_t step_record(const char *at, size_t left, struct pawl_step_view *vi
     return (size_t)bytes;
 }
 
-static int each_of_image(struct pawl_run_view *view, uint32_t state_mask,
+/* @cursor: 0, or where the scheduler's pages ended: both count alike. */
+static int each_of_image(struct pawl_run_view *view, uint64_t cursor, uint32_t state_mask,
                          int (*each)(void *context, const struct pawl_step_view *step), void *context)
 {
-    uint64_t cursor = 0;
     struct pawl_step_view step;
     int got = 0, stop = 0;
     while (stop == 0 && (got = pawl_image_step_next(view->image, &cursor, state_mask, &step)) == 1)
@@ -411,8 +411,8 @@ static int each_of_scheduler(struct pawl_run_view *view, uint32_t state_mask,
         struct pawl_wire_steps_ok fixed;
         int error = pawl_session_ask(view->session, PAWL_WIRE_STEPS, &request, sizeof request, NULL, 0,
                                      PAWL_WIRE_STEPS_OK, sizeof fixed, &reply, &report);
-        if (error == PAWL_E_NOT_FOUND && request.from == 0 && turn_to_image(view))
-            return each_of_image(view, state_mask, each, context);
+        if (error == PAWL_E_NOT_FOUND && turn_to_image(view)) /* sealed since the last page */
+            return each_of_image(view, request.from, state_mask, each, context);
         if (error != 0)
             return error;
         memcpy(&fixed, reply.body, sizeof fixed);
@@ -446,7 +446,7 @@ int pawl_run_view_each(struct pawl_run_view *view, uint32_t state_mask,
 {
     if (view->image == NULL)
         return each_of_scheduler(view, state_mask, each, context);
-    return each_of_image(view, state_mask, each, context);
+    return each_of_image(view, 0, state_mask, each, context);
 }
 
 static void fill_logs(const struct pawl_run_view *view, const char *step_name, uint64_t instance,

@@ -192,3 +192,25 @@ test_finished_runs_are_read_without_starting_anything() {
     expect_stdout fine
     [ -z "$(processes)" ] || fail 'a reader started a scheduler'
 }
+
+test_steps_of_a_run_that_is_sealed_between_two_pages_are_all_there() {
+    write flow.yaml <<'YAML'
+pawl: 1
+steps:
+  list: {run: [seq, 20000], output: lines}
+  each: {needs: [list], foreach: "${{ steps.list.output }}", use: noop}
+  gate: {needs: [each], shell: 'until [ -e go ]; do sleep 0.02; done'}
+YAML
+    expect_exit 0 pawl run --detach --run-id big flow.yaml
+    wait_until '[ "$(step_field gate state big)" = running ]'
+    # Its first page is more than a pipe holds: it cannot ask for the second before the run is sealed.
+    pawl steps big --json | {
+        read -r first
+        echo "$first"
+        touch go
+        pawl wait big >/dev/null
+        wait_until '[ -e "$PAWL_STATE/runs/big/image" ] && pawl journal dump | grep sealed'
+        cat
+    } >lines
+    expect_eq "$(wc -l <lines)" 20002
+}
