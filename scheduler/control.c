@@ -45,6 +45,7 @@ int pawl_control_exit_code(int error)
         return 3;
     case PAWL_E_BAD_FORMAT:
     case PAWL_E_CLOSED:
+    case -EMFILE:
         return 4;
     case PAWL_E_DAMAGED:
         return 7;
