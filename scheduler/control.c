@@ -39,6 +39,7 @@ int pawl_control_exit_code(int error)
     case PAWL_E_NOT_FOUND:
     case PAWL_E_STATE:
     case PAWL_E_BUSY:
+    case -EAGAIN:
         return 2;
     case PAWL_E_INVALID:
     case PAWL_E_LIMIT:

@@ -3,6 +3,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,7 @@
 #include "shm/error.h"
 
 #define SECOND_NS UINT64_C(1000000000)
+#define ENDING_NS (30 * SECOND_NS) /* more than the grace of most tasks */
 
 struct map_options {
     uint64_t given;
@@ -174,8 +176,15 @@ static int submit(struct map_command *command, struct pawl_session *session,
     } else {
         struct pawl_wire_message reply;
         struct pawl_error_report report;
-        error = pawl_client_call(&session->wire, PAWL_WIRE_SUBMIT, &request, sizeof request, NULL, 0, fds, 2,
-                                 PAWL_WIRE_SUBMITTED, sizeof *submitted, &reply, &report);
+        uint64_t patience_ns = pawl_monotonic_ns() + ENDING_NS;
+        for (;;) {
+            error = pawl_client_call(&session->wire, PAWL_WIRE_SUBMIT, &request, sizeof request, NULL, 0, fds,
+                                     2, PAWL_WIRE_SUBMITTED, sizeof *submitted, &reply, &report);
+            /* The command of the run that is resumed has just died, and its tasks have their grace. */
+            if (error != -EAGAIN || pawl_monotonic_ns() >= patience_ns)
+                break;
+            poll(NULL, 0, 20);
+        }
         if (error != 0)
             status = pawl_fail_report(command->cli, &report);
         else

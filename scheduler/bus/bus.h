@@ -1,9 +1,9 @@
 /*
  * bus.h - the event bus: inputs and `now` in, effects out; it knows no storage and no transport.
  *
- * Runs in the scheduler, in tests over a backend that is memory only, later over a distributed engine. Like the
- * workflow core it does no I/O, reads no clock and no shared word, never blocks. What it decides becomes a record,
- * and records change the state through one pawl_bus_apply(), live and in recovery.
+ * Runs in the scheduler, in tests over a backend that is memory only, later over a distributed engine. Like
+ * the workflow core it does no I/O, reads no clock and no shared word, never blocks. What it decides becomes
+ * a record, and records change the state through one pawl_bus_apply(), live and in recovery.
  *
  *   publish -> exchange (route, admit) -> EVENTS record -> backlog of each queue -> durable -> subscription
  *   -> deliver -> begun -> settle (ACK, RETRY, DEAD records) -> released
@@ -34,9 +34,10 @@ struct pawl_bus_client;
 /* Types of the bus's records. Bodies: scheduler/bus/record.h and docs/journal-format.md. */
 enum pawl_bus_record_type {
     PAWL_BUS_RECORD_FIRST = 64,
-    PAWL_BUS_RECORD_EVENTS = 64,  /* events of one publisher, with the queues that they went to */
-    PAWL_BUS_RECORD_CLAIM = 65,   /* attempts began */
-    PAWL_BUS_RECORD_ACK = 66,     /* settled for good: acked, dropped, purged, expired without a dead-letter queue */
+    PAWL_BUS_RECORD_EVENTS = 64, /* events of one publisher, with the queues that they went to */
+    PAWL_BUS_RECORD_CLAIM = 65,  /* attempts began */
+    PAWL_BUS_RECORD_ACK =
+        66, /* settled for good: acked, dropped, purged, expired without a dead-letter queue */
     PAWL_BUS_RECORD_RETRY = 67,   /* an attempt failed, another will come */
     PAWL_BUS_RECORD_DEAD = 68,    /* settled as dead; its copy is in an EVENTS record of the same batch */
     PAWL_BUS_RECORD_EXTEND = 69,  /* a detached delivery has another deadline */
@@ -54,8 +55,8 @@ enum pawl_bus_record_type {
 
 /* Storage, persistence and transport. `ctx` is pawl_bus_create()'s. None may call back into the bus. */
 struct pawl_bus_backend {
-    /* Storage. append: one record; its lsn, 0 on failure (the bus then only refuses). durable lsns are told by
-     * pawl_bus_durable(). keep: the same in memory only; a place with PAWL_PLACE_VOLATILE, 0: its bound is
+    /* Storage. append: one record; its lsn, 0 on failure (the bus then only refuses). durable lsns are told
+     * by pawl_bus_durable(). keep: the same in memory only; a place with PAWL_PLACE_VOLATILE, 0: its bound is
      * reached. release: nobody wants that kept record any more. */
     uint64_t (*append)(void *ctx, uint8_t type, const struct iovec *body, int count, uint64_t *place_out);
     uint64_t (*keep)(void *ctx, const struct iovec *body, int count);
@@ -73,7 +74,8 @@ struct pawl_bus_backend {
     int (*deliver)(void *ctx, uint32_t client, const struct pawl_inbound_entry *entry,
                    const struct pawl_event *event);
     void (*reply)(void *ctx, uint32_t client, const struct pawl_reply *reply);
-    /* Something that a waiting request may be about has changed (events to take, something became durable). */
+    /* Something that a waiting request may be about has changed (events to take, something became durable).
+     */
     void (*changed)(void *ctx);
 
     /* Cells of a queue that anybody may read; NULL: not counted. */
@@ -110,20 +112,24 @@ struct pawl_bus_client *pawl_bus_client(struct pawl_bus *bus, uint32_t client);
  * replies. @more: the next call belongs to the same atomic act. */
 void pawl_bus_publish(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus_client *client,
                       const struct pawl_submit *submit, struct pawl_event *event);
-/** pawl_bus_settle - 0, or PAWL_E_BAD_MESSAGE: it named deliveries that it never got (close the lane). Late ones are
- * answered by replies. @text: settle->text_bytes, or NULL. */
+/** pawl_bus_settle - 0, or PAWL_E_BAD_MESSAGE: it named deliveries that it never got (close the lane). Late
+ * ones are answered by replies. @text: settle->text_bytes, or NULL. */
 int pawl_bus_settle(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus_client *client,
                     const struct pawl_settle *settle, const char *text);
 /** pawl_bus_begun - its handlers have seen the deliveries below this number. */
-void pawl_bus_begun(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus_client *client, uint64_t begun);
+void pawl_bus_begun(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus_client *client,
+                    uint64_t begun);
 uint64_t pawl_bus_delivered(const struct pawl_bus_client *client); /* numbers given so far */
 uint64_t pawl_bus_begun_count(const struct pawl_bus_client *client);
-/** pawl_bus_may_submit - false: this client's publishes wait (something of it is parked): read only settlements. */
+/** pawl_bus_may_submit - false: this client's publishes wait (something of it is parked): read only
+ * settlements. */
 bool pawl_bus_may_submit(const struct pawl_bus_client *client);
 
 int pawl_bus_consume(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus_client *client,
-                     const struct pawl_wire_consume *request, struct pawl_wire_consume_ok *ok_out, char why[256]);
-int pawl_bus_consume_end(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus_client *client, uint32_t consumer);
+                     const struct pawl_wire_consume *request, struct pawl_wire_consume_ok *ok_out,
+                     char why[256]);
+int pawl_bus_consume_end(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus_client *client,
+                         uint32_t consumer);
 
 /* ---- detached deliveries, and looking ---- */
 
@@ -136,8 +142,9 @@ struct pawl_bus_taken {
 int pawl_bus_take(struct pawl_bus *bus, struct pawl_now now, const struct pawl_wire_take *request,
                   struct pawl_bus_taken *taken_out, uint32_t max, uint64_t *lsn_out, char why[256]);
 /** pawl_bus_peek - seqs from request->from on that are not settled. How many; *next_out, *end_out. */
-int pawl_bus_peek(struct pawl_bus *bus, const struct pawl_wire_take *request, struct pawl_bus_taken *taken_out,
-                  uint32_t max, uint64_t *next_out, bool *end_out, char why[256]);
+int pawl_bus_peek(struct pawl_bus *bus, const struct pawl_wire_take *request,
+                  struct pawl_bus_taken *taken_out, uint32_t max, uint64_t *next_out, bool *end_out,
+                  char why[256]);
 /** pawl_bus_event - the event of a queue's seq; valid until the next call. NULL: gone. */
 const struct pawl_event *pawl_bus_event(struct pawl_bus *bus, uint32_t queue, uint64_t seq);
 /** pawl_bus_settle_one - by identity. 0; PAWL_E_STALE_RECEIPT; PAWL_E_NOT_FOUND. */
@@ -146,14 +153,15 @@ int pawl_bus_settle_one(struct pawl_bus *bus, struct pawl_now now, const struct 
 
 /* ---- administration ---- */
 
-/** pawl_bus_request - {"op": ...} -> *reply_out (a new reference), done once *lsn_out is durable (0: at once).
- * 0; an error with @why. @client: owner of temporary queues, 0: none. */
+/** pawl_bus_request - {"op": ...} -> *reply_out (a new reference), done once *lsn_out is durable (0: at
+ * once). 0; an error with @why. @client: owner of temporary queues, 0: none. */
 int pawl_bus_request(struct pawl_bus *bus, struct pawl_now now, uint32_t client, json_t *request,
                      json_t **reply_out, uint64_t *lsn_out, char why[256]);
 
 /* ---- time, disk, turns ---- */
 
-void pawl_bus_flush(struct pawl_bus *bus, struct pawl_now now); /* open groups and gathered ranges become records */
+void pawl_bus_flush(struct pawl_bus *bus,
+                    struct pawl_now now); /* open groups and gathered ranges become records */
 void pawl_bus_durable(struct pawl_bus *bus, struct pawl_now now, uint64_t lsn);
 /** pawl_bus_tick - what is due. Return: when to call again (boottime), UINT64_MAX: never. */
 uint64_t pawl_bus_tick(struct pawl_bus *bus, struct pawl_now now);
@@ -165,8 +173,8 @@ uint64_t pawl_bus_in_flight(const struct pawl_bus *bus);
 
 bool pawl_bus_failed(const struct pawl_bus *bus); /* as pawl_core_failed() */
 bool pawl_bus_segment_pinned(const struct pawl_bus *bus, uint32_t segment_number);
-/** pawl_bus_compact - copy forward what keeps mostly dead segments below @segment_number alive; at most @bytes_max. True:
- * something was copied. */
+/** pawl_bus_compact - copy forward what keeps mostly dead segments below @segment_number alive; at most
+ * @bytes_max. True: something was copied. */
 bool pawl_bus_compact(struct pawl_bus *bus, struct pawl_now now, uint32_t segment_number, uint64_t bytes_max);
 uint32_t pawl_bus_queue_count(const struct pawl_bus *bus);
 
