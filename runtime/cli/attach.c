@@ -26,7 +26,6 @@
 #define SECOND_NS    UINT64_C(1000000000)
 #define RECONNECT_NS (10 * SECOND_NS)
 #define GRACE_NS     (10 * SECOND_NS)
-#define ENDING_NS    (30 * SECOND_NS) /* more than the grace of most jobs */
 
 enum tag_kind { TAG_SUBMIT = 1, TAG_WAIT = 2, TAG_CANCEL = 3 };
 
@@ -35,8 +34,8 @@ enum slot_state { SLOT_FREE, SLOT_SUBMITTING, SLOT_WAITING };
 struct slot {
     enum slot_state state;
     bool again; /* submitted once more after a reconnect: "exists already" means that the first one arrived */
-    uint64_t patience_ns; /* until when a run that is still ending is asked for again; 0: it is not */
-    uint32_t serial;      /* tags of an earlier run of this slot are ignored */
+    uint64_t refused_ns; /* since when a run that is still ending is asked for again; 0: it is not */
+    uint32_t serial;     /* tags of an earlier run of this slot are ignored */
     struct pawl_attach_job job;
     char run_id[PAWL_NAME_BYTES];
 };
@@ -147,7 +146,7 @@ static int fill_window(struct attach *a)
         }
         slot->state = SLOT_SUBMITTING;
         slot->again = false;
-        slot->patience_ns = 0;
+        slot->refused_ns = 0;
         memcpy(slot->run_id, slot->job.request.run_id, sizeof slot->run_id);
         a->in_flight++;
         int error = send_submit(a, i);
@@ -232,11 +231,10 @@ static int on_wait_error(struct attach *a, uint32_t index, const struct pawl_err
 static bool may_ask_again(struct slot *slot, const struct pawl_error_report *report)
 {
     uint64_t now_ns = pawl_monotonic_ns();
-    if (report->error != -EAGAIN || pawl_signals_level() != PAWL_SIGNAL_NONE)
-        return false;
-    if (slot->patience_ns == 0)
-        slot->patience_ns = now_ns + ENDING_NS;
-    if (now_ns >= slot->patience_ns)
+    if (slot->refused_ns == 0)
+        slot->refused_ns = now_ns;
+    if (pawl_signals_level() != PAWL_SIGNAL_NONE ||
+        !pawl_submit_may_go_again(report->error, now_ns - slot->refused_ns))
         return false;
     poll(NULL, 0, 20);
     return true;

@@ -22,7 +22,6 @@
 #include "shm/error.h"
 
 #define SECOND_NS UINT64_C(1000000000)
-#define ENDING_NS (30 * SECOND_NS) /* more than the grace of most tasks */
 
 struct map_options {
     uint64_t given;
@@ -176,12 +175,11 @@ static int submit(struct map_command *command, struct pawl_session *session,
     } else {
         struct pawl_wire_message reply;
         struct pawl_error_report report;
-        uint64_t patience_ns = pawl_monotonic_ns() + ENDING_NS;
+        uint64_t begun_ns = pawl_monotonic_ns();
         for (;;) {
             error = pawl_client_call(&session->wire, PAWL_WIRE_SUBMIT, &request, sizeof request, NULL, 0, fds,
                                      2, PAWL_WIRE_SUBMITTED, sizeof *submitted, &reply, &report);
-            /* The command of the run that is resumed has just died, and its tasks have their grace. */
-            if (error != -EAGAIN || pawl_monotonic_ns() >= patience_ns)
+            if (!pawl_submit_may_go_again(error, pawl_monotonic_ns() - begun_ns))
                 break;
             poll(NULL, 0, 20);
         }
