@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -21,6 +22,8 @@
 #include "shm/error.h"
 
 #define OPEN_LIMIT_NS UINT64_C(10000000000)
+
+enum { FILES_MIN = 64 /* a scheduler with one worker holds about 30 */ };
 
 __attribute__((format(printf, 4, 5))) static int report(struct pawl_error_report *report_out, int error,
                                                         int exit_code, const char *format, ...)
@@ -119,6 +122,26 @@ static bool is_supervised(const struct pawl_state *state)
     return held;
 }
 
+/* What a start needs, asked here: a scheduler that cannot even open its files tells nobody why. */
+static int check_before_launch(const struct pawl_state *state, struct pawl_error_report *report_out)
+{
+    struct rlimit files;
+    if (faccessat(state->dirfd, ".", W_OK, AT_EACCESS) != 0) {
+        int error = -errno;
+        report(report_out, error, 4, "the state directory %s cannot be written: %s", state->path,
+               pawl_error_text(error));
+        snprintf(report_out->hint, sizeof report_out->hint, "choose another with --state");
+        return error;
+    }
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_max < FILES_MIN) {
+        report(report_out, -EMFILE, 4, "too few file descriptors: the limit is %llu, pawl needs %d",
+               (unsigned long long)files.rlim_max, FILES_MIN);
+        snprintf(report_out->hint, sizeof report_out->hint, "raise the hard limit: ulimit -Hn 1024");
+        return -EMFILE;
+    }
+    return 0;
+}
+
 int pawl_client_open(struct pawl_state *state, bool may_launch, struct pawl_wire *wire_out,
                      struct pawl_wire_welcome *welcome_out, struct pawl_error_report *report_out)
 {
@@ -132,6 +155,8 @@ int pawl_client_open(struct pawl_state *state, bool may_launch, struct pawl_wire
             bool supervised = is_supervised(state);
             if (!supervised && !may_launch)
                 return report(report_out, -ENOENT, 4, "nobody serves %s", state->path);
+            if (!supervised && check_before_launch(state, report_out) != 0)
+                return report_out->error;
             int error = supervised ? 0 : pawl_launch(state, &launch, &fd);
             if (error)
                 return report(report_out, error, 4, "cannot start a scheduler: %s", pawl_error_text(error));

@@ -47,6 +47,8 @@ static void forget_signals(void)
             (void)sigaction(number, &action, NULL);
     action.sa_handler = SIG_IGN;
     (void)sigaction(SIGPIPE, &action, NULL);
+    (void)sigaction(SIGXFSZ, &action,
+                    NULL); /* a limit of file size is an error of write(2), as a full disk is */
     sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
 }

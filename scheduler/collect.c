@@ -118,10 +118,21 @@ static int list_runs(struct pawl_loop *loop, struct pawl_collection *collection)
     return error;
 }
 
-/* Those that stay leave the list. What a collection before this one did not finish always goes. */
-static void choose(struct pawl_collection *collection, const struct pawl_wire_gc *request, uint64_t now_ns)
+/* Runs that have just ended and are still being sealed: they are the newest, and stay. */
+static size_t count_unsealed(const struct pawl_loop *loop)
 {
-    size_t kept = 0, rank = 0;
+    size_t count = 0;
+    struct pawl_run *run = pawl_core_run_next(loop->core, NULL);
+    for (; run; run = pawl_core_run_next(loop->core, run))
+        count += pawl_run_over(run);
+    return count;
+}
+
+/* Those that stay leave the list. What a collection before this one did not finish always goes. */
+static void choose(struct pawl_collection *collection, const struct pawl_wire_gc *request,
+                   size_t unsealed_count, uint64_t now_ns)
+{
+    size_t kept = 0, rank = unsealed_count;
     if (collection->count > 0)
         qsort(collection->list, collection->count, sizeof *collection->list, newest_first);
     for (size_t i = 0; i < collection->count; i++) {
@@ -161,7 +172,7 @@ void pawl_control_collect(struct pawl_connection *connection, const struct pawl_
         free(collection);
         return;
     }
-    choose(collection, message->body, loop->now.realtime_ns);
+    choose(collection, message->body, count_unsealed(loop), loop->now.realtime_ns);
     collection->connection = connection;
     collection->tag = tag;
     loop->collection = collection;

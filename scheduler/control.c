@@ -39,12 +39,14 @@ int pawl_control_exit_code(int error)
     case PAWL_E_NOT_FOUND:
     case PAWL_E_STATE:
     case PAWL_E_BUSY:
+    case -EAGAIN:
         return 2;
     case PAWL_E_INVALID:
     case PAWL_E_LIMIT:
         return 3;
     case PAWL_E_BAD_FORMAT:
     case PAWL_E_CLOSED:
+    case -EMFILE:
         return 4;
     case PAWL_E_DAMAGED:
         return 7;

@@ -12,11 +12,17 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "scheduler/queue.h"
 #include "shm/error.h"
 
+enum {
+    FILES_BASE = 48, /* journal, sockets, clients, images */
+    FILES_A_SLOT = 5,
+};
 enum { CONTEXT_BYTES_MAX = 64 << 20, PLAN_BYTES_MAX = 1 << 30, ITEMS_MAX = 65536 };
 
 /* ---- parking ---- */
@@ -232,6 +238,30 @@ static int read_submission(struct pawl_connection *connection, struct pawl_wire_
     return 0;
 }
 
+/* The scheduler's descriptors, for all slots at once. A worker that could not be taken in would have to be
+ * killed, which its deliveries would count as a failure. */
+static int check_files(const struct pawl_loop *loop, const struct pawl_wire_submit *request, char why[256])
+{
+    struct rlimit files;
+    uint64_t all_slots = request->slots;
+    for (const struct pawl_queue *queue = loop->queues; queue; queue = queue->next)
+        if (pawl_batch_number(queue->batch) != request->batch)
+            all_slots += queue->slots;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0 || FILES_BASE + all_slots * FILES_A_SLOT <= files.rlim_cur)
+        return 0;
+    snprintf(why, 256, "too few file descriptors: the limit is %llu, %llu slots need %llu",
+             (unsigned long long)files.rlim_cur, (unsigned long long)all_slots,
+             (unsigned long long)(FILES_BASE + all_slots * FILES_A_SLOT));
+    return -EMFILE;
+}
+
+static const char *hint_for(int error)
+{
+    if (error == PAWL_E_NO_SPACE)
+        return "free some space, or run pawl gc";
+    return error == -EMFILE ? "raise the hard limit (ulimit -Hn), or give fewer slots with -j" : NULL;
+}
+
 void pawl_control_submit(struct pawl_connection *connection, struct pawl_wire_message *message)
 {
     struct pawl_loop *loop = connection->loop;
@@ -251,6 +281,8 @@ void pawl_control_submit(struct pawl_connection *connection, struct pawl_wire_me
         error = PAWL_E_STATE;
         snprintf(why, sizeof why, "the scheduler is stopping");
     }
+    if (!error)
+        error = check_files(loop, &request, why);
     if (!error) {
         submission.sealed = request.resume_id[0] && !pawl_core_find(loop->core, request.resume_id) &&
                             is_sealed_run(loop, request.resume_id);
@@ -260,8 +292,7 @@ void pawl_control_submit(struct pawl_connection *connection, struct pawl_wire_me
     unmap(&mapped[1]);
     free(texts);
     if (error) {
-        pawl_control_error(connection, message->header.tag, error,
-                           error == PAWL_E_NO_SPACE ? "free some space, or run pawl gc" : NULL, "%s",
+        pawl_control_error(connection, message->header.tag, error, hint_for(error), "%s",
                            why[0] ? why : pawl_error_text(error));
         return;
     }

@@ -394,6 +394,12 @@ int pawl_run_why(struct pawl_core *core, struct pawl_run *run, uint32_t index, u
             view.fixed.attempts == 1 ? "" : "s");
         break;
     case PAWL_STEP_FAILED:
+        if (instance && instance->reason == PAWL_REASON_OUTPUT)
+            add(&text,
+                "It wrote more than %llu MiB, the most that is kept of an attempt; large results belong "
+                "into a file.\n",
+                (unsigned long long)(core->options.output_bytes_max >> 20));
+        break;
     case PAWL_STEP_CACHED:
         break;
     }

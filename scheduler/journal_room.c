@@ -103,6 +103,14 @@ static int check_free_space(struct pawl_journal *journal, uint64_t bytes)
     return 0;
 }
 
+void pawl_journal_secure(struct pawl_journal *journal)
+{
+    if (journal->failed || journal->room != PAWL_JOURNAL_ROOMY || reserve_is_whole(journal))
+        return;
+    if (pawl_journal_make_reserve(journal) != 0)
+        pawl_journal_set_room(journal, PAWL_JOURNAL_TIGHT);
+}
+
 int pawl_journal_has_room(struct pawl_journal *journal, uint64_t bytes, enum pawl_journal_reserve reserve)
 {
     if (journal->failed)

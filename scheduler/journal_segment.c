@@ -114,7 +114,8 @@ void pawl_journal_drop_recycled(struct pawl_journal *journal)
     }
 }
 
-/* Takes a file for a new segment. Written blocks first; the reserve only when the disk is full. */
+/* Takes a file for a new segment. Written blocks first; the reserve only when the disk is full; when that is
+ * used up, a new file again: room for a few records may have come back long before room for a reserve. */
 static int take_file(struct pawl_journal *journal, char name[static PAWL_SEGMENT_NAME_BYTES],
                      bool *direct_out, bool *is_reserve_out)
 {
@@ -126,7 +127,7 @@ static int take_file(struct pawl_journal *journal, char name[static PAWL_SEGMENT
             return fd;
     }
     int fd = -ENOSPC;
-    if (journal->room == PAWL_JOURNAL_ROOMY) {
+    if (journal->room == PAWL_JOURNAL_ROOMY || journal->reserve_mask == 0) {
         snprintf(name, PAWL_SEGMENT_NAME_BYTES, "segment.new");
         fd = pawl_segment_open_direct(journal, name, O_RDWR | O_CREAT | O_TRUNC, direct_out);
     }
@@ -263,18 +264,23 @@ int pawl_segment_start(struct pawl_journal *journal, uint32_t number, struct jou
     for (;;) {
         char name[PAWL_SEGMENT_NAME_BYTES];
         bool direct, is_reserve;
+        bool last_try = journal->room != PAWL_JOURNAL_ROOMY && journal->reserve_mask == 0;
         int fd = take_file(journal, name, &direct, &is_reserve);
         if (fd < 0)
             return fd;
         if (is_reserve)
             pawl_journal_set_room(journal, PAWL_JOURNAL_TIGHT);
         int error = start_in(journal, fd, name, direct, number, rewritten);
+        if (error == 0 && last_try)
+            pawl_journal_set_room(journal, PAWL_JOURNAL_TIGHT);
         if (error == 0)
             return 0;
         pawl_io_file_close(journal->io, fd);
         if (!pawl_journal_is_room_error(error))
             return error;
         pawl_io_file_unlink(journal->io, journal->dir_fd, name);
+        if (last_try)
+            return error;
         if (journal->room == PAWL_JOURNAL_ROOMY)
             pawl_journal_set_room(journal, PAWL_JOURNAL_TIGHT); /* the next file is one of the reserve */
     }

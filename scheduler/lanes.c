@@ -18,6 +18,8 @@
 #include "shm/doorbell.h"
 #include "shm/error.h"
 
+#define LONG_JOB_NS UINT64_C(4000000)
+
 enum { ENTRIES_A_TURN = 256 /* of one lane */ };
 
 /* ---- settlements ---- */
@@ -88,6 +90,8 @@ static const char *take(struct pawl_loop *loop, struct pawl_worker *worker,
         pawl_counter_add(&loop->world->counters, PAWL_COUNTER_TASKS_BEGUN, 1);
         pawl_core_begun(loop->core, loop->now, delivery, worker->number, settlement->attempt,
                         settlement->started_at_ns);
+        if (loop->now.realtime_ns >= settlement->started_at_ns + LONG_JOB_NS)
+            pawl_journal_secure(loop->journal);
         return NULL;
     case PAWL_SETTLE_RESULT:
         if (!parts_hold(settlement))

@@ -220,11 +220,11 @@ static int resume_run(struct pawl_core *core, const struct pawl_submission *s, s
     }
     if (run && (run->state == PAWL_RUN_RUNNING || !run->over)) {
         snprintf(why, 256, "run %s is still %s", id, run->draining ? "ending" : "running");
-        return PAWL_E_BUSY;
+        return run->draining ? -EAGAIN : PAWL_E_BUSY;
     }
     if (run && run->sealing) {
         snprintf(why, 256, "run %s has just ended and is being sealed", id);
-        return PAWL_E_BUSY;
+        return -EAGAIN;
     }
     if (!run) {
         error = reopen(core, id, &run, why);

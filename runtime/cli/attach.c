@@ -34,7 +34,8 @@ enum slot_state { SLOT_FREE, SLOT_SUBMITTING, SLOT_WAITING };
 struct slot {
     enum slot_state state;
     bool again; /* submitted once more after a reconnect: "exists already" means that the first one arrived */
-    uint32_t serial; /* tags of an earlier run of this slot are ignored */
+    uint64_t refused_ns; /* since when a run that is still ending is asked for again; 0: it is not */
+    uint32_t serial;     /* tags of an earlier run of this slot are ignored */
     struct pawl_attach_job job;
     char run_id[PAWL_NAME_BYTES];
 };
@@ -145,6 +146,7 @@ static int fill_window(struct attach *a)
         }
         slot->state = SLOT_SUBMITTING;
         slot->again = false;
+        slot->refused_ns = 0;
         memcpy(slot->run_id, slot->job.request.run_id, sizeof slot->run_id);
         a->in_flight++;
         int error = send_submit(a, i);
@@ -224,11 +226,27 @@ static int on_wait_error(struct attach *a, uint32_t index, const struct pawl_err
     return 0;
 }
 
+/* The command that it belonged to has just died, and its jobs have their grace: the same command again, which
+ * is how to go on after a kill, need not be told to come later. */
+static bool may_ask_again(struct slot *slot, const struct pawl_error_report *report)
+{
+    uint64_t now_ns = pawl_monotonic_ns();
+    if (slot->refused_ns == 0)
+        slot->refused_ns = now_ns;
+    if (pawl_signals_level() != PAWL_SIGNAL_NONE ||
+        !pawl_submit_may_go_again(report->error, now_ns - slot->refused_ns))
+        return false;
+    poll(NULL, 0, 20);
+    return true;
+}
+
 static int on_submit_error(struct attach *a, uint32_t index, const struct pawl_error_report *report)
 {
     struct slot *slot = &a->slots[index];
     if (slot->again && (report->error == PAWL_E_STATE || report->error == PAWL_E_BUSY))
         return on_submitted(a, index, NULL);
+    if (may_ask_again(slot, report))
+        return send_submit(a, index);
     pawl_watch_clear(&a->watch);
     a->exit_code = pawl_fail_report(a->cli, report);
     a->exhausted = true;

@@ -21,6 +21,7 @@
 
 #include "runtime/cli/errors.h"
 #include "runtime/client.h"
+#include "shm/error.h"
 #include "shm/task.h"
 
 int pawl_context_memfd(void)
@@ -115,6 +116,13 @@ static uint64_t clock_ns(clockid_t clock)
     struct timespec now;
     clock_gettime(clock, &now);
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+bool pawl_submit_may_go_again(int error, uint64_t passed_ns)
+{
+    const uint64_t second_ns = 1000000000;
+    return (error == -EAGAIN && passed_ns < 30 * second_ns) ||
+           (error == PAWL_E_BUSY && passed_ns < second_ns);
 }
 
 uint64_t pawl_monotonic_ns(void)

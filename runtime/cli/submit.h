@@ -30,6 +30,15 @@ void pawl_run_id_make(char run_id[PAWL_NAME_BYTES]);
 /** pawl_run_id_check - may a run be called so? Return: 0 or the exit code of a printed failure. */
 int pawl_run_id_check(const struct pawl_cli *cli, const char *run_id, size_t bytes_max);
 
+/**
+ * pawl_submit_may_go_again - was it refused for a reason that passes by itself?
+ * @error: of SUBMIT; @passed_ns: since the first try
+ *
+ * The command of the run that is resumed has just died: its jobs have their grace (-EAGAIN), or the scheduler
+ * has not even seen its death (PAWL_E_BUSY). Going on after a kill must not need a second try by hand.
+ */
+bool pawl_submit_may_go_again(int error, uint64_t passed_ns);
+
 /** pawl_online_cpus - how many slots a run has when nobody says. */
 uint32_t pawl_online_cpus(void);
 

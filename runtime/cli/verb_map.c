@@ -3,6 +3,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -174,8 +175,14 @@ static int submit(struct map_command *command, struct pawl_session *session,
     } else {
         struct pawl_wire_message reply;
         struct pawl_error_report report;
-        error = pawl_client_call(&session->wire, PAWL_WIRE_SUBMIT, &request, sizeof request, NULL, 0, fds, 2,
-                                 PAWL_WIRE_SUBMITTED, sizeof *submitted, &reply, &report);
+        uint64_t begun_ns = pawl_monotonic_ns();
+        for (;;) {
+            error = pawl_client_call(&session->wire, PAWL_WIRE_SUBMIT, &request, sizeof request, NULL, 0, fds,
+                                     2, PAWL_WIRE_SUBMITTED, sizeof *submitted, &reply, &report);
+            if (!pawl_submit_may_go_again(error, pawl_monotonic_ns() - begun_ns))
+                break;
+            poll(NULL, 0, 20);
+        }
         if (error != 0)
             status = pawl_fail_report(command->cli, &report);
         else

@@ -10,14 +10,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "runtime/cli/copy.h"
+#include "runtime/cli/errors.h"
 #include "runtime/cli/output.h"
 #include "runtime/cli/submit.h"
 #include "scheduler/run.h"
 
-enum { TAIL_LINES = 5, TAIL_BYTES = 2048 };
+enum { TAIL_LINES = 5, TAIL_BYTES = 2048, TAIL_LINE_BYTES = 256, FULL_BYTES = 64 << 10 };
 #define LOOK_NS UINT64_C(500000000)
 
 void pawl_watch_init(struct pawl_watch *watch, const struct pawl_cli *cli, bool tells_failures)
@@ -81,8 +84,9 @@ static void print_tail(const char *bytes, size_t n)
     while (from < n) {
         const char *newline = memchr(bytes + from, '\n', n - from);
         size_t length = newline != NULL ? (size_t)(newline - bytes) - from : n - from;
-        fputs("  | ", stderr);
-        pawl_print_safe(stderr, bytes + from, length);
+        size_t cut = length > TAIL_LINE_BYTES ? length - TAIL_LINE_BYTES : 0;
+        fputs(cut != 0 ? "  | ... " : "  | ", stderr);
+        pawl_print_safe(stderr, bytes + from + cut, length - cut);
         fputc('\n', stderr);
         from += length + 1;
     }
@@ -315,6 +319,21 @@ static void show(struct pawl_watch *watch, const struct pawl_wire_summary *summa
     pawl_progress_show(&watch->progress, now_ns, &facts);
 }
 
+/* A run on a full disk only waits. Its scheduler cannot even log that; whoever watches should know. */
+static void tell_full_disk(struct pawl_watch *watch)
+{
+    struct statvfs disk;
+    if (watch->told_full || fstatvfs(watch->query.state.dirfd, &disk) != 0 ||
+        (uint64_t)disk.f_bfree * disk.f_frsize >= FULL_BYTES)
+        return;
+    watch->told_full = true;
+    pawl_watch_clear(watch);
+    pawl_note(watch->cli,
+              "the disk of %s is full: what cannot be recorded waits until there is room; "
+              "free some space",
+              watch->query.state.path);
+}
+
 uint64_t pawl_watch_tick(struct pawl_watch *watch, const char *run_id,
                          const struct pawl_progress_facts *fact_hints)
 {
@@ -334,6 +353,7 @@ uint64_t pawl_watch_tick(struct pawl_watch *watch, const char *run_id,
             watch->known_failed = summary.failed;
             tell_failures(watch, run_id);
         }
+        tell_full_disk(watch);
         if (due)
             show(watch, &summary, fact_hints, now_ns);
     }

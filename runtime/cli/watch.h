@@ -28,6 +28,7 @@ struct pawl_watch {
     } told[PAWL_WATCH_FAILURES_MAX];
     unsigned told_count;
     bool told_more;
+    bool told_full; /* that the disk is full */
 };
 
 /** pawl_watch_init - @tells_failures: of a run's steps (map tells its own). */

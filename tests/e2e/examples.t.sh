@@ -13,12 +13,6 @@ test_word_count_counts_what_zcat_and_wc_count() {
     expect_eq "$(step_count failed)" 0
 }
 
-test_word_count_of_this_systems_documents_works() {
-    expect_exit 0 pawl run "$EXAMPLES/word-count.yaml"
-    expect_exit 0 pawl logs last total
-    expect_match '[0-9]+ words'
-}
-
 test_word_count_of_nothing_is_zero() {
     mkdir empty
     expect_exit 0 pawl run "$EXAMPLES/word-count.yaml" --set dir="$T/empty"
@@ -54,4 +48,14 @@ test_pipeline_recovers_at_a_later_attempt() {
     expect_exit 0 pawl logs last summary
     expect_contains 'station'
     expect_eq "$(run_state)" succeeded
+}
+
+slow test_the_demo_shows_the_total_and_leaves_nothing 180
+test_the_demo_shows_the_total_and_leaves_nothing() {
+    mkdir tmp
+    cd "$E2E_TOP"
+    TMPDIR=$T/tmp expect_exit 0 sh tests/demo.sh "$PAWL"
+    expect_match '^[0-9]+ words in [0-9]+ documents$'
+    expect_match 'state +succeeded'
+    expect_eq "$(ls -A "$T/tmp")" ''
 }

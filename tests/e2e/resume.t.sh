@@ -199,6 +199,30 @@ test_a_command_that_dies_interrupts_its_run_but_not_a_detached_one() {
     expect_exit 0 pawl wait stays --timeout 20s
 }
 
+test_the_same_command_with_resume_waits_while_the_killed_ones_steps_have_their_grace() {
+    write slow.sh <<'SH'
+[ "$PAWL_ATTEMPT" = 1 ] || exit 0
+trap 'sleep 1; exit 1' TERM
+touch "live.$1"
+while :; do sleep 0.02; done
+SH
+    write flow.yaml <<'YAML'
+pawl: 1
+steps: {slow: {run: [sh, slow.sh, run]}}
+YAML
+    background pawl run flow.yaml
+    local running=$!
+    wait_until '[ -e live.run ]'
+    kill -KILL "$running"
+    expect_exit 0 pawl run --resume flow.yaml
+    expect_eq "$(step_field slow attempts)" 2
+    background pawl map sh slow.sh ::: map
+    running=$!
+    wait_until '[ -e live.map ]'
+    kill -KILL "$running"
+    expect_exit 0 pawl map --resume sh slow.sh ::: map
+}
+
 test_killed_supervisor_takes_everything_along_and_finished_steps_are_never_run_again() {
     blocking
     background pawl run --run-id k flow.yaml

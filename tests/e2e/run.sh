@@ -3,7 +3,7 @@
 #
 #   bash tests/e2e/run.sh [-j N] [-v] [--sum FILE] [FILTER]
 #
-# FILTER is a part of "file test name". Each function test_* of each *.t.sh file runs in its own bash and its own
+# FILTER is a part of "file: words of the name" as the report shows them, or of the function's name. Each function test_* of each *.t.sh file runs in its own bash and its own
 # directory; lib.sh says what is at hand there. Output is shown for failures only (-v: always). Ends with
 # `N passed, N failed`; exit 1 if any failed or none ran. --sum writes "PASSED FAILED" to FILE besides.
 # KEEP=1 keeps the directories of failed tests.
@@ -49,7 +49,8 @@ for file in "$here"/*.t.sh; do
     }
 done >"$E2E_DIR/all" || exit 1
 while read -r seconds file name; do
-    case "$(basename "$file" .t.sh) ${name//_/ } $name" in
+    words=${name#test_}
+    case "$(basename "$file" .t.sh): ${words//_/ } $name" in
     *"$filter"*) echo "$seconds $file $name" ;;
     esac
 done <"$E2E_DIR/all" | sort -s -k1,1nr >"$E2E_DIR/tests"

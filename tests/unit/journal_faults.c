@@ -307,6 +307,55 @@ Test(journal_faults, without_any_reserve_records_wait_in_memory_and_none_is_lost
     }
 }
 
+Test(journal_faults, full_journal_goes_on_when_there_is_room_for_its_records_though_not_for_a_reserve)
+{
+    ON_BOTH
+    {
+        cr_assert(eq(int, reopen(), 0));
+        commit_numbers(t.journal, 1, 2);
+        t.disk.room = 0;
+        t.disk.open_error = t.disk.allocate_error = -ENOSPC;
+        fail_commits(0, 1, PAWL_IO_FAILED_WRITE, -ENOSPC);
+        append_numbers(t.journal, 3, 4);
+        cr_expect(eq(int, pawl_journal_sync(t.journal), PAWL_E_NO_SPACE));
+        cr_expect(eq(int, (int)pawl_journal_room(t.journal), PAWL_JOURNAL_FULL));
+        t.disk.room = 64 << 10;
+        t.disk.open_error = 0;
+        pawl_journal_idle(t.journal, 1);
+        pawl_journal_idle(t.journal, 1000000001);
+        cr_assert(eq(int, pawl_journal_sync(t.journal), 0));
+        cr_expect(eq(u64, t.witness.durable_lsn, 4));
+        cr_expect(eq(int, (int)pawl_journal_room(t.journal), PAWL_JOURNAL_TIGHT));
+        cr_expect(eq(int, pawl_journal_has_room(t.journal, 8, PAWL_JOURNAL_FOR_RESULTS), 0));
+        cr_expect(eq(int, pawl_journal_has_room(t.journal, 8, PAWL_JOURNAL_FOR_WORK), PAWL_E_NO_SPACE));
+        shut(false);
+        cr_assert(eq(int, reopen(), 0));
+        cr_expect(eq(u64, t.witness.applied_count, 4));
+        shut(true);
+    }
+}
+
+Test(journal_faults, secured_journal_has_its_reserve_before_anything_fills_the_disk)
+{
+    ON_BOTH
+    {
+        cr_assert(eq(int, reopen(), 0));
+        commit_numbers(t.journal, 1, 2);
+        pawl_journal_secure(t.journal);
+        t.disk.room = 0;
+        t.disk.open_error = t.disk.allocate_error = -ENOSPC;
+        fail_commits(0, 1, PAWL_IO_FAILED_WRITE, -ENOSPC);
+        append_numbers(t.journal, 3, 4);
+        cr_expect(eq(int, pawl_journal_sync(t.journal), 0));
+        cr_expect(eq(u64, t.witness.durable_lsn, 4));
+        cr_expect(eq(int, (int)pawl_journal_room(t.journal), PAWL_JOURNAL_TIGHT));
+        shut(false);
+        cr_assert(eq(int, reopen(), 0));
+        cr_expect(eq(u64, t.witness.applied_count, 4));
+        shut(true);
+    }
+}
+
 Test(journal_faults, short_write_seals_the_segment_and_the_same_records_go_on_in_the_next)
 {
     ON_BOTH

@@ -1,0 +1,216 @@
+# trouble.t.sh - a machine that is not as it should be: each trouble gets words, and nothing is lost.
+
+slow test_output_beyond_its_limit_ends_the_step_with_reason_output 180
+
+ok_flow() {
+    write ok.yaml <<'YAML'
+pawl: 1
+steps:
+  hello: {run: [echo, hello]}
+YAML
+}
+
+# in_namespace SCRIPT: a bash with $PAWL and the helpers of this file, that may mount. As a user it is root in a
+# namespace of its own.
+in_namespace() {
+    local unshare=(unshare -m) body
+    [ "$(id -u)" -eq 0 ] || unshare=(unshare -rm)
+    # Below a chroot / is no mount point, whose propagation could be changed.
+    "${unshare[@]}" true 2>/dev/null || unshare+=(--propagation unchanged)
+    body="set -eu; disk() { mount -t tmpfs -o size=\$1 disk disk; }; trap 'umount -l disk 2>/dev/null || true' EXIT; $1"
+    mkdir -p disk
+    PAWL=$PAWL "${unshare[@]}" bash -c "$body"
+}
+
+test_a_step_whose_directory_is_gone_fails_and_names_it() {
+    write flow.yaml <<'YAML'
+pawl: 1
+steps:
+  lost: {run: [pwd], dir: gone/away}
+YAML
+    expect_exit 1 pawl run flow.yaml
+    expect_stderr 'gone/away: No such file or directory'
+    expect_eq "$(step_field lost state)" failed
+    expect_exit 0 pawl why last lost
+    expect_contains 'cannot enter'
+    mkdir -p gone/away
+    expect_exit 0 pawl resume last
+}
+
+test_output_beyond_its_limit_ends_the_step_with_reason_output() {
+    # A hole: two gigabytes without writing them.
+    write flow.yaml <<'YAML'
+pawl: 1
+steps:
+  flood: {shell: 'truncate -s 2G /dev/stdout; sleep 30'}
+  after: {needs: [flood], run: [touch, ran]}
+YAML
+    expect_exit 1 pawl run flow.yaml
+    expect_eq "$(step_field flood reason)" output
+    expect_exit 0 pawl why last flood
+    expect_contains 'more than 1024 MiB'
+    [ ! -e ran ] || fail 'its dependent ran'
+}
+
+test_last_words_without_line_ends_are_shown_in_part() {
+    write flow.yaml <<'YAML'
+pawl: 1
+steps:
+  noise: {shell: 'head -c 100000 /dev/zero; echo; echo the end; exit 1'}
+YAML
+    expect_exit 1 pawl run flow.yaml
+    expect_stderr '| the end'
+    [ "$(wc -c <"$T/err")" -lt 4000 ] || fail 'too many words'
+}
+
+test_arguments_of_a_hundred_thousand_bytes_and_any_kind_pass_unchanged() {
+    head -c 100000 /dev/zero | tr '\0' x >long
+    printf 'a\nb "c" '\''d'\'' \\ $HOME \377\376 {}' >wild
+    expect_exit 0 pawl map printf '%s' ::: "$(cat long)"
+    cmp long "$T/out"
+    expect_exit 0 pawl map printf '%s' ::: "$(cat wild)"
+    cmp wild "$T/out"
+}
+
+test_a_state_directory_of_a_newer_format_is_left_alone() {
+    local verb
+    ok_flow
+    mkdir -m 700 state
+    printf 'pawl-state 2\nwhatever comes then\n' >state/format
+    for verb in 'run ok.yaml' 'map echo ::: a' runs status 'steps last' 'resume last' gc health; do
+        # shellcheck disable=SC2086  # words
+        expect_exit 4 pawl $verb
+        expect_stderr 'newer pawl (format 2, this one reads 1)'
+    done
+    expect_exit 4 pawl runs --json
+    expect_json_err .error.code state
+    expect_eq "$(ls -A state)" format
+}
+
+test_a_directory_with_other_files_never_becomes_a_state_directory() {
+    ok_flow
+    mkdir -m 700 state
+    echo mine >state/notes
+    expect_exit 4 pawl run ok.yaml
+    expect_stderr 'not a pawl state directory'
+    expect_eq "$(ls -A state)" notes
+}
+
+test_a_state_directory_that_cannot_be_written_is_named_at_once_and_can_be_read() {
+    local as=()
+    ok_flow
+    expect_exit 0 pawl run --run-id before ok.yaml
+    chmod 500 state
+    if [ "$(id -u)" -eq 0 ]; then # whom permissions do not stop
+        cp "$PAWL" tool
+        chmod 711 "$T/.." "$T"
+        chown -R 65534:65534 state
+        as=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+        PAWL=$T/tool
+    fi
+    expect_exit 4 timeout 5 "${as[@]}" "$PAWL" run ok.yaml
+    expect_stderr 'cannot be written: Permission denied'
+    expect_stderr 'choose another with --state'
+    expect_exit 0 "${as[@]}" "$PAWL" runs --json
+    expect_contains '"before"'
+    expect_exit 4 "${as[@]}" "$PAWL" run --state state/new ok.yaml
+    expect_stderr 'cannot make the state directory state/new: Permission denied'
+    chmod 700 state
+    expect_exit 0 "${as[@]}" "$PAWL" run ok.yaml
+}
+
+test_a_read_only_file_system_is_named_at_once_and_can_be_read() {
+    ok_flow
+    expect_exit 0 in_namespace '
+        disk 64m
+        "$PAWL" --state disk/state run --run-id before ok.yaml 2>/dev/null
+        mount -o remount,ro disk
+        rc=0
+        timeout 5 "$PAWL" --state disk/state run ok.yaml || rc=$?
+        [ $rc -eq 4 ]
+        "$PAWL" --state disk/state logs before hello'
+    expect_stdout hello
+    expect_stderr 'cannot be written: Read-only file system'
+}
+
+test_a_full_disk_refuses_new_work_until_there_is_room_again() {
+    ok_flow
+    expect_exit 0 in_namespace '
+        export PAWL_STATE=disk/state
+        disk 64m
+        "$PAWL" run --run-id before ok.yaml 2>/dev/null
+        head -c 100m /dev/zero >disk/fill 2>/dev/null || true
+        for verb in "run ok.yaml" "map echo ::: a"; do
+            rc=0
+            "$PAWL" $verb || rc=$?
+            [ $rc -eq 1 ]
+        done
+        "$PAWL" logs before hello
+        rm disk/fill
+        "$PAWL" run --run-id after ok.yaml 2>/dev/null
+        "$PAWL" logs after hello'
+    expect_stdout "$(printf 'hello\nhello')"
+    expect_eq "$(grep -c 'the disk is full' "$T/err")" 2
+    expect_stderr 'free some space'
+}
+
+test_a_step_that_fills_the_disk_fails_and_its_failure_is_recorded() {
+    write flow.yaml <<'YAML'
+pawl: 1
+steps:
+  before: {run: [echo, kept]}
+  fill: {needs: [before], shell: 'sleep 0.2; cat /dev/zero >disk/fill'}
+YAML
+    expect_exit 0 in_namespace '
+        export PAWL_STATE=disk/state
+        disk 64m
+        rc=0
+        timeout 20 "$PAWL" run --run-id mine flow.yaml || rc=$?
+        [ $rc -eq 1 ]
+        rm disk/fill
+        "$PAWL" logs mine before
+        "$PAWL" steps mine --json'
+    expect_contains kept
+    expect_contains '"step":"before","index":null,"item":null,"state":"succeeded"'
+    expect_contains '"step":"fill","index":null,"item":null,"state":"failed"'
+    expect_contains '"exit_code":1'
+}
+
+test_too_few_descriptors_are_told_before_anything_starts() {
+    ok_flow
+    expect_exit 4 timeout 5 bash -c 'ulimit -n 32; exec "$0" run ok.yaml' "$PAWL"
+    expect_stderr 'too few file descriptors: the limit is 32, pawl needs 64'
+    expect_exit 4 timeout 5 bash -c 'ulimit -n 100; exec "$0" run -j 40 ok.yaml' "$PAWL"
+    expect_stderr 'too few file descriptors: the limit is 100, 40 slots need 248'
+    expect_stderr 'fewer slots with -j'
+    expect_exit 0 bash -c 'ulimit -n 100; exec "$0" run -j 10 ok.yaml' "$PAWL"
+    expect_eq "$(step_field hello attempts)" 1
+}
+
+test_a_low_soft_limit_of_descriptors_is_raised_for_pawl_and_kept_for_jobs() {
+    expect_exit 0 bash -c 'ulimit -Sn 70; exec "$0" map -j 30 sh -c "ulimit -Sn; sleep 0.1" ::: $(seq 30)' "$PAWL"
+    expect_lines 30
+    expect_eq "$(sort -u "$T/out")" 70
+}
+
+test_a_soft_limit_of_file_size_binds_jobs_and_does_not_kill_pawl() {
+    expect_exit 1 timeout 30 bash -c 'ulimit -Sf 64; exec "$0" map head -c 100000 ::: /dev/zero' "$PAWL"
+    expect_stderr 'signal 25'
+    expect_exit 0 timeout 30 bash -c 'ulimit -Sf 64; exec "$0" map echo ::: a' "$PAWL"
+    expect_stdout a
+}
+
+test_a_hard_limit_of_file_size_is_an_error_with_words() {
+    expect_exit 4 timeout 30 bash -c 'ulimit -f 64; exec "$0" map echo ::: a' "$PAWL"
+    expect_stderr 'File too large'
+}
+
+test_without_io_uring_everything_works_and_doctor_says_so() {
+    export PAWL_IO=syscall
+    ok_flow
+    expect_exit 0 pawl run ok.yaml
+    expect_exit 0 pawl map -k echo ::: a b c
+    expect_stdout "$(printf 'a\nb\nc')"
+    capture pawl doctor
+    expect_match 'io_uring'
+}
