@@ -139,9 +139,7 @@ static int go_on(struct pawl_cli *cli, const struct resume_options *o, const cha
         struct pawl_wire_submit *request = &resume.job.request;
         char arguments[64] = "";
         request->flags = flags | PAWL_SUBMIT_SAME_PLAN | (o->detach ? PAWL_SUBMIT_DETACH : 0);
-        request->slots = o->jobs != 0 ? (uint32_t)o->jobs : view.summary.slots;
-        if (request->slots == 0)
-            request->slots = pawl_online_cpus();
+        status = pawl_slots_choose(cli, o->jobs != 0 ? o->jobs : view.summary.slots, &request->slots);
         if (pawl_option_given(cli->verb, o, "keep-going")) {
             request->flags |= PAWL_SUBMIT_KEEP_GOING;
             request->keep_going = (uint32_t)o->keep_going;
@@ -157,7 +155,8 @@ static int go_on(struct pawl_cli *cli, const struct resume_options *o, const cha
                                               .resume_arguments = arguments,
                                               .next = next_job,
                                               .context = &resume};
-        status = check_filter(cli, o->filter, &view);
+        if (status == 0)
+            status = check_filter(cli, o->filter, &view);
         if (status == 0)
             status = pawl_session_connect(&session, true);
         if (status == 0) {
