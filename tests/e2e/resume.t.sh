@@ -184,6 +184,41 @@ test_two_interrupts_end_running_steps() {
     expect_file ran $'before\nblock 1\nblock 2\nafter'
 }
 
+test_an_interrupted_run_still_counts_the_instances_that_did_not_begin() {
+    write flow.yaml <<'YAML'
+pawl: 1
+steps:
+  list: {run: [seq, "5"], output: lines}
+  each:
+    needs: list
+    foreach: ${{ steps.list.output }}
+    shell: 'echo "$N" >>ran; [ "$N" = 1 ] || while [ ! -e go ]; do sleep 0.02; done'
+    env: {N: "${{ item }}"}
+  skipped: {needs: list, when: "${{ steps.list.exit_code != 0 }}", foreach: [a, b], use: noop}
+  last: {needs: each, foreach: [a, b], use: noop}
+YAML
+    background pawl run --run-id i -j1 flow.yaml
+    local running=$!
+    wait_until 'grep -q 2 ran'
+    kill -INT "$running"
+    wait_until 'grep -q "nothing new starts" background.err'
+    touch go
+    expect_end 5 "$running"
+    wait_until '[ "$(pawl health --json | jq -r .status)" = stopped ]'
+    expect_exit 0 pawl status i --json
+    expect_json .steps.total 8
+    expect_json .steps.succeeded 3
+    expect_json .steps.waiting 5
+    expect_exit 0 pawl steps i --json
+    expect_json 'select(.step == "each" and .state == "waiting") | .item' $'3\n4\n5'
+    expect_exit 0 pawl run flow.yaml --resume -n
+    expect_match '^ +each +2 of 5 succeeded and are kept'
+    expect_match '^ +last +it was waiting'
+    expect_exit 0 pawl resume i
+    expect_file ran $'1\n2\n3\n4\n5'
+    expect_eq "$(step_count total)" 9
+}
+
 test_a_command_that_dies_interrupts_its_run_but_not_a_detached_one() {
     blocking
     background pawl run --run-id gone flow.yaml
