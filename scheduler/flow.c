@@ -443,7 +443,9 @@ void pawl_flow_check_end(struct pawl_core *core, struct pawl_run *run)
 {
     if (run->ending || run->state != PAWL_RUN_RUNNING || run->deliveries || !core->serving)
         return;
-    if (run->steps_open == 0)
+    /* Cancelled, though no step is open: those that ran were the last, and were stopped. */
+    bool cut_short = run->draining == PAWL_CANCEL_CANCEL && run->states[PAWL_STEP_CANCELLED] > 0;
+    if (run->steps_open == 0 && !cut_short)
         end_run(core, run, has_failed(run) ? PAWL_RUN_FAILED : PAWL_RUN_SUCCEEDED);
     else if (run->draining == PAWL_CANCEL_CANCEL)
         end_run(core, run, PAWL_RUN_CANCELLED);

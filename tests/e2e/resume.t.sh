@@ -134,6 +134,21 @@ test_cancel_ends_a_run_for_good_and_wait_tells() {
     expect_file ran $'before\nblock 1'
 }
 
+test_cancelling_the_last_step_of_a_run_cancels_the_run() {
+    write one.yaml <<'YAML'
+pawl: 1
+steps: {only: {shell: 'touch live; while [ ! -e go ]; do sleep 0.02; done'}}
+YAML
+    background pawl run --run-id c one.yaml
+    local running=$!
+    wait_until '[ -e live ]'
+    expect_exit 0 pawl cancel c
+    expect_exit 5 pawl wait c --timeout 20s
+    expect_end 5 "$running"
+    expect_eq "$(run_state c)" cancelled
+    expect_eq "$(step_count cancelled)" 1
+}
+
 test_wait_times_out_with_124_and_leaves_the_run_alone() {
     blocking
     pawl run --detach --run-id w flow.yaml >/dev/null 2>&1
