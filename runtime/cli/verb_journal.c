@@ -24,7 +24,8 @@ static int open_journal(const struct pawl_cli *cli, const char *path)
 {
     int dirfd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dirfd < 0)
-        return -pawl_fail_error(cli, PAWL_EXIT_FAILED, -errno, NULL, "no journal here: %.200s", path);
+        return -pawl_fail_error(cli, PAWL_EXIT_USAGE, -errno, "name a state directory, or the journal in one",
+                                "no journal here: %.200s", path);
     int journal = openat(dirfd, "journal", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (journal < 0)
         return dirfd;

@@ -224,6 +224,14 @@ static const struct pawl_option cancel_option_table[] = {
     {0},
 };
 
+static void print_cancelling(const char *run_id)
+{
+    json_t *document = pawl_json_document();
+    json_object_set_new(document, "run", pawl_json_text(run_id));
+    pawl_json_print(document, stdout);
+    json_decref(document);
+}
+
 static int run_cancel(struct pawl_cli *cli, const void *options, int operand_count, char **operands)
 {
     (void)operand_count;
@@ -247,6 +255,8 @@ static int run_cancel(struct pawl_cli *cli, const void *options, int operand_cou
         memcpy(request.run_id, summary->run_id, sizeof request.run_id);
         status =
             pawl_session_call(&session, PAWL_WIRE_CANCEL, &request, sizeof request, PAWL_WIRE_OK, 0, &reply);
+        if (status == 0 && cli->json)
+            print_cancelling(summary->run_id);
         if (status == 0)
             pawl_note(cli, "run %s is being cancelled; pawl wait %s tells when it has ended", summary->run_id,
                       summary->run_id);
@@ -340,7 +350,8 @@ static int run_wait(struct pawl_cli *cli, const void *options, int operand_count
     if (view.image == NULL && !is_over(summary.state))
         status = wait_for(&session, end_ns, &summary);
     if (status == PAWL_EXIT_TIMED_OUT)
-        pawl_fail(cli, status, "timed_out", NULL, "run %s has not ended yet", summary.run_id);
+        pawl_fail(cli, status, "timed_out", "wait again, or see pawl status", "run %s has not ended yet",
+                  summary.run_id);
     if (status == 0) {
         char took[PAWL_DURATION_TEXT_BYTES];
         status = pawl_summary_exit(&summary);
