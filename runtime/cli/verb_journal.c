@@ -133,7 +133,7 @@ static const char *type_name(uint8_t type)
 static int dump_record(void *context, const struct pawl_record *record, uint64_t place)
 {
     const struct pawl_cli *cli = context;
-    printf(cli->json ? "{\"lsn\":%" PRIu64
+    printf(cli->json ? "{\"schema\":1,\"lsn\":%" PRIu64
                        ",\"type\":\"%s\",\"type_number\":%u,\"version\":%u,\"segment\":%u,"
                        "\"offset\":%u,\"bytes\":%u}\n"
                      : "lsn %" PRIu64 "  %-10s  type %u version %u  segment %u  offset %u  %u bytes\n",
