@@ -167,6 +167,7 @@ void pawl_control_end(struct pawl_connection *connection)
         pawl_lanes_disconnected(loop, connection);
     } else if (connection->role == PAWL_ROLE_SUPERVISOR) {
         loop->leave = true; /* it is our parent: nothing goes on without it */
+        pawl_lanes_supervisor_gone(loop);
     }
 }
 

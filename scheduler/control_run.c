@@ -269,6 +269,7 @@ void pawl_control_submit(struct pawl_connection *connection, struct pawl_wire_me
     struct pawl_wire_submit request;
     struct pawl_run *run = NULL;
     char *texts = NULL, why[256] = "";
+    bool id_taken = false;
 
     if (message->header.bytes < sizeof request) {
         pawl_control_error(connection, message->header.tag, PAWL_E_BAD_MESSAGE, NULL, "too short a request");
@@ -287,12 +288,14 @@ void pawl_control_submit(struct pawl_connection *connection, struct pawl_wire_me
         submission.sealed = request.resume_id[0] && !pawl_core_find(loop->core, request.resume_id) &&
                             is_sealed_run(loop, request.resume_id);
         error = pawl_core_submit(loop->core, loop->now, &submission, &run, why);
+        id_taken = error == PAWL_E_STATE && !request.resume_id[0];
     }
     unmap(&mapped[0]);
     unmap(&mapped[1]);
     free(texts);
     if (error) {
-        pawl_control_error(connection, message->header.tag, error, hint_for(error), "%s",
+        pawl_control_error(connection, message->header.tag, error,
+                           id_taken ? "choose another, or go on with it: pawl resume" : hint_for(error), "%s",
                            why[0] ? why : pawl_error_text(error));
         return;
     }

@@ -274,6 +274,8 @@ void pawl_core_serve(struct pawl_core *core, struct pawl_now now)
             }
             fail_interrupted_too_often(core, run);
             pawl_flow_derive(core, run);
+        } else if (run->state == PAWL_RUN_INTERRUPTED) {
+            pawl_flow_count_open(core, run);
         } else if (run->over && !run->sealing) {
             seal_or_free(core, run);
         }

@@ -341,6 +341,21 @@ static void why_last_attempt(struct pawl_core *core, struct pawl_run *run, struc
     free(view.bytes);
 }
 
+static void why_go_on(const struct pawl_run *run, const struct pawl_step *step, uint64_t number,
+                      const struct pawl_step_view *view, struct text *text)
+{
+    char item[40] = "";
+    if (view->fixed.fan_out)
+        snprintf(item, sizeof item, " --item %llu", (unsigned long long)number);
+    if (pawl_step_tolerates(step))
+        add(text, "Its run goes on all the same (continue_on_error).\n");
+    if (view->fixed.attempts > 0)
+        add(text, "All it printed: `pawl logs %s %s%s --stderr`. ", run->id, view->name, item);
+    if (run->state != PAWL_RUN_SUCCEEDED)
+        add(text, "Again: `pawl retry %s`.", run->id);
+    add(text, "\n");
+}
+
 int pawl_run_why(struct pawl_core *core, struct pawl_run *run, uint32_t index, uint64_t number,
                  struct pawl_now now, char *buffer, size_t bytes)
 {
@@ -405,5 +420,7 @@ int pawl_run_why(struct pawl_core *core, struct pawl_run *run, uint32_t index, u
     }
     if (instance && view.fixed.state != PAWL_STEP_SUCCEEDED)
         why_last_attempt(core, run, step, number, instance, &text);
+    if (view.fixed.state == PAWL_STEP_FAILED)
+        why_go_on(run, step, number, &view, &text);
     return 0;
 }

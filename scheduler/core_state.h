@@ -245,6 +245,11 @@ bool pawl_step_tolerates(const struct pawl_step *step); /* continue_on_error */
 
 /* flow.c: which steps may go on */
 void pawl_flow_derive(struct pawl_core *core, struct pawl_run *run); /* after recovery or resume */
+bool pawl_flow_uses_item(const struct pawl_run *run, uint32_t template_index);
+int pawl_flow_spread_out(struct pawl_core *core, struct pawl_run *run, struct pawl_step *step,
+                         struct pawl_expr_error *why);
+void pawl_flow_count_open(struct pawl_core *core,
+                          struct pawl_run *run); /* of an interrupted run, after recovery */
 void pawl_flow_step_durable(struct pawl_core *core, struct pawl_run *run, struct pawl_step *step);
 void pawl_flow_instance_final(struct pawl_core *core, struct pawl_run *run, struct pawl_step *step,
                               uint64_t lsn);

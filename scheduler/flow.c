@@ -266,72 +266,6 @@ static void start_instances(struct pawl_core *core, struct pawl_run *run, struct
     core->need_dispatch = true;
 }
 
-static int count_matrix(struct pawl_run *run, struct pawl_step *step, struct pawl_expr_env *env,
-                        uint64_t *count_out, struct pawl_expr_error *why)
-{
-    uint32_t axes = step->plan->axes.count;
-    const struct pawl_plan_axis *axis = pawl_plan_axes(run->plan, step->plan);
-    step->axes = calloc(axes, sizeof *step->axes);
-    if (!step->axes)
-        return -1;
-    uint64_t count = 1;
-    for (uint32_t a = 0; a < axes; a++) {
-        int error = pawl_template_eval(run->plan, axis[a].values, env, step->values, &step->axes[a], why);
-        if (error < 0)
-            return error;
-        if (!pawl_value_is_list(&step->axes[a])) {
-            snprintf(why->text, sizeof why->text, "matrix.%s is %s, not a list",
-                     pawl_plan_text(run->plan, axis[a].name), pawl_value_kind_name(step->axes[a].kind));
-            return PAWL_E_INVALID;
-        }
-        if (step->axes[a].count > 0 && count > run->core->options.instances_max / step->axes[a].count)
-            count = run->core->options.instances_max + 1; /* reported below */
-        else
-            count *= step->axes[a].count;
-    }
-    *count_out = count;
-    return 0;
-}
-
-static int spread_out(struct pawl_core *core, struct pawl_run *run, struct pawl_step *step,
-                      struct pawl_expr_error *why)
-{
-    uint64_t count = step->count;
-    struct pawl_expr_env env;
-    int error = 0;
-    if ((step->plan->flags & PAWL_STEP_FED) != 0)
-        return 0;
-    pawl_step_drop_values(step);
-    step->values = malloc(sizeof *step->values);
-    if (!step->values)
-        return -1;
-    pawl_arena_init(step->values, SIZE_MAX);
-    pawl_flow_env(run, step, &env);
-    if (step->plan->axes.count > 0) {
-        error = count_matrix(run, step, &env, &count, why);
-    } else {
-        error = pawl_template_eval(run->plan, step->plan->foreach, &env, step->values, &step->items, why);
-        if (error == 0 && !pawl_value_is_list(&step->items)) {
-            snprintf(why->text, sizeof why->text, "foreach is %s, not a list",
-                     pawl_value_kind_name(step->items.kind));
-            error = PAWL_E_INVALID;
-        }
-        count = step->items.count;
-    }
-    if (error == 0 && count > core->options.instances_max) {
-        snprintf(why->text, sizeof why->text, "%llu instances are more than the limit of %llu",
-                 (unsigned long long)count, (unsigned long long)core->options.instances_max);
-        error = PAWL_E_LIMIT;
-    }
-    return error < 0 ? error : pawl_step_expand(run, step, count);
-}
-
-static bool uses_item(const struct pawl_run *run, uint32_t template_index)
-{
-    uint32_t flags = pawl_plan_template(run->plan, template_index)->flags;
-    return (flags & (PAWL_TEMPLATE_USES_ITEM | PAWL_TEMPLATE_USES_INDEX)) != 0;
-}
-
 /* All its needs are over, durably: skip it, fail it, or make its instances ready. */
 static void advance(struct pawl_core *core, struct pawl_run *run, struct pawl_step *step)
 {
@@ -355,7 +289,7 @@ static void advance(struct pawl_core *core, struct pawl_run *run, struct pawl_st
         return;
     }
     int error = 0;
-    if (!adopted && step->plan->when != PAWL_PLAN_NONE && !uses_item(run, step->plan->when)) {
+    if (!adopted && step->plan->when != PAWL_PLAN_NONE && !pawl_flow_uses_item(run, step->plan->when)) {
         struct pawl_expr_env env;
         bool holds = false;
         pawl_flow_env(run, step, &env);
@@ -367,7 +301,7 @@ static void advance(struct pawl_core *core, struct pawl_run *run, struct pawl_st
         }
     }
     if (error == 0 && step->many)
-        error = spread_out(core, run, step, &why);
+        error = pawl_flow_spread_out(core, run, step, &why);
     if (error < 0) {
         const char *text = why.text[0] ? why.text : pawl_error_text(error);
         pawl_flow_fail_instance(core, run, step, step->many ? PAWL_INSTANCE_NONE : 0, PAWL_REASON_EXPRESSION,
@@ -509,7 +443,9 @@ void pawl_flow_check_end(struct pawl_core *core, struct pawl_run *run)
 {
     if (run->ending || run->state != PAWL_RUN_RUNNING || run->deliveries || !core->serving)
         return;
-    if (run->steps_open == 0)
+    /* Cancelled, though no step is open: those that ran were the last, and were stopped. */
+    bool cut_short = run->draining == PAWL_CANCEL_CANCEL && run->states[PAWL_STEP_CANCELLED] > 0;
+    if (run->steps_open == 0 && !cut_short)
         end_run(core, run, has_failed(run) ? PAWL_RUN_FAILED : PAWL_RUN_SUCCEEDED);
     else if (run->draining == PAWL_CANCEL_CANCEL)
         end_run(core, run, PAWL_RUN_CANCELLED);

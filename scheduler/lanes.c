@@ -270,6 +270,12 @@ bool pawl_lanes_connected(struct pawl_loop *loop, struct pawl_connection *connec
     return true;
 }
 
+void pawl_lanes_supervisor_gone(struct pawl_loop *loop)
+{
+    if (loop->lanes)
+        loop->lanes->supervisor = NULL;
+}
+
 void pawl_lanes_disconnected(struct pawl_loop *loop, struct pawl_connection *connection)
 {
     struct pawl_worker *worker = loop->lanes->workers[connection->worker];

@@ -62,6 +62,9 @@ void pawl_lanes_message(struct pawl_loop *loop, struct pawl_connection *connecti
                         struct pawl_wire_message *message);
 void pawl_lanes_supervisor_message(struct pawl_loop *loop, struct pawl_wire_message *message);
 
+/** pawl_lanes_supervisor_gone - its connection ended: there is nobody to ask for workers any more. */
+void pawl_lanes_supervisor_gone(struct pawl_loop *loop);
+
 /* One turn: settlements of all lanes, a bounded number of each. True when some were left. */
 bool pawl_lanes_drain(struct pawl_loop *loop);
 /* Is there anything to drain? The look after the sleeping flag is set. */

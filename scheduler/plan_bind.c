@@ -41,6 +41,14 @@ static const struct pawl_plan_param *find_param(const struct pawl_plan *plan, co
     return NULL;
 }
 
+static void list_params(const struct pawl_plan *plan, struct pawl_plan_bind_error *error_out)
+{
+    size_t used = (size_t)snprintf(error_out->hint, sizeof error_out->hint, "there are");
+    for (uint32_t i = 0; i < plan->counts[PAWL_SECTION_PARAMS] && used < sizeof error_out->hint - 1; i++)
+        used += (size_t)snprintf(error_out->hint + used, sizeof error_out->hint - used, " %s",
+                                 pawl_plan_text(plan, plan->params[i].name));
+}
+
 static int unknown_param(const struct pawl_plan *plan, const char *name, size_t name_bytes,
                          struct pawl_plan_bind_error *error_out)
 {
@@ -58,6 +66,8 @@ static int unknown_param(const struct pawl_plan *plan, const char *name, size_t 
                  suggest.best);
     else if (plan->counts[PAWL_SECTION_PARAMS] == 0)
         snprintf(error_out->hint, sizeof error_out->hint, "the file has no `params:`");
+    else
+        list_params(plan, error_out);
     return error;
 }
 
@@ -168,8 +178,8 @@ int pawl_plan_parse_param(const struct pawl_plan *plan, const char *name, size_t
     int error = pawl_value_parse_json(text, text_bytes, PARAM_DEPTH_MAX, arena, &parsed, &problem);
     if (error < 0) {
         refuse(error_out, PAWL_E_INVALID,
-               "parameter `%.*s` is a %s by its default, so its value must be JSON: %s", (int)name_bytes,
-               name, pawl_value_kind_name(want), problem.text);
+               "parameter `%.*s` is %s %s by its default, so its value must be JSON: %s", (int)name_bytes,
+               name, want == PAWL_VALUE_INT ? "an" : "a", pawl_value_kind_name(want), problem.text);
         return error == PAWL_E_LIMIT || error == -ENOMEM ? error : PAWL_E_INVALID;
     }
     return fit(plan, param, &parsed, arena, value_out, error_out);

@@ -492,8 +492,9 @@ static void print_end(struct attach *a)
     const struct pawl_wire_summary *s = &a->last;
     if (is_many(a)) {
         pawl_note(a->cli,
-                  "%" PRIu64 " runs: %" PRIu64 " succeeded, %" PRIu64 " failed, %" PRIu64 " interrupted",
-                  a->submitted, a->ended_in[PAWL_RUN_SUCCEEDED], a->ended_in[PAWL_RUN_FAILED],
+                  "%" PRIu64 " run%s: %" PRIu64 " succeeded, %" PRIu64 " failed, %" PRIu64 " interrupted",
+                  a->submitted, a->submitted == 1 ? "" : "s", a->ended_in[PAWL_RUN_SUCCEEDED],
+                  a->ended_in[PAWL_RUN_FAILED],
                   a->ended_in[PAWL_RUN_INTERRUPTED] + a->ended_in[PAWL_RUN_CANCELLED]);
         return;
     }

@@ -67,7 +67,7 @@ static void judge(const struct tally *tally, uint32_t index)
         snprintf(verdict->why, sizeof verdict->why, "new, or it has not run");
     else if (!same_definition(tally, index))
         snprintf(verdict->why, sizeof verdict->why, "its definition has changed");
-    else if (verdict->succeeded < verdict->total && verdict->total > 1)
+    else if (verdict->succeeded > 0 && verdict->succeeded < verdict->total)
         snprintf(verdict->why, sizeof verdict->why, "%" PRIu64 " of %" PRIu64 " succeeded and are kept",
                  verdict->succeeded, verdict->total);
     else if (verdict->succeeded < verdict->total)

@@ -3,6 +3,8 @@
  *
  * Runs in: the command. Does nothing that `pawl --version` does not need before it knows the verb.
  */
+#include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -127,6 +129,17 @@ static int run_verb(struct pawl_cli *cli, const struct pawl_verb *verb, struct p
     return exit_code;
 }
 
+/*
+ * A standard descriptor that the caller closed would go to the next file that is opened. /dev/null stands in
+ * its place, opened the wrong way round, so that using it is still EBADF.
+ */
+static void hold_standard_streams(void)
+{
+    for (int fd = 0; fd < 3; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF)
+            (void)!open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+}
+
 int main(int argc, char **argv)
 {
     struct pawl_cli cli = {.state = ".pawl"};
@@ -134,6 +147,7 @@ int main(int argc, char **argv)
     struct pawl_options_error error;
     int rest = 0;
 
+    hold_standard_streams();
     pawl_proctitle_init(argc, argv);
     (void)signal(SIGPIPE, SIG_IGN);
     char **words = calloc((size_t)argc + 1, sizeof *words);

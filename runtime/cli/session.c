@@ -21,8 +21,11 @@ int pawl_session_open(const struct pawl_cli *cli, enum pawl_state_mode mode, str
     if (error == -ENOENT && mode == PAWL_STATE_EXISTING)
         return -ENOENT;
     if (error != 0)
-        return pawl_fail(cli, PAWL_EXIT_UNREACHABLE, "state", NULL, "%s",
-                         why[0] != '\0' ? why : pawl_error_text(error));
+        return pawl_fail(cli, PAWL_EXIT_UNREACHABLE, "state",
+                         error == -EACCES || error == -ENOENT || error == -EROFS || error == -ENOTDIR
+                             ? "choose another: --state DIR, or PAWL_STATE=DIR"
+                             : NULL,
+                         "%s", why[0] != '\0' ? why : pawl_error_text(error));
     session_out->has_state = true;
     return 0;
 }

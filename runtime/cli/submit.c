@@ -6,6 +6,7 @@
 #include "runtime/cli/submit.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <sched.h>
 #include <stdio.h>
@@ -109,6 +110,38 @@ uint32_t pawl_online_cpus(void)
     if (online < 1)
         return 1;
     return online > PAWL_SLOTS_MAX ? PAWL_SLOTS_MAX : (uint32_t)online;
+}
+
+int pawl_fail_pack(const struct pawl_cli *cli, int error)
+{
+    if (error == -ENOENT || error == -EACCES) /* only getcwd says so */
+        return pawl_fail_error(cli, PAWL_EXIT_USAGE, error, "cd to a directory that is there",
+                               "the current directory cannot be named, and steps would run in it");
+    return pawl_fail_error(cli, PAWL_EXIT_INTERNAL, error, NULL, "cannot pack the run");
+}
+
+int pawl_slots_choose(const struct pawl_cli *cli, uint64_t asked, uint32_t *slots_out)
+{
+    /* The scheduler is the process with the most: its own, and three for each worker. */
+    enum { FILES_BASE = 32, FILES_A_WORKER = 3 };
+    struct rlimit files;
+    *slots_out = asked != 0 ? (uint32_t)asked : pawl_online_cpus();
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_max == RLIM_INFINITY)
+        return 0;
+    if (files.rlim_max < FILES_BASE + FILES_A_WORKER)
+        return pawl_fail(cli, PAWL_EXIT_UNREACHABLE, "limit", "allow more: ulimit -n 1024",
+                         "too few open files are allowed: %" PRIu64
+                         ", and pawl needs %d and %d for each slot",
+                         (uint64_t)files.rlim_max, FILES_BASE, FILES_A_WORKER);
+    uint64_t room = (files.rlim_max - FILES_BASE) / FILES_A_WORKER;
+    if (*slots_out <= room)
+        return 0;
+    pawl_note(cli,
+              "%" PRIu64 " slots instead of %u: only %" PRIu64 " open files are allowed\n"
+              "  for all of them: ulimit -n %u",
+              room, *slots_out, (uint64_t)files.rlim_max, FILES_BASE + FILES_A_WORKER * *slots_out);
+    *slots_out = (uint32_t)room;
+    return 0;
 }
 
 static uint64_t clock_ns(clockid_t clock)

@@ -18,6 +18,9 @@ enum { PAWL_SLOTS_MAX = 4096 };
  * -errno. */
 int pawl_context_memfd(void);
 
+/** pawl_fail_pack - a plan or context could not be made into a descriptor. Return: the printed exit code. */
+int pawl_fail_pack(const struct pawl_cli *cli, int error);
+
 /** pawl_plan_memfd - Return: descriptor or -errno. */
 int pawl_plan_memfd(const struct pawl_plan *plan);
 
@@ -41,6 +44,14 @@ bool pawl_submit_may_go_again(int error, uint64_t passed_ns);
 
 /** pawl_online_cpus - how many slots a run has when nobody says. */
 uint32_t pawl_online_cpus(void);
+
+/**
+ * pawl_slots_choose - the slots of a run: @asked (0: the online CPUs), or what the limit of open files has
+ * room for when that is less, and then a note says so.
+ *
+ * Return: 0, or the printed exit code when there is room for none.
+ */
+int pawl_slots_choose(const struct pawl_cli *cli, uint64_t asked, uint32_t *slots_out);
 
 /** pawl_monotonic_ns, pawl_realtime_ns - the clocks of the waiting loops. */
 uint64_t pawl_monotonic_ns(void);

@@ -26,8 +26,8 @@ static json_t *load_error_json(const struct pawl_load_error *error)
     json_object_set_new(object, "code", pawl_json_text(error->code));
     json_object_set_new(object, "message", pawl_json_text(error->text));
     json_object_set_new(object, "hint", error->hint[0] != '\0' ? pawl_json_text(error->hint) : json_null());
-    json_object_set_new(object, "line", json_integer(error->line));
-    json_object_set_new(object, "column", json_integer(error->column));
+    json_object_set_new(object, "line", error->line != 0 ? json_integer(error->line) : json_null());
+    json_object_set_new(object, "column", error->line != 0 ? json_integer(error->column) : json_null());
     return object;
 }
 

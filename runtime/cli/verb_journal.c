@@ -24,7 +24,8 @@ static int open_journal(const struct pawl_cli *cli, const char *path)
 {
     int dirfd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dirfd < 0)
-        return -pawl_fail_error(cli, PAWL_EXIT_FAILED, -errno, NULL, "no journal here: %.200s", path);
+        return -pawl_fail_error(cli, PAWL_EXIT_USAGE, -errno, "name a state directory, or the journal in one",
+                                "no journal here: %.200s", path);
     int journal = openat(dirfd, "journal", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (journal < 0)
         return dirfd;
@@ -132,7 +133,7 @@ static const char *type_name(uint8_t type)
 static int dump_record(void *context, const struct pawl_record *record, uint64_t place)
 {
     const struct pawl_cli *cli = context;
-    printf(cli->json ? "{\"lsn\":%" PRIu64
+    printf(cli->json ? "{\"schema\":1,\"lsn\":%" PRIu64
                        ",\"type\":\"%s\",\"type_number\":%u,\"version\":%u,\"segment\":%u,"
                        "\"offset\":%u,\"bytes\":%u}\n"
                      : "lsn %" PRIu64 "  %-10s  type %u version %u  segment %u  offset %u  %u bytes\n",

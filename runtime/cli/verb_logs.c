@@ -75,11 +75,13 @@ static int fail_result(struct logs *logs, uint64_t instance, int error)
 {
     const struct pawl_cli *cli = logs->cli;
     const char *run = logs->view->summary.run_id;
+    char why[192];
+    snprintf(why, sizeof why, "see pawl why %.64s %.64s", run, logs->name);
     if (error == -EPIPE)
         return PAWL_EXIT_FAILED;
     if (error == PAWL_E_STATE)
-        return pawl_fail(cli, PAWL_EXIT_FAILED, "state", "see pawl why",
-                         "step %s of run %s has no output yet", logs->name, run);
+        return pawl_fail(cli, PAWL_EXIT_FAILED, "state", why,
+                         "step %s of run %s has no output: no attempt of it has ended", logs->name, run);
     if (error == PAWL_E_NOT_FOUND && logs->options->attempt != 0)
         return pawl_fail(cli, PAWL_EXIT_USAGE, "not_found", "see pawl steps",
                          "step %s [%" PRIu64 "] of run %s has no attempt %" PRIu64 " on record", logs->name,

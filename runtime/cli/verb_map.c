@@ -65,7 +65,7 @@ struct map_command {
     struct pawl_map_template *map_template;
     struct pawl_map_input *input;
     struct pawl_halt halt;
-    uint32_t load_milli;
+    uint32_t load_milli, slots;
     const char *program; /* first word, for the plan */
 };
 
@@ -146,7 +146,7 @@ static int submit(struct map_command *command, struct pawl_session *session,
     const struct map_options *o = command->options;
     struct pawl_wire_submit request = {
         .flags = PAWL_SUBMIT_MAP | PAWL_SUBMIT_KEEP_GOING,
-        .slots = o->jobs != 0 ? (uint32_t)o->jobs : pawl_online_cpus(),
+        .slots = command->slots,
         .keep_going = command->halt.fail_count,
         .halt_percent = command->halt.fail_percent,
         .halt_now = command->halt.now,
@@ -171,7 +171,7 @@ static int submit(struct map_command *command, struct pawl_session *session,
     if (error >= 0)
         error = fds[1] = pawl_context_memfd();
     if (error < 0) {
-        status = pawl_fail_error(command->cli, PAWL_EXIT_INTERNAL, error, NULL, "cannot pack the run");
+        status = pawl_fail_pack(command->cli, error);
     } else {
         struct pawl_wire_message reply;
         struct pawl_error_report report;
@@ -216,6 +216,8 @@ static int submit_and_feed(struct map_command *command)
     error = pawl_map_output_init(&output);
     int status =
         error != 0 ? pawl_fail(command->cli, PAWL_EXIT_INTERNAL, "memory", NULL, "out of memory") : 0;
+    if (status == 0)
+        status = pawl_slots_choose(command->cli, o->jobs, &command->slots);
     if (status == 0)
         status = pawl_session_open(command->cli, PAWL_STATE_CREATE, &session);
     if (status == 0) {

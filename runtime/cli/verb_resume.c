@@ -139,9 +139,7 @@ static int go_on(struct pawl_cli *cli, const struct resume_options *o, const cha
         struct pawl_wire_submit *request = &resume.job.request;
         char arguments[64] = "";
         request->flags = flags | PAWL_SUBMIT_SAME_PLAN | (o->detach ? PAWL_SUBMIT_DETACH : 0);
-        request->slots = o->jobs != 0 ? (uint32_t)o->jobs : view.summary.slots;
-        if (request->slots == 0)
-            request->slots = pawl_online_cpus();
+        status = pawl_slots_choose(cli, o->jobs != 0 ? o->jobs : view.summary.slots, &request->slots);
         if (pawl_option_given(cli->verb, o, "keep-going")) {
             request->flags |= PAWL_SUBMIT_KEEP_GOING;
             request->keep_going = (uint32_t)o->keep_going;
@@ -157,7 +155,8 @@ static int go_on(struct pawl_cli *cli, const struct resume_options *o, const cha
                                               .resume_arguments = arguments,
                                               .next = next_job,
                                               .context = &resume};
-        status = check_filter(cli, o->filter, &view);
+        if (status == 0)
+            status = check_filter(cli, o->filter, &view);
         if (status == 0)
             status = pawl_session_connect(&session, true);
         if (status == 0) {
@@ -225,6 +224,14 @@ static const struct pawl_option cancel_option_table[] = {
     {0},
 };
 
+static void print_cancelling(const char *run_id)
+{
+    json_t *document = pawl_json_document();
+    json_object_set_new(document, "run", pawl_json_text(run_id));
+    pawl_json_print(document, stdout);
+    json_decref(document);
+}
+
 static int run_cancel(struct pawl_cli *cli, const void *options, int operand_count, char **operands)
 {
     (void)operand_count;
@@ -248,6 +255,8 @@ static int run_cancel(struct pawl_cli *cli, const void *options, int operand_cou
         memcpy(request.run_id, summary->run_id, sizeof request.run_id);
         status =
             pawl_session_call(&session, PAWL_WIRE_CANCEL, &request, sizeof request, PAWL_WIRE_OK, 0, &reply);
+        if (status == 0 && cli->json)
+            print_cancelling(summary->run_id);
         if (status == 0)
             pawl_note(cli, "run %s is being cancelled; pawl wait %s tells when it has ended", summary->run_id,
                       summary->run_id);
@@ -341,7 +350,8 @@ static int run_wait(struct pawl_cli *cli, const void *options, int operand_count
     if (view.image == NULL && !is_over(summary.state))
         status = wait_for(&session, end_ns, &summary);
     if (status == PAWL_EXIT_TIMED_OUT)
-        pawl_fail(cli, status, "timed_out", NULL, "run %s has not ended yet", summary.run_id);
+        pawl_fail(cli, status, "timed_out", "wait again, or see pawl status", "run %s has not ended yet",
+                  summary.run_id);
     if (status == 0) {
         char took[PAWL_DURATION_TEXT_BYTES];
         status = pawl_summary_exit(&summary);

@@ -55,6 +55,7 @@ struct run_command {
     struct pawl_params params;
     struct pawl_inputs inputs;
     bool many;
+    uint32_t slots;
     uint64_t made;                  /* jobs so far */
     struct pawl_wire_summary *runs; /* for --resume: all of them, newest first */
     size_t run_count;
@@ -83,11 +84,9 @@ static int fill_job(struct run_command *command, struct pawl_plan *plan, struct 
     job_out->plan_fd = pawl_plan_memfd(plan);
     job_out->context_fd = pawl_context_memfd();
     if (job_out->plan_fd < 0 || job_out->context_fd < 0)
-        return -pawl_fail_error(command->cli, PAWL_EXIT_INTERNAL,
-                                job_out->plan_fd < 0 ? job_out->plan_fd : job_out->context_fd, NULL,
-                                "cannot pack the run");
+        return -pawl_fail_pack(command->cli, job_out->plan_fd < 0 ? job_out->plan_fd : job_out->context_fd);
     request->flags = o->detach ? PAWL_SUBMIT_DETACH : 0;
-    request->slots = o->jobs != 0 ? (uint32_t)o->jobs : pawl_online_cpus();
+    request->slots = command->slots;
     if (pawl_option_given(&pawl_verb_run, o, "keep-going")) {
         request->flags |= PAWL_SUBMIT_KEEP_GOING;
         request->keep_going = (uint32_t)o->keep_going;
@@ -175,7 +174,10 @@ static int check_name(const struct run_command *command, const char *workflow)
 static int submit_and_wait(struct run_command *command)
 {
     struct pawl_session session;
-    int status = pawl_session_open(command->cli, PAWL_STATE_CREATE, &session);
+    int status = pawl_slots_choose(command->cli, command->options->jobs, &command->slots);
+    if (status != 0)
+        return status;
+    status = pawl_session_open(command->cli, PAWL_STATE_CREATE, &session);
     if (status == 0)
         status = pawl_session_connect(&session, true);
     if (status == 0 && command->options->resume)
@@ -185,9 +187,8 @@ static int submit_and_wait(struct run_command *command)
         if (command->runs[i].sealed == 0)
             pawl_run_settle(&session, command->runs[i].run_id);
     if (status == 0) {
-        uint32_t slots = command->options->jobs != 0 ? (uint32_t)command->options->jobs : pawl_online_cpus();
         struct pawl_attach_options options = {
-            .window = command->many ? 2 * slots + 16 : 1,
+            .window = command->many ? 2 * command->slots + 16 : 1,
             .runs_total = command->many ? command->inputs.count : 0,
             .detach = command->options->detach,
             .resume_arguments = command->resume_arguments,

@@ -78,7 +78,7 @@ static void print_step_json(const struct pawl_step_view *step)
     int exit_code, number;
     bool began = fixed->attempts != 0;
     split_outcome(fixed, &exit_code, &number);
-    json_t *object = json_object();
+    json_t *object = pawl_json_document();
     json_object_set_new(object, "step", pawl_json_text(step->name));
     json_object_set_new(object, "index", number_or_null(fixed->fan_out != 0, (json_int_t)fixed->instance));
     if (fixed->has_item != 0)
@@ -196,10 +196,32 @@ struct why_options {
 };
 
 static const struct pawl_option why_option_table[] = {
-    {0, "item", "INDEX", "which instance of a step with foreach or matrix, from 0", PAWL_OPTION_COUNT,
+    {0, "item", "INDEX", "which instance, from 0 (default: the first that failed)", PAWL_OPTION_COUNT,
      offsetof(struct why_options, item), 0, 0},
     {0},
 };
+
+struct failed {
+    const char *step;
+    uint64_t item;
+};
+
+static int find_failed(void *context, const struct pawl_step_view *step)
+{
+    struct failed *failed = context;
+    if (strcmp(step->name, failed->step) != 0 || step->fixed.fan_out == 0)
+        return 0;
+    failed->item = step->fixed.instance;
+    return 1;
+}
+
+/* The instance that is meant when nobody says: the first that failed, else the first. */
+static uint64_t choose_item(struct pawl_run_view *view, const char *name)
+{
+    struct failed failed = {.step = name};
+    int found = pawl_run_view_each(view, 1u << PAWL_STEP_FAILED, find_failed, &failed);
+    return found > 0 && failed.item != UINT64_MAX ? failed.item : 0;
+}
 
 static int print_why(const struct pawl_cli *cli, struct pawl_run_view *view, const char *name, uint64_t item)
 {
@@ -243,7 +265,8 @@ static int run_why(struct pawl_cli *cli, const void *options, int operand_count,
         return status;
     status = pawl_run_view_open(&session, operands[0], &view);
     if (status == 0) {
-        status = print_why(cli, &view, operands[1], o->item);
+        uint64_t item = pawl_option_given(cli->verb, o, "item") ? o->item : choose_item(&view, operands[1]);
+        status = print_why(cli, &view, operands[1], item);
         pawl_run_view_close(&view);
     }
     pawl_session_close(&session);

@@ -1,6 +1,6 @@
 # install.t.sh - what `make install` lays down, manual pages, completions.
 
-VERBS='run map check graph runs status steps logs why resume retry cancel wait gc doctor journal health'
+VERBS='run map check graph runs status steps logs why resume retry cancel wait gc doctor journal health config bench'
 
 test_install_lays_everything_below_prefix_and_destdir() {
     local verb

@@ -10,6 +10,7 @@ YAML
     for id in one two three; do
         pawl run --run-id "$id" flow.yaml >/dev/null 2>&1
     done
+    wait_until '[ "$(pawl health --json | jq -r .status)" = stopped ]' # it closes its journal as it leaves
 }
 
 # A byte of FILE at OFFSET becomes another.
@@ -73,6 +74,8 @@ test_journal_of_a_healthy_state_verifies() {
     expect_exit 0 pawl journal verify "$PAWL_STATE"
     expect_exit 0 pawl journal dump
     [ -s "$T/out" ] || fail 'the dump is empty'
+    expect_exit 0 pawl journal dump --json
+    expect_eq "$(jq -s 'map(.schema == 1) | all' "$T/out")" true
 }
 
 test_damage_of_confirmed_records_is_found_with_its_place_and_stops_the_start() {

@@ -269,6 +269,10 @@ test_new_only_prints_only_what_ran_now() {
 test_a_foreign_flag_gets_a_hint() {
     expect_exit 2 pawl map --pipe wc
     expect_stderr split
+    expect_exit 2 pawl map -r echo
+    expect_stderr 'without arguments nothing runs'
+    expect_exit 2 pawl map -n1 echo
+    expect_stderr 'one argument a task is the default'
     expect_exit 2 pawl map --sshlogin host echo
     [ -s "$T/err" ] || fail 'no hint'
 }

@@ -214,3 +214,63 @@ YAML
     } >lines
     expect_eq "$(wc -l <lines)" 20002
 }
+
+failing_each() {
+    write each.yaml <<'YAML'
+pawl: 1
+params: {count: 1, where: here}
+steps:
+  each: {foreach: [a, b, c], run: [sh, -c, 'echo "words of $0" >&2; [ "$0" != b ]', "${{ item }}"]}
+  after: {needs: each, run: [echo, "${{ params.count }}"]}
+YAML
+    expect_exit 1 pawl run --run-id e -j1 --keep-going each.yaml
+}
+
+test_why_takes_the_first_instance_that_failed_and_says_what_to_do() {
+    failing_each
+    expect_exit 0 pawl why e each
+    expect_contains 'each [1] is failed (exit 1).'
+    expect_contains 'words of b'
+    expect_contains 'pawl logs e each --item 1 --stderr'
+    expect_contains 'pawl retry e'
+    expect_exit 0 pawl why e each --item 0
+    expect_contains 'each [0] is succeeded.'
+}
+
+test_each_line_of_steps_has_the_schema() {
+    failing_each
+    expect_exit 0 pawl steps e --json
+    expect_lines 4
+    expect_json '.schema' $'1\n1\n1\n1'
+}
+
+test_an_error_says_what_to_do_next() {
+    failing_each
+    expect_exit 1 pawl logs e after
+    expect_stderr 'see pawl why e after'
+    expect_exit 2 pawl run --run-id e each.yaml
+    expect_stderr 'choose another, or go on with it'
+    expect_exit 2 pawl run --set zzz=1 each.yaml
+    expect_stderr 'there are count where'
+    expect_exit 2 pawl run --set count=x each.yaml
+    expect_stderr 'is an int by its default'
+    expect_exit 2 pawl journal verify nowhere
+    expect_stderr 'name a state directory'
+    expect_exit 4 env PAWL_STATE=/proc/nowhere "$PAWL" run each.yaml
+    expect_stderr 'choose another: --state DIR'
+    expect_exit 2 pawl check nowhere.yaml --json
+    expect_json '.errors[0].line' null
+}
+
+test_cancel_reports_as_json() {
+    write block.yaml <<'YAML'
+pawl: 1
+steps: {block: {shell: 'touch live; while [ ! -e go ]; do sleep 0.02; done'}}
+YAML
+    pawl run --detach --run-id c block.yaml >/dev/null 2>&1
+    wait_until '[ -e live ]'
+    expect_exit 0 pawl cancel c --json
+    expect_json .schema 1
+    expect_json .run c
+    expect_exit 5 pawl wait c --timeout 20s
+}

@@ -134,6 +134,21 @@ test_cancel_ends_a_run_for_good_and_wait_tells() {
     expect_file ran $'before\nblock 1'
 }
 
+test_cancelling_the_last_step_of_a_run_cancels_the_run() {
+    write one.yaml <<'YAML'
+pawl: 1
+steps: {only: {shell: 'touch live; while [ ! -e go ]; do sleep 0.02; done'}}
+YAML
+    background pawl run --run-id c one.yaml
+    local running=$!
+    wait_until '[ -e live ]'
+    expect_exit 0 pawl cancel c
+    expect_exit 5 pawl wait c --timeout 20s
+    expect_end 5 "$running"
+    expect_eq "$(run_state c)" cancelled
+    expect_eq "$(step_count cancelled)" 1
+}
+
 test_wait_times_out_with_124_and_leaves_the_run_alone() {
     blocking
     pawl run --detach --run-id w flow.yaml >/dev/null 2>&1
@@ -182,6 +197,41 @@ test_two_interrupts_end_running_steps() {
     touch go
     expect_exit 0 pawl resume i
     expect_file ran $'before\nblock 1\nblock 2\nafter'
+}
+
+test_an_interrupted_run_still_counts_the_instances_that_did_not_begin() {
+    write flow.yaml <<'YAML'
+pawl: 1
+steps:
+  list: {run: [seq, "5"], output: lines}
+  each:
+    needs: list
+    foreach: ${{ steps.list.output }}
+    shell: 'echo "$N" >>ran; [ "$N" = 1 ] || while [ ! -e go ]; do sleep 0.02; done'
+    env: {N: "${{ item }}"}
+  skipped: {needs: list, when: "${{ steps.list.exit_code != 0 }}", foreach: [a, b], use: noop}
+  last: {needs: each, foreach: [a, b], use: noop}
+YAML
+    background pawl run --run-id i -j1 flow.yaml
+    local running=$!
+    wait_until 'grep -q 2 ran'
+    kill -INT "$running"
+    wait_until 'grep -q "nothing new starts" background.err'
+    touch go
+    expect_end 5 "$running"
+    wait_until '[ "$(pawl health --json | jq -r .status)" = stopped ]'
+    expect_exit 0 pawl status i --json
+    expect_json .steps.total 8
+    expect_json .steps.succeeded 3
+    expect_json .steps.waiting 5
+    expect_exit 0 pawl steps i --json
+    expect_json 'select(.step == "each" and .state == "waiting") | .item' $'3\n4\n5'
+    expect_exit 0 pawl run flow.yaml --resume -n
+    expect_match '^ +each +2 of 5 succeeded and are kept'
+    expect_match '^ +last +it was waiting'
+    expect_exit 0 pawl resume i
+    expect_file ran $'1\n2\n3\n4\n5'
+    expect_eq "$(step_count total)" 9
 }
 
 test_a_command_that_dies_interrupts_its_run_but_not_a_detached_one() {

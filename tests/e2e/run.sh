@@ -49,8 +49,8 @@ for file in "$here"/*.t.sh; do
     }
 done >"$E2E_DIR/all" || exit 1
 while read -r seconds file name; do
-    words=${name#test_}
-    case "$(basename "$file" .t.sh): ${words//_/ } $name" in
+    base=$(basename "$file" .t.sh) words=${name//_/ }
+    case "$base $words $name $base: ${words#test }" in # the last is how results name it
     *"$filter"*) echo "$seconds $file $name" ;;
     esac
 done <"$E2E_DIR/all" | sort -s -k1,1nr >"$E2E_DIR/tests"

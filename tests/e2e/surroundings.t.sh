@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# surroundings.t.sh - what a command is started with: closed streams, few descriptors, a directory that is gone.
+# shellcheck disable=SC2016
+
+test_a_closed_standard_stream_is_no_obstacle() {
+    write flow.yaml <<'YAML'
+pawl: 1
+steps: {a: {run: [touch, made]}}
+YAML
+    expect_exit 0 sh -c '"$1" map echo ::: a <&-' - "$PAWL"
+    expect_stdout a
+    expect_exit 0 sh -c '"$1" map echo ::: a 2>&-' - "$PAWL"
+    expect_stdout a
+    expect_exit 0 sh -c 'exec "$1" run flow.yaml <&- >&- 2>&-' - "$PAWL"
+    [ -e made ] || fail 'the step did not run'
+}
+
+test_what_cannot_be_written_to_a_closed_stdout_is_an_error() {
+    expect_exit 1 sh -c '"$1" map echo ::: a >&-' - "$PAWL"
+    expect_stderr 'standard output: Bad file descriptor'
+    expect_exit 1 sh -c '"$1" runs >&-' - "$PAWL"
+    expect_stderr 'standard output: Bad file descriptor'
+}
+
+test_a_closed_stdin_holds_no_arguments() {
+    expect_exit 1 sh -c '"$1" map echo <&-' - "$PAWL"
+    expect_stderr 'reading arguments: Bad file descriptor'
+}
+
+test_too_few_open_files_are_said_before_anything_starts() {
+    expect_exit 4 bash -c 'ulimit -n 24 && exec "$1" map -j2 echo ::: a' - "$PAWL"
+    expect_stderr 'too few open files are allowed: 24'
+    expect_stderr 'ulimit -n'
+    expect_exit 4 bash -c 'ulimit -n 24 && exec "$1" map --json -j2 echo ::: a' - "$PAWL"
+    expect_json_err .error.code limit
+    [ ! -e "$PAWL_STATE" ] || fail 'something was started'
+}
+
+test_slots_are_as_many_as_the_limit_of_open_files_has_room_for() {
+    seq 60 >in
+    expect_exit 0 bash -c 'ulimit -n 64 && exec "$1" map -k -j60 -a in echo' - "$PAWL"
+    expect_stdout "$(cat in)"
+    expect_stderr '10 slots instead of 60: only 64 open files are allowed'
+    write flow.yaml <<'YAML'
+pawl: 1
+steps: {a: {matrix: {x: [1, 2, 3, 4, 5, 6], y: [1, 2, 3, 4, 5, 6]}, run: ["true"]}}
+YAML
+    expect_exit 0 bash -c 'ulimit -n 64 && exec "$1" run -j40 --run-id r flow.yaml' - "$PAWL"
+    expect_stderr '10 slots instead of 40'
+    expect_eq "$(step_count succeeded)" 36
+}
+
+test_a_current_directory_that_is_gone_is_wrong_usage() {
+    mkdir gone
+    expect_exit 2 sh -c 'cd gone && rmdir ../gone && exec "$1" map echo ::: a' - "$PAWL"
+    expect_stderr 'the current directory cannot be named'
+    expect_stderr 'cd to a directory that is there'
+}
