@@ -194,12 +194,14 @@ static int reopen(struct pawl_core *core, const char *id, struct pawl_run **run_
         return error == -ENOENT ? PAWL_E_NOT_FOUND : error;
     }
     bool succeeded = trial->state == PAWL_RUN_SUCCEEDED && !trial->fed;
+    uint64_t image = trial->base_image;
     pawl_run_free(trial);
     if (succeeded) {
         snprintf(why, 256, "run %s has succeeded: nothing is left to do", id);
         return PAWL_E_STATE;
     }
-    if (pawl_apply_append(core, PAWL_RECORD_REOPEN, &record, sizeof record, NULL, 0) == 0)
+    struct iovec more = {.iov_base = &image, .iov_len = sizeof image};
+    if (pawl_apply_append(core, PAWL_RECORD_REOPEN, &record, sizeof record, &more, 1) == 0)
         return PAWL_E_SYNC_FAILED;
     *run_out = pawl_core_run(core, record.run);
     return *run_out ? 0 : PAWL_E_SYNC_FAILED;
