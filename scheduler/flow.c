@@ -340,8 +340,8 @@ static void advance(struct pawl_core *core, struct pawl_run *run, struct pawl_st
 {
     struct pawl_expr_error why = {.text = ""};
     if (pawl_step_state_is_final(step->state)) {
-        /* Its end came before that of its needs: out of the journal, or by an adopted job that ended just now;
-         * then its successors hear of it in its own time. */
+        /* Its end came before that of its needs: out of the journal, or by an adopted job that ended just
+         * now; then its successors hear of it in its own time. */
         if (step->lsn_ended <= core->durable_lsn)
             tell_dependents(core, run, step);
         return;
