@@ -298,6 +298,7 @@ size_t pawl_result_bytes(const struct pawl_step_record *record); /* fixed part a
 
 /* image.c */
 int pawl_image_load_run(struct pawl_core *core, const void *image, size_t n, struct pawl_run **run_out);
+int pawl_image_check_outputs(const void *image, size_t n);
 
 /* deliveries */
 struct pawl_delivery *pawl_delivery_create(struct pawl_run *run, struct pawl_step *step, uint64_t instance);

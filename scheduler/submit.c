@@ -187,6 +187,8 @@ static int reopen(struct pawl_core *core, const char *id, struct pawl_run **run_
     struct pawl_run *trial = NULL;
     int error = core->effects.read_file(core->ctx, id, "image", 0, UINT64_MAX, &bytes, &n);
     if (error == 0)
+        error = pawl_image_check_outputs(bytes, n); /* what has succeeded is handed on to what runs now */
+    if (error == 0)
         error = pawl_image_load_run(core, bytes, n, &trial);
     free(bytes);
     if (error < 0) {

@@ -89,4 +89,42 @@ YAML
     refute_log "the scheduler"
 }
 
+damage_flow() {
+    write flow.yaml <<'YAML'
+pawl: 1
+name: flow
+steps:
+  small: {run: [echo, small]}
+  large: {run: [seq, "1", "9000"], output: lines}
+  gate: {needs: [small, large], shell: 'test -e "$GATE"'}
+  sum: {needs: [gate, large], run: [sort, -n], stdin: "${{ steps.large.output }}"}
+  copy: {needs: [gate, small], run: [cat], stdin: "${{ steps.small.output }}"}
+YAML
+    export GATE=$T/gate
+    expect_exit 1 pawl run flow.yaml --run-id r
+}
+
+test_an_altered_output_file_is_neither_shown_nor_computed_with() {
+    damage_flow
+    printf '?' | dd of="$T/state/runs/r/out/large.1.out" bs=1 seek=20000 conv=notrunc status=none
+    expect_exit 7 pawl logs r large
+    expect_stdout ""
+    : >"$GATE"
+    expect_exit 1 pawl resume r
+    expect_eq "$(step_field sum state r)" failed
+}
+
+test_an_altered_output_in_an_image_is_neither_shown_nor_computed_with() {
+    damage_flow
+    expect_exit 0 pawl logs r small
+    expect_stdout small
+    local image=$T/state/runs/r/image at
+    at=$(LC_ALL=C grep -abo small "$image" | head -n 1 | cut -d: -f1) # outputs come first
+    printf 'smell' | dd of="$image" bs=1 seek="$at" conv=notrunc status=none
+    expect_exit 7 pawl logs r small
+    expect_stdout ""
+    : >"$GATE"
+    expect_exit 7 pawl resume r
+}
+
 refute_log() { ! grep -F -e "$1" "$T/state/scheduler.log" || fail "scheduler.log says: $1"; }
