@@ -486,6 +486,15 @@ static int listen_to_signals(void)
     return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
+static void raise_limit(__rlimit_resource_t resource)
+{
+    struct rlimit limit;
+    if (getrlimit(resource, &limit) != 0 || limit.rlim_cur >= limit.rlim_max)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    (void)setrlimit(resource, &limit);
+}
+
 int pawl_supervise(const struct pawl_supervise_options *options)
 {
     struct supervisor supervisor = {
@@ -496,17 +505,15 @@ int pawl_supervise(const struct pawl_supervise_options *options)
         .wire = {.fd = -1},
         .number_end = 1,
     };
-    struct rlimit files;
 
     int error = take_lock(&supervisor);
     if (error)
         return EXIT_CANNOT_START;
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
-    /* The scheduler holds descriptors for each worker and client; jobs get the limits of their submitter. */
-    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
-        files.rlim_cur = files.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &files);
-    }
+    /* The scheduler holds descriptors for each worker and client, and writes for all of them; jobs get the
+     * limits of their submitter. */
+    raise_limit(RLIMIT_NOFILE);
+    raise_limit(RLIMIT_FSIZE);
     supervisor.workers = calloc(WORKERS_MAX + 2, sizeof *supervisor.workers);
     supervisor.signal_fd = listen_to_signals();
     if (!supervisor.workers || supervisor.signal_fd < 0) {
