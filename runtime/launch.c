@@ -23,7 +23,7 @@
 
 enum { LOG_BYTES_MAX = 4 << 20 /* then the log is put aside as scheduler.log.1 */ };
 
-int pawl_state_connect(const struct pawl_state *state)
+int pawl_connect(const struct pawl_state *state)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -47,8 +47,7 @@ static void forget_signals(void)
             (void)sigaction(number, &action, NULL);
     action.sa_handler = SIG_IGN;
     (void)sigaction(SIGPIPE, &action, NULL);
-    (void)sigaction(SIGXFSZ, &action,
-                    NULL); /* a limit of file size is an error of write(2), as a full disk is */
+    (void)sigaction(SIGXFSZ, &action, NULL); /* a limit is like a full disk: an error of the write */
     sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
 }

@@ -486,13 +486,13 @@ static int listen_to_signals(void)
     return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-static void raise_limit(int resource)
+static void raise_limit(__rlimit_resource_t resource)
 {
     struct rlimit limit;
-    if (getrlimit((__rlimit_resource_t)resource, &limit) != 0 || limit.rlim_cur == limit.rlim_max)
+    if (getrlimit(resource, &limit) != 0 || limit.rlim_cur >= limit.rlim_max)
         return;
     limit.rlim_cur = limit.rlim_max;
-    (void)setrlimit((__rlimit_resource_t)resource, &limit);
+    (void)setrlimit(resource, &limit);
 }
 
 int pawl_supervise(const struct pawl_supervise_options *options)
@@ -510,8 +510,8 @@ int pawl_supervise(const struct pawl_supervise_options *options)
     if (error)
         return EXIT_CANNOT_START;
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
-    /* The scheduler holds descriptors for each worker and client, journal and shared memory are large files;
-     * jobs get the limits of their submitter. */
+    /* The scheduler holds descriptors for each worker and client, and writes for all of them; jobs get the
+     * limits of their submitter. */
     raise_limit(RLIMIT_NOFILE);
     raise_limit(RLIMIT_FSIZE);
     supervisor.workers = calloc(WORKERS_MAX + 2, sizeof *supervisor.workers);

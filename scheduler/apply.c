@@ -209,8 +209,10 @@ static int apply_resume(struct pawl_core *core, const struct pawl_run_record *re
     return 0;
 }
 
-static int apply_reopen(struct pawl_core *core, const struct pawl_reopen_record *record)
+static int apply_reopen(struct pawl_core *core, const struct pawl_reopen_record *record, const char *more,
+                        size_t more_bytes)
 {
+    uint64_t image = 0;
     if (pawl_core_run(core, record->run))
         return 0;
     void *bytes = NULL;
@@ -229,6 +231,10 @@ static int apply_reopen(struct pawl_core *core, const struct pawl_reopen_record 
     if (error < 0)
         return error;
     run->number = record->run;
+    if (more_bytes >= sizeof image)
+        memcpy(&image, more, sizeof image);
+    /* Sealed again, and the scheduler died before it could say so. */
+    run->superseded = core->replaying && image != 0 && image != run->base_image;
     error = pawl_core_insert_run(core, run);
     if (error < 0)
         pawl_run_free(run);
@@ -436,9 +442,24 @@ static int apply_items_end(struct pawl_core *core, const struct pawl_run_ref_rec
     return 0;
 }
 
+/* A run's end is durable before its image is written: the image holds all that the records before it say, and
+ * they lead to places in the image that it replaced. */
+static bool is_superseded(struct pawl_core *core, uint8_t type, const void *fixed)
+{
+    uint64_t number;
+    if (!core->replaying || type == PAWL_RECORD_EPOCH || type == PAWL_RECORD_REOPEN ||
+        type == PAWL_RECORD_SEALED)
+        return false;
+    memcpy(&number, fixed, sizeof number); /* each of the others begins with its run */
+    const struct pawl_run *run = pawl_core_run(core, number);
+    return run && run->superseded;
+}
+
 int pawl_apply_parts(struct pawl_core *core, uint8_t type, const void *fixed, const void *more,
                      size_t more_bytes, uint64_t lsn, uint64_t place)
 {
+    if (is_superseded(core, type, fixed))
+        return 0;
     switch ((enum pawl_record_type)type) {
     case PAWL_RECORD_EPOCH:
         apply_epoch(core, fixed);
@@ -448,7 +469,7 @@ int pawl_apply_parts(struct pawl_core *core, uint8_t type, const void *fixed, co
     case PAWL_RECORD_RESUME:
         return apply_resume(core, fixed, more, more_bytes, lsn);
     case PAWL_RECORD_REOPEN:
-        return apply_reopen(core, fixed);
+        return apply_reopen(core, fixed, more, more_bytes);
     case PAWL_RECORD_ITEMS:
         return pawl_items_apply(core, fixed, more, more_bytes, place);
     case PAWL_RECORD_ITEMS_END:

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "scheduler/lanes.h"
+#include "scheduler/roster.h"
 #include "shm/error.h"
 
 enum {
@@ -166,6 +167,7 @@ void pawl_control_end(struct pawl_connection *connection)
     } else if (connection->role == PAWL_ROLE_WORKER) {
         pawl_lanes_disconnected(loop, connection);
     } else if (connection->role == PAWL_ROLE_SUPERVISOR) {
+        loop->lanes->supervisor = NULL;
         loop->leave = true; /* it is our parent: nothing goes on without it */
         pawl_lanes_supervisor_gone(loop);
     }

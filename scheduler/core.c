@@ -130,9 +130,7 @@ static void on_durable(struct pawl_core *core, const struct pawl_pending *pendin
         core->effects.changed(core->ctx, run);
         break;
     case PAWL_PENDING_ITEMS:
-        run->fed_durable = pending->value;
-        if (run->steps[0].state == PAWL_STEP_READY)
-            pawl_flow_queue(run, &run->steps[0]);
+        pawl_items_durable(core, run, pending->value);
         core->effects.changed(core->ctx, run);
         break;
     case PAWL_PENDING_SUBMITTED:

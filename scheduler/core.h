@@ -280,6 +280,7 @@ struct pawl_result_view {
     struct pawl_wire_result fixed;
     char *bytes; /* malloc'd, freed by the caller: stdout, stderr, named (or paths below the run's directory:
                     fixed.flags) */
+    struct pawl_output_file stdout_file, stderr_file; /* what such a file held when it was recorded */
 };
 /* One attempt's result; attempt 0: the newest. Return: 0, PAWL_E_NOT_FOUND, PAWL_E_STATE (none has ended). */
 int pawl_run_result(struct pawl_core *core, struct pawl_run *run, uint32_t step_index, uint64_t number,

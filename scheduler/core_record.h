@@ -88,7 +88,8 @@ struct pawl_run_state_record {
     uint32_t reserved;
 };
 
-/* REOPEN: then file (of the request). The image is runs/ID/image; a RESUME follows in the same batch. */
+/* REOPEN: then, as uint64_t, which image it was (the checksum in its header). The image is runs/ID/image; a
+ * RESUME follows in the same batch. */
 struct pawl_reopen_record {
     uint64_t run;
     char run_id[PAWL_NAME_BYTES];

@@ -76,6 +76,7 @@ struct pawl_step {
     uint64_t next_fresh; /* instances below were placed, or were final, at least once */
     uint64_t *again;     /* ready a second time; a stack */
     size_t again_count, again_capacity;
+    uint64_t lsn_ended;                /* its end counts when this is durable */
     uint64_t in_flight;                /* placed or begun */
     uint64_t states[PAWL_STEP_STATES]; /* of the instances */
     uint32_t needs_left;               /* needs whose end is not durable yet */
@@ -114,6 +115,7 @@ struct pawl_run {
     struct pawl_batch *batch; /* while it is active */
     uint32_t state;           /* enum pawl_run_state */
     uint64_t base_image;      /* which one: places in it mean nothing in another; 0: none */
+    bool superseded;          /* in replay: its image came after all that the journal has to say of it */
     bool fed, fed_all;        /* map: items come from the client; all have come */
     bool matching;            /* resumed and fed: items are matched by content first */
     bool stopped;             /* nothing new starts: a final failure */
@@ -142,6 +144,7 @@ struct pawl_run {
     size_t match_slots;
     uint64_t unfed_count;
     uint64_t fed_durable; /* fed instances below are */
+    uint64_t fed_ready;   /* so many entries of fed_order are durable, and were made ready */
     size_t loaded_chunk;
     uint64_t *fed_order; /* client's number -> instance */
     size_t fed_count, fed_capacity;
@@ -277,6 +280,7 @@ const char *pawl_items_find(struct pawl_run *run, uint64_t instance,
 int pawl_items_add_chunk(struct pawl_run *run, uint64_t first, uint32_t count, const char *bytes, uint32_t n,
                          uint64_t place, uint32_t body_offset);
 void pawl_items_final(struct pawl_run *run, uint64_t instance);
+void pawl_items_durable(struct pawl_core *core, struct pawl_run *run, uint64_t fed_count);
 int pawl_items_apply(struct pawl_core *core, const struct pawl_items_record *record, const char *more,
                      size_t n, uint64_t place);
 void pawl_items_free(struct pawl_run *run);
@@ -299,6 +303,7 @@ size_t pawl_result_bytes(const struct pawl_step_record *record); /* fixed part a
 
 /* image.c */
 int pawl_image_load_run(struct pawl_core *core, const void *image, size_t n, struct pawl_run **run_out);
+int pawl_image_check_outputs(const void *image, size_t n);
 
 /* deliveries */
 struct pawl_delivery *pawl_delivery_create(struct pawl_run *run, struct pawl_step *step, uint64_t instance);

@@ -53,6 +53,7 @@ static void end_step(struct pawl_core *core, struct pawl_run *run, struct pawl_s
                      uint32_t reason, uint64_t lsn)
 {
     pawl_step_set(run, step, state, reason);
+    step->lsn_ended = lsn;
     if (lsn > core->durable_lsn)
         pawl_core_later(core, lsn, run, PAWL_PENDING_STEP, step->index, 0);
     else
@@ -192,6 +193,7 @@ void pawl_flow_fail_instance(struct pawl_core *core, struct pawl_run *run, struc
     if (!pawl_step_tolerates(step))
         run->failed_count++;
     if (number == PAWL_INSTANCE_NONE) {
+        step->lsn_ended = lsn;
         pawl_core_later(core, lsn, run, PAWL_PENDING_STEP, step->index, 0);
         if (failures_exceed(run) && !run->draining)
             pawl_flow_stop(core, run);
@@ -258,7 +260,8 @@ static void start_instances(struct pawl_core *core, struct pawl_run *run, struct
             (step->instances[n].flags & PAWL_INSTANCE_UNFED) == 0)
             pawl_instance_set(run, step, &step->instances[n], PAWL_STEP_READY, step->instances[n].reason);
     if (all_final(run, step)) {
-        end_by_instances(core, run, step, 0);
+        /* The last of them may be an adopted job's, known and not yet durable. */
+        end_by_instances(core, run, step, core->last_lsn);
         return;
     }
     pawl_step_set(run, step, PAWL_STEP_READY, step->reason);
@@ -271,7 +274,10 @@ static void advance(struct pawl_core *core, struct pawl_run *run, struct pawl_st
 {
     struct pawl_expr_error why = {.text = ""};
     if (pawl_step_state_is_final(step->state)) {
-        tell_dependents(core, run, step); /* its end came out of the journal, before that of its needs */
+        /* Its end came before that of its needs: out of the journal, or by an adopted job that ended just
+         * now; then its successors hear of it in its own time. */
+        if (step->lsn_ended <= core->durable_lsn)
+            tell_dependents(core, run, step);
         return;
     }
     if (step->state == PAWL_STEP_READY)
@@ -349,11 +355,14 @@ void pawl_flow_derive(struct pawl_core *core, struct pawl_run *run)
 {
     const uint32_t *order = pawl_plan_order(run->plan);
     run->failed_count = 0;
-    if (run->fed)
+    if (run->fed) {
         run->fed_durable = run->steps[0].count;
+        run->fed_ready = run->fed_count;
+    }
     for (uint32_t i = 0; i < run->step_count; i++) {
         struct pawl_step *step = &run->steps[i];
         step->settled_durably = false;
+        step->lsn_ended = 0;
         step->queued = false;
         step->needs_left = step->plan->needs.count;
         if (!pawl_step_tolerates(step))

@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <xxhash.h>
+
 #include "shm/error.h"
 
 enum { OUTPUT_ARENA_BYTES = 1 << 30 };
@@ -78,6 +80,11 @@ static int read_stdout(struct pawl_run *run, struct pawl_step *step, uint64_t nu
     free(view.bytes);
     void *bytes = NULL;
     error = run->core->effects.read_file(run->core->ctx, run->id, name, 0, UINT64_MAX, &bytes, n_out);
+    if (error == 0 &&
+        (*n_out != view.stdout_file.bytes || XXH3_64bits(bytes, *n_out) != view.stdout_file.xxh3)) {
+        free(bytes); /* nothing is computed from what no step has printed */
+        return PAWL_E_DAMAGED;
+    }
     *text_out = bytes;
     return error;
 }

@@ -43,8 +43,15 @@ static const char *part_of(const char *bytes, const struct pawl_image_header *he
     return bytes + header->parts[which].offset;
 }
 
-/* Outputs, items and texts are large, and each has its own readers: their checksums are looked at when asked
- * for. */
+static bool part_holds(const char *bytes, const struct pawl_image_header *header,
+                       enum pawl_image_section which)
+{
+    const struct pawl_image_part *part = &header->parts[which];
+    return XXH3_64bits(bytes + part->offset, part->bytes) == part->xxh3;
+}
+
+/* Outputs and items may be gigabytes that nobody asks for: pawl_image_check_outputs() and readers look at
+ * them. */
 static int check_parts(const char *bytes, size_t n, const struct pawl_image_header *header)
 {
     if (header->total_bytes > n)
@@ -53,10 +60,22 @@ static int check_parts(const char *bytes, size_t n, const struct pawl_image_head
         const struct pawl_image_part *part = &header->parts[i];
         if (part->offset > n || part->bytes > n - part->offset || (part->offset & 7) != 0)
             return PAWL_E_DAMAGED;
-        if (i >= PAWL_SECTION_PLAN && XXH3_64bits(bytes + part->offset, part->bytes) != part->xxh3)
+        if (i >= PAWL_SECTION_TEXTS && !part_holds(bytes, header, (enum pawl_image_section)i))
             return PAWL_E_DAMAGED;
     }
     return 0;
+}
+
+int pawl_image_check_outputs(const void *image, size_t n)
+{
+    struct pawl_image_header header;
+    int error = check_header(image, n, &header);
+    if (error == 0)
+        error = check_parts(image, n, &header);
+    if (error == 0 && (!part_holds(image, &header, PAWL_SECTION_RESULTS) ||
+                       !part_holds(image, &header, PAWL_SECTION_ITEMS)))
+        error = PAWL_E_DAMAGED;
+    return error;
 }
 
 /* ---- parts ---- */
@@ -250,7 +269,17 @@ struct pawl_image {
     const char *bytes;
     size_t n;
     struct pawl_image_header header;
+    bool checked[PAWL_SECTION_ITEMS +
+                 1]; /* outputs and items: looked at as a whole before the first is told */
 };
+
+static int check_once(struct pawl_image *image, enum pawl_image_section which)
+{
+    if (!image->checked[which] && !part_holds(image->bytes, &image->header, which))
+        return PAWL_E_DAMAGED;
+    image->checked[which] = true;
+    return 0;
+}
 
 static int read_piece(void *ctx, const char *run_id, const char *name, uint64_t offset, uint64_t bytes_max,
                       void **bytes_out, size_t *n_out)
@@ -375,12 +404,16 @@ const char *pawl_image_file(const struct pawl_image *image)
 int pawl_image_step_next(struct pawl_image *image, uint64_t *cursor, uint32_t state_mask,
                          struct pawl_step_view *view_out)
 {
-    return pawl_run_step_next(image->core, image->run, cursor, state_mask, view_out);
+    int error = image->run->fed ? check_once(image, PAWL_SECTION_ITEMS) : 0;
+    return error < 0 ? error : pawl_run_step_next(image->core, image->run, cursor, state_mask, view_out);
 }
 
 int pawl_image_result(struct pawl_image *image, uint32_t step, uint64_t instance, uint32_t attempt,
                       bool with_bytes, struct pawl_result_view *view_out)
 {
+    int error = with_bytes || attempt > 0 ? check_once(image, PAWL_SECTION_RESULTS) : 0;
+    if (error < 0)
+        return error;
     return pawl_run_result(image->core, image->run, step, instance, attempt, with_bytes, view_out);
 }
 
@@ -392,5 +425,8 @@ int pawl_image_step_index(const struct pawl_image *image, const char *name)
 int pawl_image_why(struct pawl_image *image, uint32_t step, uint64_t instance, char *buffer, size_t bytes)
 {
     struct pawl_now now = {.realtime_ns = image->header.summary.finished_at_ns};
+    int error = check_once(image, PAWL_SECTION_RESULTS); /* it may quote an output */
+    if (error < 0)
+        return error;
     return pawl_run_why(image->core, image->run, step, instance, now, buffer, bytes);
 }

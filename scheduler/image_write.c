@@ -606,6 +606,7 @@ static int prefer_newer_image(struct pawl_core *core, struct pawl_run **run)
         return 0;
     }
     newer->number = (*run)->number;
+    newer->superseded = true;
     pawl_run_free(*run);
     *run = newer;
     return 0;

@@ -303,20 +303,10 @@ static void count_unfed(struct pawl_run *run)
         run->unfed_count += (step->instances[n].flags & PAWL_INSTANCE_UNFED) != 0;
 }
 
-/* Instances that may run again go to the front, new ones are fresh. */
-static int make_ready(struct pawl_core *core, struct pawl_run *run, const uint64_t *matched,
-                      uint32_t matched_count)
+/* New ones are fresh: they stand in line, and nothing places them before they are durable. */
+static void line_up_fresh(struct pawl_core *core, struct pawl_run *run)
 {
     struct pawl_step *step = &run->steps[0];
-    int error = pawl_grow((void **)&step->again, &step->again_capacity, step->again_count + matched_count,
-                          sizeof(uint64_t));
-    if (error < 0)
-        return error;
-    for (uint32_t i = 0; i < matched_count; i++) {
-        step->again[step->again_count++] = matched[i];
-        pawl_instance_set(run, step, &step->instances[matched[i]], PAWL_STEP_READY, PAWL_REASON_NONE);
-        run->unfed_count -= run->unfed_count > 0;
-    }
     for (uint64_t n = step->next_fresh; n < step->count; n++)
         if (step->instances[n].state == PAWL_STEP_WAITING &&
             (step->instances[n].flags & PAWL_INSTANCE_UNFED) == 0)
@@ -324,7 +314,32 @@ static int make_ready(struct pawl_core *core, struct pawl_run *run, const uint64
     if (step->state == PAWL_STEP_READY)
         pawl_flow_queue(run, step);
     core->need_dispatch = true;
-    return 0;
+}
+
+/* What was fed up to @fed_count is on disk. Instances that may run again go to the front; not before now, for
+ * a start that the journal does not explain would be found again and started twice. */
+void pawl_items_durable(struct pawl_core *core, struct pawl_run *run, uint64_t fed_count)
+{
+    struct pawl_step *step = &run->steps[0];
+    for (; run->fed_ready < fed_count && run->fed_ready < run->fed_count; run->fed_ready++) {
+        uint64_t n = run->fed_order[run->fed_ready];
+        if (n >= run->fed_durable) {
+            run->fed_durable = n + 1;
+            continue;
+        }
+        struct pawl_instance *instance = &step->instances[n];
+        if (instance->state != PAWL_STEP_WAITING || (instance->flags & PAWL_INSTANCE_ADOPTED) != 0)
+            continue;
+        if (pawl_grow((void **)&step->again, &step->again_capacity, step->again_count + 1, sizeof(uint64_t)) <
+            0) {
+            core->failed = true;
+            return;
+        }
+        step->again[step->again_count++] = n;
+        pawl_instance_set(run, step, instance, PAWL_STEP_READY, PAWL_REASON_NONE);
+    }
+    if (step->state == PAWL_STEP_READY)
+        pawl_flow_queue(run, step);
 }
 
 int pawl_core_items(struct pawl_core *core, struct pawl_now now, struct pawl_run *run, uint64_t first,
@@ -389,11 +404,13 @@ int pawl_core_items(struct pawl_core *core, struct pawl_now now, struct pawl_run
                             {.iov_base = fresh, .iov_len = record.items_bytes},
                             {.iov_base = order, .iov_len = count * sizeof(uint64_t)}};
     uint64_t lsn = pawl_apply_append(core, PAWL_RECORD_ITEMS, &record, sizeof record, more, 3);
-    int error = lsn ? make_ready(core, run, matched, record.matched_count) : PAWL_E_SYNC_FAILED;
     free(fresh);
-    if (lsn) /* nothing new starts before it is durable */
-        pawl_core_later(core, lsn, run, PAWL_PENDING_ITEMS, UINT32_MAX, step->count);
-    return error;
+    if (lsn == 0)
+        return PAWL_E_SYNC_FAILED;
+    run->unfed_count -= record.matched_count < run->unfed_count ? record.matched_count : run->unfed_count;
+    line_up_fresh(core, run);
+    pawl_core_later(core, lsn, run, PAWL_PENDING_ITEMS, UINT32_MAX, run->fed_count);
+    return 0;
 }
 
 int pawl_core_items_end(struct pawl_core *core, struct pawl_now now, struct pawl_run *run)

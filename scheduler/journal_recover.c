@@ -231,6 +231,10 @@ static int replay_whole_segment(struct recovery *recovery, uint32_t index)
         const char *reason = pawl_scan_frame(&scan, at, recovery->next_lsn, &frame, &bytes);
         if (!reason && at + frame.bytes > next->previous_end)
             reason = "it reaches beyond the segment's end";
+        if (scan.error && scan.error != -EIO) {
+            error = scan.error;
+            break;
+        }
         if (reason) {
             error = damaged_segment(recovery, header->number, at, recovery->next_lsn, reason);
             break;
@@ -284,6 +288,12 @@ static int replay_last_segment(struct recovery *recovery, uint32_t index)
     }
     recovery->end_byte_offset = at;
     journal->segments[index].bytes = at;
+    /* What could not be read may be good, and confirmed: no torn tail. */
+    if (scan.error) {
+        error = scan.error == -EIO ? damaged_segment(recovery, header->number, at, recovery->next_lsn, reason)
+                                   : scan.error;
+        goto fini_scan;
+    }
     struct pawl_scan_rest rest;
     error = pawl_scan_rest_of(&scan, at, recovery->next_lsn, &rest);
     if (error)

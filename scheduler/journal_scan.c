@@ -214,17 +214,17 @@ static size_t in_window(const struct pawl_scan *scan, uint64_t byte_offset)
 const char *pawl_scan_frame(struct pawl_scan *scan, uint64_t byte_offset, uint64_t lsn,
                             struct pawl_frame_header *header_out, const uint8_t **bytes_out)
 {
-    int error = load(scan, byte_offset, PAWL_BLOCK_BYTES);
-    if (error)
-        return pawl_error_text(error);
+    scan->error = load(scan, byte_offset, PAWL_BLOCK_BYTES);
+    if (scan->error)
+        return pawl_error_text(scan->error);
     if (in_window(scan, byte_offset) < PAWL_BLOCK_BYTES)
         return "the file ends here";
     const uint8_t *bytes = scan->buffer + (byte_offset - scan->buffer_byte_offset);
     if (!pawl_frame_unpack(bytes, byte_offset, scan->segment, header_out))
         return "no frame header of this segment";
-    error = load(scan, byte_offset, header_out->bytes);
-    if (error)
-        return pawl_error_text(error);
+    scan->error = load(scan, byte_offset, header_out->bytes);
+    if (scan->error)
+        return pawl_error_text(scan->error);
     if (in_window(scan, byte_offset) < header_out->bytes)
         return "the file ends inside the frame";
     bytes = scan->buffer + (byte_offset - scan->buffer_byte_offset);

@@ -38,6 +38,7 @@ struct pawl_scan {
     uint64_t buffer_byte_offset;
     size_t buffer_bytes;
     bool at_end; /* the window reaches the end of the file */
+    int error;   /* of the last frame's read: nothing is known of the frame then, it may be a good one */
 };
 
 void pawl_scan_init(struct pawl_scan *scan, struct pawl_io *io, int fd,
@@ -56,7 +57,7 @@ int pawl_scan_header(struct pawl_io *io, int fd, uint32_t number, struct pawl_se
  * @lsn: that its first record must have; 0: any
  * @bytes_out: valid until the next call
  *
- * Return: NULL if it holds, else what does not; a read error reads as such text.
+ * Return: NULL if it holds, else what does not; a read error reads as such text, and stands in scan->error.
  */
 const char *pawl_scan_frame(struct pawl_scan *scan, uint64_t byte_offset, uint64_t lsn,
                             struct pawl_frame_header *header_out, const uint8_t **bytes_out);

@@ -77,6 +77,14 @@ static uint32_t file_name(char *out, size_t bytes, const char *step, bool many, 
     return n < 0 ? 0 : (uint32_t)n;
 }
 
+static int read_file_mark(struct pawl_run *run, uint64_t place, uint32_t at, uint32_t bytes,
+                          struct pawl_output_file *file_out)
+{
+    if (bytes != sizeof *file_out)
+        return PAWL_E_DAMAGED;
+    return pawl_result_read(run, place, at, file_out, sizeof *file_out);
+}
+
 static int view_bytes(struct pawl_run *run, struct pawl_step *step, uint64_t instance, uint64_t place,
                       const struct pawl_step_record *record, struct pawl_result_view *view)
 {
@@ -101,16 +109,20 @@ static int view_bytes(struct pawl_run *run, struct pawl_step *step, uint64_t ins
     uint32_t at = (uint32_t)sizeof *record + due;
     char *to = view->bytes;
     int error = 0;
-    if (record->flags & PAWL_SETTLE_STDOUT_FILE)
+    if (record->flags & PAWL_SETTLE_STDOUT_FILE) {
         memcpy(to, out_name, out_bytes);
-    else if (out_bytes > 0)
+        error = read_file_mark(run, place, at, record->stdout_bytes, &view->stdout_file);
+    } else if (out_bytes > 0) {
         error = pawl_result_read(run, place, at, to, out_bytes);
+    }
     at += record->stdout_bytes;
     to += out_bytes;
-    if (error == 0 && (record->flags & PAWL_SETTLE_STDERR_FILE))
+    if (error == 0 && (record->flags & PAWL_SETTLE_STDERR_FILE)) {
         memcpy(to, err_name, err_bytes);
-    else if (error == 0 && err_bytes > 0)
+        error = read_file_mark(run, place, at, record->stderr_bytes, &view->stderr_file);
+    } else if (error == 0 && err_bytes > 0) {
         error = pawl_result_read(run, place, at, to, err_bytes);
+    }
     at += record->stderr_bytes;
     to += err_bytes;
     if (error == 0 && record->named_bytes > 0)

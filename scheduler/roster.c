@@ -362,7 +362,7 @@ void pawl_lanes_exit_all(struct pawl_loop *loop)
             continue;
         bool attached = worker->lane != 0 && worker->connection != NULL;
         let_go(loop, worker);
-        if (attached)
+        if (worker->connection && attached)
             (void)pawl_wire_flush(&worker->connection->wire);
         else if (worker->pidfd >= 0) /* it holds nothing yet, and would look for us in vain */
             (void)pidfd_send_signal(worker->pidfd, SIGTERM, NULL, 0);

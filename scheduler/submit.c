@@ -186,6 +186,8 @@ static int reopen(struct pawl_core *core, const char *id, struct pawl_run **run_
     struct pawl_run *trial = NULL;
     int error = core->effects.read_file(core->ctx, id, "image", 0, UINT64_MAX, &bytes, &n);
     if (error == 0)
+        error = pawl_image_check_outputs(bytes, n); /* what has succeeded is handed on to what runs now */
+    if (error == 0)
         error = pawl_image_load_run(core, bytes, n, &trial);
     free(bytes);
     if (error < 0) {
@@ -193,12 +195,14 @@ static int reopen(struct pawl_core *core, const char *id, struct pawl_run **run_
         return error == -ENOENT ? PAWL_E_NOT_FOUND : error;
     }
     bool succeeded = trial->state == PAWL_RUN_SUCCEEDED && !trial->fed;
+    uint64_t image = trial->base_image;
     pawl_run_free(trial);
     if (succeeded) {
         snprintf(why, 256, "run %s has succeeded: nothing is left to do", id);
         return PAWL_E_STATE;
     }
-    if (pawl_apply_append(core, PAWL_RECORD_REOPEN, &record, sizeof record, NULL, 0) == 0)
+    struct iovec more = {.iov_base = &image, .iov_len = sizeof image};
+    if (pawl_apply_append(core, PAWL_RECORD_REOPEN, &record, sizeof record, &more, 1) == 0)
         return PAWL_E_SYNC_FAILED;
     *run_out = pawl_core_run(core, record.run);
     return *run_out ? 0 : PAWL_E_SYNC_FAILED;

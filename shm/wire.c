@@ -260,7 +260,8 @@ int pawl_wire_flush(struct pawl_wire *wire)
         ssize_t sent = send_some(wire->fd, out);
         if (sent == -EINTR)
             continue;
-        if (sent == -EAGAIN)
+        /* No memory for the packet is no reason to part: it is tried again like a full socket. */
+        if (sent == -EAGAIN || sent == -ENOBUFS || sent == -ENOMEM)
             return -EAGAIN;
         if (sent == -EPIPE || sent == -ECONNRESET)
             return PAWL_E_CLOSED;

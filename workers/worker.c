@@ -503,7 +503,8 @@ static int turn(struct worker *worker)
     return CONTINUE;
 }
 
-/* Nothing ignored is passed on to jobs; everything is blocked, except that SIGTERM is heard while asleep. */
+/* Nothing ignored is passed on to jobs; everything is blocked (SIGXFSZ too: to write beyond a limit is an
+ * error of that write), except that SIGTERM is heard while asleep. */
 static void set_up_signals(void)
 {
     struct sigaction action = {.sa_handler = SIG_DFL};

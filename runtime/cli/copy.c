@@ -17,7 +17,10 @@
 #include <sys/sendfile.h>
 #include <unistd.h>
 
+#include <xxhash.h>
+
 #include "runtime/cli/signals.h"
+#include "shm/error.h"
 
 enum { COPY_BYTES = 256 << 10 };
 
@@ -84,6 +87,32 @@ int64_t pawl_copy_file(int source_fd, uint64_t byte_offset, uint64_t bytes_max, 
         copied += got;
     }
     return copied;
+}
+
+int pawl_check_output(int fd, const struct pawl_output_file *file)
+{
+    char *buffer = malloc(COPY_BYTES);
+    XXH3_state_t *state = XXH3_createState();
+    uint64_t at = 0;
+    int error = buffer && state ? 0 : -ENOMEM;
+    if (state)
+        XXH3_64bits_reset(state);
+    while (error == 0) {
+        ssize_t got = pread(fd, buffer, COPY_BYTES, (off_t)at);
+        if (got < 0 && errno == EINTR && pawl_signals_level() < PAWL_SIGNAL_INTERRUPT)
+            continue;
+        if (got < 0)
+            error = -errno;
+        if (got <= 0)
+            break;
+        XXH3_64bits_update(state, buffer, (size_t)got);
+        at += (uint64_t)got;
+    }
+    if (error == 0 && (at != file->bytes || XXH3_64bits_digest(state) != file->xxh3))
+        error = PAWL_E_DAMAGED;
+    XXH3_freeState(state);
+    free(buffer);
+    return error;
 }
 
 int pawl_open_output(int runs_dirfd, const char *run_id, const char *path, size_t path_bytes)

@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "shm/task.h"
+
 /** pawl_write_all - blocks until all is written. Return: 0 or -errno (-EPIPE: nobody reads any more; -EINTR:
  * ^C twice). */
 int pawl_write_all(int fd, const void *bytes, size_t n);
@@ -25,5 +27,8 @@ int64_t pawl_copy_file(int source_fd, uint64_t byte_offset, uint64_t bytes_max, 
  * Return: a descriptor, or -errno (-EINVAL: a path that leads out of the run).
  */
 int pawl_open_output(int runs_dirfd, const char *run_id, const char *path, size_t path_bytes);
+
+/** pawl_check_output - is it what its attempt printed? Return: 0, PAWL_E_DAMAGED or -errno. */
+int pawl_check_output(int fd, const struct pawl_output_file *file);
 
 #endif

@@ -62,7 +62,11 @@ static int print_result(struct logs *logs, uint64_t instance, uint32_t attempt, 
     } else {
         int fd =
             pawl_open_output(logs->view->session->state.runs_dirfd, logs->view->summary.run_id, bytes, n);
-        int64_t copied = fd < 0 ? fd : pawl_copy_file(fd, from, UINT64_MAX, STDOUT_FILENO);
+        const struct pawl_output_file *mark = errors ? &result.stderr_file : &result.stdout_file;
+        error = fd < 0 ? fd : 0;
+        if (error == 0 && mark->bytes > 0) /* known from an image only */
+            error = pawl_check_output(fd, mark);
+        int64_t copied = error < 0 ? error : pawl_copy_file(fd, from, UINT64_MAX, STDOUT_FILENO);
         error = copied < 0 ? (int)copied : 0;
         if (fd >= 0)
             close(fd);
@@ -89,7 +93,8 @@ static int fail_result(struct logs *logs, uint64_t instance, int error)
     if (error == PAWL_E_NOT_FOUND)
         return pawl_fail(cli, PAWL_EXIT_USAGE, "not_found", "see pawl steps",
                          "step %s of run %s has no instance %" PRIu64, logs->name, run, instance);
-    return pawl_fail_error(cli, PAWL_EXIT_FAILED, error, NULL, "output of step %s", logs->name);
+    return pawl_fail_error(cli, error == PAWL_E_DAMAGED ? PAWL_EXIT_DAMAGED : PAWL_EXIT_FAILED, error, NULL,
+                           "output of step %s", logs->name);
 }
 
 /* What an attempt that runs has printed so far. Return: 1 when it runs, 0 when not, or -errno. */

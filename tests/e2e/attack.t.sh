@@ -89,4 +89,74 @@ YAML
     refute_log "the scheduler"
 }
 
+damage_flow() {
+    write flow.yaml <<'YAML'
+pawl: 1
+name: flow
+steps:
+  small: {run: [echo, small]}
+  large: {run: [seq, "1", "9000"], output: lines}
+  gate: {needs: [small, large], shell: 'test -e "$GATE"'}
+  sum: {needs: [gate, large], run: [sort, -n], stdin: "${{ steps.large.output }}"}
+  copy: {needs: [gate, small], run: [cat], stdin: "${{ steps.small.output }}"}
+YAML
+    export GATE=$T/gate
+    expect_exit 1 pawl run flow.yaml --run-id r
+}
+
+test_an_altered_output_file_is_neither_shown_nor_computed_with() {
+    damage_flow
+    printf '?' | dd of="$T/state/runs/r/out/large.1.out" bs=1 seek=20000 conv=notrunc status=none
+    expect_exit 7 pawl logs r large
+    expect_stdout ""
+    : >"$GATE"
+    expect_exit 1 pawl resume r
+    expect_eq "$(step_field sum state r)" failed
+}
+
+test_an_altered_output_in_an_image_is_neither_shown_nor_computed_with() {
+    damage_flow
+    expect_exit 0 pawl logs r small
+    expect_stdout small
+    local image=$T/state/runs/r/image at
+    at=$(LC_ALL=C grep -abo small "$image" | head -n 1 | cut -d: -f1) # outputs come first
+    printf 'smell' | dd of="$image" bs=1 seek="$at" conv=notrunc status=none
+    expect_exit 7 pawl logs r small
+    expect_stdout ""
+    : >"$GATE"
+    expect_exit 7 pawl resume r
+}
+
 refute_log() { ! grep -F -e "$1" "$T/state/scheduler.log" || fail "scheduler.log says: $1"; }
+
+# A limit of 64 KiB: less than the journal's first segment and shared memory need.
+test_a_limit_of_file_sizes_holds_for_steps_and_does_not_end_pawl() {
+    write flow.yaml <<'YAML'
+pawl: 1
+name: flow
+steps:
+  small: {shell: 'head -c 1000 /dev/zero >small'}
+  large: {needs: [small], shell: 'exec head -c 1000000 /dev/zero >large'}
+YAML
+    (
+        ulimit -Sf 64
+        expect_exit 1 pawl run flow.yaml --run-id r
+    )
+    expect_eq "$(step_field small state r)" succeeded
+    expect_eq "$(step_field large signal r)" 25
+    refute_log "killed by signal"
+}
+
+test_a_hard_limit_of_file_sizes_is_an_error_with_words() {
+    write flow.yaml <<'YAML'
+pawl: 1
+name: flow
+steps: {a: {run: ["true"]}}
+YAML
+    (
+        ulimit -f 64
+        expect_exit 4 pawl run flow.yaml
+        expect_stderr "File too large"
+    )
+    expect_exit 0 pawl run flow.yaml
+}

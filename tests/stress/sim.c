@@ -190,6 +190,15 @@ static void die(struct sim *sim)
     for (size_t i = 0; i < world->job_count;)
         i += world_below(world, 5) == 0 ? 1 : (unsigned)world_adopt(world, world->jobs[i]);
     free(before);
+    /* Jobs end while the last workers have not made their offers yet. */
+    while (world->job_count > 0 && world_below(world, 3) == 0) {
+        struct world_job *job = some_job(world, false);
+        if (job->delivery)
+            world_end(world, job, PAWL_OUTCOME_EXITED, world_below(world, 3) == 0, some_output(world));
+        if (world_below(world, 2) && world->durable < world->record_count)
+            world_durable(world,
+                          world->durable + 1 + world_random(world) % (world->record_count - world->durable));
+    }
     world_serve(world);
     map_client_reconnects(sim);
 }

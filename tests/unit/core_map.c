@@ -146,6 +146,22 @@ Test(core_map, resume_finds_items_by_content_and_runs_only_what_has_not_succeede
     cr_expect(eq(u32, world_step_state(world, "m", "map", 1), PAWL_STEP_CANCELLED), "2 was not fed again");
 }
 
+Test(core_map, item_found_again_does_not_start_before_its_feed_is_durable)
+{
+    uint64_t content[] = {1, 2}, instances[2];
+    feed(0, 2, content, instances);
+    interrupt();
+    resume();
+    cr_assert(eq(int, world_feed(world, run, 0, 2, content, instances), 0));
+    world_turn(world);
+    cr_expect(eq(sz, world->job_count, 0));
+    world_sync(world);
+    cr_expect(eq(sz, world->job_count, 2));
+    end_feed();
+    run_all();
+    cr_expect(eq(u32, world_run_state(world, "m"), PAWL_RUN_SUCCEEDED));
+}
+
 Test(core_map, second_resume_in_one_life_of_the_scheduler_knows_the_successes_too)
 {
     uint64_t content[] = {1, 2, 3}, instances[3];

@@ -156,6 +156,40 @@ Test(core_recovery, two_offers_of_one_job_make_one_delivery)
     world_serve(world);
 }
 
+Test(core_recovery, successor_of_a_job_that_ended_before_service_waits_until_that_is_durable)
+{
+    world_run(world, CHAIN);
+    world_begin(world, world_find(world, "a", 0));
+    world_sync(world);
+    world_crash(world, world->record_count, true);
+    cr_assert(world_adopt(world, world->jobs[0]));
+    world_end(world, world->jobs[0], PAWL_OUTCOME_EXITED, 0,
+              NULL); /* others have not made their offers yet */
+    world_serve(world);
+    cr_expect(eq(sz, world->job_count, 0));
+    world_sync(world);
+    cr_expect(ne(ptr, world_find(world, "b", 0), NULL));
+}
+
+Test(core_recovery, successor_of_an_adopted_job_waits_for_its_end_not_for_that_of_its_needs)
+{
+    world_run(world, "pawl: 1\nsteps:\n  a: {run: [x], when: \"${{ failed() }}\"}\n"
+                     "  b: {run: [x], needs: [a]}\n  c: {run: [x], needs: [b]}\n");
+    world_begin(world, world_find(world, "b", 0));
+    world_sync(world);
+    world_crash(world, world->record_count, true);
+    cr_assert(world_adopt(world, world->jobs[0]));
+    world_serve(world);
+    uint64_t of_need = world->record_count;
+    world_end(world, world->jobs[0], PAWL_OUTCOME_EXITED, 0, NULL);
+    world_turn(world);
+    world_durable(world, of_need);
+    world_turn(world);
+    cr_expect(eq(sz, world->job_count, 0));
+    world_sync(world);
+    cr_expect(ne(ptr, world_find(world, "c", 0), NULL));
+}
+
 Test(core_recovery, condition_is_not_asked_again_of_a_job_that_runs)
 {
     world_run(world, "pawl: 1\nsteps: {a: {run: [x]}, b: {run: [x], when: \"${{ success() }}\"}}\n");
@@ -281,6 +315,30 @@ Test(core_recovery, image_newer_than_the_snapshot_is_believed)
     world_serve(world);
     world_finish(world);
     cr_expect(eq(u32, world_run_state(world, "r"), PAWL_RUN_SUCCEEDED));
+    world_check_image(world, "r");
+}
+
+/* Sealed again, and dead before that was written down: its records lead to places in the image before. */
+Test(core_recovery, image_newer_than_the_one_reopened_is_believed)
+{
+    world_run(world,
+              "pawl: 1\nsteps: {a: {run: [x], continue_on_error: true}, b: {run: [x]}, c: {run: [x]}}\n");
+    world_end(world, world_find(world, "b", 0), PAWL_OUTCOME_EXITED, 0, "what b said");
+    world_exit(world, world_find(world, "a", 0), 1);
+    world_exit(world, world_find(world, "c", 0), 1);
+    world_finish(world);
+    resume("r");
+    world_exit(world, world_find(world, "a", 0), 1);
+    world_end(world, world_find(world, "c", 0), PAWL_OUTCOME_EXITED, 1, "what c said");
+    world_sync(world);
+    world_seal(world);
+    world_crash(world, world->durable, false);
+    world_serve(world);
+    world_check_image(world, "r");
+    world_seal(world);
+    world_sync(world);
+    cr_expect(eq(u32, world_run_state(world, "r"), PAWL_RUN_FAILED));
+    cr_expect(eq(u32, world_attempts(world, "r", "c", 0), 2));
     world_check_image(world, "r");
 }
 

@@ -15,6 +15,7 @@ struct faulty {
     int sync_error; /* of file syncs */
     int open_error; /* when a file would be created */
     int allocate_error;
+    int read_error; /* of reads behind a segment's header */
     uint64_t room;
     struct pawl_io_request *failing[64];
     int failing_count;
@@ -82,6 +83,14 @@ static int faulty_sync(struct pawl_io *io, int fd)
     return faulty_of(io)->sync_error ? faulty_of(io)->sync_error : fsync(fd) < 0 ? -errno : 0;
 }
 
+static ssize_t faulty_read(struct pawl_io *io, int fd, void *bytes, size_t count, uint64_t byte_offset)
+{
+    if (faulty_of(io)->read_error && byte_offset > 0)
+        return faulty_of(io)->read_error;
+    ssize_t got = pread(fd, bytes, count, (off_t)byte_offset);
+    return got < 0 ? -errno : got;
+}
+
 static int faulty_allocate(struct pawl_io *io, int fd, uint64_t bytes)
 {
     if (faulty_of(io)->allocate_error)
@@ -104,6 +113,7 @@ static const struct pawl_io_ops faulty_ops = {
     .wait = faulty_wait,
     .file_open = faulty_open,
     .file_sync = faulty_sync,
+    .file_read = faulty_read,
     .file_allocate = faulty_allocate,
     .file_room = faulty_room,
 };
@@ -184,6 +194,25 @@ Test(journal_faults, failed_sync_is_fail_stop_and_told_once)
         cr_assert(eq(int, reopen(), 0));
         cr_expect(ge(u64, t.report.last_lsn, told));
         cr_expect(not(t.report.clean));
+        shut(true);
+    }
+}
+
+Test(journal_faults, what_cannot_be_read_at_a_start_is_no_torn_tail)
+{
+    ON_BOTH
+    {
+        cr_assert(eq(int, reopen(), 0));
+        commit_numbers(t.journal, 1, 3);
+        shut(false);
+        t.disk.read_error = -ENOMEM;
+        cr_expect(eq(int, reopen(), -ENOMEM));
+        t.disk.read_error = -EIO;
+        cr_expect(eq(int, reopen(), PAWL_E_DAMAGED));
+        cr_expect(eq(u64, t.report.lsn, 1));
+        t.disk.read_error = 0;
+        cr_assert(eq(int, reopen(), 0));
+        cr_expect(eq(u64, t.witness.last_applied, 3));
         shut(true);
     }
 }
