@@ -111,8 +111,7 @@ static int shake_hands(int fd, struct pawl_wire *wire_out, struct pawl_wire_welc
     return error;
 }
 
-/* Is there a supervisor, whose scheduler does not answer just now? */
-static bool is_supervised(const struct pawl_state *state)
+bool pawl_client_is_supervised(const struct pawl_state *state)
 {
     int fd = openat(state->dirfd, "lock", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
@@ -152,7 +151,7 @@ int pawl_client_open(struct pawl_state *state, bool may_launch, struct pawl_wire
     for (;;) {
         int fd = pawl_state_connect(state);
         if (fd == -ENOENT || fd == -ECONNREFUSED) {
-            bool supervised = is_supervised(state);
+            bool supervised = pawl_client_is_supervised(state);
             if (!supervised && !may_launch)
                 return report(report_out, -ENOENT, 4, "nobody serves %s", state->path);
             if (!supervised && check_before_launch(state, report_out) != 0)

@@ -51,6 +51,9 @@ int pawl_client_call(struct pawl_wire *wire, uint16_t type, const void *body, si
 /* pawl_client_read_error - the texts of an ERROR message. Return: its error, or PAWL_E_BAD_MESSAGE. */
 int pawl_client_read_error(const struct pawl_wire_message *message, struct pawl_error_report *report_out);
 
+/** pawl_client_is_supervised - is there a supervisor, whose scheduler may not answer just now? */
+bool pawl_client_is_supervised(const struct pawl_state *state);
+
 /**
  * pawl_client_sealed_memfd - bytes as SUBMIT wants them: in a memfd that nobody can change any more
  *

@@ -1,0 +1,237 @@
+/*
+ * admin.c - queues declared and looked after, metrics, health: questions over the socket, answered in JSON.
+ *
+ * Runs in: the program that uses pawl.h.
+ */
+#include "runtime/lib/lib.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <jansson.h>
+
+#include "runtime/backoff_text.h"
+#include "scheduler/bus/retry.h"
+#include "shm/error.h"
+
+/* One JSON request; its reply as an object, to be json_decref()'d; NULL is fine. */
+static int request(struct pawl *pawl, json_t *body, bool repeatable, json_t **reply_out)
+{
+    char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
+    int error = text ? 0 : pawl_lib_fail(pawl, -ENOMEM, "no memory for a request");
+    if (!error)
+        error = pawl_lib_ask(pawl, PAWL_WIRE_BUS, text, strlen(text), NULL, 0, NULL, 0, PAWL_WIRE_BUS_OK, 0,
+                             repeatable, PAWL_LIB_FOREVER);
+    free(text);
+    if (!error && reply_out) {
+        *reply_out = json_loadb(pawl->answer.body, pawl->answer.header.bytes, JSON_REJECT_DUPLICATES, NULL);
+        if (!*reply_out)
+            error = pawl_lib_fail(pawl, PAWL_E_BAD_MESSAGE, "the scheduler's answer is not JSON");
+    }
+    pawl_lib_arm(pawl);
+    return error;
+}
+
+int pawl_request(struct pawl *pawl, const char *json, char **reply_out)
+{
+    *reply_out = NULL;
+    int error = pawl_lib_ask(pawl, PAWL_WIRE_BUS, json, strlen(json), NULL, 0, NULL, 0, PAWL_WIRE_BUS_OK, 0,
+                             false, PAWL_LIB_FOREVER);
+    if (!error) {
+        *reply_out = strndup(pawl->answer.body, pawl->answer.header.bytes);
+        error = *reply_out ? 0 : -ENOMEM;
+    }
+    pawl_lib_arm(pawl);
+    return error;
+}
+
+/* ---- declare ---- */
+
+static int set(json_t *config, const char *key, json_t *value)
+{
+    return json_object_set_new(config, key, value);
+}
+
+static int set_ms(json_t *config, const char *key, uint64_t ms)
+{
+    if (ms > INT64_MAX / 1000000)
+        ms = INT64_MAX / 1000000;
+    return ms ? set(config, key, json_integer((json_int_t)(ms * 1000000))) : 0;
+}
+
+static int set_count(json_t *config, const char *key, uint64_t count)
+{
+    return count ? set(config, key, json_integer((json_int_t)(count > INT64_MAX ? INT64_MAX : count))) : 0;
+}
+
+static int set_word(struct pawl *pawl, json_t *config, const char *key, const char *const *words,
+                    size_t count, int value)
+{
+    if (value == 0)
+        return 0;
+    if (value < 0 || (size_t)value >= count)
+        return pawl_lib_fail(pawl, PAWL_E_INVALID, "%s: %d is none of its values", key, value);
+    return set(config, key, json_string(words[value])) ? -ENOMEM : 0;
+}
+
+/* {"limit":..., "backoff":...} of what was given; NULL: nothing was. */
+static int retry_json(struct pawl *pawl, const struct pawl_queue_options *options, json_t **retry_out)
+{
+    struct pawl_retry_rules rules;
+    char why[PAWL_RETRY_WHY_BYTES] = "";
+    *retry_out = NULL;
+    if (options->max_deliver == 0 && !options->backoff)
+        return 0;
+    if (options->max_deliver < -1 || options->max_deliver > PAWL_RETRY_LIMIT_MAX)
+        return pawl_lib_fail(pawl, PAWL_E_LIMIT, "max_deliver %" PRId64 ": at most %d, -1: no limit",
+                             options->max_deliver, PAWL_RETRY_LIMIT_MAX);
+    pawl_retry_rules_init(&rules);
+    int error = options->backoff ? pawl_backoff_parse(options->backoff, &rules.base, why) : 0;
+    if (options->max_deliver != 0)
+        rules.base.limit = options->max_deliver < 0 ? 0 : (uint32_t)options->max_deliver;
+    if (error)
+        pawl_lib_fail(pawl, error, "backoff '%.80s': %s", options->backoff, why);
+    else
+        *retry_out = pawl_retry_rules_json(&rules);
+    if (!error && !*retry_out)
+        error = -ENOMEM;
+    pawl_retry_rules_fini(&rules);
+    return error;
+}
+
+static int put_words(struct pawl *pawl, json_t *config, const struct pawl_queue_options *options)
+{
+    static const char *const overflows[] = {"",       "block",      "drop_newest", "drop_oldest",
+                                            "reject", "dead_letter"};
+    static const char *const durabilities[] = {"", "memory", "async", "fsync"};
+    static const char *const guarantees[] = {"", "at_most_once", "at_least_once"};
+    int error = set_word(pawl, config, "overflow", overflows, 6, (int)options->overflow);
+    if (!error)
+        error = set_word(pawl, config, "durability", durabilities, 4, (int)options->durability);
+    if (!error)
+        error = set_word(pawl, config, "guarantee", guarantees, 3, (int)options->guarantee);
+    return error;
+}
+
+static int config_json(struct pawl *pawl, const struct pawl_queue_options *options, json_t **config_out)
+{
+    json_t *config = json_object(), *topics = json_array(), *retry = NULL;
+    int failed = !config || !topics, error = 0;
+    for (size_t i = 0; !failed && i < options->topic_count; i++)
+        failed |= json_array_append_new(topics, json_string(options->topics[i]));
+    if (!failed && options->topic_count > 0)
+        failed |= json_object_set(config, "topics", topics);
+    json_decref(topics);
+    if (failed)
+        goto memory;
+    failed |= set_ms(config, "ack_wait_ns", options->ack_wait_ms);
+    failed |= set_ms(config, "ttl_ns", options->ttl_ms);
+    failed |= set_ms(config, "retain_ns", options->retain_ms);
+    failed |= set_count(config, "retain_bytes", options->retain_bytes);
+    failed |= set_count(config, "max_depth", options->max_depth);
+    failed |= set_count(config, "max_bytes", options->max_bytes);
+    failed |= set_count(config, "max_in_flight", options->max_in_flight);
+    if (options->rate_count)
+        failed |=
+            set(config, "rate",
+                json_pack("{s:I,s:I}", "count", (json_int_t)options->rate_count, "per_ns",
+                          (json_int_t)((options->rate_per_ms ? options->rate_per_ms : 1000) * 1000000)));
+    if (options->dead_letter_queue)
+        failed |= set(config, "dlq", json_string(options->dead_letter_queue));
+    if (options->ordering_key)
+        failed |= set(config, "ordering_key", json_string(options->ordering_key));
+    if (options->strict_attempts)
+        failed |= set(config, "strict_attempts", json_true());
+    if (options->stream)
+        failed |= set(config, "stream", json_true());
+    if (options->temporary)
+        failed |= set(config, "temporary", json_true());
+    error = put_words(pawl, config, options);
+    if (!error)
+        error = retry_json(pawl, options, &retry);
+    if (retry)
+        failed |= set(config, "retry", retry);
+    if (!failed && !error) {
+        *config_out = config;
+        return 0;
+    }
+memory:
+    json_decref(config);
+    return error ? error : pawl_lib_fail(pawl, -ENOMEM, "a text is not UTF-8, or no memory for it");
+}
+
+int pawl_queue_declare(struct pawl *pawl, const char *name, const struct pawl_queue_options *given)
+{
+    struct pawl_queue_options options = {0};
+    char field[PAWL_NAME_BYTES];
+    json_t *config = NULL;
+    if (given)
+        memcpy(&options, given, given->bytes < sizeof options ? given->bytes : sizeof options);
+    int error = pawl_lib_check(pawl);
+    if (!error)
+        error = pawl_lib_name(pawl, "queue", name, field);
+    if (error)
+        return error;
+    if (options.json) {
+        json_error_t why;
+        config = json_loads(options.json, JSON_REJECT_DUPLICATES, &why);
+        if (!config)
+            return pawl_lib_fail(pawl, PAWL_E_INVALID, "configuration of %s: %s at %d:%d", name, why.text,
+                                 why.line, why.column);
+    } else {
+        error = config_json(pawl, &options, &config);
+        if (error)
+            return error;
+    }
+    /* A temporary queue ends with its client: one that has a lane. */
+    if (json_is_true(json_object_get(config, "temporary")))
+        error = pawl_lib_need_lane(pawl, PAWL_LIB_FOREVER);
+    json_t *body = json_pack("{s:s,s:s,s:o}", "op", "queue.declare", "name", name, "config", config);
+    if (!error)
+        error = request(pawl, body, true, NULL);
+    json_decref(body);
+    return error;
+}
+
+/* ---- and the rest ---- */
+
+static int queue_op(struct pawl *pawl, const char *op, const char *name, bool repeatable, json_t **reply_out)
+{
+    char field[PAWL_NAME_BYTES];
+    int error = pawl_lib_check(pawl);
+    if (!error)
+        error = pawl_lib_name(pawl, "queue", name, field);
+    if (error)
+        return error;
+    json_t *body = json_pack("{s:s,s:s}", "op", op, "name", name);
+    error = request(pawl, body, repeatable, reply_out);
+    json_decref(body);
+    return error;
+}
+
+int pawl_queue_delete(struct pawl *pawl, const char *name)
+{
+    return queue_op(pawl, "queue.delete", name, false, NULL);
+}
+
+int pawl_queue_pause(struct pawl *pawl, const char *name)
+{
+    return queue_op(pawl, "queue.pause", name, true, NULL);
+}
+
+int pawl_queue_resume(struct pawl *pawl, const char *name)
+{
+    return queue_op(pawl, "queue.resume", name, true, NULL);
+}
+
+int pawl_queue_purge(struct pawl *pawl, const char *name, uint64_t *count_out)
+{
+    json_t *reply = NULL;
+    int error = queue_op(pawl, "queue.purge", name, false, &reply);
+    if (!error && count_out)
+        *count_out = (uint64_t)json_integer_value(json_object_get(reply, "count"));
+    json_decref(reply);
+    return error;
+}

@@ -1,0 +1,531 @@
+/*
+ * connection.c - finds the scheduler, shakes hands, asks for the lane, and comes back after it was lost.
+ *
+ * Runs in: the program that uses pawl.h. A state machine of steps that do not wait, so that one poll loop can
+ * drive it; who waits is wait.c. A scheduler that dies is restarted by its supervisor: until then we try
+ * again, and send again what it did not confirm.
+ */
+#include "runtime/lib/lib.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/timerfd.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "runtime/launch.h"
+#include "shm/error.h"
+
+#define CONNECT_LIMIT_NS   UINT64_C(10000000000)
+#define RECONNECT_LIMIT_NS UINT64_C(30000000000)
+#define RETRY_FIRST_NS     UINT64_C(500000)
+#define RETRY_MAX_NS       UINT64_C(50000000)
+
+static void receive(struct pawl *pawl);
+
+bool pawl_lib_has_threads(void)
+{
+    char line[256];
+    long threads = 1;
+    FILE *file = fopen("/proc/self/status", "re");
+    if (!file)
+        return false;
+    while (fgets(line, sizeof line, file))
+        if (strncmp(line, "Threads:", 8) == 0)
+            threads = strtol(line + 8, NULL, 10);
+    (void)fclose(file);
+    return threads > 1;
+}
+
+/* ---- the end ---- */
+
+/* Nobody is coming back. What is unconfirmed has an unknown fate, and is told so. */
+static void give_up(struct pawl *pawl, int error)
+{
+    if (pawl->phase == PAWL_LIB_GONE)
+        return;
+    pawl_lib_lost(pawl);
+    pawl->phase = PAWL_LIB_GONE;
+    pawl->gone_error = error;
+    pawl_lib_publisher_fini(pawl, PAWL_E_INDEFINITE);
+    pawl->happened++;
+}
+
+static void close_socket(struct pawl *pawl)
+{
+    if (pawl->wire.fd < 0)
+        return;
+    /* A forked child shares the epoll: it must not take our socket out of it. */
+    if (pawl->forks == pawl_lib_forks())
+        (void)epoll_ctl(pawl->epoll_fd, EPOLL_CTL_DEL, pawl->wire.fd, NULL);
+    pawl_wire_fini(&pawl->wire);
+    pawl->wire.fd = -1;
+}
+
+static void leave_lane(struct pawl *pawl)
+{
+    struct pawl_lib_lane *lane = pawl->lane;
+    if (!lane)
+        return;
+    /* What it said before it went is true. */
+    pawl_lib_take_in_replies(pawl);
+    lane = pawl->lane;
+    if (!lane)
+        return;
+    pawl->lost_settlements +=
+        lane->end.settle_position - pawl_client_end_settled_durable(&lane->end) + lane->has_pending;
+    pawl_lib_publisher_lost(pawl);
+    pawl_lib_consumers_lost(pawl);
+    (void)epoll_ctl(pawl->epoll_fd, EPOLL_CTL_DEL, lane->own_fd, NULL);
+    pawl->lane = NULL;
+    pawl_lib_lane_lose(lane);
+}
+
+void pawl_lib_lost(struct pawl *pawl)
+{
+    if (pawl->phase == PAWL_LIB_DOWN || pawl->phase == PAWL_LIB_GONE)
+        return;
+    bool was_up = pawl->phase == PAWL_LIB_UP;
+    pawl->phase = PAWL_LIB_DOWN;
+    close_socket(pawl);
+    leave_lane(pawl);
+    if (pawl->awaited_tag) {
+        pawl->answered = true;
+        pawl->answer_error = PAWL_E_CLOSED;
+    }
+    uint64_t now_ns = pawl_lib_now_ns();
+    if (was_up) {
+        pawl->down_since_ns = now_ns;
+        pawl->retry_wait_ns = RETRY_FIRST_NS;
+    }
+    pawl->retry_at_ns = now_ns + (was_up ? 0 : pawl->retry_wait_ns);
+    pawl->happened++;
+}
+
+/* ---- connecting ---- */
+
+static int connect_to(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof address.sun_path)
+        return -ENAMETOOLONG;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -errno;
+    memcpy(address.sun_path, path, strlen(path) + 1);
+    if (connect(fd, (struct sockaddr *)&address, sizeof address) == 0)
+        return fd;
+    int error = -errno;
+    close(fd);
+    return error;
+}
+
+static int send_message(struct pawl *pawl, uint16_t type, uint64_t tag, const void *body, size_t bytes)
+{
+    int error = pawl_wire_queue_message(&pawl->wire, type, tag, body, bytes, NULL, 0, NULL, 0);
+    if (!error)
+        error = pawl_wire_flush(&pawl->wire);
+    return error == -EAGAIN ? 0 : error;
+}
+
+/* On a fresh socket; it is taken over. */
+static void begin(struct pawl *pawl, int fd)
+{
+    int error = pawl_wire_init(&pawl->wire, fd);
+    if (error) {
+        close(fd);
+        pawl->wire.fd = -1;
+        return;
+    }
+    struct pawl_wire_hello hello = {
+        .version = PAWL_WIRE_VERSION, .role = PAWL_ROLE_CLIENT, .pid = (uint32_t)getpid()};
+    pawl->phase = PAWL_LIB_HELLO;
+    pawl->hello_tag = ++pawl->next_tag;
+    error = send_message(pawl, PAWL_WIRE_HELLO, pawl->hello_tag, &hello, sizeof hello);
+    if (!error)
+        error = pawl_lib_watch_socket(pawl);
+    if (error)
+        pawl_lib_lost(pawl);
+}
+
+static void try_again(struct pawl *pawl)
+{
+    pawl->retry_at_ns = pawl_lib_now_ns() + pawl->retry_wait_ns;
+    pawl->retry_wait_ns = pawl->retry_wait_ns * 2 < RETRY_MAX_NS ? pawl->retry_wait_ns * 2 : RETRY_MAX_NS;
+}
+
+static void start_connecting(struct pawl *pawl)
+{
+    const struct pawl_launch_options launch = {.temporary = true};
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/fd/%d/socket", pawl->state.dirfd);
+    const char *name = pawl->socket_path ? pawl->socket_path : pawl->state.path;
+    int fd = connect_to(pawl->socket_path ? pawl->socket_path : path);
+    try_again(pawl);
+    if (fd == -ENOENT || fd == -ECONNREFUSED) {
+        bool supervised = pawl->has_state && pawl_client_is_supervised(&pawl->state);
+        bool launches = pawl->may_launch && pawl->has_state && !supervised;
+        if (launches && pawl_lib_has_threads())
+            launches = false;
+        if (launches) {
+            int error = pawl_launch(&pawl->state, &launch, &fd);
+            if (error)
+                give_up(pawl,
+                        pawl_lib_fail(pawl, error, "cannot start a scheduler: %s", pawl_error_text(error)));
+        } else if (!supervised && !pawl->was_up) {
+            give_up(pawl, pawl_lib_fail(pawl, fd,
+                                        pawl->may_launch ? "nobody serves %s, and a program with threads "
+                                                           "cannot start a scheduler"
+                                                         : "nobody serves %s",
+                                        name));
+        }
+    } else if (fd < 0 && fd != -EAGAIN && !pawl->was_up) {
+        give_up(pawl, pawl_lib_fail(pawl, fd, "cannot connect to %s: %s", name, pawl_error_text(fd)));
+    }
+    if (fd >= 0)
+        begin(pawl, fd);
+}
+
+/* ---- what the scheduler says ---- */
+
+static void become_up(struct pawl *pawl)
+{
+    pawl->phase = PAWL_LIB_UP;
+    pawl->was_up = true;
+    pawl->retry_wait_ns = RETRY_FIRST_NS;
+    pawl->happened++;
+    pawl_lib_resend(pawl);
+}
+
+static void ask_for_lane(struct pawl *pawl)
+{
+    struct pawl_wire_attach attach = {.publisher = pawl->publisher.id};
+    pawl->phase = PAWL_LIB_ATTACH;
+    pawl->attach_tag = ++pawl->next_tag;
+    if (send_message(pawl, PAWL_WIRE_ATTACH, pawl->attach_tag, &attach, sizeof attach) != 0)
+        pawl_lib_lost(pawl);
+}
+
+/* The conversation is refused. A version or a right does not come back by trying again; room does. */
+static void refused(struct pawl *pawl)
+{
+    struct pawl_error_report report;
+    int error = pawl_client_read_error(&pawl->answer, &report);
+    pawl_lib_fail_report(pawl, &report);
+    bool final = error == -EACCES || error == -EPERM || error == PAWL_E_BAD_FORMAT || error == PAWL_E_DAMAGED;
+    if (final || !pawl->was_up)
+        give_up(pawl, error);
+    else
+        pawl_lib_lost(pawl);
+}
+
+static void on_welcome(struct pawl *pawl)
+{
+    const struct pawl_wire_message *message = &pawl->answer;
+    if (message->header.type == PAWL_WIRE_ERROR) {
+        refused(pawl);
+        return;
+    }
+    if (message->header.type != PAWL_WIRE_WELCOME || message->header.bytes < sizeof pawl->welcome) {
+        pawl_lib_lost(pawl);
+        return;
+    }
+    memcpy(&pawl->welcome, message->body, sizeof pawl->welcome);
+    if (pawl->wants_lane)
+        ask_for_lane(pawl);
+    else
+        become_up(pawl);
+}
+
+int pawl_lib_ask_consume(struct pawl *pawl, struct pawl_consumer *consumer)
+{
+    struct pawl_wire_consume request = {.consumer = consumer->number,
+                                        .credit = consumer->credit,
+                                        .flags = consumer->flags,
+                                        .from = consumer->from};
+    memcpy(request.queue, consumer->queue, sizeof request.queue);
+    memcpy(request.group, consumer->group, sizeof request.group);
+    consumer->tag = ++pawl->next_tag;
+    return send_message(pawl, PAWL_WIRE_CONSUME, consumer->tag, &request, sizeof request);
+}
+
+static void consume_again(struct pawl *pawl)
+{
+    pawl->phase = PAWL_LIB_CONSUME;
+    bool any = false;
+    for (struct pawl_consumer *consumer = pawl->consumers; consumer; consumer = consumer->next) {
+        if (!consumer->consuming || consumer->error)
+            continue;
+        any = true;
+        if (pawl_lib_ask_consume(pawl, consumer) != 0) {
+            pawl_lib_lost(pawl);
+            return;
+        }
+    }
+    if (!any)
+        become_up(pawl);
+}
+
+static void on_attached(struct pawl *pawl)
+{
+    struct pawl_wire_message *message = &pawl->answer;
+    struct pawl_wire_attached attached;
+    if (message->header.type == PAWL_WIRE_ERROR) {
+        refused(pawl);
+        return;
+    }
+    if (message->header.type != PAWL_WIRE_ATTACHED || message->header.bytes < sizeof attached ||
+        message->header.fd_count != 4) {
+        pawl_lib_lost(pawl);
+        return;
+    }
+    memcpy(&attached, message->body, sizeof attached);
+    int error = pawl_lib_lane_open(pawl, message->fds, attached.epoch, &pawl->lane);
+    if (error == 0) {
+        struct epoll_event event = {.events = EPOLLIN, .data.fd = pawl->lane->own_fd};
+        if (epoll_ctl(pawl->epoll_fd, EPOLL_CTL_ADD, pawl->lane->own_fd, &event) != 0)
+            error = -errno;
+    }
+    if (error) {
+        give_up(pawl, pawl_lib_fail(pawl, error, "cannot map the lane: %s", pawl_error_text(error)));
+        return;
+    }
+    pawl->data_bytes_max = attached.data_bytes_max;
+    pawl->headers_bytes_max = attached.headers_bytes_max;
+    pawl_lib_publisher_attached(pawl, attached.publisher_sequence);
+    if (pawl->phase == PAWL_LIB_ATTACH) /* a callback may have lost it again */
+        consume_again(pawl);
+}
+
+static void on_consume_ok(struct pawl *pawl, struct pawl_consumer *consumer)
+{
+    struct pawl_error_report report;
+    consumer->tag = 0;
+    if (pawl->answer.header.type == PAWL_WIRE_ERROR) {
+        consumer->error = pawl_client_read_error(&pawl->answer, &report);
+        pawl_lib_fail_report(pawl, &report);
+    }
+    for (struct pawl_consumer *other = pawl->consumers; other; other = other->next)
+        if (other->tag)
+            return;
+    if (pawl->phase == PAWL_LIB_CONSUME)
+        become_up(pawl);
+}
+
+static void on_message(struct pawl *pawl)
+{
+    uint64_t tag = pawl->answer.header.tag;
+    if (tag == 0) {
+        if (pawl->answer.header.type == PAWL_WIRE_ERROR)
+            refused(pawl);
+        return;
+    }
+    if (tag == pawl->hello_tag && pawl->phase == PAWL_LIB_HELLO)
+        on_welcome(pawl);
+    else if (tag == pawl->attach_tag && pawl->phase == PAWL_LIB_ATTACH)
+        on_attached(pawl);
+    else if (pawl->phase == PAWL_LIB_CONSUME)
+        for (struct pawl_consumer *consumer = pawl->consumers; consumer; consumer = consumer->next)
+            if (consumer->tag == tag) {
+                on_consume_ok(pawl, consumer);
+                return;
+            }
+}
+
+static void receive(struct pawl *pawl)
+{
+    while (pawl->wire.fd >= 0 && !pawl->answered) {
+        int got = pawl_wire_receive(&pawl->wire, &pawl->answer);
+        if (got == 0)
+            return;
+        if (got < 0) {
+            pawl_lib_lost(pawl);
+            return;
+        }
+        if (pawl->awaited_tag && pawl->answer.header.tag == pawl->awaited_tag) {
+            pawl->answered = true;
+            pawl->answer_error = 0;
+            return;
+        }
+        on_message(pawl);
+    }
+}
+
+void pawl_lib_step(struct pawl *pawl)
+{
+    if (pawl->phase == PAWL_LIB_GONE)
+        return;
+    if (pawl->phase == PAWL_LIB_DOWN && pawl_lib_now_ns() >= pawl->retry_at_ns)
+        start_connecting(pawl);
+    if (pawl->wire.fd >= 0) {
+        int error = pawl_wire_flush(&pawl->wire);
+        /* Who closed may have said why: that is read first. */
+        if (error && error != -EAGAIN && error != PAWL_E_CLOSED)
+            pawl_lib_lost(pawl);
+        receive(pawl);
+    }
+    if (pawl->phase == PAWL_LIB_UP || pawl->phase == PAWL_LIB_GONE)
+        return;
+    uint64_t limit_ns = pawl->was_up ? pawl->reconnect_limit_ns : pawl->connect_limit_ns;
+    if (limit_ns == PAWL_LIB_FOREVER || pawl_lib_now_ns() - pawl->down_since_ns < limit_ns)
+        return;
+    if (pawl->was_up)
+        give_up(pawl, pawl_lib_fail(pawl, PAWL_E_CLOSED, "the scheduler is gone and did not come back"));
+    else
+        give_up(pawl, pawl_lib_fail(pawl, -ETIMEDOUT, "the scheduler does not answer"));
+}
+
+int pawl_lib_need_lane(struct pawl *pawl, uint64_t deadline_ns)
+{
+    for (;;) {
+        if (pawl->phase == PAWL_LIB_UP && pawl->lane)
+            return 0;
+        if (pawl->phase == PAWL_LIB_UP) {
+            pawl->wants_lane = true;
+            pawl->down_since_ns = pawl_lib_now_ns();
+            ask_for_lane(pawl);
+        }
+        int error = pawl_lib_wait(pawl, deadline_ns, false);
+        if (error)
+            return error == -ETIMEDOUT ? -EAGAIN : error;
+        pawl_lib_take_in(pawl);
+    }
+}
+
+/* ---- the handle ---- */
+
+int pawl_lib_open(struct pawl **pawl_out)
+{
+    struct pawl *pawl = calloc(1, sizeof *pawl);
+    if (!pawl)
+        return -ENOMEM;
+    int error = 0;
+    pawl->forks = pawl_lib_forks();
+    pawl->wire.fd = -1;
+    pawl->spin = 256;
+    pawl->retry_wait_ns = RETRY_FIRST_NS;
+    pawl->connect_limit_ns = CONNECT_LIMIT_NS;
+    pawl->reconnect_limit_ns = RECONNECT_LIMIT_NS;
+    pawl->down_since_ns = pawl_lib_now_ns();
+    pawl->publisher.first = pawl->publisher.next = pawl->publisher.send = pawl->publisher.kept = 1;
+    while (pawl->publisher.id == 0)
+        if (getrandom(&pawl->publisher.id, sizeof pawl->publisher.id, 0) != sizeof pawl->publisher.id) {
+            error = -errno;
+            goto free_pawl;
+        }
+    pawl->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    pawl->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    struct epoll_event event = {.events = EPOLLIN, .data.fd = pawl->timer_fd};
+    if (pawl->epoll_fd < 0 || pawl->timer_fd < 0 ||
+        epoll_ctl(pawl->epoll_fd, EPOLL_CTL_ADD, pawl->timer_fd, &event) != 0) {
+        error = -errno;
+        goto close_fds;
+    }
+    *pawl_out = pawl;
+    return 0;
+close_fds:
+    if (pawl->epoll_fd >= 0)
+        close(pawl->epoll_fd);
+    if (pawl->timer_fd >= 0)
+        close(pawl->timer_fd);
+free_pawl:
+    free(pawl);
+    return error;
+}
+
+static uint64_t limit_of(int timeout_ms, uint64_t without_ns)
+{
+    if (timeout_ms == 0)
+        return without_ns;
+    return timeout_ms < 0 ? PAWL_LIB_FOREVER : (uint64_t)timeout_ms * 1000000;
+}
+
+int pawl_lib_begin(struct pawl *pawl, int fd)
+{
+    if (fd >= 0)
+        begin(pawl, fd);
+    pawl_lib_step(pawl);
+    while (pawl->phase != PAWL_LIB_UP && pawl->phase != PAWL_LIB_GONE) {
+        int error = pawl_lib_wait(pawl, PAWL_LIB_FOREVER, false);
+        if (error && pawl->phase != PAWL_LIB_GONE)
+            give_up(pawl, pawl_lib_fail(pawl, error, "cannot wait: %s", pawl_error_text(error)));
+    }
+    return pawl->phase == PAWL_LIB_GONE ? pawl->gone_error : 0;
+}
+
+int pawl_connect(const struct pawl_connect_options *given, struct pawl **pawl_out)
+{
+    struct pawl_connect_options options = {0};
+    struct pawl *pawl = NULL;
+    char why[PAWL_STATE_WHY_BYTES] = "";
+    if (given)
+        memcpy(&options, given, given->bytes < sizeof options ? given->bytes : sizeof options);
+    int error = pawl_lib_open(&pawl);
+    if (error)
+        return pawl_lib_fail(NULL, error, "%s", pawl_error_text(error));
+    pawl->may_launch = options.may_launch != 0;
+    pawl->connect_limit_ns = limit_of(options.connect_timeout_ms, CONNECT_LIMIT_NS);
+    pawl->reconnect_limit_ns = limit_of(options.reconnect_timeout_ms, RECONNECT_LIMIT_NS);
+    if (options.socket) {
+        pawl->socket_path = strdup(options.socket);
+        error = pawl->socket_path ? 0 : -ENOMEM;
+    } else {
+        error =
+            pawl_state_open(pawl_state_choose(options.state),
+                            pawl->may_launch ? PAWL_STATE_CREATE : PAWL_STATE_EXISTING, &pawl->state, why);
+        pawl->has_state = error == 0;
+    }
+    if (error)
+        pawl_lib_fail(pawl, error, "%s", why[0] ? why : pawl_error_text(error));
+    else
+        error = pawl_lib_begin(pawl, -1);
+    if (error) {
+        pawl_lib_fail(NULL, error, "%s", pawl->error);
+        pawl_close(pawl);
+        return error;
+    }
+    *pawl_out = pawl;
+    return 0;
+}
+
+void pawl_close(struct pawl *pawl)
+{
+    if (!pawl)
+        return;
+    bool ours = pawl->forks == pawl_lib_forks();
+    if (ours && pawl->lane)
+        pawl_kick(pawl);
+    pawl->phase = PAWL_LIB_GONE;
+    if (!pawl->gone_error)
+        pawl->gone_error = PAWL_E_CLOSED;
+    close_socket(pawl);
+    pawl_lib_publisher_fini(pawl, 0);
+    if (pawl->lane)
+        pawl_lib_lane_close(pawl->lane);
+    while (pawl->old_lanes) {
+        struct pawl_lib_lane *lane = pawl->old_lanes;
+        pawl->old_lanes = lane->next;
+        pawl_lib_lane_close(lane);
+    }
+    while (pawl->consumers) {
+        struct pawl_consumer *consumer = pawl->consumers;
+        pawl->consumers = consumer->next;
+        free(consumer);
+    }
+    for (size_t i = 0; i < pawl->slab_count; i++)
+        free(pawl->slabs[i]);
+    free(pawl->slabs);
+    if (ours)
+        pawl_lib_embedded_close(pawl);
+    if (pawl->has_state)
+        pawl_state_close(&pawl->state);
+    close(pawl->epoll_fd);
+    close(pawl->timer_fd);
+    free(pawl->socket_path);
+    free(pawl);
+}

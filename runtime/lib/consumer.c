@@ -1,0 +1,196 @@
+/*
+ * consumer.c - subscriptions, and deliveries handed out.
+ *
+ * Runs in: the program that uses pawl.h. The consumers of one handle share its lane: `begun` counts a prefix
+ * of the lane's numbers, so a delivery handed out before an older one of another consumer counts as begun
+ * only once that one was handed out too. One handle for each consumer has no such neighbours.
+ */
+#include "runtime/lib/lib.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "shm/error.h"
+
+enum { SLAB_DELIVERIES = 64 };
+
+int pawl_consume(struct pawl *pawl, const char *queue, const struct pawl_consumer_options *given,
+                 struct pawl_consumer **consumer_out)
+{
+    struct pawl_consumer_options options = {0};
+    if (given)
+        memcpy(&options, given, given->bytes < sizeof options ? given->bytes : sizeof options);
+    int error = pawl_lib_check(pawl);
+    if (error)
+        return error;
+    struct pawl_consumer *consumer = calloc(1, sizeof *consumer);
+    if (!consumer)
+        return pawl_lib_fail(pawl, -ENOMEM, "no memory for a consumer");
+    error = pawl_lib_name(pawl, "queue", queue, consumer->queue);
+    if (!error && options.group)
+        error = pawl_lib_name(pawl, "group", options.group, consumer->group);
+    if (!error && options.prefetch > PAWL_CREDIT_MAX)
+        error =
+            pawl_lib_fail(pawl, PAWL_E_LIMIT, "prefetch %u: at most %d", options.prefetch, PAWL_CREDIT_MAX);
+    if (!error)
+        error = pawl_lib_need_lane(pawl, PAWL_LIB_FOREVER);
+    if (error) {
+        free(consumer);
+        return error;
+    }
+    consumer->pawl = pawl;
+    consumer->number = ++pawl->consumer_numbers;
+    consumer->credit = options.prefetch ? options.prefetch : PAWL_LIB_PREFETCH;
+    consumer->flags =
+        (options.auto_ack ? PAWL_CONSUME_AUTO_ACK : 0u) | (options.has_from ? PAWL_CONSUME_FROM : 0u);
+    consumer->from = options.from;
+    consumer->next = pawl->consumers;
+    pawl->consumers = consumer; /* before it is asked for: deliveries may come before the answer */
+
+    struct pawl_wire_consume request = {.consumer = consumer->number,
+                                        .credit = consumer->credit,
+                                        .flags = consumer->flags,
+                                        .from = consumer->from};
+    memcpy(request.queue, consumer->queue, sizeof request.queue);
+    memcpy(request.group, consumer->group, sizeof request.group);
+    error = pawl_lib_ask(pawl, PAWL_WIRE_CONSUME, &request, sizeof request, NULL, 0, NULL, 0,
+                         PAWL_WIRE_CONSUME_OK, sizeof(struct pawl_wire_consume_ok), true, PAWL_LIB_FOREVER);
+    if (error) {
+        for (struct pawl_consumer **at = &pawl->consumers; *at; at = &(*at)->next)
+            if (*at == consumer) {
+                *at = consumer->next;
+                break;
+            }
+        free(consumer);
+        return error;
+    }
+    consumer->consuming = true;
+    *consumer_out = consumer;
+    pawl_lib_arm(pawl);
+    return 0;
+}
+
+/* All of its deliveries, wherever they are, belong to nobody any more. */
+static void forget_deliveries(struct pawl *pawl, const struct pawl_consumer *consumer)
+{
+    for (size_t i = 0; i < pawl->slab_count; i++) {
+        struct pawl_lib_delivery *slab = pawl->slabs[i];
+        for (unsigned j = 0; j < SLAB_DELIVERIES; j++) {
+            struct pawl_lib_delivery *delivery = &slab[j];
+            if (delivery->state == PAWL_LIB_FREE || delivery->shown.consumer != consumer)
+                continue;
+            if (delivery->state == PAWL_LIB_WAITING)
+                delivery->state = PAWL_LIB_SETTLED;
+            else if (delivery->state == PAWL_LIB_HANDED)
+                pawl_lib_delivery_done(delivery);
+            delivery->shown.consumer = NULL;
+        }
+    }
+}
+
+void pawl_consumer_close(struct pawl_consumer *consumer)
+{
+    if (!consumer)
+        return;
+    struct pawl *pawl = consumer->pawl;
+    if (pawl_lib_check(pawl) == 0) {
+        struct pawl_wire_consume request = {.consumer = consumer->number};
+        pawl_kick(pawl);
+        memcpy(request.queue, consumer->queue, sizeof request.queue);
+        memcpy(request.group, consumer->group, sizeof request.group);
+        consumer->consuming = false; /* not asked for again by a new lane */
+        /* Where the scheduler is lost meanwhile, so is the subscription. */
+        if (pawl->lane)
+            (void)pawl_lib_ask(pawl, PAWL_WIRE_CONSUME_END, &request, sizeof request, NULL, 0, NULL, 0,
+                               PAWL_WIRE_OK, 0, false, PAWL_LIB_FOREVER);
+        pawl_lib_take_in_deliveries(pawl, NULL, SIZE_MAX);
+    }
+    if (pawl->forks == pawl_lib_forks())
+        forget_deliveries(pawl, consumer);
+    for (struct pawl_consumer **at = &pawl->consumers; *at; at = &(*at)->next)
+        if (*at == consumer) {
+            *at = consumer->next;
+            break;
+        }
+    free(consumer);
+    pawl_kick(pawl);
+    pawl_lib_arm(pawl);
+}
+
+/* Their waiting deliveries went with the lane. */
+void pawl_lib_consumers_lost(struct pawl *pawl)
+{
+    for (struct pawl_consumer *consumer = pawl->consumers; consumer; consumer = consumer->next) {
+        consumer->first = consumer->last = NULL;
+        consumer->waiting = 0;
+        consumer->tag = 0;
+    }
+}
+
+/* What settled itself is readable until the next claim. */
+static void end_auto_acked(struct pawl_lib_lane *lane, const struct pawl_consumer *consumer)
+{
+    for (uint64_t number = lane->head; consumer->handed > 0 && number != lane->tail; number++) {
+        struct pawl_lib_delivery *delivery = lane->slots[number & lane->slot_mask];
+        if (delivery->state == PAWL_LIB_HANDED && delivery->shown.consumer == consumer && delivery->auto_ack)
+            pawl_lib_delivery_done(delivery);
+    }
+}
+
+static int hand_out(struct pawl_consumer *consumer, const struct pawl_delivery **deliveries_out, size_t max)
+{
+    struct pawl_lib_lane *lane = consumer->pawl->lane;
+    size_t count = 0;
+    while (count < max && consumer->first) {
+        struct pawl_lib_delivery *delivery = consumer->first;
+        consumer->first = delivery->next;
+        if (!consumer->first)
+            consumer->last = NULL;
+        consumer->waiting--;
+        consumer->handed++;
+        lane->held++;
+        delivery->state = PAWL_LIB_HANDED;
+        deliveries_out[count++] = &delivery->shown;
+    }
+    if (count > 0)
+        pawl_lib_mark_begun(lane); /* C3: before a handler sees them */
+    return (int)count;
+}
+
+int pawl_claim(struct pawl_consumer *consumer, const struct pawl_delivery **deliveries_out, size_t max,
+               int timeout_ms)
+{
+    struct pawl *pawl = consumer->pawl;
+    uint64_t deadline_ns = timeout_ms == 0 ? 0 : UINT64_MAX;
+    int error = pawl_lib_check(pawl);
+    if (error)
+        return error;
+    if (max > INT32_MAX)
+        max = INT32_MAX;
+    if (pawl->lane && (consumer->flags & PAWL_CONSUME_AUTO_ACK))
+        end_auto_acked(pawl->lane, consumer);
+    pawl_lib_settle_send(pawl);
+    for (bool first = true;; first = false) {
+        if (pawl->phase == PAWL_LIB_GONE)
+            return pawl->gone_error;
+        pawl_lib_take_in_deliveries(pawl, consumer, max);
+        if (consumer->first)
+            return hand_out(consumer, deliveries_out, max);
+        if (consumer->error)
+            return pawl_lib_fail(pawl, consumer->error, "queue %s: %s", consumer->queue,
+                                 pawl_error_text(consumer->error));
+        if (first) {
+            if (timeout_ms > 0)
+                deadline_ns = pawl_lib_deadline(timeout_ms);
+            pawl_kick(pawl);
+        }
+        error = pawl_lib_wait(pawl, deadline_ns, false);
+        if (error) {
+            pawl_lib_arm(pawl);
+            return error == -ETIMEDOUT ? 0 : error;
+        }
+        pawl_lib_take_in(pawl);
+    }
+}

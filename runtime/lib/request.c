@@ -1,0 +1,100 @@
+/*
+ * request.c - a question over the socket, and its answer.
+ *
+ * Runs in: the program that uses pawl.h. One at a time; what else comes meanwhile (replies, a lost scheduler)
+ * is taken in as in any waiting call.
+ */
+#include "runtime/lib/lib.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "shm/error.h"
+
+/* Waits for the answer to pawl->awaited_tag. */
+static int await_answer(struct pawl *pawl, uint64_t deadline_ns)
+{
+    while (!pawl->answered) {
+        int error = pawl_lib_wait(pawl, deadline_ns, false);
+        if (error && !pawl->answered)
+            return error;
+        if (!pawl->answered)
+            pawl_lib_take_in(pawl);
+    }
+    return pawl->answer_error;
+}
+
+static int ask_once(struct pawl *pawl, uint16_t type, const void *body, size_t bytes, const void *more,
+                    size_t more_bytes, const int *fds, unsigned fd_count, uint64_t deadline_ns)
+{
+    /* The first turn even of a call that may not wait: -ETIMEDOUT is for what was asked and not answered. */
+    while (pawl->phase != PAWL_LIB_UP) {
+        int error = pawl_lib_wait(pawl, deadline_ns, false);
+        if (error)
+            return error;
+        pawl_lib_take_in(pawl);
+    }
+    pawl->awaited_tag = ++pawl->next_tag;
+    pawl->answered = false;
+    int error = pawl_wire_queue_message(&pawl->wire, type, pawl->awaited_tag, body, bytes, more, more_bytes,
+                                        fds, fd_count);
+    if (!error) {
+        error = pawl_wire_flush(&pawl->wire);
+        if (error == -EAGAIN || error == PAWL_E_CLOSED)
+            error = await_answer(pawl, deadline_ns);
+        else if (!error)
+            error = await_answer(pawl, deadline_ns);
+    }
+    pawl->awaited_tag = 0;
+    pawl->answered = false;
+    return error;
+}
+
+int pawl_lib_ask(struct pawl *pawl, uint16_t type, const void *body, size_t bytes, const void *more,
+                 size_t more_bytes, const int *fds, unsigned fd_count, uint16_t want, size_t reply_bytes_min,
+                 bool repeatable, uint64_t deadline_ns)
+{
+    int error = pawl_lib_check(pawl);
+    if (error)
+        return error;
+    if (pawl->awaited_tag)
+        return pawl_lib_fail(pawl, PAWL_E_STATE, "a callback asks while another request of its handle waits");
+    do
+        error = ask_once(pawl, type, body, bytes, more, more_bytes, fds, fd_count, deadline_ns);
+    while (error == PAWL_E_CLOSED && repeatable && pawl->phase != PAWL_LIB_GONE);
+    if (error == PAWL_E_CLOSED && pawl->phase != PAWL_LIB_GONE)
+        error = pawl_lib_fail(pawl, PAWL_E_INDEFINITE, "the scheduler went away before it answered");
+    else if (error == -ETIMEDOUT)
+        pawl_lib_fail(pawl, error, "the scheduler did not answer in time");
+    if (error)
+        return error;
+    if (pawl->answer.header.type == PAWL_WIRE_ERROR) {
+        struct pawl_error_report report;
+        error = pawl_client_read_error(&pawl->answer, &report);
+        pawl_lib_fail_report(pawl, &report);
+        return error;
+    }
+    if (pawl->answer.header.type != want || pawl->answer.header.bytes < reply_bytes_min)
+        return pawl_lib_fail(pawl, PAWL_E_BAD_MESSAGE, "the scheduler answered with something else (%u)",
+                             pawl->answer.header.type);
+    return 0;
+}
+
+int pawl_lib_name(struct pawl *pawl, const char *what, const char *text, char field[PAWL_NAME_BYTES])
+{
+    size_t bytes = text ? strlen(text) : 0;
+    bool good = bytes > 0 && bytes <= 64 && text[0] != '.' && text[0] != '-';
+    for (size_t i = 0; good && i < bytes; i++) {
+        char c = text[i];
+        good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+               c == '.' || c == '-';
+    }
+    if (!good)
+        return pawl_lib_fail(
+            pawl, PAWL_E_INVALID,
+            "'%.80s' cannot be the name of a %s: [A-Za-z0-9_.-]{1,64}, not starting with . or -",
+            text ? text : "", what);
+    memset(field, 0, PAWL_NAME_BYTES);
+    memcpy(field, text, bytes);
+    return 0;
+}

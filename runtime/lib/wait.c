@@ -1,0 +1,241 @@
+/*
+ * wait.c - sleeping until something comes, spinning a little before, and the user's poll loop.
+ *
+ * Runs in: the program that uses pawl.h. The flag in the lane is up while we sleep, and while a poll loop of
+ * the user's may be sleeping for us (D1, doorbell.h).
+ */
+#include "runtime/lib/lib.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "shm/clock.h"
+#include "shm/doorbell.h"
+#include "shm/error.h"
+
+enum {
+    SPIN_MIN = 16,
+    SPIN_MAX = 2048, /* about 20 us of pauses */
+};
+#define DURABLE_LOOK_NS UINT64_C(2000000) /* what becomes durable rings no bell of its own */
+
+uint64_t pawl_lib_now_ns(void)
+{
+    return pawl_clock_monotonic_ns();
+}
+
+uint64_t pawl_lib_deadline_ns(uint64_t limit_ns)
+{
+    uint64_t now_ns = limit_ns == 0 ? 0 : pawl_lib_now_ns();
+    return limit_ns > UINT64_MAX - now_ns ? UINT64_MAX : now_ns + limit_ns;
+}
+
+/* 0: in the past, never waited for. */
+uint64_t pawl_lib_deadline(int timeout_ms)
+{
+    if (timeout_ms < 0)
+        return PAWL_LIB_FOREVER;
+    return pawl_lib_deadline_ns((uint64_t)timeout_ms * 1000000);
+}
+
+static inline void pause_briefly(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+static bool lane_has_news(const struct pawl_lib_lane *lane, bool with_room)
+{
+    return pawl_client_end_waiting(&lane->end) || (with_room && pawl_client_end_has_room(&lane->end));
+}
+
+void pawl_lib_take_in(struct pawl *pawl)
+{
+    if (pawl->phase != PAWL_LIB_UP)
+        pawl_lib_step(pawl);
+    pawl_lib_take_in_replies(pawl);
+    /* Deliveries too: while one lies there, nobody would get to sleep. */
+    pawl_lib_take_in_deliveries(pawl, NULL, SIZE_MAX);
+    if (pawl->publisher.send != pawl->publisher.next && pawl->phase == PAWL_LIB_UP)
+        pawl_lib_resend(pawl);
+}
+
+/* ---- the user's poll loop ---- */
+
+int pawl_lib_watch_socket(struct pawl *pawl)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP, .data.fd = pawl->wire.fd};
+    if (pawl_wire_pending(&pawl->wire) > 0)
+        event.events |= EPOLLOUT;
+    if (epoll_ctl(pawl->epoll_fd, EPOLL_CTL_ADD, pawl->wire.fd, &event) == 0)
+        return 0;
+    return errno == EEXIST && epoll_ctl(pawl->epoll_fd, EPOLL_CTL_MOD, pawl->wire.fd, &event) == 0 ? 0
+                                                                                                   : -errno;
+}
+
+static void set_timer(struct pawl *pawl)
+{
+    struct itimerspec when = {{0, 0}, {0, 0}};
+    if (pawl->phase == PAWL_LIB_DOWN || pawl->phase == PAWL_LIB_GONE) {
+        uint64_t at_ns = pawl->phase == PAWL_LIB_GONE ? 1 : pawl->retry_at_ns;
+        when.it_value.tv_sec = (time_t)(at_ns / 1000000000);
+        when.it_value.tv_nsec = (long)(at_ns % 1000000000) + (at_ns == 0);
+    } else if (pawl->phase != PAWL_LIB_UP && pawl->reconnect_limit_ns != PAWL_LIB_FOREVER) {
+        uint64_t at_ns = pawl->down_since_ns + pawl->reconnect_limit_ns;
+        when.it_value.tv_sec = (time_t)(at_ns / 1000000000);
+        when.it_value.tv_nsec = (long)(at_ns % 1000000000);
+    }
+    (void)timerfd_settime(pawl->timer_fd, TFD_TIMER_ABSTIME, &when, NULL);
+}
+
+void pawl_lib_arm(struct pawl *pawl)
+{
+    if (!pawl->polled)
+        return;
+    if (pawl->phase != PAWL_LIB_UP)
+        set_timer(pawl);
+    bool unsent = pawl->wire.fd >= 0 && pawl_wire_pending(&pawl->wire) > 0;
+    if (unsent != pawl->epoll_has_out && pawl->wire.fd >= 0 && pawl_lib_watch_socket(pawl) == 0)
+        pawl->epoll_has_out = unsent;
+    struct pawl_lib_lane *lane = pawl->lane;
+    if (!lane)
+        return;
+    pawl_doorbell_prepare(&lane->end.lane->sleeping); /* D1 */
+    if (lane_has_news(lane, false))
+        pawl_doorbell_write(lane->own_fd);
+}
+
+int pawl_fd(const struct pawl *pawl)
+{
+    struct pawl *mine = (struct pawl *)(uintptr_t)pawl;
+    if (mine->forks != pawl_lib_forks())
+        return PAWL_ERR_STATE;
+    if (!mine->polled) {
+        mine->polled = true;
+        pawl_lib_arm(mine);
+    }
+    return mine->epoll_fd;
+}
+
+int pawl_dispatch(struct pawl *pawl, int timeout_ms)
+{
+    int error = pawl_lib_check(pawl);
+    if (error)
+        return error;
+    uint64_t deadline_ns = pawl_lib_deadline(timeout_ms), before = pawl->happened;
+    pawl_kick(pawl);
+    for (;;) {
+        if (pawl->polled && pawl->lane) {
+            pawl_doorbell_awake(&pawl->lane->end.lane->sleeping);
+            pawl_doorbell_clear(pawl->lane->own_fd);
+        }
+        pawl_lib_step(pawl);
+        pawl_lib_take_in(pawl);
+        error = pawl->phase == PAWL_LIB_GONE ? pawl->gone_error : 0;
+        if (error || pawl->happened != before)
+            break;
+        if (pawl_lib_wait(pawl, deadline_ns, false) != 0)
+            break;
+    }
+    pawl_lib_arm(pawl);
+    if (error)
+        return error;
+    uint64_t happened = pawl->happened - before;
+    return happened > INT32_MAX ? INT32_MAX : (int)happened;
+}
+
+/* ---- sleeping ---- */
+
+/* Looks for a short while, longer where that has paid. */
+static bool spin(struct pawl *pawl, bool with_room)
+{
+    const struct pawl_lib_lane *lane = pawl->lane;
+    for (uint32_t i = 0; i < pawl->spin; i++) {
+        if (lane_has_news(lane, with_room)) {
+            pawl->spin = pawl->spin * 2 < SPIN_MAX ? pawl->spin * 2 : SPIN_MAX;
+            return true;
+        }
+        pause_briefly();
+    }
+    pawl->spin = pawl->spin / 2 > SPIN_MIN ? pawl->spin / 2 : SPIN_MIN;
+    return false;
+}
+
+/* When the connection wants us whatever comes. */
+static uint64_t next_step_ns(const struct pawl *pawl)
+{
+    if (pawl->phase == PAWL_LIB_UP)
+        return UINT64_MAX;
+    uint64_t at_ns = pawl->phase == PAWL_LIB_DOWN ? pawl->retry_at_ns : UINT64_MAX;
+    uint64_t limit_ns = pawl->was_up ? pawl->reconnect_limit_ns : pawl->connect_limit_ns;
+    if (limit_ns != PAWL_LIB_FOREVER && pawl->down_since_ns + limit_ns < at_ns)
+        at_ns = pawl->down_since_ns + limit_ns;
+    return at_ns;
+}
+
+static int sleep_until(struct pawl *pawl, uint64_t until_ns, bool *bell_out)
+{
+    struct pollfd fds[2] = {
+        {.fd = pawl->wire.fd, .events = POLLIN},
+        {.fd = pawl->lane ? pawl->lane->own_fd : -1, .events = POLLIN},
+    };
+    if (pawl->wire.fd >= 0 && pawl_wire_pending(&pawl->wire) > 0)
+        fds[0].events |= POLLOUT;
+    struct timespec left, *wait = NULL;
+    if (until_ns != UINT64_MAX) {
+        uint64_t now_ns = pawl_lib_now_ns(), left_ns = until_ns > now_ns ? until_ns - now_ns : 0;
+        left = (struct timespec){.tv_sec = (time_t)(left_ns / 1000000000),
+                                 .tv_nsec = (long)(left_ns % 1000000000)};
+        wait = &left;
+    }
+    int ready = ppoll(fds, 2, wait, NULL);
+    *bell_out = ready > 0 && fds[1].revents != 0;
+    if (ready > 0 && fds[0].revents != 0)
+        pawl_lib_step(pawl);
+    return ready < 0 && errno != EINTR ? -errno : 0;
+}
+
+int pawl_lib_wait(struct pawl *pawl, uint64_t deadline_ns, bool room)
+{
+    if (pawl->phase == PAWL_LIB_GONE)
+        return pawl->gone_error;
+    if (deadline_ns == 0)
+        return -ETIMEDOUT;
+    bool bell = false;
+    struct pawl_lib_lane *lane = pawl->lane;
+    if (lane && spin(pawl, room))
+        return 0;
+    uint64_t until_ns = deadline_ns, now_ns = pawl_lib_now_ns(), step_ns = next_step_ns(pawl);
+    if (deadline_ns <= now_ns)
+        return -ETIMEDOUT;
+    if (step_ns < until_ns)
+        until_ns = step_ns;
+    if (room && lane && now_ns + DURABLE_LOOK_NS < until_ns)
+        until_ns = now_ns + DURABLE_LOOK_NS;
+    if (lane) {
+        pawl_doorbell_prepare(&lane->end.lane->sleeping); /* D1 */
+        if (lane_has_news(lane, room)) {
+            pawl_doorbell_awake(&lane->end.lane->sleeping);
+            return 0;
+        }
+    }
+    int error = sleep_until(pawl, until_ns, &bell);
+    /* The step within may have lost this lane; it is still mapped when something of it is held, else it is
+     * not. */
+    if (lane && lane == pawl->lane) {
+        pawl_doorbell_awake(&lane->end.lane->sleeping);
+        if (bell)
+            pawl_doorbell_clear(lane->own_fd);
+    }
+    if (pawl->phase != PAWL_LIB_UP)
+        pawl_lib_step(pawl);
+    return pawl->phase == PAWL_LIB_GONE ? pawl->gone_error : error;
+}
