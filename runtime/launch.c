@@ -23,7 +23,7 @@
 
 enum { LOG_BYTES_MAX = 4 << 20 /* then the log is put aside as scheduler.log.1 */ };
 
-int pawl_connect(const struct pawl_state *state)
+int pawl_state_connect(const struct pawl_state *state)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
