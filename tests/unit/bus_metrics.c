@@ -278,7 +278,8 @@ static const json_t *at(const json_t *json, const char *path)
     char copy[128], *save = NULL;
     snprintf(copy, sizeof copy, "%s", path);
     for (char *key = strtok_r(copy, ".", &save); key && json; key = strtok_r(NULL, ".", &save))
-        json = json_is_array(json) ? json_array_get(json, (size_t)atoi(key)) : json_object_get(json, key);
+        json =
+            json_is_array(json) ? json_array_get(json, strtoul(key, NULL, 10)) : json_object_get(json, key);
     cr_assert(ne(ptr, (void *)(uintptr_t)json, NULL), "no %s", path);
     return json;
 }
