@@ -260,7 +260,7 @@ static bool all_have_work(const struct pawl_loop *loop)
 static uint64_t flush(struct pawl_loop *loop)
 {
     uint64_t last_lsn = pawl_journal_last_lsn(loop->journal);
-    bool hurry = loop->hurry;
+    bool hurry = loop->hurry || loop->attached_count > 0; /* confirms wait */
     loop->hurry = false;
     if (!hurry && last_lsn > loop->flushed_lsn && loop->serving && all_have_work(loop) &&
         pawl_journal_pending_bytes(loop->journal) < COMPANY_BYTES) {
