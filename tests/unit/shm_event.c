@@ -199,6 +199,9 @@ Test(event, hostile_fields_do_not_hold)
 
 Test(event, headers_that_do_not_end_where_they_should_do_not_hold)
 {
+    /* no name, and a value that ends where it did */
+    spoiled((*(unsigned char *)pawl_event_headers(event) = 0,
+             ((unsigned char *)pawl_event_headers(event))[2] += 4));
     spoiled(*(unsigned char *)pawl_event_headers(event) = 0);      /* a name of 0 bytes */
     spoiled(*(unsigned char *)pawl_event_headers(event) += 1);     /* a longer name */
     spoiled(((unsigned char *)pawl_event_headers(event))[2] -= 1); /* a shorter value */
