@@ -57,6 +57,34 @@ static int unknown_verb(const struct pawl_cli *cli, const char *name)
     return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", hint, "no such verb: %.80s", name);
 }
 
+const struct pawl_verb *pawl_subverb_find(const struct pawl_verb *verb, const char *word)
+{
+    size_t skip = strlen(verb->name) + 1;
+    for (size_t i = 0; verb->subverbs != NULL && verb->subverbs[i] != NULL; i++)
+        if (strcmp(verb->subverbs[i]->name + skip, word) == 0)
+            return verb->subverbs[i];
+    return NULL;
+}
+
+int pawl_subverb_unknown(const struct pawl_cli *cli, const struct pawl_verb *verb, const char *word)
+{
+    char hint[320];
+    size_t skip = strlen(verb->name) + 1;
+    const char *foreign = pawl_options_foreign(verb->name, word);
+    struct pawl_suggest suggest;
+    pawl_suggest_init(&suggest, word, strlen(word));
+    for (size_t i = 0; verb->subverbs[i] != NULL; i++)
+        pawl_suggest_offer(&suggest, verb->subverbs[i]->name + skip, strlen(verb->subverbs[i]->name) - skip);
+    if (foreign != NULL)
+        snprintf(hint, sizeof hint, "%s", foreign);
+    else if (suggest.best != NULL)
+        snprintf(hint, sizeof hint, "did you mean pawl %s %.*s?", verb->name, (int)suggest.best_bytes,
+                 suggest.best);
+    else
+        snprintf(hint, sizeof hint, "see pawl help %s", verb->name);
+    return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", hint, "%s cannot '%.40s'", verb->name, word);
+}
+
 static bool may_color(const char *when, int fd)
 {
     if (strcmp(when, "always") == 0)
@@ -104,8 +132,38 @@ static int take_globals(struct pawl_cli *cli, const struct pawl_global_options *
 }
 
 static int run_verb(struct pawl_cli *cli, const struct pawl_verb *verb, struct pawl_global_options *global,
+                    int argc, char **argv);
+
+/* `pawl queue declare`: the next operand says which. */
+static int run_subverb(struct pawl_cli *cli, const struct pawl_verb *verb, struct pawl_global_options *global,
+                       int argc, char **argv)
+{
+    struct pawl_options_error error;
+    int rest = 0;
+    cli->verb = verb;
+    int status = pawl_options_parse(NULL, argc, argv, global, global, &rest, &error);
+    cli->json = global->json;
+    if (status != 0)
+        return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", error.hint, "%s", error.text);
+    if (rest == 0 && global->help) {
+        pawl_options_help(verb, stdout);
+        return PAWL_EXIT_OK;
+    }
+    if (rest == 0) {
+        char hint[64];
+        snprintf(hint, sizeof hint, "see pawl help %s", verb->name);
+        return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", hint, "say what to do: pawl %s WHAT ...", verb->name);
+    }
+    const struct pawl_verb *subverb = pawl_subverb_find(verb, argv[0]);
+    return subverb == NULL ? pawl_subverb_unknown(cli, verb, argv[0])
+                           : run_verb(cli, subverb, global, rest - 1, argv + 1);
+}
+
+static int run_verb(struct pawl_cli *cli, const struct pawl_verb *verb, struct pawl_global_options *global,
                     int argc, char **argv)
 {
+    if (verb->subverbs != NULL)
+        return run_subverb(cli, verb, global, argc, argv);
     void *options = calloc(1, verb->options_bytes + sizeof(uint64_t));
     struct pawl_options_error error;
     int operands = 0;
