@@ -10,9 +10,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "scheduler/bus/limits.h"
 #include "scheduler/core.h"
 #include "scheduler/io.h"
 #include "scheduler/journal.h"
+#include "scheduler/listener.h"
 #include "scheduler/scheduler.h"
 #include "shm/log.h"
 #include "shm/log_segment.h"
@@ -31,6 +33,7 @@ struct pawl_loop {
     struct pawl_core *core;
     struct pawl_now now;
     uint64_t epoch;
+    struct pawl_config config; /* in force: reload.h */
 
     /* the journal's news, taken up after each wait */
     uint64_t durable_lsn, told_lsn;
@@ -46,7 +49,8 @@ struct pawl_loop {
     bool serving;    /* pawl_core_serve() was called */
     bool stopping;   /* SIGTERM: interrupt, then leave */
     bool stop_asked; /* a signal came */
-    bool leave;      /* left the loop */
+    bool reload_asked;
+    bool leave; /* left the loop */
     int exit_code;
     uint64_t born_at_ns;   /* boottime */
     uint64_t sample_at_ns; /* boottime: when load and memory are looked at again */
@@ -55,9 +59,7 @@ struct pawl_loop {
     struct pawl_io_request signal_poll;
 
     /* control.h */
-    int listen_fd;
-    struct pawl_io_request listen_poll;
-    uint64_t accept_at_ns; /* not before: descriptors ran out */
+    struct pawl_listeners listeners;
     struct pawl_connection *connections;
     uint32_t connection_count, client_count;
     uint64_t client_number;
