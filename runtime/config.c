@@ -147,6 +147,26 @@ const char *pawl_config_file_name(const struct pawl_config_source *source)
     return source->path != NULL ? source->path : "pawl.yaml";
 }
 
+void pawl_config_complain(const struct pawl_config_source *source, const struct pawl_load_errors *errors,
+                          char *text, size_t bytes)
+{
+    size_t used = 0;
+    text[0] = '\0';
+    for (uint32_t i = 0; i < errors->count && used + 1 < bytes; i++) {
+        const struct pawl_load_error *error = &errors->errors[i];
+        bool hinted = error->hint[0] != '\0';
+        char place[PAWL_CONFIG_PATH_BYTES + 32] = "";
+        if (error->line != 0)
+            snprintf(place, sizeof place, "%s:%u:%u: ", pawl_config_file_name(source), error->line,
+                     error->column);
+        else if (strcmp(error->code, "unreadable") == 0)
+            snprintf(place, sizeof place, "%s: ", pawl_config_file_name(source));
+        int n = snprintf(text + used, bytes - used, "%s%s%s%s%s%s", used > 0 ? "\n" : "", place, error->text,
+                         hinted ? " (" : "", error->hint, hinted ? ")" : "");
+        used += n > 0 ? (size_t)n : 0;
+    }
+}
+
 /* ---- origins ---- */
 
 static void take(struct pawl_config *config, const struct pawl_limit *limit, const char *name,

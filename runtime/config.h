@@ -56,6 +56,10 @@ struct pawl_config_source {
 int pawl_config_load(const struct pawl_config_source *source, struct pawl_config *config_out,
                      struct pawl_config_origins *origins, struct pawl_load_errors *errors);
 
+/** pawl_config_complain - the mistakes as lines of words, "pawl.yaml:3:5: what (hint)", cut to fit. */
+void pawl_config_complain(const struct pawl_config_source *source, const struct pawl_load_errors *errors,
+                          char *text, size_t bytes);
+
 /** pawl_config_limit_text - a value as one would write it: "30s", "1MiB", "reject", "disk". */
 const char *pawl_config_limit_text(const struct pawl_limit *limit, uint64_t value, char text[64]);
 

@@ -139,14 +139,16 @@ static void take_queue(struct file *file, const struct pawl_yaml_node *key, cons
         return;
     }
     json_t *settings = json_object();
+    bool has_topic = false;
     for (const struct pawl_yaml_item *item = node->items; item != NULL; item = item->next) {
         const struct pawl_queue_setting *setting = pawl_queue_setting_find(item->key->text);
         if (setting == NULL)
             unknown_setting(file, item->key, key->text);
         else
             take_setting(file, setting, item->value, settings);
+        has_topic |= setting != NULL && strcmp(setting->name, "topic") == 0;
     }
-    if (json_object_get(settings, "topics") == NULL && !json_is_true(json_object_get(settings, "unrouted")))
+    if (!has_topic && !json_is_true(json_object_get(settings, "unrouted")))
         pawl_load_refuse(file->errors, key->line, key->column, "no_topic", "write `topic: PATTERN`",
                          "queue `%.64s` has no topic", key->text);
     keep_queue(file, key->text, settings);

@@ -20,6 +20,7 @@
 
 #include "runtime/proctitle.h"
 #include "runtime/supervise.h"
+#include "shm/log.h"
 
 enum { LOG_BYTES_MAX = 4 << 20 /* then the log is put aside as scheduler.log.1 */ };
 
@@ -71,11 +72,9 @@ static void close_all_but(int *kept, size_t count)
     (void)close_range(next, ~0u, 0);
 }
 
-/* 0 and 1 to /dev/null, 2 to the log. Without a log (full disk) 2 is /dev/null too. */
-static void settle_standard_streams(const struct pawl_state *state)
+static int open_log(const struct pawl_state *state)
 {
     struct stat status;
-    int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
     int flags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW;
     int log_fd = openat(state->dirfd, "scheduler.log", flags, 0600);
     if (log_fd >= 0 && fstat(log_fd, &status) == 0 && status.st_size > LOG_BYTES_MAX &&
@@ -83,6 +82,14 @@ static void settle_standard_streams(const struct pawl_state *state)
         close(log_fd);
         log_fd = openat(state->dirfd, "scheduler.log", flags, 0600);
     }
+    return log_fd;
+}
+
+/* 0 and 1 to /dev/null, 2 to the log. Without a log (full disk) 2 is /dev/null too. */
+static void settle_standard_streams(const struct pawl_state *state)
+{
+    int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    int log_fd = open_log(state);
     for (int fd = 0; fd < 3 && null_fd >= 0; fd++)
         (void)dup2(fd == 2 && log_fd >= 0 ? log_fd : null_fd, fd);
 }
@@ -144,4 +151,32 @@ int pawl_launch(const struct pawl_state *state, const struct pawl_launch_options
     else
         *client_fd_out = fds[0];
     return error;
+}
+
+/* Standard output and error stay the caller's: a terminal, a service manager's journal. */
+int pawl_launch_here(const struct pawl_state *state, struct pawl_serving *serving)
+{
+    int kept[6 + PAWL_SUPERVISE_LISTEN_MAX] = {state->dirfd, state->journal_dirfd, state->runs_dirfd,
+                                               state->spool_dirfd, serving->lock_fd};
+    size_t kept_count = 5;
+
+    forget_signals();
+    (void)umask(077);
+    int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (null_fd >= 0)
+        (void)dup2(null_fd, STDIN_FILENO);
+    serving->log_fd = open_log(state);
+    if (serving->log_fd >= 0) {
+        pawl_log_open(serving->log_fd, "supervisor", PAWL_LOG_INFO);
+        pawl_log_copy_to(STDERR_FILENO);
+        kept[kept_count++] = serving->log_fd;
+    }
+    for (unsigned i = 0; i < serving->listen_count; i++)
+        kept[kept_count++] = serving->listen_fds[i];
+    close_all_but(kept, kept_count);
+    (void)!chdir("/");
+    forget_own_mark(state);
+    pawl_proctitle_set("pawl: supervisor");
+    const struct pawl_supervise_options supervise = {.state = state, .client_fd = -1, .serving = serving};
+    return pawl_supervise(&supervise);
 }

@@ -26,6 +26,16 @@ struct pawl_launch_options {
 int pawl_launch(const struct pawl_state *state, const struct pawl_launch_options *options,
                 int *client_fd_out);
 
+struct pawl_serving;
+
+/**
+ * pawl_launch_here - this process becomes the supervisor, in the foreground: `pawl serve`
+ * @serving: its lock is held; log_fd is filled in. Descriptors that it does not name are closed
+ *
+ * Return: exit code, as pawl_supervise().
+ */
+int pawl_launch_here(const struct pawl_state *state, struct pawl_serving *serving);
+
 /* pawl_state_connect - to STATE/socket, at any path length. Return: a descriptor or -errno (-ENOENT and
  * -ECONNREFUSED: nobody serves). */
 int pawl_state_connect(const struct pawl_state *state);

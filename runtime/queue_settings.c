@@ -46,6 +46,12 @@ static int refuse(char why[WHY_BYTES], int error, const char *value, const char 
     return error;
 }
 
+static int refuse_because(char why[WHY_BYTES], const char *value, const char *words)
+{
+    snprintf(why, WHY_BYTES, "'%.80s': %s", value, words);
+    return PAWL_E_INVALID;
+}
+
 /* The object below @key, made when missing. */
 static json_t *part_of(json_t *config, const char *key)
 {
@@ -81,7 +87,7 @@ static int put_topic(json_t *config, const char *value, char why[WHY_BYTES])
 {
     const char *wrong = pawl_pattern_check(value, strlen(value));
     if (wrong != NULL)
-        return refuse(why, PAWL_E_INVALID, value, wrong);
+        return refuse_because(why, value, wrong);
     json_t *topics = json_object_get(config, "topics");
     if (topics == NULL) {
         topics = json_array();
@@ -147,7 +153,7 @@ static int put_dlq(json_t *config, const char *value, char why[WHY_BYTES])
 {
     const char *wrong = pawl_queue_name_check(value);
     if (wrong != NULL)
-        return refuse(why, PAWL_E_INVALID, value, wrong);
+        return refuse_because(why, value, wrong);
     json_object_set_new(config, "dlq", json_string(value));
     return 0;
 }
@@ -174,9 +180,9 @@ static int put_topic_overflow(json_t *config, const char *value, char why[WHY_BY
                       "is no policy: block, drop_newest, drop_oldest, reject or dead_letter");
     char pattern[256 + 1];
     size_t bytes = (size_t)(equals - value);
-    const char *wrong = bytes > 255 ? "is longer than 255 bytes" : pawl_pattern_check(value, bytes);
+    const char *wrong = bytes > 255 ? "it is longer than 255 bytes" : pawl_pattern_check(value, bytes);
     if (wrong != NULL)
-        return refuse(why, PAWL_E_INVALID, value, wrong);
+        return refuse_because(why, value, wrong);
     memcpy(pattern, value, bytes);
     pattern[bytes] = '\0';
     json_object_set_new(part_of(config, "overflow_topics"), pattern, json_string(pawl_overflow_name(policy)));

@@ -30,6 +30,7 @@
 #include "runtime/proctitle.h"
 #include "scheduler/scheduler.h"
 #include "shm/error.h"
+#include "shm/log.h"
 #include "shm/wire.h"
 #include "workers/worker.h"
 
@@ -69,6 +70,10 @@ struct supervisor {
     uint32_t number_end;   /* above the highest number in use */
     uint32_t wanted, alive, leaving;
     uint64_t fork_wait_ns, fork_at_ns; /* after workers that die at once */
+    bool serves, reload_wanted;        /* the scheduler can hear SIGHUP; it is to be sent one */
+    bool restarted;
+    bool has_config; /* `pawl serve`: the last one without a mistake, for a scheduler that is restarted */
+    struct pawl_config config;
     bool stopping;
     int exit_code;
     uint64_t stop_at_ns;
@@ -98,7 +103,13 @@ static void say(const char *text, long long a, long long b)
     if (bytes > sizeof line - 2)
         bytes = sizeof line - 2;
     line[bytes++] = '\n';
-    (void)!write(STDERR_FILENO, line, bytes);
+    pawl_log_line(line, (unsigned)bytes);
+}
+
+static void notify(const struct supervisor *supervisor, const char *text)
+{
+    if (supervisor->options->serving && supervisor->options->serving->notify)
+        supervisor->options->serving->notify(text);
 }
 
 /* ---- children ---- */
@@ -112,11 +123,14 @@ static void leave_supervisor(struct supervisor *supervisor)
     close(supervisor->signal_fd);
     if (supervisor->wire.fd >= 0)
         close(supervisor->wire.fd);
+    if (supervisor->options->serving)
+        (void)setpgid(0, 0); /* ^C is the supervisor's: the others are told */
 }
 
 static int prove_orphans_gone(void *ctx, char *text, unsigned bytes)
 {
-    const struct pawl_state *state = ctx;
+    const struct supervisor *supervisor = ctx;
+    const struct pawl_state *state = supervisor->state;
     struct pawl_orphans_report report;
     int error = pawl_orphans_kill(state->mark, 0, 2 * ORPHANS_LIMIT_NS, &report);
     text[0] = 0;
@@ -129,9 +143,51 @@ static int prove_orphans_gone(void *ctx, char *text, unsigned bytes)
     return error;
 }
 
+static int load_config(const struct supervisor *supervisor, struct pawl_config *config_out, char *text,
+                       size_t bytes)
+{
+    const struct pawl_serving *serving = supervisor->options->serving;
+    const struct pawl_config_source in_state = {.dirfd = supervisor->state->dirfd};
+    const struct pawl_config_source *source = serving ? &serving->config : &in_state;
+    struct pawl_load_errors errors;
+    int error = pawl_config_load(source, config_out, NULL, &errors);
+    if (error)
+        pawl_config_complain(source, &errors, text, bytes);
+    return error;
+}
+
+/* In the scheduler, which does not know how a configuration is written. */
+static int read_config(void *ctx, struct pawl_config *config_out, char *text, unsigned bytes)
+{
+    struct supervisor *supervisor = ctx;
+    int error = load_config(supervisor, config_out, text, bytes);
+    /* A mistake that was made meanwhile must not keep a restarted scheduler from serving. */
+    if (error && supervisor->restarted && supervisor->has_config) {
+        say("the configuration has a mistake: the one before stays in force", 0, 0);
+        *config_out = supervisor->config;
+        error = 0;
+    }
+    supervisor->has_config = false; /* this process's copy is given away, or of no use any more */
+    return error;
+}
+
+/* In the supervisor: what a later scheduler falls back to. */
+static void remember_config(struct supervisor *supervisor)
+{
+    struct pawl_config config;
+    char text[8];
+    if (!supervisor->options->serving || load_config(supervisor, &config, text, sizeof text) != 0)
+        return;
+    if (supervisor->has_config)
+        pawl_config_fini(&supervisor->config);
+    supervisor->config = config;
+    supervisor->has_config = true;
+}
+
 _Noreturn static void be_scheduler(struct supervisor *supervisor, int fd, bool restarted)
 {
     const struct pawl_state *state = supervisor->state;
+    supervisor->restarted = restarted;
     leave_supervisor(supervisor);
     pawl_proctitle_set("pawl: scheduler");
     struct pawl_scheduler_options options = {
@@ -149,8 +205,16 @@ _Noreturn static void be_scheduler(struct supervisor *supervisor, int fd, bool r
         .restarted = restarted,
         .workers_alive = supervisor->alive,
         .prove_orphans_gone = prove_orphans_gone,
-        .ctx = (void *)state,
+        .read_config = read_config,
+        .ctx = supervisor,
     };
+    const struct pawl_serving *serving = supervisor->options->serving;
+    if (serving) {
+        options.log_fd = serving->log_fd >= 0 ? serving->log_fd : STDERR_FILENO;
+        options.listen_count = serving->listen_count;
+        options.listen_in_state_is_passed = serving->listen_in_state_is_passed;
+        memcpy(options.listen_fds, serving->listen_fds, sizeof options.listen_fds);
+    }
     _exit(pawl_scheduler_main(&options));
 }
 
@@ -194,6 +258,7 @@ static int fork_scheduler(struct supervisor *supervisor, bool restarted)
     if (supervisor->client_fd >= 0)
         close(supervisor->client_fd);
     supervisor->client_fd = -1;
+    supervisor->serves = false;
     supervisor->scheduler = (struct child){.pid = pid, .forked_at_ns = clock_ns(CLOCK_BOOTTIME)};
     for (uint32_t number = 1; number < supervisor->number_end; number++)
         if (supervisor->workers[number].pid)
@@ -278,6 +343,7 @@ static void begin_stop(struct supervisor *supervisor, int exit_code, bool at_onc
         supervisor->stopping = true;
         supervisor->exit_code = exit_code;
         supervisor->stop_at_ns = clock_ns(CLOCK_BOOTTIME);
+        notify(supervisor, "STOPPING=1");
     }
     if (at_once && supervisor->stop_stage == 0) {
         supervisor->stop_stage = 1;
@@ -377,12 +443,34 @@ static void reap(struct supervisor *supervisor)
 
 /* ---- messages ---- */
 
+static void reload(struct supervisor *supervisor)
+{
+    char text[64];
+    supervisor->reload_wanted = !supervisor->serves;
+    if (supervisor->stopping || !supervisor->serves)
+        return;
+    snprintf(text, sizeof text, "RELOADING=1\nMONOTONIC_USEC=%llu",
+             (unsigned long long)(clock_ns(CLOCK_MONOTONIC) / 1000));
+    notify(supervisor, text);
+    remember_config(supervisor);
+    (void)kill(supervisor->scheduler.pid, SIGHUP);
+}
+
 static void on_message(struct supervisor *supervisor, const struct pawl_wire_message *message)
 {
     if (message->header.type == PAWL_WIRE_WORKERS &&
         message->header.bytes >= sizeof(struct pawl_wire_workers)) {
         const struct pawl_wire_workers *wanted = message->body;
         supervisor->wanted = wanted->count < WORKERS_MAX ? wanted->count : WORKERS_MAX;
+        return;
+    }
+    if (message->header.type == PAWL_WIRE_SERVES) {
+        if (supervisor->options->serving && !supervisor->serves)
+            pawl_log(PAWL_LOG_INFO, "serving %s", supervisor->state->path);
+        supervisor->serves = true;
+        notify(supervisor, "READY=1");
+        if (supervisor->reload_wanted)
+            reload(supervisor);
         return;
     }
     if (message->header.bytes < sizeof(struct pawl_wire_process))
@@ -418,6 +506,10 @@ static void on_signal(struct supervisor *supervisor)
     while (read(supervisor->signal_fd, &info, sizeof info) == (ssize_t)sizeof info) {
         if (info.ssi_signo == SIGCHLD)
             continue;
+        if (info.ssi_signo == SIGHUP && supervisor->options->serving) {
+            reload(supervisor);
+            continue;
+        }
         if (supervisor->scheduler.pid)
             (void)kill(supervisor->scheduler.pid, supervisor->stopping ? SIGKILL : SIGTERM);
         begin_stop(supervisor, 0, false);
@@ -465,13 +557,40 @@ static void run(struct supervisor *supervisor)
     }
 }
 
-static int take_lock(struct supervisor *supervisor)
+int pawl_supervise_lock(const struct pawl_state *state, const char *what)
 {
+    char line[64];
     int flags = O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW;
-    supervisor->lock_fd = openat(supervisor->state->dirfd, "lock", flags, 0600);
-    if (supervisor->lock_fd < 0)
+    int fd = openat(state->dirfd, "lock", flags, 0600);
+    if (fd < 0)
         return -errno;
-    return flock(supervisor->lock_fd, LOCK_EX | LOCK_NB) == 0 ? 0 : -errno;
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        int error = -errno;
+        close(fd);
+        return error;
+    }
+    /* For people only: a full disk leaves it empty. */
+    int bytes = snprintf(line, sizeof line, "%d %s\n", (int)getpid(), what);
+    (void)!ftruncate(fd, 0);
+    (void)!pwrite(fd, line, (size_t)bytes, 0);
+    return fd;
+}
+
+bool pawl_supervise_holder(const struct pawl_state *state, int *pid_out, char what[32])
+{
+    char line[64] = "", *end;
+    int fd = openat(state->dirfd, "lock", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    ssize_t got = fd >= 0 ? pread(fd, line, sizeof line - 1, 0) : -1;
+    if (fd >= 0)
+        close(fd);
+    if (got <= 0)
+        return false;
+    long pid = strtol(line, &end, 10);
+    if (pid <= 0 || pid > INT32_MAX || *end != ' ')
+        return false;
+    *pid_out = (int)pid;
+    snprintf(what, 32, "%.*s", (int)strcspn(end + 1, "\n"), end + 1);
+    return true;
 }
 
 static int listen_to_signals(void)
@@ -506,8 +625,9 @@ int pawl_supervise(const struct pawl_supervise_options *options)
         .number_end = 1,
     };
 
-    int error = take_lock(&supervisor);
-    if (error)
+    supervisor.lock_fd =
+        options->serving ? options->serving->lock_fd : pawl_supervise_lock(options->state, "temporary");
+    if (supervisor.lock_fd < 0)
         return EXIT_CANNOT_START;
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     /* The scheduler holds descriptors for each worker and client, and writes for all of them; jobs get the
@@ -520,7 +640,8 @@ int pawl_supervise(const struct pawl_supervise_options *options)
         free(supervisor.workers);
         return EXIT_INTERNAL;
     }
-    error = fork_scheduler(&supervisor, false);
+    remember_config(&supervisor);
+    int error = fork_scheduler(&supervisor, false);
     if (error) {
         say("cannot fork the scheduler: errno %lld", -error, 0);
         free(supervisor.workers);
@@ -528,5 +649,7 @@ int pawl_supervise(const struct pawl_supervise_options *options)
     }
     run(&supervisor);
     free(supervisor.workers);
+    if (supervisor.has_config)
+        pawl_config_fini(&supervisor.config);
     return supervisor.exit_code;
 }
