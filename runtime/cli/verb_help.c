@@ -14,7 +14,8 @@ static void print_overview(FILE *stream)
     fprintf(stream,
             "pawl runs parallel work on one machine so that progress never slips back.\n\n"
             "  pawl run build.yaml -j 8          run a workflow; --resume goes on after any crash\n"
-            "  ls *.gz | pawl map -k gunzip      one task for each line, or each argument after :::\n\n");
+            "  ls *.gz | pawl map -k gunzip      one task for each line, or each argument after :::\n"
+            "  pawl publish order.new '{}'       an event for each queue that wants it, kept till acked\n\n");
     for (size_t i = 0; pawl_verbs[i] != NULL; i++)
         fprintf(stream, "  %-9s %s\n", pawl_verbs[i]->name, pawl_verbs[i]->summary);
     fprintf(stream,
