@@ -17,7 +17,7 @@
 #include "runtime/state.h"
 #include "shm/error.h"
 
-int pawl_bus_exit(int error)
+int pawl_cli_exit(int error)
 {
     switch (error) {
     case PAWL_ERR_NOT_FOUND:
@@ -75,7 +75,7 @@ static const char *hint_of(int error)
     }
 }
 
-int pawl_bus_fail(const struct pawl_cli *cli, const struct pawl *pawl, int error, const char *format, ...)
+int pawl_cli_fail(const struct pawl_cli *cli, const struct pawl *pawl, int error, const char *format, ...)
 {
     char what[512], message[1024], code[48];
     va_list arguments;
@@ -91,10 +91,10 @@ int pawl_bus_fail(const struct pawl_cli *cli, const struct pawl *pawl, int error
     for (; name[i] != '\0' && i + 1 < sizeof code; i++)
         code[i] = (char)tolower((unsigned char)name[i]);
     code[i] = '\0';
-    return pawl_fail(cli, pawl_bus_exit(error), code, hint_of(error), "%s", message);
+    return pawl_fail(cli, pawl_cli_exit(error), code, hint_of(error), "%s", message);
 }
 
-int pawl_bus_open(const struct pawl_cli *cli, bool create, struct pawl **pawl_out)
+int pawl_cli_open(const struct pawl_cli *cli, bool create, struct pawl **pawl_out)
 {
     struct pawl_state state;
     char why[PAWL_STATE_WHY_BYTES] = "";
@@ -112,15 +112,15 @@ int pawl_bus_open(const struct pawl_cli *cli, bool create, struct pawl **pawl_ou
         .bytes = sizeof options, .state = cli->state, .may_launch = 1};
     error = pawl_connect(&options, pawl_out);
     if (error != 0)
-        return pawl_bus_fail(cli, NULL, error, "%s", cli->state);
+        return pawl_cli_fail(cli, NULL, error, "%s", cli->state);
     return 0;
 }
 
-int pawl_bus_ask(const struct pawl_cli *cli, struct pawl *pawl, json_t *request, json_t **reply_out)
+int pawl_cli_ask(const struct pawl_cli *cli, struct pawl *pawl, json_t *request, json_t **reply_out)
 {
     char *text = json_dumps(request, JSON_COMPACT), *reply = NULL;
-    const char *op = pawl_bus_text(request, "op");
-    const char *of = pawl_bus_text(request, json_object_get(request, "name") != NULL ? "name" : "queue");
+    const char *op = pawl_cli_text(request, "op");
+    const char *of = pawl_cli_text(request, json_object_get(request, "name") != NULL ? "name" : "queue");
     int status = 0;
     if (text == NULL) {
         status = pawl_fail(cli, PAWL_EXIT_INTERNAL, "memory", NULL, "out of memory");
@@ -128,7 +128,7 @@ int pawl_bus_ask(const struct pawl_cli *cli, struct pawl *pawl, json_t *request,
     }
     int error = pawl_request(pawl, text, &reply);
     if (error != 0) {
-        status = pawl_bus_fail(cli, pawl, error, "%s", of[0] != '\0' ? of : op);
+        status = pawl_cli_fail(cli, pawl, error, "%s", of[0] != '\0' ? of : op);
         goto out;
     }
     *reply_out = json_loads(reply, 0, NULL);
@@ -144,20 +144,20 @@ out:
     return status;
 }
 
-int pawl_bus_do(const struct pawl_cli *cli, bool create, json_t *request, json_t **reply_out)
+int pawl_cli_do(const struct pawl_cli *cli, bool create, json_t *request, json_t **reply_out)
 {
     struct pawl *pawl;
-    int status = pawl_bus_open(cli, create, &pawl);
+    int status = pawl_cli_open(cli, create, &pawl);
     if (status != 0) {
         json_decref(request);
         return status;
     }
-    status = pawl_bus_ask(cli, pawl, request, reply_out);
+    status = pawl_cli_ask(cli, pawl, request, reply_out);
     pawl_close(pawl);
     return status;
 }
 
-json_t *pawl_bus_request(const char *op, const char *key, const char *value)
+json_t *pawl_cli_request(const char *op, const char *key, const char *value)
 {
     json_t *request = json_object();
     json_object_set_new(request, "op", json_string(op));
@@ -166,7 +166,7 @@ json_t *pawl_bus_request(const char *op, const char *key, const char *value)
     return request;
 }
 
-int pawl_bus_check_name(const struct pawl_cli *cli, const char *name)
+int pawl_cli_check_name(const struct pawl_cli *cli, const char *name)
 {
     const char *wrong = pawl_queue_name_check(name);
     if (wrong == NULL)
@@ -174,13 +174,13 @@ int pawl_bus_check_name(const struct pawl_cli *cli, const char *name)
     return pawl_fail(cli, PAWL_EXIT_USAGE, "invalid", NULL, "'%.80s': %s", name, wrong);
 }
 
-const char *pawl_bus_text(const json_t *object, const char *key)
+const char *pawl_cli_text(const json_t *object, const char *key)
 {
     const char *text = json_string_value(json_object_get(object, key));
     return text != NULL ? text : "";
 }
 
-uint64_t pawl_bus_count(const json_t *object, const char *key)
+uint64_t pawl_cli_count(const json_t *object, const char *key)
 {
     json_int_t value = json_integer_value(json_object_get(object, key));
     return value > 0 ? (uint64_t)value : 0;

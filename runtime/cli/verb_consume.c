@@ -41,14 +41,14 @@ struct consume_options {
 
 #define OFFSET(member) offsetof(struct consume_options, member)
 static const struct pawl_option consume_option_table[] = {
-    {'g', "group", "GROUP", "consumer group of a stream", PAWL_OPTION_TEXT, OFFSET(group), 0, 0},
+    {0, "group", "GROUP", "consumer group of a stream", PAWL_OPTION_TEXT, OFFSET(group), 0, 0},
     {0, "from", "O", "where a new group begins: offset, earliest, latest, time", PAWL_OPTION_TEXT,
      OFFSET(from), 0, 0},
     {0, "peek", NULL, "look, take nothing", PAWL_OPTION_FLAG, OFFSET(peek), 0, 0},
-    {'n', "count", "N", "end after so many", PAWL_OPTION_COUNT, OFFSET(count), 1, 0},
+    {0, "count", "N", "end after so many", PAWL_OPTION_COUNT, OFFSET(count), 1, 0},
     {0, "wait", "D", "end when nothing came for so long", PAWL_OPTION_DURATION, OFFSET(wait_ns), 0, 0},
     {0, "auto-ack", NULL, "ack what was printed", PAWL_OPTION_FLAG, OFFSET(auto_ack), 0, 0},
-    {'j', "concurrency", "N", "commands at a time (default 1)", PAWL_OPTION_COUNT, OFFSET(concurrency), 1,
+    {0, "concurrency", "N", "commands at a time (default 1)", PAWL_OPTION_COUNT, OFFSET(concurrency), 1,
      4096},
     {0, "exec", "CMD...", "run it for each; the rest of the line is the command", PAWL_OPTION_REST,
      OFFSET(command), 0, 0},
@@ -103,7 +103,7 @@ static int take(struct pawl_consuming *consuming)
                                                  : SLICE_MS,
                             &taken);
         if (got < 0 && got != -EINTR && got != -ETIMEDOUT && got != PAWL_ERR_EMPTY)
-            return pawl_bus_fail(consuming->cli, consuming->pawl, got, "%s", consuming->queue);
+            return pawl_cli_fail(consuming->cli, consuming->pawl, got, "%s", consuming->queue);
         int error = 0;
         for (int i = 0; i < got && error == 0; i++)
             error = pawl_delivery_print(&taken[i].delivery, taken[i].tag, stdout);
@@ -132,7 +132,7 @@ static int peek(struct pawl_consuming *consuming)
         size_t count = consuming->left < PEEK_AT_ONCE ? (size_t)consuming->left : PEEK_AT_ONCE;
         int got = pawl_peek(consuming->pawl, consuming->queue, consuming->group, from, count, &next, &taken);
         if (got < 0 && got != PAWL_ERR_EMPTY)
-            return pawl_bus_fail(consuming->cli, consuming->pawl, got, "%s", consuming->queue);
+            return pawl_cli_fail(consuming->cli, consuming->pawl, got, "%s", consuming->queue);
         int error = 0;
         for (int i = 0; i < got && error == 0; i++)
             error = pawl_delivery_print(&taken[i].delivery, NULL, stdout);
@@ -167,7 +167,7 @@ static int print_and_ack(struct pawl_consuming *consuming, const struct pawl_del
         return out_of_stdout(consuming, error);
     error = pawl_ack_batch(deliveries, (size_t)got);
     if (error != 0 && error != PAWL_ERR_STALE)
-        return pawl_bus_fail(consuming->cli, consuming->pawl, error, "%s", consuming->queue);
+        return pawl_cli_fail(consuming->cli, consuming->pawl, error, "%s", consuming->queue);
     return 0;
 }
 
@@ -197,7 +197,7 @@ static int auto_ack(struct pawl_consuming *consuming, struct pawl_consumer *cons
                         : pawl_consume_wait(consuming, NULL, 0,
                                             consuming->wait_ms < 0 ? -1 : consuming->wait_ms - idle_ms);
         if (error != 0)
-            return pawl_bus_fail(consuming->cli, consuming->pawl, error, "%s", consuming->queue);
+            return pawl_cli_fail(consuming->cli, consuming->pawl, error, "%s", consuming->queue);
     }
     return 0;
 }
@@ -213,11 +213,11 @@ static int consume_auto_ack(struct pawl_consuming *consuming)
         .from = consuming->from};
     int error = pawl_consume(consuming->pawl, consuming->queue, &options, &consumer);
     if (error != 0)
-        return pawl_bus_fail(consuming->cli, consuming->pawl, error, "%s", consuming->queue);
+        return pawl_cli_fail(consuming->cli, consuming->pawl, error, "%s", consuming->queue);
     int status = auto_ack(consuming, consumer);
     error = pawl_flush(consuming->pawl, FLUSH_MS);
     if (status == 0 && error != 0)
-        status = pawl_bus_fail(consuming->cli, consuming->pawl, error, "%s", consuming->queue);
+        status = pawl_cli_fail(consuming->cli, consuming->pawl, error, "%s", consuming->queue);
     pawl_consumer_close(consumer);
     return status;
 }
@@ -277,11 +277,11 @@ static int begin_group(struct pawl_consuming *consuming, const char *from)
                                              : pawl_fail(consuming->cli, PAWL_EXIT_USAGE, "usage", NULL,
                                                          "--peek --from takes an offset");
     }
-    json_t *request = pawl_bus_request("group.create", "queue", consuming->queue);
+    json_t *request = pawl_cli_request("group.create", "queue", consuming->queue);
     json_object_set_new(request, "group", json_string(consuming->group));
     json_object_set_new(request, "from", place);
     json_object_set_new(request, "keep", json_true()); /* one that exists stays where it is */
-    int status = pawl_bus_ask(consuming->cli, consuming->pawl, request, &reply);
+    int status = pawl_cli_ask(consuming->cli, consuming->pawl, request, &reply);
     json_decref(reply);
     return status;
 }
@@ -313,9 +313,9 @@ static int run_consume(struct pawl_cli *cli, const void *options, int operand_co
     char **command = calloc(o->command.count + 1, sizeof *command), *state = NULL;
     int status = check_options(cli, o);
     if (status == 0)
-        status = pawl_bus_check_name(cli, operands[0]);
+        status = pawl_cli_check_name(cli, operands[0]);
     if (status == 0 && o->group != NULL)
-        status = pawl_bus_check_name(cli, o->group);
+        status = pawl_cli_check_name(cli, o->group);
     if (status == 0 && o->command.count > 0) {
         for (size_t i = 0; i < o->command.count && command != NULL; i++)
             command[i] = (char *)(uintptr_t)o->command.items[i];
@@ -323,7 +323,7 @@ static int run_consume(struct pawl_cli *cli, const void *options, int operand_co
         status = command != NULL ? check_command(cli, command[0]) : PAWL_EXIT_INTERNAL;
     }
     if (status == 0)
-        status = pawl_bus_open(cli, false, &consuming.pawl);
+        status = pawl_cli_open(cli, false, &consuming.pawl);
     if (status == 0) {
         (void)pawl_signals_install();
         state = realpath(cli->state, NULL);

@@ -25,7 +25,7 @@ struct dlq_options {
 static const struct pawl_option list_option_table[] = {
     {0, "filter", "K=V", "only those with reason=, topic= or id=", PAWL_OPTION_LIST,
      offsetof(struct dlq_options, filters), 0, 0},
-    {'n', "count", "N", "at most so many", PAWL_OPTION_COUNT, offsetof(struct dlq_options, count), 1, 0},
+    {0, "count", "N", "at most so many", PAWL_OPTION_COUNT, offsetof(struct dlq_options, count), 1, 0},
     {0},
 };
 static const struct pawl_option redrive_option_table[] = {
@@ -96,7 +96,7 @@ static int read_seqs(const struct pawl_cli *cli, int count, char **words, json_t
 
 static json_t *list_request(const char *queue, uint64_t from, uint64_t count, const json_t *filter)
 {
-    json_t *request = pawl_bus_request("dlq.list", "queue", queue);
+    json_t *request = pawl_cli_request("dlq.list", "queue", queue);
     json_object_set_new(request, "from", json_integer((json_int_t)from));
     json_object_set_new(request, "count", json_integer((json_int_t)count));
     if (json_object_size(filter) > 0)
@@ -107,11 +107,11 @@ static json_t *list_request(const char *queue, uint64_t from, uint64_t count, co
 static void print_letter(const json_t *letter)
 {
     char time[PAWL_TIME_TEXT_BYTES];
-    const char *error = pawl_bus_text(letter, "error"), *topic = pawl_bus_text(letter, "topic");
+    const char *error = pawl_cli_text(letter, "error"), *topic = pawl_cli_text(letter, "topic");
     const json_t *dead_at = json_object_get(letter, "dead_at");
     snprintf(time, sizeof time, "%s", json_is_string(dead_at) ? json_string_value(dead_at) : "");
-    printf("%-8" PRIu64 "  %-14s  %-8" PRIu64 "  %-24s  ", pawl_bus_count(letter, "seq"),
-           pawl_bus_text(letter, "reason"), pawl_bus_count(letter, "attempts"), time);
+    printf("%-8" PRIu64 "  %-14s  %-8" PRIu64 "  %-24s  ", pawl_cli_count(letter, "seq"),
+           pawl_cli_text(letter, "reason"), pawl_cli_count(letter, "attempts"), time);
     pawl_print_safe(stdout, topic, strlen(topic));
     printf("%s", error[0] != '\0' ? "  " : "");
     pawl_print_safe(stdout, error, strnlen(error, 80));
@@ -143,19 +143,19 @@ static int run_list(struct pawl_cli *cli, const void *options, int operand_count
     json_t *filter = json_object();
     uint64_t from = 0, left = o->count != 0 ? o->count : UINT64_MAX;
     bool first = true;
-    int status = pawl_bus_check_name(cli, operands[0]);
+    int status = pawl_cli_check_name(cli, operands[0]);
     if (status == 0)
         status = read_filter(cli, &o->filters, filter);
     if (status == 0)
-        status = pawl_bus_open(cli, false, &pawl);
+        status = pawl_cli_open(cli, false, &pawl);
     while (status == 0 && left > 0) {
         json_t *reply = NULL;
-        status = pawl_bus_ask(cli, pawl, list_request(operands[0], from, left < PAGE ? left : PAGE, filter),
+        status = pawl_cli_ask(cli, pawl, list_request(operands[0], from, left < PAGE ? left : PAGE, filter),
                               &reply);
         if (status != 0)
             break;
         const json_t *letters = json_object_get(reply, "letters");
-        uint64_t next = pawl_bus_count(reply, "next");
+        uint64_t next = pawl_cli_count(reply, "next");
         left -= json_array_size(letters);
         status = print_page(cli, letters, first);
         if (first && json_array_size(letters) == 0 && next == 0)
@@ -214,13 +214,13 @@ static int run_show(struct pawl_cli *cli, const void *options, int operand_count
 {
     (void)options;
     json_t *seqs = json_array(), *reply = NULL;
-    int status = pawl_bus_check_name(cli, operands[0]);
+    int status = pawl_cli_check_name(cli, operands[0]);
     if (status == 0)
         status = read_seqs(cli, operand_count - 1, operands + 1, seqs);
     for (size_t i = 0; status == 0 && i < json_array_size(seqs); i++) {
-        json_t *request = pawl_bus_request("dlq.show", "queue", operands[0]);
+        json_t *request = pawl_cli_request("dlq.show", "queue", operands[0]);
         json_object_set(request, "seq", json_array_get(seqs, i));
-        status = pawl_bus_do(cli, false, request, &reply);
+        status = pawl_cli_do(cli, false, request, &reply);
         if (status != 0)
             break;
         if (cli->json)
@@ -250,27 +250,27 @@ static int change(struct pawl_cli *cli, const struct dlq_options *o, const char 
                   char **operands, const char *count_of)
 {
     json_t *filter = json_object(), *seqs = json_array(), *reply = NULL;
-    int status = pawl_bus_check_name(cli, operands[0]);
+    int status = pawl_cli_check_name(cli, operands[0]);
     if (status == 0 && o->to != NULL)
-        status = pawl_bus_check_name(cli, o->to);
+        status = pawl_cli_check_name(cli, o->to);
     if (status == 0)
         status = read_filter(cli, &o->filters, filter);
     if (status == 0)
         status = read_seqs(cli, operand_count - 1, operands + 1, seqs);
     if (status == 0) {
-        json_t *request = pawl_bus_request(op, "queue", operands[0]);
+        json_t *request = pawl_cli_request(op, "queue", operands[0]);
         if (o->to != NULL)
             json_object_set_new(request, "to", json_string(o->to));
         if (json_array_size(seqs) > 0)
             json_object_set(request, "seqs", seqs);
         if (json_object_size(filter) > 0)
             json_object_set(request, "filter", filter);
-        status = pawl_bus_do(cli, false, request, &reply);
+        status = pawl_cli_do(cli, false, request, &reply);
     }
     if (status == 0 && cli->json)
         pawl_json_print(reply, stdout);
     else if (status == 0)
-        printf("%" PRIu64 "\n", pawl_bus_count(reply, count_of));
+        printf("%" PRIu64 "\n", pawl_cli_count(reply, count_of));
     json_decref(reply);
     json_decref(seqs);
     json_decref(filter);

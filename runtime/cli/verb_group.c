@@ -29,10 +29,10 @@ static const struct pawl_option create_option_table[] = {
 static int about(struct pawl_cli *cli, const char *op, char **operands, const char *key, const char *place,
                  json_t **reply_out)
 {
-    json_t *request = pawl_bus_request(op, "queue", operands[0]);
-    int status = pawl_bus_check_name(cli, operands[0]);
+    json_t *request = pawl_cli_request(op, "queue", operands[0]);
+    int status = pawl_cli_check_name(cli, operands[0]);
     if (status == 0 && operands[1] != NULL)
-        status = pawl_bus_check_name(cli, operands[1]);
+        status = pawl_cli_check_name(cli, operands[1]);
     if (status == 0 && operands[1] != NULL)
         json_object_set_new(request, "group", json_string(operands[1]));
     if (status == 0 && place != NULL) {
@@ -48,7 +48,7 @@ static int about(struct pawl_cli *cli, const char *op, char **operands, const ch
         json_decref(request);
         return status;
     }
-    return pawl_bus_do(cli, false, request, reply_out);
+    return pawl_cli_do(cli, false, request, reply_out);
 }
 
 static int run_create(struct pawl_cli *cli, const void *options, int operand_count, char **operands)
@@ -90,7 +90,7 @@ static int run_seek(struct pawl_cli *cli, const void *options, int operand_count
     if (status == 0 && cli->json)
         pawl_json_print(reply, stdout);
     else if (status == 0)
-        printf("%" PRIu64 "\n", pawl_bus_count(reply, "offset"));
+        printf("%" PRIu64 "\n", pawl_cli_count(reply, "offset"));
     json_decref(reply);
     return pawl_output_finish(cli, status);
 }
@@ -108,8 +108,8 @@ static int run_lag(struct pawl_cli *cli, const void *options, int operand_count,
         const json_t *group, *groups = json_object_get(reply, "groups");
         printf("%-20s  %-12s  %-12s  %s\n", "GROUP", "COMMITTED", "END", "LAG");
         json_array_foreach(groups, i, group) printf(
-            "%-20s  %-12" PRIu64 "  %-12" PRIu64 "  %" PRIu64 "\n", pawl_bus_text(group, "name"),
-            pawl_bus_count(group, "committed"), pawl_bus_count(group, "end"), pawl_bus_count(group, "lag"));
+            "%-20s  %-12" PRIu64 "  %-12" PRIu64 "  %" PRIu64 "\n", pawl_cli_text(group, "name"),
+            pawl_cli_count(group, "committed"), pawl_cli_count(group, "end"), pawl_cli_count(group, "lag"));
     }
     json_decref(reply);
     return pawl_output_finish(cli, status);

@@ -33,7 +33,7 @@ struct publish_options {
 
 #define OFFSET(member) offsetof(struct publish_options, member)
 static const struct pawl_option publish_option_table[] = {
-    {'H', "header", "K=V", "a header; several times", PAWL_OPTION_LIST, OFFSET(headers), 0, 0},
+    {0, "header", "K=V", "a header; several times", PAWL_OPTION_LIST, OFFSET(headers), 0, 0},
     {0, "id", "KEY", "the same key is not stored twice", PAWL_OPTION_TEXT, OFFSET(id), 0, 0},
     {0, "delay", "D", "deliver it after that", PAWL_OPTION_DURATION, OFFSET(delay_ns), 0, 0},
     {0, "ttl", "D", "it expires after that", PAWL_OPTION_DURATION, OFFSET(ttl_ns), 0, 0},
@@ -155,7 +155,7 @@ static int publish_one(struct publishing *publishing, struct pawl_message *messa
     struct pawl_confirm confirm = {0};
     int error = pawl_publish(publishing->pawl, message, -1, &confirm);
     if (error != 0)
-        return pawl_bus_fail(publishing->cli, publishing->pawl, error, "%.80s", message->topic);
+        return pawl_cli_fail(publishing->cli, publishing->pawl, error, "%.80s", message->topic);
     on_confirm(publishing, &confirm);
     return publishing->refused > 0 ? PAWL_EXIT_FAILED : 0;
 }
@@ -188,7 +188,7 @@ static int publish_line(struct publishing *publishing, struct pawl_message *mess
         return 0;
     }
     if (error != 0)
-        return pawl_bus_fail(publishing->cli, publishing->pawl, error, "%.80s", message->topic);
+        return pawl_cli_fail(publishing->cli, publishing->pawl, error, "%.80s", message->topic);
     return 0;
 }
 
@@ -240,7 +240,7 @@ static int publish_lines(struct publishing *publishing, struct pawl_message *mes
         }
         int error = wait_for_input(publishing);
         if (error != 0) {
-            status = pawl_bus_fail(publishing->cli, publishing->pawl, error, "%.80s", message->topic);
+            status = pawl_cli_fail(publishing->cli, publishing->pawl, error, "%.80s", message->topic);
             break;
         }
         if (pawl_signals_level() != PAWL_SIGNAL_NONE)
@@ -267,7 +267,7 @@ static int publish_lines(struct publishing *publishing, struct pawl_message *mes
     free(buffer);
     int error = pawl_flush(publishing->pawl, -1);
     if (status == 0 && error != 0)
-        status = pawl_bus_fail(publishing->cli, publishing->pawl, error, "%.80s", message->topic);
+        status = pawl_cli_fail(publishing->cli, publishing->pawl, error, "%.80s", message->topic);
     if (status == 0 && pawl_signals_level() != PAWL_SIGNAL_NONE)
         status = PAWL_EXIT_INTERRUPTED;
     if (status == 0 && publishing->refused > 0)
@@ -296,7 +296,7 @@ static int run_publish(struct pawl_cli *cli, const void *options, int operand_co
     message.headers = headers;
     message.header_count = o->headers.count;
     if (status == 0)
-        status = pawl_bus_open(cli, true, &publishing.pawl);
+        status = pawl_cli_open(cli, true, &publishing.pawl);
     if (status == 0 && o->lines) {
         (void)pawl_signals_install();
         status = publish_lines(&publishing, &message);

@@ -24,7 +24,7 @@ static void print_queues(const json_t *queues)
     char bytes[32];
     json_array_foreach(queues, i, queue)
     {
-        int name = (int)strlen(pawl_bus_text(queue, "name"));
+        int name = (int)strlen(pawl_cli_text(queue, "name"));
         width = name > width ? name : width;
     }
     printf("%-*s  %-7s  %-10s  %-9s  %-9s  %-9s  %-9s  %s\n", width, "QUEUE", "STATE", "DEPTH", "IN FLIGHT",
@@ -32,10 +32,10 @@ static void print_queues(const json_t *queues)
     json_array_foreach(queues, i, queue)
     {
         printf("%-*s  %-7s  %-10" PRIu64 "  %-9" PRIu64 "  %-9" PRIu64 "  %-9" PRIu64 "  %-9s  %s\n", width,
-               pawl_bus_text(queue, "name"), pawl_bus_text(queue, "state"), pawl_bus_count(queue, "depth"),
-               pawl_bus_count(queue, "in_flight"), pawl_bus_count(queue, "dlq_depth"),
-               pawl_bus_count(queue, "consumers"), pawl_bus_text(queue, "breaker"),
-               pawl_format_bytes(pawl_bus_count(queue, "bytes"), bytes));
+               pawl_cli_text(queue, "name"), pawl_cli_text(queue, "state"), pawl_cli_count(queue, "depth"),
+               pawl_cli_count(queue, "in_flight"), pawl_cli_count(queue, "dlq_depth"),
+               pawl_cli_count(queue, "consumers"), pawl_cli_text(queue, "breaker"),
+               pawl_format_bytes(pawl_cli_count(queue, "bytes"), bytes));
     }
 }
 
@@ -45,7 +45,7 @@ static int run_list(struct pawl_cli *cli, const void *options, int operand_count
     (void)operand_count;
     (void)operands;
     json_t *reply = NULL;
-    int status = pawl_bus_do(cli, false, pawl_bus_request("queue.list", NULL, NULL), &reply);
+    int status = pawl_cli_do(cli, false, pawl_cli_request("queue.list", NULL, NULL), &reply);
     if (status == 0 && cli->json)
         pawl_json_print(reply, stdout);
     else if (status == 0 && json_array_size(json_object_get(reply, "queues")) == 0)
@@ -106,8 +106,8 @@ static void print_groups(const json_t *groups)
     printf("%-20s  %-12s  %-12s  %-9s  %s\n", "GROUP", "COMMITTED", "LAG", "IN FLIGHT", "CONSUMERS");
     json_array_foreach(groups, i, group)
         printf("%-20s  %-12" PRIu64 "  %-12" PRIu64 "  %-9" PRIu64 "  %" PRIu64 "\n",
-               pawl_bus_text(group, "name"), pawl_bus_count(group, "committed"), pawl_bus_count(group, "lag"),
-               pawl_bus_count(group, "in_flight"), pawl_bus_count(group, "consumers"));
+               pawl_cli_text(group, "name"), pawl_cli_count(group, "committed"), pawl_cli_count(group, "lag"),
+               pawl_cli_count(group, "in_flight"), pawl_cli_count(group, "consumers"));
 }
 
 static int run_show(struct pawl_cli *cli, const void *options, int operand_count, char **operands)
@@ -115,9 +115,9 @@ static int run_show(struct pawl_cli *cli, const void *options, int operand_count
     (void)options;
     (void)operand_count;
     json_t *reply = NULL;
-    int status = pawl_bus_check_name(cli, operands[0]);
+    int status = pawl_cli_check_name(cli, operands[0]);
     if (status == 0)
-        status = pawl_bus_do(cli, false, pawl_bus_request("queue.show", "name", operands[0]), &reply);
+        status = pawl_cli_do(cli, false, pawl_cli_request("queue.show", "name", operands[0]), &reply);
     if (status == 0 && cli->json) {
         pawl_json_print(reply, stdout);
     } else if (status == 0) {
@@ -150,13 +150,13 @@ static const struct pawl_verb pawl_verb_queue_show = {
 static int change(struct pawl_cli *cli, const char *op, const char *name, const char *count_of)
 {
     json_t *reply = NULL;
-    int status = pawl_bus_check_name(cli, name);
+    int status = pawl_cli_check_name(cli, name);
     if (status == 0)
-        status = pawl_bus_do(cli, false, pawl_bus_request(op, "name", name), &reply);
+        status = pawl_cli_do(cli, false, pawl_cli_request(op, "name", name), &reply);
     if (status == 0 && cli->json)
         pawl_json_print(reply, stdout);
     else if (status == 0 && count_of != NULL)
-        printf("%" PRIu64 "\n", pawl_bus_count(reply, count_of));
+        printf("%" PRIu64 "\n", pawl_cli_count(reply, count_of));
     json_decref(reply);
     return pawl_output_finish(cli, status);
 }

@@ -91,9 +91,9 @@ static int read_settings(const struct pawl_cli *cli, const struct declare_option
 static int declare(const struct pawl_cli *cli, struct pawl *pawl, const char *name, json_t *config,
                    json_t **reply_out)
 {
-    json_t *request = pawl_bus_request("queue.declare", "name", name);
+    json_t *request = pawl_cli_request("queue.declare", "name", name);
     json_object_set(request, "config", config);
-    return pawl_bus_ask(cli, pawl, request, reply_out);
+    return pawl_cli_ask(cli, pawl, request, reply_out);
 }
 
 static int run_declare(struct pawl_cli *cli, const void *options, int operand_count, char **operands)
@@ -102,13 +102,13 @@ static int run_declare(struct pawl_cli *cli, const void *options, int operand_co
     const struct declare_options *o = options;
     struct pawl *pawl = NULL;
     json_t *config = json_object(), *reply = NULL, *other = NULL;
-    int status = pawl_bus_check_name(cli, operands[0]);
+    int status = pawl_cli_check_name(cli, operands[0]);
     if (status == 0 && o->unrouted_to != NULL)
-        status = pawl_bus_check_name(cli, o->unrouted_to);
+        status = pawl_cli_check_name(cli, o->unrouted_to);
     if (status == 0)
         status = read_settings(cli, o, config);
     if (status == 0)
-        status = pawl_bus_open(cli, true, &pawl);
+        status = pawl_cli_open(cli, true, &pawl);
     if (status == 0)
         status = declare(cli, pawl, operands[0], config, &reply);
     if (status == 0 && o->unrouted_to != NULL) {

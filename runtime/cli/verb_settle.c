@@ -38,7 +38,7 @@ static int settle(struct pawl_cli *cli, const char *op, int64_t value_ms, const 
 {
     struct pawl *pawl;
     json_t *settled = json_array();
-    int status = pawl_bus_open(cli, false, &pawl);
+    int status = pawl_cli_open(cli, false, &pawl);
     if (status != 0) {
         json_decref(settled);
         return status;
@@ -46,7 +46,7 @@ static int settle(struct pawl_cli *cli, const char *op, int64_t value_ms, const 
     for (int i = 0; i < count; i++) {
         int error = pawl_settle_tag(pawl, tags[i], op, value_ms, text);
         if (error != 0) {
-            int exit_code = pawl_bus_fail(cli, pawl, error, "%.200s", tags[i]);
+            int exit_code = pawl_cli_fail(cli, pawl, error, "%.200s", tags[i]);
             status = status == 0 ? exit_code : status;
         } else {
             json_array_append_new(settled, pawl_json_text(tags[i]));
