@@ -257,7 +257,8 @@ static int check_command(const struct pawl_cli *cli, const char *name)
     return pawl_fail(cli, PAWL_EXIT_USAGE, "not_found", NULL, "there is no command %.200s", name);
 }
 
-/* --from: a number goes along with the subscription; else the group is made beforehand. 0 or an exit code. */
+/* One that exists stays where it is. --from: a number goes along with the subscription; else the group is
+ * made beforehand. 0 or an exit code. */
 static int begin_group(struct pawl_consuming *consuming, const char *from)
 {
     json_t *place = pawl_group_place(from), *reply = NULL;
@@ -280,7 +281,6 @@ static int begin_group(struct pawl_consuming *consuming, const char *from)
     json_t *request = pawl_cli_request("group.create", "queue", consuming->queue);
     json_object_set_new(request, "group", json_string(consuming->group));
     json_object_set_new(request, "from", place);
-    json_object_set_new(request, "keep", json_true()); /* one that exists stays where it is */
     int status = pawl_cli_ask(consuming->cli, consuming->pawl, request, &reply);
     json_decref(reply);
     return status;

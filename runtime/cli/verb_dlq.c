@@ -13,7 +13,7 @@
 #include "runtime/cli/verbs.h"
 #include "runtime/suggest.h"
 
-enum { PAGE = 500 };
+enum { PAGE = 32 /* letters come with their data */ };
 
 struct dlq_options {
     uint64_t given;
@@ -23,20 +23,20 @@ struct dlq_options {
 };
 
 static const struct pawl_option list_option_table[] = {
-    {0, "filter", "K=V", "only those with reason=, topic= or id=", PAWL_OPTION_LIST,
+    {0, "filter", "K=V", "only those with reason=, topic= or queue=", PAWL_OPTION_LIST,
      offsetof(struct dlq_options, filters), 0, 0},
     {0, "count", "N", "at most so many", PAWL_OPTION_COUNT, offsetof(struct dlq_options, count), 1, 0},
     {0},
 };
 static const struct pawl_option redrive_option_table[] = {
-    {0, "filter", "K=V", "only those with reason=, topic= or id=", PAWL_OPTION_LIST,
+    {0, "filter", "K=V", "only those with reason=, topic= or queue=", PAWL_OPTION_LIST,
      offsetof(struct dlq_options, filters), 0, 0},
     {0, "to", "QUEUE", "into this queue (default: where they came from)", PAWL_OPTION_TEXT,
      offsetof(struct dlq_options, to), 0, 0},
     {0},
 };
 static const struct pawl_option purge_option_table[] = {
-    {0, "filter", "K=V", "only those with reason=, topic= or id=", PAWL_OPTION_LIST,
+    {0, "filter", "K=V", "only those with reason=, topic= or queue=", PAWL_OPTION_LIST,
      offsetof(struct dlq_options, filters), 0, 0},
     {0},
 };
@@ -44,12 +44,12 @@ static const struct pawl_option purge_option_table[] = {
 /* --filter reason=rejected -> {"reason": "rejected"}; 0 or an exit code. */
 static int read_filter(const struct pawl_cli *cli, const struct pawl_text_list *filters, json_t *filter)
 {
-    static const char *const keys[] = {"reason", "topic", "id", NULL};
+    static const char *const keys[] = {"reason", "topic", "queue", NULL};
     static const char *const reasons[] = {"delivery-limit", "rejected",    "expired",
                                           "overflow",       "interrupted", NULL};
     for (size_t i = 0; i < filters->count; i++) {
         const char *text = filters->items[i], *equals = strchr(text, '=');
-        char key[32] = "", hint[128] = "write reason=rejected, topic=order.new or id=EVENT";
+        char key[32] = "", hint[128] = "write reason=rejected, topic=order.new or queue=orders";
         if (equals != NULL && (size_t)(equals - text) < sizeof key)
             memcpy(key, text, (size_t)(equals - text));
         bool known = false;
@@ -104,14 +104,27 @@ static json_t *list_request(const char *queue, uint64_t from, uint64_t count, co
     return request;
 }
 
+/* A letter as the scheduler gave it, with times as people and other verbs write them. */
+static json_t *letter_json(const json_t *given)
+{
+    static const char *const times[][2] = {
+        {"published_at_ns", "published_at"}, {"first_at_ns", "first_at"}, {"last_at_ns", "last_at"}};
+    json_t *letter = pawl_json_document();
+    json_object_update(letter, (json_t *)(uintptr_t)given);
+    for (size_t i = 0; i < sizeof times / sizeof *times; i++) {
+        json_object_set_new(letter, times[i][1], pawl_json_time(pawl_cli_count(given, times[i][0])));
+        json_object_del(letter, times[i][0]);
+    }
+    return letter;
+}
+
 static void print_letter(const json_t *letter)
 {
     char time[PAWL_TIME_TEXT_BYTES];
     const char *error = pawl_cli_text(letter, "error"), *topic = pawl_cli_text(letter, "topic");
-    const json_t *dead_at = json_object_get(letter, "dead_at");
-    snprintf(time, sizeof time, "%s", json_is_string(dead_at) ? json_string_value(dead_at) : "");
     printf("%-8" PRIu64 "  %-14s  %-8" PRIu64 "  %-24s  ", pawl_cli_count(letter, "seq"),
-           pawl_cli_text(letter, "reason"), pawl_cli_count(letter, "attempts"), time);
+           pawl_cli_text(letter, "reason"), pawl_cli_count(letter, "attempts"),
+           pawl_format_time(pawl_cli_count(letter, "last_at_ns"), time));
     pawl_print_safe(stdout, topic, strlen(topic));
     printf("%s", error[0] != '\0' ? "  " : "");
     pawl_print_safe(stdout, error, strnlen(error, 80));
@@ -123,14 +136,16 @@ static int print_page(const struct pawl_cli *cli, const json_t *letters, bool fi
     size_t i;
     const json_t *letter;
     if (first && !cli->json && json_array_size(letters) > 0)
-        printf("%-8s  %-14s  %-8s  %-24s  %s\n", "SEQ", "REASON", "ATTEMPTS", "DEAD SINCE",
-               "TOPIC  LAST ERROR");
+        printf("%-8s  %-14s  %-8s  %-24s  %s\n", "SEQ", "REASON", "ATTEMPTS", "DIED", "TOPIC  LAST ERROR");
     json_array_foreach(letters, i, letter)
     {
-        if (cli->json)
-            pawl_json_print(letter, stdout);
-        else
+        if (!cli->json) {
             print_letter(letter);
+            continue;
+        }
+        json_t *line = letter_json(letter);
+        pawl_json_print(line, stdout);
+        json_decref(line);
     }
     return ferror(stdout) ? PAWL_EXIT_FAILED : 0;
 }
@@ -154,7 +169,7 @@ static int run_list(struct pawl_cli *cli, const void *options, int operand_count
                               &reply);
         if (status != 0)
             break;
-        const json_t *letters = json_object_get(reply, "letters");
+        const json_t *letters = json_object_get(reply, "events");
         uint64_t next = pawl_cli_count(reply, "next");
         left -= json_array_size(letters);
         status = print_page(cli, letters, first);
@@ -217,18 +232,26 @@ static int run_show(struct pawl_cli *cli, const void *options, int operand_count
     int status = pawl_cli_check_name(cli, operands[0]);
     if (status == 0)
         status = read_seqs(cli, operand_count - 1, operands + 1, seqs);
-    for (size_t i = 0; status == 0 && i < json_array_size(seqs); i++) {
-        json_t *request = pawl_cli_request("dlq.show", "queue", operands[0]);
-        json_object_set(request, "seq", json_array_get(seqs, i));
+    if (status == 0) {
+        json_t *request = list_request(operands[0], 0, json_array_size(seqs), NULL);
+        json_object_set(request, "seqs", seqs);
         status = pawl_cli_do(cli, false, request, &reply);
-        if (status != 0)
-            break;
-        if (cli->json)
-            pawl_json_print(reply, stdout);
-        else
-            print_whole(reply);
-        json_decref(reply);
     }
+    const json_t *letters = json_object_get(reply, "events"), *letter;
+    size_t i;
+    json_array_foreach(letters, i, letter)
+    {
+        json_t *whole = letter_json(letter);
+        if (cli->json)
+            pawl_json_print(whole, stdout);
+        else
+            print_whole(whole);
+        json_decref(whole);
+    }
+    if (status == 0 && json_array_size(letters) < json_array_size(seqs))
+        status = pawl_fail(cli, PAWL_EXIT_USAGE, "not_found", "pawl dlq list shows what there is",
+                           "%s: no dead letter has that number", operands[0]);
+    json_decref(reply);
     json_decref(seqs);
     return pawl_output_finish(cli, status);
 }
@@ -246,10 +269,25 @@ static const struct pawl_verb pawl_verb_dlq_show = {
 
 /* ---- redrive, purge ---- */
 
+static void print_change(const struct pawl_cli *cli, const char *count_of, uint64_t changed, uint64_t skipped)
+{
+    if (!cli->json) {
+        printf("%" PRIu64 "\n", changed);
+        return;
+    }
+    json_t *document = pawl_json_document();
+    json_object_set_new(document, count_of, json_integer((json_int_t)changed));
+    json_object_set_new(document, "skipped", json_integer((json_int_t)skipped));
+    pawl_json_print(document, stdout);
+    json_decref(document);
+}
+
 static int change(struct pawl_cli *cli, const struct dlq_options *o, const char *op, int operand_count,
                   char **operands, const char *count_of)
 {
-    json_t *filter = json_object(), *seqs = json_array(), *reply = NULL;
+    json_t *filter = json_object(), *seqs = json_array();
+    struct pawl *pawl = NULL;
+    uint64_t changed = 0, skipped = 0;
     int status = pawl_cli_check_name(cli, operands[0]);
     if (status == 0 && o->to != NULL)
         status = pawl_cli_check_name(cli, o->to);
@@ -257,21 +295,36 @@ static int change(struct pawl_cli *cli, const struct dlq_options *o, const char 
         status = read_filter(cli, &o->filters, filter);
     if (status == 0)
         status = read_seqs(cli, operand_count - 1, operands + 1, seqs);
-    if (status == 0) {
-        json_t *request = pawl_cli_request(op, "queue", operands[0]);
+    if (status == 0)
+        status = pawl_cli_open(cli, false, &pawl);
+    /* A bounded number at a time: `next` says where the scheduler stopped. */
+    for (uint64_t from = 0; status == 0;) {
+        json_t *request = pawl_cli_request(op, "queue", operands[0]), *reply = NULL;
+        json_object_set_new(request, "from", json_integer((json_int_t)from));
         if (o->to != NULL)
             json_object_set_new(request, "to", json_string(o->to));
         if (json_array_size(seqs) > 0)
             json_object_set(request, "seqs", seqs);
         if (json_object_size(filter) > 0)
             json_object_set(request, "filter", filter);
-        status = pawl_cli_do(cli, false, request, &reply);
+        status = pawl_cli_ask(cli, pawl, request, &reply);
+        if (status != 0)
+            break;
+        uint64_t next = pawl_cli_count(reply, "next");
+        changed += pawl_cli_count(reply, count_of);
+        skipped += pawl_cli_count(reply, "skipped");
+        json_decref(reply);
+        if (next <= from)
+            break;
+        from = next;
     }
-    if (status == 0 && cli->json)
-        pawl_json_print(reply, stdout);
-    else if (status == 0)
-        printf("%" PRIu64 "\n", pawl_cli_count(reply, count_of));
-    json_decref(reply);
+    if (pawl != NULL)
+        pawl_close(pawl);
+    if (status == 0)
+        print_change(cli, count_of, changed, skipped);
+    if (status == 0 && skipped > 0)
+        status = pawl_fail(cli, PAWL_EXIT_FAILED, "skipped", "name a queue: --to QUEUE",
+                           "%" PRIu64 " stay: their queue is gone, full, or they are in flight", skipped);
     json_decref(seqs);
     json_decref(filter);
     return pawl_output_finish(cli, status);

@@ -101,6 +101,12 @@ static int run_lag(struct pawl_cli *cli, const void *options, int operand_count,
     json_t *reply = NULL;
     char *words[3] = {operands[0], operand_count > 1 ? operands[1] : NULL, NULL};
     int status = about(cli, "group.lag", words, NULL, NULL, &reply);
+    /* One group alone is answered as itself: here it is a list of one. */
+    if (status == 0 && json_object_get(reply, "groups") == NULL) {
+        json_t *groups = json_array();
+        json_array_append_new(groups, json_copy(reply));
+        json_object_set_new(reply, "groups", groups);
+    }
     if (status == 0 && cli->json) {
         pawl_json_print(reply, stdout);
     } else if (status == 0) {
@@ -108,7 +114,7 @@ static int run_lag(struct pawl_cli *cli, const void *options, int operand_count,
         const json_t *group, *groups = json_object_get(reply, "groups");
         printf("%-20s  %-12s  %-12s  %s\n", "GROUP", "COMMITTED", "END", "LAG");
         json_array_foreach(groups, i, group) printf(
-            "%-20s  %-12" PRIu64 "  %-12" PRIu64 "  %" PRIu64 "\n", pawl_cli_text(group, "name"),
+            "%-20s  %-12" PRIu64 "  %-12" PRIu64 "  %" PRIu64 "\n", pawl_cli_text(group, "group"),
             pawl_cli_count(group, "committed"), pawl_cli_count(group, "end"), pawl_cli_count(group, "lag"));
     }
     json_decref(reply);
