@@ -18,6 +18,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "scheduler/clients.h"
 #include "scheduler/lanes.h"
 #include "scheduler/roster.h"
 #include "shm/error.h"
@@ -129,6 +130,7 @@ static void drop_parked(struct pawl_connection *connection)
     while (connection->parked) {
         struct pawl_parked *parked = connection->parked;
         connection->parked = parked->next;
+        pawl_control_bus_drop(parked, connection->loop);
         free(parked->instances);
         free(parked);
     }
@@ -156,6 +158,7 @@ void pawl_control_end(struct pawl_connection *connection)
     pawl_collect_forget(connection);
     if (connection->role == PAWL_ROLE_CLIENT) {
         loop->client_count--;
+        pawl_clients_disconnected(connection);
         pawl_core_client_gone(loop->core, loop->now, connection->client);
     } else if (connection->role == PAWL_ROLE_WORKER) {
         pawl_lanes_disconnected(loop, connection);
@@ -328,7 +331,7 @@ static void on_client_message(struct pawl_connection *connection, struct pawl_wi
         pawl_control_collect(connection, message);
         break;
     default:
-        if (pawl_control_query(connection, message))
+        if (pawl_control_bus(connection, message) || pawl_control_query(connection, message))
             break;
         pawl_control_error(connection, message->header.tag, PAWL_E_BAD_MESSAGE, NULL,
                            "no request has the number %u", message->header.type);
@@ -399,6 +402,7 @@ static void answer_parked(struct pawl_connection *connection)
         connection->parked_count--;
         if (connection->readable)
             connection->loop->more_to_read = true; /* it was not listened to while too much was parked */
+        pawl_control_bus_drop(parked, connection->loop);
         free(parked->instances);
         free(parked);
     }

@@ -22,6 +22,9 @@ enum {
     PAWL_REPLY_BYTES_MAX = 1 << 20,   /* of one page of results or steps */
 };
 
+struct pawl_client;
+struct pawl_parked_bus;
+
 /* A request that waits. */
 struct pawl_parked {
     struct pawl_parked *next;
@@ -32,7 +35,8 @@ struct pawl_parked {
     struct pawl_wire_pull pull;
     uint64_t *instances; /* ITEMS: the answer's */
     uint32_t count;
-    bool answered; /* ITEMS: only the credit is still owed */
+    bool answered;               /* ITEMS: only the credit is still owed */
+    struct pawl_parked_bus *bus; /* a request of the event bus: control_bus.c */
 };
 
 /* A run that must not leave before this client has heard all of it. */
@@ -55,6 +59,7 @@ struct pawl_connection {
     struct pawl_parked *parked, **parked_tail;
     uint32_t parked_count;
     struct pawl_held *held;
+    struct pawl_client *attached; /* clients.h; NULL: it has no lane */
 };
 
 /* Tell everybody who waits at the socket why there will be no service. */
@@ -99,6 +104,12 @@ void pawl_control_answer_pull(struct pawl_connection *connection, uint64_t tag, 
                               const struct pawl_wire_pull *request);
 /* The run that a body names; NULL after an ERROR was sent. */
 struct pawl_run *pawl_control_find(struct pawl_connection *connection, uint64_t tag, const char *run_id);
+
+/* control_bus.c: the event bus. True when the type was one of its requests. */
+bool pawl_control_bus(struct pawl_connection *connection, const struct pawl_wire_message *message);
+bool pawl_control_bus_try(struct pawl_connection *connection, struct pawl_parked *parked);
+void pawl_control_bus_drop(struct pawl_parked *parked, struct pawl_loop *loop);
+uint64_t pawl_control_bus_due(const struct pawl_loop *loop);
 
 /* collect.c: gc */
 void pawl_control_collect(struct pawl_connection *connection, const struct pawl_wire_message *message);

@@ -109,6 +109,8 @@ bool pawl_control_try_parked(struct pawl_connection *connection, struct pawl_par
     struct pawl_run *run;
     struct pawl_wire_summary summary;
 
+    if (parked->bus)
+        return pawl_control_bus_try(connection, parked);
     if (parked->lsn > loop->durable_lsn)
         return false;
     if (parked->type == PAWL_WIRE_ITEMS_END || parked->type == PAWL_WIRE_CANCEL) {

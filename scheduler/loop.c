@@ -18,6 +18,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "scheduler/clients.h"
 #include "scheduler/control.h"
 #include "scheduler/lanes.h"
 #include "scheduler/queue.h"
@@ -111,6 +112,8 @@ static void stop(struct pawl_loop *loop)
     if (loop->stopping)
         return;
     loop->stopping = true;
+    pawl_bus_drain(loop->bus);
+    loop->drain_until_ns = loop->now.boottime_ns + loop->config.grace_ns;
     pawl_log(PAWL_LOG_INFO, "asked to stop: runs are interrupted");
     struct pawl_run *run = pawl_core_run_next(loop->core, NULL);
     for (; run; run = pawl_core_run_next(loop->core, run))
@@ -121,7 +124,7 @@ static void stop(struct pawl_loop *loop)
 
 void pawl_loop_cut(struct pawl_loop *loop)
 {
-    if (loop->journal && !pawl_core_failed(loop->core))
+    if (loop->journal && !pawl_core_failed(loop->core) && !pawl_bus_failed(loop->bus))
         pawl_journal_cut(loop->journal);
 }
 
@@ -129,7 +132,7 @@ void pawl_loop_cut(struct pawl_loop *loop)
  * from what is durable. */
 static bool core_failed(struct pawl_loop *loop)
 {
-    if (!pawl_core_failed(loop->core))
+    if (!pawl_core_failed(loop->core) && !pawl_bus_failed(loop->bus))
         return false;
     if (!loop->journal_error) {
         pawl_log(PAWL_LOG_ERROR, "a decision could not be written down, or there was no memory for it");
@@ -165,6 +168,7 @@ static void serve_when_all_offered(struct pawl_loop *loop)
         return;
     }
     pawl_core_serve(loop->core, loop->now);
+    pawl_reload_declare(loop);
     loop->serving = loop->changed = true;
     if (loop->lanes->supervisor)
         pawl_control_reply(loop->lanes->supervisor, PAWL_WIRE_SERVES, 0, NULL, 0, NULL, 0);
@@ -188,6 +192,8 @@ static void leave_if_done(struct pawl_loop *loop)
     /* A seal that fails keeps its run in the journal: no reason to stay. */
     bool idle = pawl_core_idle(loop->core) || (loop->seal_count > 0 && loop->queue_count == 0 &&
                                                pawl_journal_last_lsn(loop->journal) <= loop->durable_lsn);
+    if (loop->stopping && pawl_bus_in_flight(loop->bus) > 0 && loop->now.boottime_ns < loop->drain_until_ns)
+        return;
     if (idle && (loop->stopping || (loop->options->temporary && !somebody_is_connected(loop))))
         loop->leave = true;
 }
@@ -206,7 +212,7 @@ static bool spin(struct pawl_loop *loop)
         return false;
     uint64_t until_ns = pawl_clock_monotonic_ns() + SPIN_NS;
     do
-        if (pawl_lanes_waiting(loop))
+        if (pawl_lanes_waiting(loop) || pawl_clients_waiting(loop))
             return true;
     while (pawl_clock_monotonic_ns() < until_ns);
     return false;
@@ -223,7 +229,8 @@ static int sleep_or_reap(struct pawl_loop *loop, uint64_t until_ns)
     /* D1: the flag, then the look; a worker publishes, then looks at the flag. */
     pawl_doorbell_prepare(&loop->world->sleeping);
     int result;
-    if (pawl_lanes_waiting(loop)) {
+    bool waiting = pawl_clients_prepare(loop);
+    if (waiting || pawl_lanes_waiting(loop)) {
         result = pawl_io_wait(loop->io, 0);
     } else {
         uint64_t now_ns = until_ns == UINT64_MAX ? 0 : pawl_clock_boottime_ns();
@@ -232,6 +239,7 @@ static int sleep_or_reap(struct pawl_loop *loop, uint64_t until_ns)
                                                                : 0);
     }
     pawl_doorbell_awake(&loop->world->sleeping);
+    pawl_clients_awake(loop);
     return result;
 }
 
@@ -242,6 +250,7 @@ static void take_up_durable(struct pawl_loop *loop)
     loop->told_lsn = loop->durable_lsn;
     loop->changed = true;
     pawl_core_durable(loop->core, loop->now, loop->durable_lsn);
+    pawl_bus_durable(loop->bus, loop->now, loop->durable_lsn);
 }
 
 /* Does every slot have its next task already? Then the workers gain nothing from a sync now. Only short tasks
@@ -274,6 +283,22 @@ static uint64_t flush(struct pawl_loop *loop)
     return UINT64_MAX;
 }
 
+/* True: there is more to deliver. */
+static bool turn_bus(struct pawl_loop *loop, uint64_t *until_ns)
+{
+    *until_ns = least(*until_ns, pawl_bus_tick(loop->bus, loop->now));
+    uint64_t taker_due_ns = pawl_control_bus_due(loop);
+    if (taker_due_ns <= loop->now.boottime_ns)
+        loop->changed = true;
+    *until_ns = least(*until_ns, taker_due_ns);
+    if (!loop->serving)
+        return false;
+    bool more = pawl_bus_dispatch(loop->bus, loop->now);
+    /* Dispatch may set timers that are earlier than those that were there. */
+    *until_ns = least(*until_ns, pawl_bus_tick(loop->bus, loop->now));
+    return more;
+}
+
 /* Return: when the next turn is due, 0: at once. */
 static uint64_t turn(struct pawl_loop *loop)
 {
@@ -281,6 +306,7 @@ static uint64_t turn(struct pawl_loop *loop)
     loop->turn_settled = 0;
     take_up_durable(loop);
     bool more = pawl_lanes_drain(loop);
+    more |= pawl_clients_drain(loop);
     pawl_control_turn(loop);
     if (loop->reload_asked) {
         loop->reload_asked = false;
@@ -291,6 +317,7 @@ static uint64_t turn(struct pawl_loop *loop)
     serve_when_all_offered(loop);
     uint64_t until_ns = pawl_core_tick(loop->core, loop->now);
     until_ns = least(until_ns, sample_if_due(loop));
+    more |= turn_bus(loop, &until_ns);
     if (loop->place_again_at_ns && loop->now.boottime_ns >= loop->place_again_at_ns) {
         loop->place_again_at_ns = 0;
         pawl_core_durable(loop->core, loop->now, loop->durable_lsn); /* makes dispatch look again */
@@ -306,8 +333,10 @@ static uint64_t turn(struct pawl_loop *loop)
     pawl_lanes_assign(loop);
     pawl_queue_publish_all(loop);
     pawl_control_arm(loop);
+    (void)pawl_clients_publish(loop);
     until_ns = least(until_ns, flush(loop));
     pawl_lanes_tell_durable(loop);
+    pawl_clients_tell_durable(loop);
     pawl_snapshot_turn(loop);
     leave_if_done(loop);
 
@@ -319,6 +348,8 @@ static uint64_t turn(struct pawl_loop *loop)
     until_ns = least(until_ns, pawl_seal_due(loop));
     if (loop->place_again_at_ns)
         until_ns = least(until_ns, loop->place_again_at_ns);
+    if (loop->stopping && loop->drain_until_ns > loop->now.boottime_ns)
+        until_ns = least(until_ns, loop->drain_until_ns);
     if (loop->listeners.accept_at_ns > loop->now.boottime_ns)
         until_ns = least(until_ns, loop->listeners.accept_at_ns);
     if (!loop->serving)

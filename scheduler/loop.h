@@ -10,10 +10,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "scheduler/bus/limits.h"
+#include "scheduler/bus/bus.h"
 #include "scheduler/core.h"
 #include "scheduler/io.h"
 #include "scheduler/journal.h"
+#include "scheduler/kept.h"
 #include "scheduler/listener.h"
 #include "scheduler/scheduler.h"
 #include "shm/log.h"
@@ -25,6 +26,7 @@ struct pawl_queue;
 struct pawl_lanes;
 struct pawl_seal;
 struct pawl_collection;
+struct pawl_clients;
 
 struct pawl_loop {
     const struct pawl_scheduler_options *options;
@@ -66,6 +68,16 @@ struct pawl_loop {
     bool changed;                       /* parked requests look again */
     bool more_to_read;                  /* a client was cut short this turn: do not sleep */
     struct pawl_collection *collection; /* a gc under way */
+
+    /* the event bus: its core, what it keeps in memory only, its clients, its figures */
+    struct pawl_bus *bus;
+    struct pawl_kept kept;
+    struct pawl_clients *clients;
+    uint32_t attached_count, taker_count;
+    bool condemned;          /* a client's lane did not hold: it is to be ended */
+    uint64_t drain_until_ns; /* boottime: stopping, what is in flight may settle until then */
+    struct pawl_segment metrics_segment;
+    struct pawl_metrics *metrics;
 
     /* lanes.h */
     struct pawl_lanes *lanes;

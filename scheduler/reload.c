@@ -5,7 +5,10 @@
  */
 #include "scheduler/reload.h"
 
+#include <errno.h>
 #include <string.h>
+
+#include <jansson.h>
 
 #include "scheduler/control.h"
 #include "scheduler/loop.h"
@@ -40,6 +43,33 @@ static void log_lines(const char *text)
     }
 }
 
+static int declare(struct pawl_loop *loop, const struct pawl_config_queue *queue, char why[256])
+{
+    uint64_t lsn = 0;
+    json_t *reply = NULL, *config = json_loads(queue->json, 0, NULL);
+    json_t *request =
+        config ? json_pack("{s:s,s:s,s:o}", "op", "queue.declare", "name", queue->name, "config", config)
+               : NULL;
+    int error = request ? pawl_bus_request(loop->bus, loop->now, 0, request, &reply, &lsn, why) : -ENOMEM;
+    json_decref(request);
+    json_decref(reply);
+    return error;
+}
+
+/* What a queue has that exists already is changed where it can be; where not, the queue stays as it is. */
+void pawl_reload_declare(struct pawl_loop *loop)
+{
+    for (size_t i = 0; i < loop->config.queue_count; i++) {
+        const struct pawl_config_queue *queue = &loop->config.queues[i];
+        char why[256] = "";
+        int error = declare(loop, queue, why);
+        if (error)
+            pawl_log(PAWL_LOG_ERROR, "configuration: queue %s: %s", queue->name,
+                     why[0] ? why : pawl_error_text(error));
+        pawl_loop_cut(loop);
+    }
+}
+
 /* The supervisor tells whoever waits for the reload. */
 static void tell_supervisor(struct pawl_loop *loop)
 {
@@ -60,6 +90,8 @@ void pawl_reload(struct pawl_loop *loop)
     } else {
         pawl_config_fini(&loop->config);
         loop->config = config;
+        pawl_bus_set_limits(loop->bus, &loop->config.bus);
+        pawl_reload_declare(loop);
         pawl_log(PAWL_LOG_INFO, "configuration: read again");
     }
     tell_supervisor(loop);

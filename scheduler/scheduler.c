@@ -17,6 +17,8 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "scheduler/backend.h"
+#include "scheduler/bus/bus.h"
 #include "scheduler/control.h"
 #include "scheduler/lanes.h"
 #include "scheduler/loop.h"
@@ -28,6 +30,7 @@
 #include "shm/error.h"
 
 enum { EXIT_INVALID = 3, EXIT_CANNOT_START = 4, EXIT_DAMAGED = 7, EXIT_INTERNAL = 70 };
+#define KEPT_BYTES_MAX (UINT64_C(4) << 30) /* events with durability "memory" of all queues together */
 
 #define TASK_MEMORY_BYTES_MAX (UINT64_C(512) << 20)
 
@@ -43,6 +46,9 @@ struct refusal {
 static int apply(void *ctx, const struct pawl_record *record, uint64_t place)
 {
     struct pawl_loop *loop = ctx;
+    if (record->type >= PAWL_BUS_RECORD_FIRST && record->type <= PAWL_BUS_RECORD_LAST)
+        return pawl_bus_apply(loop->bus, record->type, record->version, record->body, record->body_bytes,
+                              record->lsn, place);
     return pawl_core_apply(loop->core, record->type, record->version, record->body, record->body_bytes,
                            record->lsn, place);
 }
@@ -51,6 +57,8 @@ static int load_snapshot(void *ctx, uint64_t lsn, const void *chunk, size_t byte
 {
     struct pawl_loop *loop = ctx;
     (void)lsn;
+    if (pawl_bus_snapshot_is(chunk, bytes))
+        return pawl_bus_snapshot_load(loop->bus, chunk, bytes);
     return pawl_core_snapshot_load(loop->core, chunk, bytes);
 }
 
@@ -195,6 +203,16 @@ static int prove_orphans_gone(struct pawl_loop *loop, struct refusal *refusal)
     return error;
 }
 
+/* Without them all works; only nobody can look. */
+static void make_metrics(struct pawl_loop *loop)
+{
+    int error = pawl_metrics_create(PAWL_METRICS_ROWS_MAX, 0, loop->now.realtime_ns, &loop->metrics_segment);
+    if (error)
+        pawl_log(PAWL_LOG_WARNING, "no metrics: %s", pawl_error_text(error));
+    else
+        loop->metrics = pawl_metrics_of(&loop->metrics_segment);
+}
+
 static int recover(struct pawl_loop *loop, struct refusal *refusal)
 {
     struct pawl_core_options core_options;
@@ -204,6 +222,11 @@ static int recover(struct pawl_loop *loop, struct refusal *refusal)
     int error = pawl_core_create(&core_options, &pawl_loop_effects, loop, &loop->core);
     if (error)
         return refuse(refusal, error, EXIT_CANNOT_START, "cannot start", "");
+    pawl_kept_init(&loop->kept, KEPT_BYTES_MAX);
+    error = pawl_bus_create(&loop->config.bus, &pawl_journal_backend, loop, &loop->bus);
+    if (error)
+        return refuse(refusal, error, EXIT_CANNOT_START, "cannot start", "");
+    make_metrics(loop);
     error = open_journal(loop, refusal);
     if (error)
         return error;
@@ -217,6 +240,10 @@ static int recover(struct pawl_loop *loop, struct refusal *refusal)
     if (error)
         return refuse(refusal, error, EXIT_INTERNAL, "cannot begin a new epoch", "");
     loop->world->epoch = loop->epoch;
+    pawl_bus_durable(loop->bus, loop->now, loop->durable_lsn);
+    error = pawl_bus_start(loop->bus, loop->now, loop->epoch);
+    if (error)
+        return refuse(refusal, error, EXIT_INTERNAL, "the event bus cannot begin", "");
     (void)pawl_journal_flush(loop->journal);
     return prove_orphans_gone(loop, refusal);
 }

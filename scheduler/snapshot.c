@@ -19,6 +19,16 @@ enum {
 #define AGAIN_NS UINT64_C(10000000000)
 #define LONG_NS  UINT64_C(20000000)
 
+/* Completions that run meanwhile only set flags; no input reaches the cores. */
+static int write_chunk(struct pawl_loop *loop, const void *chunk, size_t bytes)
+{
+    int error;
+    while ((error = pawl_journal_snapshot_append(loop->journal, chunk, bytes)) == -EAGAIN)
+        if ((error = pawl_io_wait(loop->io, UINT64_MAX)) < 0)
+            break;
+    return error;
+}
+
 static int write_chunks(struct pawl_loop *loop)
 {
     void *cursor = NULL;
@@ -26,14 +36,15 @@ static int write_chunks(struct pawl_loop *loop)
     size_t bytes;
     int error = 0, more;
 
-    while ((more = pawl_core_snapshot_next(loop->core, &cursor, &chunk, &bytes)) > 0) {
-        if (error)
-            continue; /* the iterator is run to its end: it frees itself there */
-        /* Completions that run meanwhile only set flags; no input reaches the core. */
-        while ((error = pawl_journal_snapshot_append(loop->journal, chunk, bytes)) == -EAGAIN)
-            if ((error = pawl_io_wait(loop->io, UINT64_MAX)) < 0)
-                break;
-    }
+    while ((more = pawl_core_snapshot_next(loop->core, &cursor, &chunk, &bytes)) > 0)
+        if (!error) /* else the iterator is run to its end: it frees itself there */
+            error = write_chunk(loop, chunk, bytes);
+    if (more < 0)
+        return more;
+    cursor = NULL;
+    while ((more = pawl_bus_snapshot_next(loop->bus, &cursor, &chunk, &bytes)) > 0)
+        if (!error)
+            error = write_chunk(loop, chunk, bytes);
     return more < 0 ? more : error;
 }
 
@@ -74,7 +85,8 @@ void pawl_snapshot_turn(struct pawl_loop *loop)
 static bool is_pinned(void *ctx, uint32_t segment_number)
 {
     const struct pawl_loop *loop = ctx;
-    return pawl_core_segment_pinned(loop->core, segment_number);
+    return pawl_core_segment_pinned(loop->core, segment_number) ||
+           pawl_bus_segment_pinned(loop->bus, segment_number);
 }
 
 void pawl_snapshot_done(struct pawl_loop *loop, uint64_t lsn, int error)

@@ -94,6 +94,8 @@ void pawl_bus_set_limits(struct pawl_bus *bus, const struct pawl_bus_limits *lim
 /** pawl_bus_apply - one record changes the state. 0; PAWL_E_DAMAGED; PAWL_E_BAD_FORMAT; -ENOMEM. */
 int pawl_bus_apply(struct pawl_bus *bus, uint8_t type, uint16_t version, const void *body, size_t bytes,
                    uint64_t lsn, uint64_t place);
+/** pawl_bus_snapshot_is - is this chunk the bus's? */
+bool pawl_bus_snapshot_is(const void *chunk, size_t bytes);
 int pawl_bus_snapshot_load(struct pawl_bus *bus, const void *chunk, size_t bytes);
 /** As pawl_core_snapshot_next(): 1 and a chunk, 0 at the end, negative on failure (nothing more comes). */
 int pawl_bus_snapshot_next(struct pawl_bus *bus, void **cursor, const void **chunk_out, size_t *bytes_out);
@@ -120,6 +122,8 @@ void pawl_bus_publish(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus
  * ones are answered by replies. @text: settle->text_bytes, or NULL. */
 int pawl_bus_settle(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus_client *client,
                     const struct pawl_settle *settle, const char *text);
+/** pawl_bus_may_settle - does it hold all of these now? 0; PAWL_E_STALE_RECEIPT. */
+int pawl_bus_may_settle(struct pawl_bus_client *client, const struct pawl_settle *settle);
 /** pawl_bus_begun - its handlers have seen the deliveries below this number. */
 void pawl_bus_begun(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus_client *client,
                     uint64_t begun);

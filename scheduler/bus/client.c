@@ -295,6 +295,17 @@ int pawl_bus_settle(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus_c
     return 0;
 }
 
+int pawl_bus_may_settle(struct pawl_bus_client *client, const struct pawl_settle *settle)
+{
+    if (settle->first > settle->last || settle->first < client->held_first ||
+        settle->last >= client->held_next)
+        return PAWL_E_STALE_RECEIPT;
+    for (uint64_t n = settle->first; n <= settle->last; n++)
+        if (bus_held_at(client, n)->state != BUS_HELD_UNSETTLED || !bus_held_at(client, n)->sub)
+            return PAWL_E_STALE_RECEIPT;
+    return 0;
+}
+
 /* ---- begins and deadlines ---- */
 
 void bus_deadline_soon(struct pawl_bus *bus, struct pawl_bus_client *client, uint64_t at_ns)

@@ -457,6 +457,12 @@ static int load_sub(struct pawl_bus *bus, struct bus_queue *queue, const struct 
     return 0;
 }
 
+bool pawl_bus_snapshot_is(const void *bytes, size_t n)
+{
+    const struct chunk *chunk = bytes;
+    return n >= sizeof *chunk && chunk->magic == CHUNK_MAGIC;
+}
+
 int pawl_bus_snapshot_load(struct pawl_bus *bus, const void *bytes, size_t n)
 {
     const struct chunk *chunk = bytes;

@@ -1,0 +1,135 @@
+/*
+ * backend.c - the bus's backend of one machine: the journal stores, kept memory holds what need not last,
+ * lanes carry.
+ *
+ * Runs in: scheduler, inside calls of the bus. Nothing here calls the bus back.
+ */
+#include "scheduler/backend.h"
+
+#include <sys/random.h>
+
+#include "scheduler/clients.h"
+#include "scheduler/bus/record.h"
+#include "shm/error.h"
+
+static uint64_t append(void *ctx, uint8_t type, const struct iovec *body, int count, uint64_t *place_out)
+{
+    struct pawl_loop *loop = ctx;
+    uint64_t lsn = 0;
+    int error =
+        pawl_journal_append(loop->journal, type, PAWL_BUS_RECORD_VERSION, body, count, &lsn, place_out);
+    if (error) {
+        pawl_log(PAWL_LOG_ERROR, "journal: a record of type %u is refused: %s", type, pawl_error_text(error));
+        return 0;
+    }
+    pawl_counter_add(&loop->world->counters, PAWL_COUNTER_JOURNAL_RECORDS, 1);
+    return lsn;
+}
+
+static uint64_t keep(void *ctx, const struct iovec *body, int count)
+{
+    struct pawl_loop *loop = ctx;
+    uint64_t handle = pawl_kept_add(&loop->kept, body, count);
+    return handle ? handle | PAWL_PLACE_VOLATILE : 0;
+}
+
+static void release(void *ctx, uint64_t place)
+{
+    struct pawl_loop *loop = ctx;
+    pawl_kept_release(&loop->kept, place & ~PAWL_PLACE_VOLATILE);
+}
+
+static int has_room(void *ctx, size_t bytes)
+{
+    struct pawl_loop *loop = ctx;
+    return pawl_journal_has_room(loop->journal, bytes, PAWL_JOURNAL_FOR_WORK);
+}
+
+static int read_record(void *ctx, uint64_t place, uint8_t *type_out, const void **body_out, size_t *bytes_out)
+{
+    struct pawl_loop *loop = ctx;
+    if (place & PAWL_PLACE_VOLATILE) {
+        *type_out = PAWL_BUS_RECORD_EVENTS;
+        *body_out = pawl_kept_read(&loop->kept, place & ~PAWL_PLACE_VOLATILE, bytes_out);
+        return *body_out ? 0 : PAWL_E_NOT_FOUND;
+    }
+    struct pawl_record record;
+    int error = pawl_journal_peek(loop->journal, place, &record);
+    if (error)
+        return error;
+    *type_out = record.type;
+    *body_out = record.body;
+    *bytes_out = record.body_bytes;
+    return 0;
+}
+
+static uint64_t next(void *ctx, uint64_t place)
+{
+    struct pawl_loop *loop = ctx;
+    return pawl_journal_next_place(loop->journal, place);
+}
+
+static uint64_t resolve(void *ctx, uint64_t place)
+{
+    struct pawl_loop *loop = ctx;
+    return pawl_journal_resolve(loop->journal, place);
+}
+
+static int deliver(void *ctx, uint32_t client, const struct pawl_inbound_entry *entry,
+                   const struct pawl_event *event)
+{
+    return pawl_clients_deliver(ctx, client, entry, event);
+}
+
+static void reply(void *ctx, uint32_t client, const struct pawl_reply *words)
+{
+    pawl_clients_reply(ctx, client, words);
+}
+
+static void changed(void *ctx)
+{
+    struct pawl_loop *loop = ctx;
+    loop->changed = loop->changed || loop->taker_count > 0;
+}
+
+static struct pawl_metrics_row *metrics_row(void *ctx, uint32_t queue, const char *name)
+{
+    struct pawl_loop *loop = ctx;
+    if (!loop->metrics || queue >= PAWL_METRICS_ROWS_MAX)
+        return NULL;
+    if (!name) {
+        pawl_metrics_row_close(loop->metrics, queue);
+        return NULL;
+    }
+    pawl_metrics_row_open(loop->metrics, queue, name);
+    return pawl_metrics_row(loop->metrics, queue);
+}
+
+static uint64_t random_word(void *ctx)
+{
+    uint64_t word;
+    (void)ctx;
+    return getrandom(&word, sizeof word, 0) == (ssize_t)sizeof word ? word : UINT64_C(0x9e3779b97f4a7c15);
+}
+
+static void say(void *ctx, int level, const char *text)
+{
+    (void)ctx;
+    pawl_log((enum pawl_log_level)level, "%s", text);
+}
+
+const struct pawl_bus_backend pawl_journal_backend = {
+    .append = append,
+    .keep = keep,
+    .release = release,
+    .has_room = has_room,
+    .read = read_record,
+    .next = next,
+    .resolve = resolve,
+    .deliver = deliver,
+    .reply = reply,
+    .changed = changed,
+    .metrics_row = metrics_row,
+    .random = random_word,
+    .log = say,
+};
