@@ -11,15 +11,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <dirent.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "runtime/helpers.h"
 #include "runtime/proctitle.h"
 #include "runtime/supervise.h"
+#include "shm/log.h"
 
 enum { LOG_BYTES_MAX = 4 << 20 /* then the log is put aside as scheduler.log.1 */ };
 
@@ -71,11 +76,9 @@ static void close_all_but(int *kept, size_t count)
     (void)close_range(next, ~0u, 0);
 }
 
-/* 0 and 1 to /dev/null, 2 to the log. Without a log (full disk) 2 is /dev/null too. */
-static void settle_standard_streams(const struct pawl_state *state)
+static int open_log(const struct pawl_state *state)
 {
     struct stat status;
-    int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
     int flags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW;
     int log_fd = openat(state->dirfd, "scheduler.log", flags, 0600);
     if (log_fd >= 0 && fstat(log_fd, &status) == 0 && status.st_size > LOG_BYTES_MAX &&
@@ -83,6 +86,14 @@ static void settle_standard_streams(const struct pawl_state *state)
         close(log_fd);
         log_fd = openat(state->dirfd, "scheduler.log", flags, 0600);
     }
+    return log_fd;
+}
+
+/* 0 and 1 to /dev/null, 2 to the log. Without a log (full disk) 2 is /dev/null too. */
+static void settle_standard_streams(const struct pawl_state *state)
+{
+    int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    int log_fd = open_log(state);
     for (int fd = 0; fd < 3 && null_fd >= 0; fd++)
         (void)dup2(fd == 2 && log_fd >= 0 ? log_fd : null_fd, fd);
 }
@@ -144,4 +155,154 @@ int pawl_launch(const struct pawl_state *state, const struct pawl_launch_options
     else
         *client_fd_out = fds[0];
     return error;
+}
+
+/* Standard output and error stay the caller's: a terminal, a service manager's journal. */
+int pawl_launch_here(const struct pawl_state *state, struct pawl_serving *serving)
+{
+    int kept[6 + PAWL_SUPERVISE_LISTEN_MAX] = {state->dirfd, state->journal_dirfd, state->runs_dirfd,
+                                               state->spool_dirfd, serving->lock_fd};
+    size_t kept_count = 5;
+
+    forget_signals();
+    (void)umask(077);
+    int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (null_fd >= 0)
+        (void)dup2(null_fd, STDIN_FILENO);
+    serving->log_fd = open_log(state);
+    if (serving->log_fd >= 0) {
+        pawl_log_open(serving->log_fd, "supervisor", PAWL_LOG_INFO);
+        pawl_log_copy_to(STDERR_FILENO);
+        kept[kept_count++] = serving->log_fd;
+    }
+    for (unsigned i = 0; i < serving->listen_count; i++)
+        kept[kept_count++] = serving->listen_fds[i];
+    close_all_but(kept, kept_count);
+    (void)!chdir("/");
+    forget_own_mark(state);
+    pawl_proctitle_set("pawl: supervisor");
+    const struct pawl_supervise_options supervise = {.state = state, .client_fd = -1, .serving = serving};
+    return pawl_supervise(&supervise);
+}
+
+/* ---- beside an embedding program ---- */
+
+static int standard_fds[3]; /* of the program, put aside for its helpers */
+
+void pawl_launch_restore_streams(void)
+{
+    for (int fd = 0; fd < 3; fd++)
+        if (standard_fds[fd] >= 0)
+            (void)dup2(standard_fds[fd], fd);
+}
+
+/* What is open and not ours: 0 or -ENOMEM. Lives as long as the supervisor. */
+static int list_host_fds(struct pawl_helpers *helpers, const int *kept, size_t kept_count)
+{
+    DIR *directory = opendir("/proc/self/fd");
+    size_t room = 0, count = 0;
+    int *fds = NULL;
+    if (!directory)
+        return 0;
+    for (struct dirent *entry; (entry = readdir(directory)) != NULL;) {
+        int fd = (int)strtol(entry->d_name, NULL, 10);
+        bool ours = fd < 3 || entry->d_name[0] == '.' || fd == dirfd(directory);
+        for (size_t i = 0; i < kept_count; i++)
+            ours |= fd == kept[i];
+        if (ours)
+            continue;
+        if (count == room) {
+            room = room * 2 + 16;
+            int *more = realloc(fds, room * sizeof *fds);
+            if (!more) {
+                free(fds);
+                closedir(directory);
+                return -ENOMEM;
+            }
+            fds = more;
+        }
+        fds[count++] = fd;
+    }
+    closedir(directory);
+    helpers->host_fds = fds;
+    helpers->host_fd_count = count;
+    return 0;
+}
+
+static int remove_one(const char *path, const struct stat *status, int kind, struct FTW *where)
+{
+    (void)status;
+    (void)kind;
+    (void)where;
+    (void)remove(path);
+    return 0;
+}
+
+_Noreturn static void become_embedded(const struct pawl_state *state,
+                                      const struct pawl_launch_embedded *options, int client_fd, pid_t host)
+{
+    int kept[] = {state->dirfd,
+                  state->journal_dirfd,
+                  state->runs_dirfd,
+                  state->spool_dirfd,
+                  client_fd,
+                  options->serving->lock_fd,
+                  -1};
+    const size_t count = sizeof kept / sizeof *kept;
+    bool helps = options->helpers && options->helpers->count > 0;
+
+    (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (getppid() != host)
+        _exit(0);
+    forget_signals();
+    (void)setsid();
+    for (int fd = 0; fd < 3; fd++)
+        standard_fds[fd] = helps ? fcntl(fd, F_DUPFD_CLOEXEC, 3) : -1;
+    settle_standard_streams(state);
+    options->serving->log_fd = kept[count - 1] = open_log(state);
+    pawl_log_open(options->serving->log_fd, "supervisor", PAWL_LOG_INFO);
+    if (!helps) {
+        close_all_but(kept, count);
+        (void)umask(077);
+        (void)!chdir("/");
+    } else if (list_host_fds(options->helpers, kept, count) != 0) {
+        _exit(70);
+    }
+    forget_own_mark(state);
+    pawl_proctitle_set("pawl: supervisor");
+    const struct pawl_supervise_options supervise = {.state = state,
+                                                     .client_fd = client_fd,
+                                                     .serving = options->serving,
+                                                     .helpers = helps ? options->helpers : NULL};
+    int code = pawl_supervise(&supervise);
+    if (options->remove_path)
+        (void)nftw(options->remove_path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    _exit(code);
+}
+
+int pawl_launch_embedded(const struct pawl_state *state, const struct pawl_launch_embedded *options,
+                         int *client_fd_out, pid_t *pid_out)
+{
+    int fds[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) != 0)
+        return -errno;
+    int error = has_low_fd(state, fds[1]) ? -EBADF : 0;
+    pid_t host = getpid(), pid = -1;
+    if (!error) {
+        fflush(NULL);
+        pid = fork();
+        error = pid < 0 ? -errno : 0;
+    }
+    if (pid == 0) {
+        close(fds[0]);
+        become_embedded(state, options, fds[1], host);
+    }
+    close(fds[1]);
+    if (error) {
+        close(fds[0]);
+        return error;
+    }
+    *client_fd_out = fds[0];
+    *pid_out = pid;
+    return 0;
 }

@@ -22,6 +22,7 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -30,6 +31,7 @@
 #include "runtime/proctitle.h"
 #include "scheduler/scheduler.h"
 #include "shm/error.h"
+#include "shm/log.h"
 #include "shm/wire.h"
 #include "workers/worker.h"
 
@@ -69,6 +71,10 @@ struct supervisor {
     uint32_t number_end;   /* above the highest number in use */
     uint32_t wanted, alive, leaving;
     uint64_t fork_wait_ns, fork_at_ns; /* after workers that die at once */
+    bool serves, reload_wanted;        /* the scheduler can hear SIGHUP; it is to be sent one */
+    bool restarted;
+    bool has_config; /* `pawl serve`: the last one without a mistake, for a scheduler that is restarted */
+    struct pawl_config config;
     bool stopping;
     int exit_code;
     uint64_t stop_at_ns;
@@ -98,7 +104,13 @@ static void say(const char *text, long long a, long long b)
     if (bytes > sizeof line - 2)
         bytes = sizeof line - 2;
     line[bytes++] = '\n';
-    (void)!write(STDERR_FILENO, line, bytes);
+    pawl_log_line(line, (unsigned)bytes);
+}
+
+static void notify(const struct supervisor *supervisor, const char *text)
+{
+    if (supervisor->options->serving && supervisor->options->serving->notify)
+        supervisor->options->serving->notify(text);
 }
 
 /* ---- children ---- */
@@ -112,11 +124,33 @@ static void leave_supervisor(struct supervisor *supervisor)
     close(supervisor->signal_fd);
     if (supervisor->wire.fd >= 0)
         close(supervisor->wire.fd);
+    if (supervisor->options->serving)
+        (void)setpgid(0, 0); /* ^C is the supervisor's: the others are told */
+}
+
+/* In a child that is no helper. */
+static void leave_with_host(struct supervisor *supervisor)
+{
+    leave_supervisor(supervisor);
+    if (!supervisor->options->helpers)
+        return;
+    pawl_helpers_forget_host(supervisor->options->helpers);
+    (void)umask(077);
+    (void)!chdir("/");
+}
+
+static void leave_for_helper(void *ctx)
+{
+    struct supervisor *supervisor = ctx;
+    leave_supervisor(supervisor);
+    if (supervisor->client_fd >= 0)
+        close(supervisor->client_fd);
 }
 
 static int prove_orphans_gone(void *ctx, char *text, unsigned bytes)
 {
-    const struct pawl_state *state = ctx;
+    const struct supervisor *supervisor = ctx;
+    const struct pawl_state *state = supervisor->state;
     struct pawl_orphans_report report;
     int error = pawl_orphans_kill(state->mark, 0, 2 * ORPHANS_LIMIT_NS, &report);
     text[0] = 0;
@@ -129,10 +163,52 @@ static int prove_orphans_gone(void *ctx, char *text, unsigned bytes)
     return error;
 }
 
+static int load_config(const struct supervisor *supervisor, struct pawl_config *config_out, char *text,
+                       size_t bytes)
+{
+    const struct pawl_serving *serving = supervisor->options->serving;
+    const struct pawl_config_source in_state = {.dirfd = supervisor->state->dirfd};
+    const struct pawl_config_source *source = serving ? &serving->config : &in_state;
+    struct pawl_load_errors errors;
+    int error = pawl_config_load(source, config_out, NULL, &errors);
+    if (error)
+        pawl_config_complain(source, &errors, text, bytes);
+    return error;
+}
+
+/* In the scheduler, which does not know how a configuration is written. */
+static int read_config(void *ctx, struct pawl_config *config_out, char *text, unsigned bytes)
+{
+    struct supervisor *supervisor = ctx;
+    int error = load_config(supervisor, config_out, text, bytes);
+    /* A mistake that was made meanwhile must not keep a restarted scheduler from serving. */
+    if (error && supervisor->restarted && supervisor->has_config) {
+        say("the configuration has a mistake: the one before stays in force", 0, 0);
+        *config_out = supervisor->config;
+        error = 0;
+    }
+    supervisor->has_config = false; /* this process's copy is given away, or of no use any more */
+    return error;
+}
+
+/* In the supervisor: what a later scheduler falls back to. */
+static void remember_config(struct supervisor *supervisor)
+{
+    struct pawl_config config;
+    char text[8];
+    if (!supervisor->options->serving || load_config(supervisor, &config, text, sizeof text) != 0)
+        return;
+    if (supervisor->has_config)
+        pawl_config_fini(&supervisor->config);
+    supervisor->config = config;
+    supervisor->has_config = true;
+}
+
 _Noreturn static void be_scheduler(struct supervisor *supervisor, int fd, bool restarted)
 {
     const struct pawl_state *state = supervisor->state;
-    leave_supervisor(supervisor);
+    supervisor->restarted = restarted;
+    leave_with_host(supervisor);
     pawl_proctitle_set("pawl: scheduler");
     struct pawl_scheduler_options options = {
         .state_dirfd = state->dirfd,
@@ -149,8 +225,16 @@ _Noreturn static void be_scheduler(struct supervisor *supervisor, int fd, bool r
         .restarted = restarted,
         .workers_alive = supervisor->alive,
         .prove_orphans_gone = prove_orphans_gone,
-        .ctx = (void *)state,
+        .read_config = read_config,
+        .ctx = supervisor,
     };
+    const struct pawl_serving *serving = supervisor->options->serving;
+    if (serving) {
+        options.log_fd = serving->log_fd >= 0 ? serving->log_fd : STDERR_FILENO;
+        options.listen_count = serving->listen_count;
+        options.listen_in_state_is_passed = serving->listen_in_state_is_passed;
+        memcpy(options.listen_fds, serving->listen_fds, sizeof options.listen_fds);
+    }
     _exit(pawl_scheduler_main(&options));
 }
 
@@ -194,6 +278,7 @@ static int fork_scheduler(struct supervisor *supervisor, bool restarted)
     if (supervisor->client_fd >= 0)
         close(supervisor->client_fd);
     supervisor->client_fd = -1;
+    supervisor->serves = false;
     supervisor->scheduler = (struct child){.pid = pid, .forked_at_ns = clock_ns(CLOCK_BOOTTIME)};
     for (uint32_t number = 1; number < supervisor->number_end; number++)
         if (supervisor->workers[number].pid)
@@ -213,7 +298,7 @@ static int fork_worker(struct supervisor *supervisor)
     if (pid < 0)
         return -errno;
     if (pid == 0) {
-        leave_supervisor(supervisor);
+        leave_with_host(supervisor);
         if (supervisor->client_fd >= 0)
             close(supervisor->client_fd);
         char title[32];
@@ -278,6 +363,8 @@ static void begin_stop(struct supervisor *supervisor, int exit_code, bool at_onc
         supervisor->stopping = true;
         supervisor->exit_code = exit_code;
         supervisor->stop_at_ns = clock_ns(CLOCK_BOOTTIME);
+        notify(supervisor, "STOPPING=1");
+        pawl_helpers_stop(supervisor->options->helpers, SIGTERM);
     }
     if (at_once && supervisor->stop_stage == 0) {
         supervisor->stop_stage = 1;
@@ -365,6 +452,14 @@ static void reap(struct supervisor *supervisor)
             on_scheduler_end(supervisor, status);
             continue;
         }
+        bool clean = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+        if (pawl_helpers_reaped(supervisor->options->helpers, pid, clean, clock_ns(CLOCK_BOOTTIME))) {
+            if (!clean && !supervisor->stopping)
+                say(WIFSIGNALED(status) ? "handler process %lld was killed by signal %lld"
+                                        : "handler process %lld ended with exit code %lld",
+                    pid, WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+            continue;
+        }
         for (uint32_t number = 1; number < supervisor->number_end; number++)
             if (supervisor->workers[number].pid == pid) {
                 on_worker_end(supervisor, number, status);
@@ -377,12 +472,34 @@ static void reap(struct supervisor *supervisor)
 
 /* ---- messages ---- */
 
+static void reload(struct supervisor *supervisor)
+{
+    char text[64];
+    supervisor->reload_wanted = !supervisor->serves;
+    if (supervisor->stopping || !supervisor->serves)
+        return;
+    snprintf(text, sizeof text, "RELOADING=1\nMONOTONIC_USEC=%llu",
+             (unsigned long long)(clock_ns(CLOCK_MONOTONIC) / 1000));
+    notify(supervisor, text);
+    remember_config(supervisor);
+    (void)kill(supervisor->scheduler.pid, SIGHUP);
+}
+
 static void on_message(struct supervisor *supervisor, const struct pawl_wire_message *message)
 {
     if (message->header.type == PAWL_WIRE_WORKERS &&
         message->header.bytes >= sizeof(struct pawl_wire_workers)) {
         const struct pawl_wire_workers *wanted = message->body;
         supervisor->wanted = wanted->count < WORKERS_MAX ? wanted->count : WORKERS_MAX;
+        return;
+    }
+    if (message->header.type == PAWL_WIRE_SERVES) {
+        if (supervisor->options->serving && !supervisor->serves)
+            pawl_log(PAWL_LOG_INFO, "serving %s", supervisor->state->path);
+        supervisor->serves = true;
+        notify(supervisor, "READY=1");
+        if (supervisor->reload_wanted)
+            reload(supervisor);
         return;
     }
     if (message->header.bytes < sizeof(struct pawl_wire_process))
@@ -418,6 +535,10 @@ static void on_signal(struct supervisor *supervisor)
     while (read(supervisor->signal_fd, &info, sizeof info) == (ssize_t)sizeof info) {
         if (info.ssi_signo == SIGCHLD)
             continue;
+        if (info.ssi_signo == SIGHUP && supervisor->options->serving) {
+            reload(supervisor);
+            continue;
+        }
         if (supervisor->scheduler.pid)
             (void)kill(supervisor->scheduler.pid, supervisor->stopping ? SIGKILL : SIGTERM);
         begin_stop(supervisor, 0, false);
@@ -433,6 +554,8 @@ static uint64_t press_on(struct supervisor *supervisor, uint64_t now_ns)
         return short_of && supervisor->fork_at_ns > now_ns ? supervisor->fork_at_ns - now_ns : UINT64_MAX;
     }
     uint64_t passed_ns = now_ns - supervisor->stop_at_ns;
+    if (passed_ns >= LEAVE_TERM_NS)
+        pawl_helpers_stop(supervisor->options->helpers, SIGKILL);
     if (supervisor->stop_stage < 1 && passed_ns >= LEAVE_TERM_NS && supervisor->scheduler.pid == 0) {
         supervisor->stop_stage = 1;
         kill_workers(supervisor, SIGTERM);
@@ -446,14 +569,18 @@ static uint64_t press_on(struct supervisor *supervisor, uint64_t now_ns)
 
 static void run(struct supervisor *supervisor)
 {
-    while (supervisor->scheduler.pid || supervisor->alive) {
+    struct pawl_helpers *helpers = supervisor->options->helpers;
+    while (supervisor->scheduler.pid || supervisor->alive || pawl_helpers_alive(helpers)) {
         fill_workers(supervisor);
+        uint64_t due_ns = pawl_helpers_fill(helpers, clock_ns(CLOCK_BOOTTIME), leave_for_helper, supervisor);
         bool unsent = supervisor->wire.fd >= 0 && pawl_wire_flush(&supervisor->wire) == -EAGAIN;
         struct pollfd fds[2] = {
             {.fd = supervisor->signal_fd, .events = POLLIN},
             {.fd = supervisor->wire.fd, .events = (short)(unsent ? POLLIN | POLLOUT : POLLIN)},
         };
-        uint64_t sleep_ns = press_on(supervisor, clock_ns(CLOCK_BOOTTIME));
+        uint64_t now_ns = clock_ns(CLOCK_BOOTTIME), sleep_ns = press_on(supervisor, now_ns);
+        if (due_ns != UINT64_MAX && (due_ns <= now_ns || due_ns - now_ns < sleep_ns))
+            sleep_ns = due_ns > now_ns ? due_ns - now_ns : 0;
         struct timespec sleep = {.tv_sec = (time_t)(sleep_ns / 1000000000u),
                                  .tv_nsec = (long)(sleep_ns % 1000000000u)};
         if (ppoll(fds, 2, sleep_ns == UINT64_MAX ? NULL : &sleep, NULL) < 0 && errno != EINTR)
@@ -465,13 +592,40 @@ static void run(struct supervisor *supervisor)
     }
 }
 
-static int take_lock(struct supervisor *supervisor)
+int pawl_supervise_lock(const struct pawl_state *state, const char *what)
 {
+    char line[64];
     int flags = O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW;
-    supervisor->lock_fd = openat(supervisor->state->dirfd, "lock", flags, 0600);
-    if (supervisor->lock_fd < 0)
+    int fd = openat(state->dirfd, "lock", flags, 0600);
+    if (fd < 0)
         return -errno;
-    return flock(supervisor->lock_fd, LOCK_EX | LOCK_NB) == 0 ? 0 : -errno;
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        int error = -errno;
+        close(fd);
+        return error;
+    }
+    /* For people only: a full disk leaves it empty. */
+    int bytes = snprintf(line, sizeof line, "%d %s\n", (int)getpid(), what);
+    (void)!ftruncate(fd, 0);
+    (void)!pwrite(fd, line, (size_t)bytes, 0);
+    return fd;
+}
+
+bool pawl_supervise_holder(const struct pawl_state *state, int *pid_out, char what[32])
+{
+    char line[64] = "", *end;
+    int fd = openat(state->dirfd, "lock", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    ssize_t got = fd >= 0 ? pread(fd, line, sizeof line - 1, 0) : -1;
+    if (fd >= 0)
+        close(fd);
+    if (got <= 0)
+        return false;
+    long pid = strtol(line, &end, 10);
+    if (pid <= 0 || pid > INT32_MAX || *end != ' ')
+        return false;
+    *pid_out = (int)pid;
+    snprintf(what, 32, "%.*s", (int)strcspn(end + 1, "\n"), end + 1);
+    return true;
 }
 
 static int listen_to_signals(void)
@@ -506,8 +660,9 @@ int pawl_supervise(const struct pawl_supervise_options *options)
         .number_end = 1,
     };
 
-    int error = take_lock(&supervisor);
-    if (error)
+    supervisor.lock_fd =
+        options->serving ? options->serving->lock_fd : pawl_supervise_lock(options->state, "temporary");
+    if (supervisor.lock_fd < 0)
         return EXIT_CANNOT_START;
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     /* The scheduler holds descriptors for each worker and client, and writes for all of them; jobs get the
@@ -520,7 +675,8 @@ int pawl_supervise(const struct pawl_supervise_options *options)
         free(supervisor.workers);
         return EXIT_INTERNAL;
     }
-    error = fork_scheduler(&supervisor, false);
+    remember_config(&supervisor);
+    int error = fork_scheduler(&supervisor, false);
     if (error) {
         say("cannot fork the scheduler: errno %lld", -error, 0);
         free(supervisor.workers);
@@ -528,5 +684,7 @@ int pawl_supervise(const struct pawl_supervise_options *options)
     }
     run(&supervisor);
     free(supervisor.workers);
+    if (supervisor.has_config)
+        pawl_config_fini(&supervisor.config);
     return supervisor.exit_code;
 }

@@ -23,14 +23,7 @@
 #include "scheduler/roster.h"
 #include "shm/error.h"
 
-enum {
-    ACCEPTS_A_TURN = 64,
-    CONNECTIONS_MAX = PAWL_CLIENTS_MAX + 4096 + 64, /* clients, workers, the supervisor, who has not spoken */
-    BACKLOG = 256,
-};
-
-#define ACCEPT_PAUSE_NS UINT64_C(200000000)
-#define VOUCH_NS        UINT64_C(1000000000) /* a reply waits so long for the disk */
+#define VOUCH_NS UINT64_C(1000000000) /* a reply waits so long for the disk */
 
 /* ---- answers ---- */
 
@@ -50,6 +43,7 @@ int pawl_control_exit_code(int error)
     case PAWL_E_BAD_FORMAT:
     case PAWL_E_CLOSED:
     case -EMFILE:
+    case -EACCES:
         return 4;
     case PAWL_E_DAMAGED:
         return 7;
@@ -197,68 +191,7 @@ static void sweep(struct pawl_loop *loop)
     }
 }
 
-/* ---- the socket ---- */
-
-static void on_listen_poll(struct pawl_io_request *request, int32_t result)
-{
-    (void)request;
-    (void)result; /* accepting shows what there is */
-}
-
-int pawl_control_listen(struct pawl_loop *loop)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    loop->listen_poll = (struct pawl_io_request){.done = on_listen_poll, .ctx = loop};
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return -errno;
-    snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/socket",
-             loop->options->state_dirfd);
-    /* Ours is the lock, so what lies there is a predecessor's. */
-    int error = 0;
-    if (unlinkat(loop->options->state_dirfd, "socket", 0) != 0 && errno != ENOENT)
-        error = -errno;
-    mode_t before = umask(0177);
-    if (!error && bind(fd, (struct sockaddr *)&address, sizeof address) != 0)
-        error = -errno;
-    umask(before);
-    if (!error && listen(fd, BACKLOG) != 0)
-        error = -errno;
-    if (error)
-        close(fd);
-    else
-        loop->listen_fd = fd;
-    return error;
-}
-
-static bool peer_is_welcome(int fd)
-{
-    struct ucred peer;
-    socklen_t bytes = sizeof peer;
-    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) == 0 &&
-           (peer.uid == geteuid() || peer.uid == 0);
-}
-
-static void accept_some(struct pawl_loop *loop)
-{
-    if (loop->accept_at_ns > loop->now.boottime_ns)
-        return;
-    for (int i = 0; i < ACCEPTS_A_TURN; i++) {
-        int fd = accept4(loop->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-        if (fd < 0) {
-            if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
-                pawl_log(PAWL_LOG_ERROR, "cannot accept: %s", pawl_error_text(-errno));
-                loop->accept_at_ns = loop->now.boottime_ns + ACCEPT_PAUSE_NS;
-            }
-            return;
-        }
-        if (!peer_is_welcome(fd) || loop->connection_count >= CONNECTIONS_MAX) {
-            close(fd);
-            continue;
-        }
-        (void)pawl_control_adopt_fd(loop, fd, 0);
-    }
-}
+/* ---- ends of all of them ---- */
 
 void pawl_control_refuse(struct pawl_loop *loop, int error, int exit_code, const char *text, const char *hint)
 {
@@ -273,9 +206,7 @@ void pawl_control_refuse(struct pawl_loop *loop, int error, int exit_code, const
     memcpy(words, text, body.text_bytes);
     memcpy(words + body.text_bytes, hint, body.hint_bytes);
     pawl_loop_sample_clocks(loop);
-    loop->accept_at_ns = 0;
-    if (loop->listen_fd >= 0)
-        accept_some(loop);
+    pawl_listeners_accept_all(loop);
     for (struct pawl_connection *connection = loop->connections; connection; connection = connection->next) {
         if (connection->closing || connection->role == PAWL_ROLE_SUPERVISOR)
             continue;
@@ -286,11 +217,7 @@ void pawl_control_refuse(struct pawl_loop *loop, int error, int exit_code, const
 
 void pawl_control_close(struct pawl_loop *loop)
 {
-    if (loop->listen_fd >= 0) {
-        (void)unlinkat(loop->options->state_dirfd, "socket", 0);
-        close(loop->listen_fd);
-        loop->listen_fd = -1;
-    }
+    pawl_listeners_close(loop);
     while (loop->connections) {
         struct pawl_connection *connection = loop->connections;
         loop->connections = connection->next;
@@ -336,6 +263,10 @@ static void on_hello(struct pawl_connection *connection, const struct pawl_wire_
     (void)getsockopt(connection->wire.fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes);
     connection->pid = peer.pid;
     connection->greeted = true;
+    if (hello->role == PAWL_ROLE_WORKER && connection->guest) {
+        pawl_control_error(connection, 0, -EACCES, NULL, "only the owner's own processes are workers");
+        goto end;
+    }
     if (hello->role == PAWL_ROLE_WORKER) {
         connection->role = PAWL_ROLE_WORKER;
         connection->worker = hello->worker_number;
@@ -345,9 +276,9 @@ static void on_hello(struct pawl_connection *connection, const struct pawl_wire_
         }
         return;
     }
-    if (loop->client_count >= PAWL_CLIENTS_MAX) {
-        pawl_control_error(connection, message->header.tag, PAWL_E_LIMIT, NULL, "%d clients are connected",
-                           PAWL_CLIENTS_MAX);
+    if (loop->client_count >= loop->config.bus.clients) {
+        pawl_control_error(connection, message->header.tag, PAWL_E_LIMIT, "the setting `clients` raises it",
+                           "%u clients are connected", loop->client_count);
         goto end;
     }
     connection->role = PAWL_ROLE_CLIENT;
@@ -367,6 +298,13 @@ static void on_client_message(struct pawl_connection *connection, struct pawl_wi
 {
     if (!connection->loop->serving) {
         pawl_control_error(connection, message->header.tag, PAWL_E_STATE, NULL, "wait for the welcome");
+        return;
+    }
+    /* Runs execute commands as the owner: they are no business of those who were let in to the bus. */
+    if (connection->guest && message->header.type < PAWL_WIRE_BUS &&
+        message->header.type != PAWL_WIRE_HEALTH) {
+        pawl_control_error(connection, message->header.tag, -EACCES, NULL,
+                           "runs belong to the owner of the state directory");
         return;
     }
     switch (message->header.type) {
@@ -481,8 +419,7 @@ static void answer_parked(struct pawl_connection *connection)
 void pawl_control_turn(struct pawl_loop *loop)
 {
     loop->more_to_read = false;
-    if (loop->listen_fd >= 0 && !pawl_io_active(&loop->listen_poll))
-        accept_some(loop);
+    pawl_listeners_turn(loop);
     struct pawl_connection *next;
     for (struct pawl_connection *connection = loop->connections; connection; connection = next) {
         next = connection->next;
@@ -548,9 +485,7 @@ void pawl_control_arm(struct pawl_loop *loop)
         if (error)
             pawl_control_end(connection);
     }
-    if (loop->listen_fd >= 0 && !pawl_io_active(&loop->listen_poll) &&
-        loop->accept_at_ns <= loop->now.boottime_ns)
-        (void)pawl_io_poll(loop->io, &loop->listen_poll, loop->listen_fd, POLLIN);
+    pawl_listeners_arm(loop);
     sweep(loop);
 }
 

@@ -16,7 +16,6 @@
 #include "shm/wire.h"
 
 enum {
-    PAWL_CLIENTS_MAX = 1024,
     PAWL_PARKED_MAX = 1024,           /* of one client */
     PAWL_MESSAGES_A_TURN = 64,        /* of one connection */
     PAWL_OUTPUT_BYTES_HIGH = 1 << 20, /* a client that lets this much wait is not listened to */
@@ -52,6 +51,7 @@ struct pawl_connection {
     struct pawl_wire wire;
     struct pawl_io_request in_poll, out_poll;
     bool readable, closing, greeted;
+    bool guest;      /* another user, let in by the configuration: the event bus only */
     uint32_t role;   /* enum pawl_wire_role, 0 before HELLO */
     uint64_t client; /* number of a client, from 1 */
     uint32_t worker; /* number of a worker */
@@ -65,8 +65,6 @@ struct pawl_connection {
     struct pawl_client *attached; /* clients.h; NULL: it has no lane */
 };
 
-/* Make the socket and listen, before recovery: who connects waits. Return: 0 or -errno. */
-int pawl_control_listen(struct pawl_loop *loop);
 /* Tell everybody who waits at the socket why there will be no service. */
 void pawl_control_refuse(struct pawl_loop *loop, int error, int exit_code, const char *text,
                          const char *hint);

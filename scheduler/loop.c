@@ -14,6 +14,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -21,6 +22,7 @@
 #include "scheduler/control.h"
 #include "scheduler/lanes.h"
 #include "scheduler/queue.h"
+#include "scheduler/reload.h"
 #include "scheduler/roster.h"
 #include "scheduler/seal.h"
 #include "scheduler/snapshot.h"
@@ -28,11 +30,10 @@
 #include "shm/doorbell.h"
 #include "shm/error.h"
 
-#define SAMPLE_NS     UINT64_C(1000000000)
-#define OFFERS_NS     UINT64_C(10000000000)
-#define STOP_GRACE_NS UINT64_C(10000000000)
-#define SPIN_NS       UINT64_C(20000)
-#define COMPANY_NS    UINT64_C(5000000) /* what nobody waits for waits so long for others to be synced with */
+#define SAMPLE_NS  UINT64_C(1000000000)
+#define OFFERS_NS  UINT64_C(10000000000)
+#define SPIN_NS    UINT64_C(20000)
+#define COMPANY_NS UINT64_C(5000000) /* what nobody waits for waits so long for others to be synced with */
 
 enum {
     SPIN_SETTLED = 16,         /* so many settlements in one turn are short tasks: more come at once */
@@ -97,8 +98,11 @@ static void on_signal(struct pawl_io_request *request, int32_t result)
     struct pawl_loop *loop = request->ctx;
     struct signalfd_siginfo info;
     (void)result;
-    while (read(loop->signal_fd, &info, sizeof info) == (ssize_t)sizeof info)
-        loop->stop_asked = true;
+    while (read(loop->signal_fd, &info, sizeof info) == (ssize_t)sizeof info) {
+        bool reload = info.ssi_signo == SIGHUP && !loop->options->temporary;
+        loop->reload_asked |= reload;
+        loop->stop_asked |= !reload;
+    }
 }
 
 /* SIGTERM: nothing new, what runs gets SIGTERM and its grace; the runs are resumable. */
@@ -114,7 +118,8 @@ static void stop(struct pawl_loop *loop)
     struct pawl_run *run = pawl_core_run_next(loop->core, NULL);
     for (; run; run = pawl_core_run_next(loop->core, run))
         if (pawl_run_batch(run))
-            (void)pawl_core_cancel(loop->core, loop->now, NULL, run, PAWL_CANCEL_INTERRUPT, STOP_GRACE_NS);
+            (void)pawl_core_cancel(loop->core, loop->now, NULL, run, PAWL_CANCEL_INTERRUPT,
+                                   loop->config.grace_ns);
 }
 
 void pawl_loop_cut(struct pawl_loop *loop)
@@ -163,7 +168,10 @@ static void serve_when_all_offered(struct pawl_loop *loop)
         return;
     }
     pawl_core_serve(loop->core, loop->now);
+    pawl_reload_declare(loop);
     loop->serving = loop->changed = true;
+    if (loop->lanes->supervisor)
+        pawl_control_reply(loop->lanes->supervisor, PAWL_WIRE_SERVES, 0, NULL, 0, NULL, 0);
     pawl_lanes_rebalance(loop);
 }
 
@@ -302,6 +310,10 @@ static uint64_t turn(struct pawl_loop *loop)
     bool more = pawl_lanes_drain(loop);
     more |= pawl_clients_drain(loop);
     pawl_control_turn(loop);
+    if (loop->reload_asked) {
+        loop->reload_asked = false;
+        pawl_reload(loop);
+    }
     if (loop->stop_asked)
         stop(loop);
     serve_when_all_offered(loop);
@@ -331,7 +343,8 @@ static uint64_t turn(struct pawl_loop *loop)
     pawl_snapshot_turn(loop);
     leave_if_done(loop);
 
-    if (more || loop->more_to_read || loop->changed || loop->collection || loop->stop_asked)
+    if (more || loop->more_to_read || loop->changed || loop->collection || loop->stop_asked ||
+        loop->reload_asked)
         return 0;
     until_ns = least(until_ns, pawl_journal_idle(loop->journal, loop->now.boottime_ns));
     until_ns = least(until_ns, pawl_lanes_tick(loop));
@@ -340,8 +353,8 @@ static uint64_t turn(struct pawl_loop *loop)
         until_ns = least(until_ns, loop->place_again_at_ns);
     if (loop->stopping && loop->drain_until_ns > loop->now.boottime_ns)
         until_ns = least(until_ns, loop->drain_until_ns);
-    if (loop->accept_at_ns > loop->now.boottime_ns)
-        until_ns = least(until_ns, loop->accept_at_ns);
+    if (loop->listeners.accept_at_ns > loop->now.boottime_ns)
+        until_ns = least(until_ns, loop->listeners.accept_at_ns);
     if (!loop->serving)
         until_ns = least(until_ns, loop->now.boottime_ns - loop->born_at_ns >= OFFERS_NS
                                        ? UINT64_MAX

@@ -15,6 +15,7 @@
 #include "scheduler/io.h"
 #include "scheduler/journal.h"
 #include "scheduler/kept.h"
+#include "scheduler/listener.h"
 #include "scheduler/scheduler.h"
 #include "shm/log.h"
 #include "shm/log_segment.h"
@@ -34,6 +35,7 @@ struct pawl_loop {
     struct pawl_core *core;
     struct pawl_now now;
     uint64_t epoch;
+    struct pawl_config config; /* in force: reload.h */
 
     /* the journal's news, taken up after each wait */
     uint64_t durable_lsn, told_lsn;
@@ -49,7 +51,8 @@ struct pawl_loop {
     bool serving;    /* pawl_core_serve() was called */
     bool stopping;   /* SIGTERM: interrupt, then leave */
     bool stop_asked; /* a signal came */
-    bool leave;      /* left the loop */
+    bool reload_asked;
+    bool leave; /* left the loop */
     int exit_code;
     uint64_t born_at_ns;   /* boottime */
     uint64_t sample_at_ns; /* boottime: when load and memory are looked at again */
@@ -58,9 +61,7 @@ struct pawl_loop {
     struct pawl_io_request signal_poll;
 
     /* control.h */
-    int listen_fd;
-    struct pawl_io_request listen_poll;
-    uint64_t accept_at_ns; /* not before: descriptors ran out */
+    struct pawl_listeners listeners;
     struct pawl_connection *connections;
     uint32_t connection_count, client_count;
     uint64_t client_number;
@@ -72,7 +73,6 @@ struct pawl_loop {
 
     /* the event bus: its core, what it keeps in memory only, its clients, its figures */
     struct pawl_bus *bus;
-    struct pawl_config config;
     struct pawl_kept kept;
     struct pawl_clients *clients;
     uint32_t attached_count, taker_count;

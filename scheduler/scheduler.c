@@ -22,13 +22,14 @@
 #include "scheduler/control.h"
 #include "scheduler/lanes.h"
 #include "scheduler/loop.h"
+#include "scheduler/reload.h"
 #include "scheduler/roster.h"
 #include "scheduler/seal.h"
 #include "scheduler/snapshot.h"
 #include "shm/clock.h"
 #include "shm/error.h"
 
-enum { EXIT_CANNOT_START = 4, EXIT_DAMAGED = 7, EXIT_INTERNAL = 70 };
+enum { EXIT_INVALID = 3, EXIT_CANNOT_START = 4, EXIT_DAMAGED = 7, EXIT_INTERNAL = 70 };
 #define KEPT_BYTES_MAX (UINT64_C(4) << 30) /* events with durability "memory" of all queues together */
 
 #define TASK_MEMORY_BYTES_MAX (UINT64_C(512) << 20)
@@ -221,7 +222,6 @@ static int recover(struct pawl_loop *loop, struct refusal *refusal)
     int error = pawl_core_create(&core_options, &pawl_loop_effects, loop, &loop->core);
     if (error)
         return refuse(refusal, error, EXIT_CANNOT_START, "cannot start", "");
-    pawl_config_default(&loop->config);
     pawl_kept_init(&loop->kept, KEPT_BYTES_MAX);
     error = pawl_bus_create(&loop->config.bus, &pawl_journal_backend, loop, &loop->bus);
     if (error)
@@ -256,6 +256,18 @@ static void ask_early(struct pawl_loop *loop, struct pawl_connection *supervisor
         return;
     pawl_control_reply(supervisor, PAWL_WIRE_WORKERS, 0, &body, sizeof body, NULL, 0);
     (void)pawl_wire_flush(&supervisor->wire);
+}
+
+static int read_config(struct pawl_loop *loop, struct refusal *refusal)
+{
+    char text[sizeof refusal->text];
+    int error = pawl_reload_first(loop, text, sizeof text);
+    if (!error)
+        return 0;
+    refuse(refusal, error, EXIT_INVALID, "configuration", "pawl config show says what can be set");
+    if (text[0])
+        snprintf(refusal->text, sizeof refusal->text, "%s", text);
+    return error;
 }
 
 static int listen_to_signals(struct pawl_loop *loop)
@@ -300,7 +312,7 @@ int pawl_scheduler_main(const struct pawl_scheduler_options *options)
     if (!loop)
         return EXIT_INTERNAL;
     loop->options = options;
-    loop->listen_fd = loop->signal_fd = -1;
+    loop->signal_fd = -1;
     pawl_log_open(options->log_fd, "scheduler", PAWL_LOG_INFO);
     if (options->supervisor > 0 &&
         (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != options->supervisor)) {
@@ -322,9 +334,12 @@ int pawl_scheduler_main(const struct pawl_scheduler_options *options)
     if (options->supervisor_fd >= 0)
         supervisor = pawl_control_adopt_fd(loop, options->supervisor_fd, PAWL_ROLE_SUPERVISOR);
     if (!error) {
-        error = pawl_control_listen(loop);
+        error = pawl_listeners_open(loop);
         if (error)
             refuse(&refusal, error, EXIT_CANNOT_START, "cannot make the socket in the state directory", "");
+    }
+    if (!error) {
+        error = read_config(loop, &refusal);
     }
     if (!error) {
         ask_early(loop, supervisor);

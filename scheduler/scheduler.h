@@ -10,6 +10,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+struct pawl_config; /* bus/limits.h */
+
 struct pawl_scheduler_options {
     int state_dirfd, journal_dirfd, runs_dirfd, spool_dirfd; /* borrowed for the life of the process */
     const char *state_path;
@@ -20,10 +22,16 @@ struct pawl_scheduler_options {
     pid_t supervisor;  /* parent at fork */
     bool temporary;    /* leave when idle and no client is connected */
     bool restarted;    /* a predecessor of the same supervisor died; its workers, told by WORKER_UP, offer */
-    uint32_t workers_alive;  /* that will be told before anything else */
-    uint64_t snapshot_bytes; /* journal growth between snapshots; 0: 64 MiB */
+    uint32_t workers_alive; /* that will be told before anything else */
+    int listen_fds[4];      /* sockets beside STATE/socket, listening already; borrowed */
+    unsigned listen_count;
+    bool listen_in_state_is_passed; /* one of them is STATE/socket: make none */
+    uint64_t snapshot_bytes;        /* journal growth between snapshots; 0: 64 MiB */
     /* Prove old jobs gone (runtime/orphans.h: the scheduler does not know that room). 0 or an error. */
     int (*prove_orphans_gone)(void *ctx, char *text, unsigned bytes);
+    /* Read and check the configuration: at the start, and on SIGHUP unless temporary. 0, or an error with one
+     * line of words a mistake. NULL: defaults. */
+    int (*read_config)(void *ctx, struct pawl_config *config_out, char *text, unsigned bytes);
     void *ctx;
 };
 

@@ -1,5 +1,6 @@
 /*
- * log.c - the log. Runs in: every process. Never blocks longer than one write, never allocates.
+ * log.c - the log. Runs in: every process. Never blocks longer than one write to its own file, never
+ * allocates.
  */
 #include "shm/log.h"
 
@@ -8,9 +9,11 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+
+#include <poll.h>
 #include <unistd.h>
 
-static int log_fd = 2;
+static int log_fd = 2, log_copy_fd = -1;
 static char log_role[32] = "pawl";
 static enum pawl_log_level log_least = PAWL_LOG_INFO;
 
@@ -19,6 +22,22 @@ void pawl_log_open(int fd, const char *role, enum pawl_log_level least)
     log_fd = fd;
     log_least = least;
     snprintf(log_role, sizeof log_role, "%s", role);
+}
+
+void pawl_log_copy_to(int fd)
+{
+    log_copy_fd = fd;
+}
+
+void pawl_log_line(const char *line, unsigned bytes)
+{
+    int saved = errno;
+    struct pollfd copy = {.fd = log_copy_fd, .events = POLLOUT};
+    ssize_t written = write(log_fd, line, bytes);
+    if (log_copy_fd >= 0 && poll(&copy, 1, 0) == 1 && (copy.revents & POLLOUT))
+        written = write(log_copy_fd, line, bytes);
+    (void)written; /* nowhere to complain to */
+    errno = saved;
 }
 
 static void say(enum pawl_log_level level, const char *prefix, const char *format, va_list list)
@@ -37,8 +56,7 @@ static void say(enum pawl_log_level level, const char *prefix, const char *forma
     if (text > 0)
         n += (size_t)(text < 1000 ? text : 999);
     line[n++] = '\n';
-    ssize_t written = write(log_fd, line, n);
-    (void)written; /* nowhere to complain to */
+    pawl_log_line(line, (unsigned)n);
     errno = saved;
 }
 

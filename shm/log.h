@@ -12,6 +12,12 @@ enum pawl_log_level { PAWL_LOG_DEBUG = 0, PAWL_LOG_INFO = 1, PAWL_LOG_WARNING = 
  * closed. */
 void pawl_log_open(int fd, const char *role, enum pawl_log_level least);
 
+/* Each line also goes there, unless it would have to wait for a reader; -1: nowhere else. */
+void pawl_log_copy_to(int fd);
+
+/* A whole line, newline included, as it is. */
+void pawl_log_line(const char *line, unsigned bytes);
+
 /* At most 1,000 bytes; longer text is cut. Keeps errno. */
 void pawl_log(enum pawl_log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

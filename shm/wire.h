@@ -89,6 +89,7 @@ enum pawl_wire_type {
     PAWL_WIRE_WORKER_DOWN,  /* supervisor: pawl_wire_process + wait status: it was reaped, and nothing of its
                                job lives */
     PAWL_WIRE_RETIRE,       /* scheduler: pawl_wire_process: this worker is leaving: do not replace it */
+    PAWL_WIRE_SERVES,       /* scheduler: empty: it has recovered and serves; again after each reload */
 
     /* workers */
     PAWL_WIRE_LANE = 96, /* scheduler: pawl_wire_lane + fds {world, lane, scheduler eventfd, own eventfd} */

@@ -57,11 +57,20 @@ struct pawl_verb {
     int operands_max;      /* -1: any number */
     bool stops_at_operand; /* options end at the first operand (map) */
     int (*run)(struct pawl_cli *cli, const void *options, int operand_count, char **operands);
+    /* A verb of several, "queue declare": each has the whole name; ends with NULL. The verb itself then only
+     * has name, summary, examples and notes. */
+    const struct pawl_verb *const *subverbs;
 };
 
 extern const struct pawl_verb *const pawl_verbs[]; /* ends with NULL; main.c */
 
-/** pawl_verb_find - by name; NULL. */
+/** pawl_verb_find - by name ("run", "queue"); NULL. */
 const struct pawl_verb *pawl_verb_find(const char *name);
+
+/** pawl_subverb_find - "declare" of the verb queue; NULL. */
+const struct pawl_verb *pawl_subverb_find(const struct pawl_verb *verb, const char *word);
+
+/** pawl_subverb_unknown - says that there is none, and which is the nearest. Return: the exit code. */
+int pawl_subverb_unknown(const struct pawl_cli *cli, const struct pawl_verb *verb, const char *word);
 
 #endif

@@ -19,17 +19,17 @@
 #include "runtime/suggest.h"
 
 const struct pawl_verb *const pawl_verbs[] = {
-    &pawl_verb_run,     &pawl_verb_map,
-    &pawl_verb_check,   &pawl_verb_graph,
-    &pawl_verb_runs,    &pawl_verb_status,
-    &pawl_verb_steps,   &pawl_verb_logs,
-    &pawl_verb_why,     &pawl_verb_resume,
-    &pawl_verb_retry,   &pawl_verb_cancel,
-    &pawl_verb_wait,    &pawl_verb_gc,
-    &pawl_verb_doctor,  &pawl_verb_health,
-    &pawl_verb_journal, &pawl_verb_config,
-    &pawl_verb_bench,   &pawl_verb_help,
-    &pawl_verb_version, NULL,
+    &pawl_verb_run,     &pawl_verb_map,     &pawl_verb_check,
+    &pawl_verb_graph,   &pawl_verb_runs,    &pawl_verb_status,
+    &pawl_verb_steps,   &pawl_verb_logs,    &pawl_verb_why,
+    &pawl_verb_resume,  &pawl_verb_retry,   &pawl_verb_cancel,
+    &pawl_verb_wait,    &pawl_verb_serve,   &pawl_verb_queue,
+    &pawl_verb_publish, &pawl_verb_consume, &pawl_verb_ack,
+    &pawl_verb_nack,    &pawl_verb_reject,  &pawl_verb_extend,
+    &pawl_verb_dlq,     &pawl_verb_group,   &pawl_verb_metrics,
+    &pawl_verb_gc,      &pawl_verb_doctor,  &pawl_verb_health,
+    &pawl_verb_journal, &pawl_verb_config,  &pawl_verb_bench,
+    &pawl_verb_help,    &pawl_verb_version, NULL,
 };
 
 const struct pawl_verb *pawl_verb_find(const char *name)
@@ -55,6 +55,34 @@ static int unknown_verb(const struct pawl_cli *cli, const char *name)
     else
         snprintf(hint, sizeof hint, "see pawl help");
     return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", hint, "no such verb: %.80s", name);
+}
+
+const struct pawl_verb *pawl_subverb_find(const struct pawl_verb *verb, const char *word)
+{
+    size_t skip = strlen(verb->name) + 1;
+    for (size_t i = 0; verb->subverbs != NULL && verb->subverbs[i] != NULL; i++)
+        if (strcmp(verb->subverbs[i]->name + skip, word) == 0)
+            return verb->subverbs[i];
+    return NULL;
+}
+
+int pawl_subverb_unknown(const struct pawl_cli *cli, const struct pawl_verb *verb, const char *word)
+{
+    char hint[320];
+    size_t skip = strlen(verb->name) + 1;
+    const char *foreign = pawl_options_foreign(verb->name, word);
+    struct pawl_suggest suggest;
+    pawl_suggest_init(&suggest, word, strlen(word));
+    for (size_t i = 0; verb->subverbs[i] != NULL; i++)
+        pawl_suggest_offer(&suggest, verb->subverbs[i]->name + skip, strlen(verb->subverbs[i]->name) - skip);
+    if (foreign != NULL)
+        snprintf(hint, sizeof hint, "%s", foreign);
+    else if (suggest.best != NULL)
+        snprintf(hint, sizeof hint, "did you mean pawl %s %.*s?", verb->name, (int)suggest.best_bytes,
+                 suggest.best);
+    else
+        snprintf(hint, sizeof hint, "see pawl help %s", verb->name);
+    return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", hint, "%s cannot '%.40s'", verb->name, word);
 }
 
 static bool may_color(const char *when, int fd)
@@ -104,8 +132,38 @@ static int take_globals(struct pawl_cli *cli, const struct pawl_global_options *
 }
 
 static int run_verb(struct pawl_cli *cli, const struct pawl_verb *verb, struct pawl_global_options *global,
+                    int argc, char **argv);
+
+/* `pawl queue declare`: the next operand says which. */
+static int run_subverb(struct pawl_cli *cli, const struct pawl_verb *verb, struct pawl_global_options *global,
+                       int argc, char **argv)
+{
+    struct pawl_options_error error;
+    int rest = 0;
+    cli->verb = verb;
+    int status = pawl_options_parse(NULL, argc, argv, global, global, &rest, &error);
+    cli->json = global->json;
+    if (status != 0)
+        return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", error.hint, "%s", error.text);
+    if (rest == 0 && global->help) {
+        pawl_options_help(verb, stdout);
+        return PAWL_EXIT_OK;
+    }
+    if (rest == 0) {
+        char hint[64];
+        snprintf(hint, sizeof hint, "see pawl help %s", verb->name);
+        return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", hint, "say what to do: pawl %s WHAT ...", verb->name);
+    }
+    const struct pawl_verb *subverb = pawl_subverb_find(verb, argv[0]);
+    return subverb == NULL ? pawl_subverb_unknown(cli, verb, argv[0])
+                           : run_verb(cli, subverb, global, rest - 1, argv + 1);
+}
+
+static int run_verb(struct pawl_cli *cli, const struct pawl_verb *verb, struct pawl_global_options *global,
                     int argc, char **argv)
 {
+    if (verb->subverbs != NULL)
+        return run_subverb(cli, verb, global, argc, argv);
     void *options = calloc(1, verb->options_bytes + sizeof(uint64_t));
     struct pawl_options_error error;
     int operands = 0;

@@ -190,6 +190,7 @@ static int refuse_value(struct parse *p, const struct pawl_option *option, const
     case PAWL_OPTION_FLAG:
     case PAWL_OPTION_TEXT:
     case PAWL_OPTION_LIST:
+    case PAWL_OPTION_REST:
         break;
     }
     return PAWL_E_INVALID;
@@ -225,7 +226,8 @@ static int store(struct parse *p, const struct found *found, const char *value)
     case PAWL_OPTION_TEXT:
         *(const char **)slot = value;
         return 0;
-    case PAWL_OPTION_LIST: {
+    case PAWL_OPTION_LIST:
+    case PAWL_OPTION_REST: {
         struct pawl_text_list *list = slot;
         const char **items = realloc(list->items, (list->count + 1) * sizeof *items);
         if (items == NULL)
@@ -294,6 +296,14 @@ static int need_value(struct parse *p, const struct found *found, const char *at
     return store(p, found, p->argv[p->next++]);
 }
 
+static int need_rest(struct parse *p, const struct found *found, const char *attached)
+{
+    int error = need_value(p, found, attached);
+    while (error == 0 && p->next < p->argc)
+        error = store(p, found, p->argv[p->next++]);
+    return error;
+}
+
 static int parse_long(struct parse *p, const char *flag)
 {
     size_t bytes = strcspn(flag, "=");
@@ -310,6 +320,8 @@ static int parse_long(struct parse *p, const char *flag)
         return store(p, &found, NULL);
     case PAWL_OPTION_MAYBE_COUNT:
         return store(p, &found, attached);
+    case PAWL_OPTION_REST:
+        return need_rest(p, &found, attached);
     case PAWL_OPTION_TEXT:
     case PAWL_OPTION_LIST:
     case PAWL_OPTION_COUNT:
@@ -415,10 +427,28 @@ static void print_indented(const char *lines, FILE *stream)
     }
 }
 
+static void help_of_several(const struct pawl_verb *verb, FILE *stream)
+{
+    fprintf(stream, "pawl %s: %s\n", verb->name, verb->summary);
+    print_indented(verb->examples, stream);
+    fprintf(stream, "usage: pawl %s WHAT ...\n", verb->name);
+    size_t skip = strlen(verb->name) + 1;
+    for (size_t i = 0; verb->subverbs[i] != NULL; i++)
+        fprintf(stream, "  %-9s %s\n", verb->subverbs[i]->name + skip, verb->subverbs[i]->summary);
+    if (verb->notes != NULL)
+        print_indented(verb->notes, stream);
+    fprintf(stream, "pawl help %s WHAT says more. everywhere: --state DIR  --json  --color WHEN  --help\n",
+            verb->name);
+}
+
 /* One option a line; many options stand in two columns, so that the text stays on one screen. */
 void pawl_options_help(const struct pawl_verb *verb, FILE *stream)
 {
     size_t count = 0;
+    if (verb->subverbs != NULL) {
+        help_of_several(verb, stream);
+        return;
+    }
     while (verb->options != NULL && verb->options[count].name != NULL)
         count++;
     size_t columns = count > 11 ? 2 : 1;

@@ -1,5 +1,5 @@
 /*
- * verb_health.c - `pawl health`, `gc`, `config`: the processes, the space, the settings.
+ * verb_health.c - `pawl health`, `gc`: the processes, the space.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -10,7 +10,6 @@
 #include "runtime/cli/errors.h"
 #include "runtime/cli/output.h"
 #include "runtime/cli/session.h"
-#include "runtime/cli/submit.h"
 #include "runtime/cli/verbs.h"
 
 struct no_options {
@@ -19,29 +18,6 @@ struct no_options {
 
 /* ---- health ---- */
 
-static const char *process_state_name(uint32_t state)
-{
-    static const char *const names[] = {"starting", "idle", "busy", "leaving"};
-    return state < sizeof names / sizeof names[0] ? names[state] : "unknown";
-}
-
-static const char *role_name(uint32_t role)
-{
-    return role == PAWL_ROLE_WORKER ? "worker" : role == PAWL_ROLE_SUPERVISOR ? "supervisor" : NULL;
-}
-
-static void add_process(json_t *list, const char *role, uint32_t pid, const char *state, uint32_t number,
-                        uint64_t since_ns)
-{
-    json_t *process = json_object();
-    json_object_set_new(process, "role", json_string(role));
-    json_object_set_new(process, "pid", json_integer(pid));
-    json_object_set_new(process, "state", json_string(state));
-    json_object_set_new(process, "number", number != 0 ? json_integer(number) : json_null());
-    json_object_set_new(process, "since", pawl_json_time(since_ns));
-    json_array_append_new(list, process);
-}
-
 /* Everybody the scheduler knows of, and itself. */
 static int collect(struct pawl_session *session, json_t *list)
 {
@@ -49,17 +25,8 @@ static int collect(struct pawl_session *session, json_t *list)
     int status = pawl_session_call(session, PAWL_WIRE_HEALTH, NULL, 0, PAWL_WIRE_HEALTH_OK, 0, &reply);
     if (status != 0)
         return status;
-    add_process(list, "scheduler", session->welcome.scheduler_pid, "serving", 0, 0);
-    const struct pawl_wire_process *processes = reply.body;
-    size_t count = reply.header.bytes / sizeof *processes;
-    for (size_t i = 0; i < count; i++) {
-        const char *role = role_name(processes[i].role);
-        if (role != NULL)
-            add_process(list, role, processes[i].pid,
-                        processes[i].role == PAWL_ROLE_SUPERVISOR ? "serving"
-                                                                  : process_state_name(processes[i].state),
-                        processes[i].number, processes[i].since_ns);
-    }
+    pawl_processes_json(list, session->welcome.scheduler_pid, reply.body,
+                        reply.header.bytes / sizeof(struct pawl_wire_process));
     return 0;
 }
 
@@ -205,70 +172,4 @@ const struct pawl_verb pawl_verb_gc = {
     .options = gc_option_table,
     .options_bytes = sizeof(struct gc_options),
     .run = run_gc,
-};
-
-/* ---- config ---- */
-
-struct config_options {
-    uint64_t given;
-    bool origin;
-};
-
-static const struct pawl_option config_option_table[] = {
-    {0, "origin", NULL, "where each value comes from: flag, environment, default", PAWL_OPTION_FLAG,
-     offsetof(struct config_options, origin), 0, 0},
-    {0},
-};
-
-static int run_config(struct pawl_cli *cli, const void *options, int operand_count, char **operands)
-{
-    (void)operand_count;
-    const struct config_options *o = options;
-    static const char *const modes[] = {"auto", "none", "plain", "json"};
-    char jobs[16];
-    if (strcmp(operands[0], "show") != 0)
-        return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", "there is: pawl config show [--origin]",
-                         "config cannot '%.40s'", operands[0]);
-    snprintf(jobs, sizeof jobs, "%u", pawl_online_cpus());
-    const struct {
-        const char *name, *value, *origin;
-    } settings[] = {
-        {"state", cli->state, cli->state_origin},
-        {"jobs", jobs, "default"},
-        {"color", cli->color_out ? "yes" : "no", cli->color_origin},
-        {"progress", modes[cli->progress], cli->progress_origin},
-        {"grace", "10s", "default"},
-    };
-    json_t *list = json_array();
-    for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++) {
-        if (!cli->json && o->origin)
-            printf("%-9s  %-24s  %s\n", settings[i].name, settings[i].value, settings[i].origin);
-        else if (!cli->json)
-            printf("%-9s  %s\n", settings[i].name, settings[i].value);
-        json_t *setting = json_object();
-        json_object_set_new(setting, "name", json_string(settings[i].name));
-        json_object_set_new(setting, "value", pawl_json_text(settings[i].value));
-        json_object_set_new(setting, "origin", json_string(settings[i].origin));
-        json_array_append_new(list, setting);
-    }
-    if (cli->json) {
-        json_t *document = pawl_json_document();
-        json_object_set(document, "settings", list);
-        pawl_json_print(document, stdout);
-        json_decref(document);
-    }
-    json_decref(list);
-    return pawl_output_finish(cli, PAWL_EXIT_OK);
-}
-
-const struct pawl_verb pawl_verb_config = {
-    .name = "config",
-    .summary = "the settings in force",
-    .operands = "show",
-    .examples = "pawl config show --origin",
-    .options = config_option_table,
-    .options_bytes = sizeof(struct config_options),
-    .operands_min = 1,
-    .operands_max = 1,
-    .run = run_config,
 };

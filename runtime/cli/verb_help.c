@@ -14,7 +14,8 @@ static void print_overview(FILE *stream)
     fprintf(stream,
             "pawl runs parallel work on one machine so that progress never slips back.\n\n"
             "  pawl run build.yaml -j 8          run a workflow; --resume goes on after any crash\n"
-            "  ls *.gz | pawl map -k gunzip      one task for each line, or each argument after :::\n\n");
+            "  ls *.gz | pawl map -k gunzip      one task for each line, or each argument after :::\n"
+            "  pawl publish order.new '{}'       an event for each queue that wants it, kept till acked\n\n");
     for (size_t i = 0; pawl_verbs[i] != NULL; i++)
         fprintf(stream, "  %-9s %s\n", pawl_verbs[i]->name, pawl_verbs[i]->summary);
     fprintf(stream,
@@ -29,6 +30,12 @@ static int run_help(struct pawl_cli *cli, const void *options, int operand_count
         return pawl_output_finish(cli, PAWL_EXIT_OK);
     }
     const struct pawl_verb *verb = pawl_verb_find(operands[0]);
+    if (verb != NULL && verb->subverbs != NULL && operand_count > 1) {
+        const struct pawl_verb *subverb = pawl_subverb_find(verb, operands[1]);
+        if (subverb == NULL)
+            return pawl_subverb_unknown(cli, verb, operands[1]);
+        verb = subverb;
+    }
     if (verb != NULL) {
         pawl_options_help(verb, stdout);
         return pawl_output_finish(cli, PAWL_EXIT_OK);
@@ -45,9 +52,9 @@ static int run_help(struct pawl_cli *cli, const void *options, int operand_count
 const struct pawl_verb pawl_verb_help = {
     .name = "help",
     .summary = "what there is",
-    .operands = "[VERB]",
-    .examples = "pawl help\npawl help map",
-    .operands_max = 1,
+    .operands = "[VERB [WHAT]]",
+    .examples = "pawl help\npawl help map\npawl help queue declare",
+    .operands_max = 2,
     .run = run_help,
 };
 

@@ -1,0 +1,187 @@
+/*
+ * bus.c - a verb's way to the event bus.
+ *
+ * Runs in: the command.
+ */
+#include "runtime/cli/bus.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/cli/errors.h"
+#include "runtime/queue_settings.h"
+#include "runtime/state.h"
+#include "shm/error.h"
+
+int pawl_cli_exit(int error)
+{
+    switch (error) {
+    case PAWL_ERR_NOT_FOUND:
+    case PAWL_ERR_STATE:
+        return PAWL_EXIT_USAGE;
+    case PAWL_ERR_INVALID:
+    case PAWL_ERR_INCOMPATIBLE:
+        return PAWL_EXIT_INVALID;
+    case PAWL_ERR_BUSY:
+    case PAWL_ERR_CLOSED:
+    case PAWL_ERR_BAD_FORMAT:
+    case -ENOENT:
+    case -ECONNREFUSED:
+    case -EACCES:
+        return PAWL_EXIT_UNREACHABLE;
+    case PAWL_ERR_DAMAGED:
+        return PAWL_EXIT_DAMAGED;
+    case PAWL_ERR_QUEUE_FULL:
+    case PAWL_ERR_EMPTY:
+    case PAWL_ERR_STALE:
+    case PAWL_ERR_LIMIT:
+    case PAWL_ERR_NO_SPACE:
+    case PAWL_ERR_INDEFINITE:
+    case PAWL_ERR_DUPLICATE:
+    case PAWL_ERR_UNROUTED:
+        return PAWL_EXIT_FAILED;
+    case -ETIMEDOUT:
+        return PAWL_EXIT_TIMED_OUT;
+    default:
+        return PAWL_EXIT_INTERNAL;
+    }
+}
+
+static const char *hint_of(int error)
+{
+    switch (error) {
+    case PAWL_ERR_NOT_FOUND:
+        return "pawl queue list shows what there is";
+    case PAWL_ERR_QUEUE_FULL:
+        return "try again when it has been worked on; see pawl queue list, and queue declare --overflow";
+    case PAWL_ERR_STALE:
+        return "it was settled before, or its ack wait passed and it was given again";
+    case PAWL_ERR_UNROUTED:
+        return "declare a queue for it: pawl queue declare NAME --topic PATTERN";
+    case PAWL_ERR_NO_SPACE:
+        return "make room on the disk; what is in the queues can still be settled";
+    case PAWL_ERR_LIMIT:
+        return "pawl config show lists the limits";
+    case PAWL_ERR_INCOMPATIBLE:
+        return "delete it first, or choose another name; see pawl queue show";
+    case -EACCES:
+        return "let this user in: allow-uids or allow-gids in pawl.yaml of the state directory";
+    default:
+        return NULL;
+    }
+}
+
+int pawl_cli_fail(const struct pawl_cli *cli, const struct pawl *pawl, int error, const char *format, ...)
+{
+    char what[512], message[1024], code[48];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(what, sizeof what, format, arguments);
+    va_end(arguments);
+
+    const char *said = pawl_last_error(pawl);
+    snprintf(message, sizeof message, "%s: %s", what, said[0] != '\0' ? said : pawl_strerror(error));
+    const char *name = pawl_error_name(error);
+    name += strncmp(name, "PAWL_E_", 7) == 0 ? 7 : 0;
+    size_t i = 0;
+    for (; name[i] != '\0' && i + 1 < sizeof code; i++)
+        code[i] = (char)tolower((unsigned char)name[i]);
+    code[i] = '\0';
+    return pawl_fail(cli, pawl_cli_exit(error), code, hint_of(error), "%s", message);
+}
+
+int pawl_cli_open(const struct pawl_cli *cli, bool create, struct pawl **pawl_out)
+{
+    struct pawl_state state;
+    char why[PAWL_STATE_WHY_BYTES] = "";
+    int error = pawl_state_open(cli->state, create ? PAWL_STATE_CREATE : PAWL_STATE_EXISTING, &state, why);
+    if (error == -ENOENT && !create)
+        return pawl_fail(cli, PAWL_EXIT_FAILED, "not_found",
+                         "declare a queue: pawl queue declare NAME --topic PATTERN; or say --state DIR",
+                         "there are no queues: no state directory %s", cli->state);
+    if (error != 0)
+        return pawl_fail(cli, PAWL_EXIT_UNREACHABLE, "state", NULL, "%s",
+                         why[0] != '\0' ? why : pawl_error_text(error));
+    pawl_state_close(&state);
+
+    const struct pawl_connect_options options = {
+        .bytes = sizeof options, .state = cli->state, .may_launch = 1};
+    error = pawl_connect(&options, pawl_out);
+    if (error != 0)
+        return pawl_cli_fail(cli, NULL, error, "%s", cli->state);
+    return 0;
+}
+
+int pawl_cli_ask(const struct pawl_cli *cli, struct pawl *pawl, json_t *request, json_t **reply_out)
+{
+    char *text = json_dumps(request, JSON_COMPACT), *reply = NULL;
+    const char *op = pawl_cli_text(request, "op");
+    const char *of = pawl_cli_text(request, json_object_get(request, "name") != NULL ? "name" : "queue");
+    int status = 0;
+    if (text == NULL) {
+        status = pawl_fail(cli, PAWL_EXIT_INTERNAL, "memory", NULL, "out of memory");
+        goto out;
+    }
+    int error = pawl_request(pawl, text, &reply);
+    if (error != 0) {
+        status = pawl_cli_fail(cli, pawl, error, "%s", of[0] != '\0' ? of : op);
+        goto out;
+    }
+    *reply_out = json_loads(reply, 0, NULL);
+    if (!json_is_object(*reply_out)) {
+        json_decref(*reply_out);
+        status = pawl_fail(cli, PAWL_EXIT_INTERNAL, "bad_message", NULL,
+                           "the scheduler's answer is not understood");
+    }
+out:
+    free(reply);
+    free(text);
+    json_decref(request);
+    return status;
+}
+
+int pawl_cli_do(const struct pawl_cli *cli, bool create, json_t *request, json_t **reply_out)
+{
+    struct pawl *pawl;
+    int status = pawl_cli_open(cli, create, &pawl);
+    if (status != 0) {
+        json_decref(request);
+        return status;
+    }
+    status = pawl_cli_ask(cli, pawl, request, reply_out);
+    pawl_close(pawl);
+    return status;
+}
+
+json_t *pawl_cli_request(const char *op, const char *key, const char *value)
+{
+    json_t *request = json_object();
+    json_object_set_new(request, "op", json_string(op));
+    if (key != NULL)
+        json_object_set_new(request, key, json_string(value));
+    return request;
+}
+
+int pawl_cli_check_name(const struct pawl_cli *cli, const char *name)
+{
+    const char *wrong = pawl_queue_name_check(name);
+    if (wrong == NULL)
+        return 0;
+    return pawl_fail(cli, PAWL_EXIT_USAGE, "invalid", NULL, "'%.80s': %s", name, wrong);
+}
+
+const char *pawl_cli_text(const json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+    return text != NULL ? text : "";
+}
+
+uint64_t pawl_cli_count(const json_t *object, const char *key)
+{
+    json_int_t value = json_integer_value(json_object_get(object, key));
+    return value > 0 ? (uint64_t)value : 0;
+}

@@ -1,0 +1,36 @@
+/*
+ * consume.h - what the ways of `pawl consume` share.
+ */
+#ifndef PAWL_RUNTIME_CLI_CONSUME_H
+#define PAWL_RUNTIME_CLI_CONSUME_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "runtime/cli/cli.h"
+#include "runtime/pawl.h"
+
+struct pawl_consuming {
+    const struct pawl_cli *cli;
+    struct pawl *pawl;
+    const char *queue;
+    const char *group; /* NULL: not a stream */
+    const char *state; /* absolute */
+    uint64_t left;     /* deliveries still to be had; UINT64_MAX: no bound */
+    int64_t wait_ms;   /* end when nothing came for so long; -1: never */
+    bool has_from;
+    uint64_t from;
+    unsigned concurrency;
+    char **command; /* --exec; ends with NULL */
+    uint64_t done, failed;
+};
+
+/** pawl_consume_wait - sleep until the bus, a signal or @fds[0..count) have something; at most @wait_ms (-1:
+ * no bound). Fills fds[].revents. 0, or an error of pawl.h. */
+struct pollfd;
+int pawl_consume_wait(struct pawl_consuming *consuming, struct pollfd *fds, unsigned count, int64_t wait_ms);
+
+/** pawl_consume_exec - run the command for each delivery. 0 or an exit code. */
+int pawl_consume_exec(struct pawl_consuming *consuming);
+
+#endif

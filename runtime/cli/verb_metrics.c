@@ -1,0 +1,185 @@
+/*
+ * verb_metrics.c - `pawl metrics`: the counters of the bus, for Prometheus or as JSON.
+ *
+ * Runs in: the command. Looks at the scheduler's memory; what that costs, it costs this process.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <time.h>
+#include <unistd.h>
+
+#include "runtime/cli/errors.h"
+#include "runtime/cli/output.h"
+#include "runtime/cli/session.h"
+#include "runtime/cli/verbs.h"
+#include "runtime/metrics_text.h"
+#include "shm/clock.h"
+#include "shm/error.h"
+
+struct metrics_options {
+    uint64_t given;
+    const char *format;
+    uint64_t over_ns;
+};
+
+#define OFFSET(member) offsetof(struct metrics_options, member)
+static const struct pawl_option metrics_option_table[] = {
+    {0, "format", "HOW", "prometheus (default), json", PAWL_OPTION_TEXT, OFFSET(format), 0, 0},
+    {0, "over", "D", "json: look for so long to tell rates (default 1s; 0s: none)", PAWL_OPTION_DURATION,
+     OFFSET(over_ns), 0, 0},
+    {0},
+};
+
+#define OVER_NS     UINT64_C(1000000000)
+#define OVER_NS_MAX (UINT64_C(3600) * 1000000000)
+
+/* ---- resident memory, by role ---- */
+
+enum { SCHEDULER, SUPERVISOR, WORKERS, KINDS };
+
+static uint64_t resident_bytes(uint32_t pid)
+{
+    char path[64];
+    unsigned long long size = 0, resident = 0;
+    snprintf(path, sizeof path, "/proc/%" PRIu32 "/statm", pid);
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
+        return 0;
+    if (fscanf(file, "%llu %llu", &size, &resident) != 2)
+        resident = 0;
+    fclose(file);
+    return resident * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static int collect_memory(struct pawl_session *session, struct pawl_metrics_memory memory[KINDS])
+{
+    struct pawl_wire_message reply;
+    memory[SCHEDULER] =
+        (struct pawl_metrics_memory){"scheduler", resident_bytes(session->welcome.scheduler_pid)};
+    memory[SUPERVISOR] = (struct pawl_metrics_memory){"supervisor", 0};
+    memory[WORKERS] = (struct pawl_metrics_memory){"workers", 0};
+    int status = pawl_session_call(session, PAWL_WIRE_HEALTH, NULL, 0, PAWL_WIRE_HEALTH_OK, 0, &reply);
+    if (status != 0)
+        return status;
+    const struct pawl_wire_process *processes = reply.body;
+    for (size_t i = 0; i < reply.header.bytes / sizeof *processes; i++) {
+        int kind = processes[i].role == PAWL_ROLE_WORKER       ? WORKERS
+                   : processes[i].role == PAWL_ROLE_SUPERVISOR ? SUPERVISOR
+                                                               : -1;
+        if (kind >= 0)
+            memory[kind].bytes += resident_bytes(processes[i].pid);
+    }
+    return 0;
+}
+
+/* ---- the segment ---- */
+
+static int attach(struct pawl_session *session, struct pawl_segment *segment_out)
+{
+    struct pawl_wire_message reply;
+    int status = pawl_session_call(session, PAWL_WIRE_METRICS, NULL, 0, PAWL_WIRE_METRICS_OK, 0, &reply);
+    if (status != 0)
+        return status;
+    int error =
+        reply.header.fd_count < 1 ? PAWL_E_BAD_MESSAGE : pawl_metrics_attach(reply.fds[0], segment_out);
+    if (error == 0)
+        reply.fds[0] = -1; /* taken over */
+    return error == 0
+               ? 0
+               : pawl_fail_error(session->cli, PAWL_EXIT_INTERNAL, error, NULL, "the scheduler's metrics");
+}
+
+static int print_prometheus(const struct pawl_cli *cli, const struct pawl_metrics_sample *sample,
+                            const struct pawl_metrics_memory memory[KINDS])
+{
+    size_t bytes = 0;
+    char *text = pawl_metrics_prometheus(sample, memory, KINDS, &bytes);
+    if (text == NULL)
+        return pawl_fail(cli, PAWL_EXIT_INTERNAL, "memory", NULL, "out of memory");
+    fwrite(text, 1, bytes, stdout);
+    free(text);
+    return 0;
+}
+
+static int print_json(const struct pawl_cli *cli, const struct pawl_metrics_sample *before,
+                      const struct pawl_metrics_sample *sample,
+                      const struct pawl_metrics_memory memory[KINDS])
+{
+    json_t *document = pawl_metrics_json(before, sample, memory, KINDS);
+    if (document == NULL)
+        return pawl_fail(cli, PAWL_EXIT_INTERNAL, "memory", NULL, "out of memory");
+    pawl_json_print(document, stdout);
+    json_decref(document);
+    return 0;
+}
+
+static int show(struct pawl_session *session, bool json, uint64_t over_ns)
+{
+    struct pawl_segment segment;
+    struct pawl_metrics_sample before = {0}, sample = {0};
+    struct pawl_metrics_memory memory[KINDS];
+    bool rates = json && over_ns > 0;
+    int status = attach(session, &segment);
+    if (status != 0)
+        return status;
+    const struct pawl_metrics *metrics = pawl_metrics_of(&segment);
+    int error = rates ? pawl_metrics_sample_take(metrics, pawl_clock_monotonic_ns(), &before) : 0;
+    if (rates && error == 0)
+        nanosleep(&(struct timespec){.tv_sec = (time_t)(over_ns / 1000000000),
+                                     .tv_nsec = (long)(over_ns % 1000000000)},
+                  NULL);
+    if (error == 0)
+        error = pawl_metrics_sample_take(metrics, pawl_clock_monotonic_ns(), &sample);
+    if (error != 0)
+        status = pawl_fail_error(session->cli, PAWL_EXIT_INTERNAL, error, NULL, "metrics");
+    if (status == 0)
+        status = collect_memory(session, memory);
+    if (status == 0)
+        status = json ? print_json(session->cli, rates ? &before : NULL, &sample, memory)
+                      : print_prometheus(session->cli, &sample, memory);
+    pawl_metrics_sample_fini(&before);
+    pawl_metrics_sample_fini(&sample);
+    pawl_segment_close(&segment);
+    return status;
+}
+
+static int run_metrics(struct pawl_cli *cli, const void *options, int operand_count, char **operands)
+{
+    (void)operand_count;
+    (void)operands;
+    const struct metrics_options *o = options;
+    const char *format = o->format != NULL ? o->format : cli->json ? "json" : "prometheus";
+    bool json = strcmp(format, "json") == 0;
+    uint64_t over_ns = pawl_option_given(cli->verb, o, "over") ? o->over_ns : OVER_NS;
+    struct pawl_session session;
+    if (!json && strcmp(format, "prometheus") != 0)
+        return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", "say prometheus or json",
+                         "--format: '%.40s' is not known", format);
+    if (over_ns > OVER_NS_MAX)
+        return pawl_fail(cli, PAWL_EXIT_USAGE, "limit", NULL, "--over: an hour at most");
+    int status = pawl_session_open(cli, PAWL_STATE_EXISTING, &session);
+    if (status == 0)
+        status = pawl_session_connect(&session, false);
+    if (status == -ENOENT)
+        return pawl_fail(cli, PAWL_EXIT_UNREACHABLE, "enoent", "start it: pawl serve",
+                         "nobody serves %s, so there is nothing to measure", cli->state);
+    if (status == 0)
+        status = show(&session, json, over_ns);
+    pawl_session_close(&session);
+    return pawl_output_finish(cli, status);
+}
+
+const struct pawl_verb pawl_verb_metrics = {
+    .name = "metrics",
+    .summary = "counters of queues, journal and workers",
+    .operands = "",
+    .examples = "pawl metrics\npawl metrics --format json | jq '.queues[] | {name, depth, rates}'",
+    .notes = "needs a scheduler that serves; --json is --format json",
+    .options = metrics_option_table,
+    .options_bytes = sizeof(struct metrics_options),
+    .run = run_metrics,
+};

@@ -1,0 +1,236 @@
+/*
+ * verb_queue.c - `pawl queue`: which queues there are, how one stands; pause, resume, purge, delete.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "runtime/cli/bus.h"
+#include "runtime/cli/errors.h"
+#include "runtime/cli/output.h"
+#include "runtime/cli/verbs.h"
+
+struct no_options {
+    uint64_t given;
+};
+
+/* ---- list ---- */
+
+static void print_queues(const json_t *queues)
+{
+    int width = 5;
+    size_t i;
+    const json_t *queue;
+    char bytes[32];
+    json_array_foreach(queues, i, queue)
+    {
+        int name = (int)strlen(pawl_cli_text(queue, "name"));
+        width = name > width ? name : width;
+    }
+    printf("%-*s  %-7s  %-10s  %-9s  %-9s  %-9s  %-9s  %s\n", width, "QUEUE", "STATE", "DEPTH", "IN FLIGHT",
+           "DEAD", "CONSUMERS", "BREAKER", "SIZE");
+    json_array_foreach(queues, i, queue)
+    {
+        printf("%-*s  %-7s  %-10" PRIu64 "  %-9" PRIu64 "  %-9" PRIu64 "  %-9" PRIu64 "  %-9s  %s\n", width,
+               pawl_cli_text(queue, "name"), pawl_cli_text(queue, "state"), pawl_cli_count(queue, "depth"),
+               pawl_cli_count(queue, "in_flight"), pawl_cli_count(queue, "dlq_depth"),
+               pawl_cli_count(queue, "consumers"), pawl_cli_text(queue, "breaker"),
+               pawl_format_bytes(pawl_cli_count(queue, "bytes"), bytes));
+    }
+}
+
+static int run_list(struct pawl_cli *cli, const void *options, int operand_count, char **operands)
+{
+    (void)options;
+    (void)operand_count;
+    (void)operands;
+    json_t *reply = NULL;
+    int status = pawl_cli_do(cli, false, pawl_cli_request("queue.list", NULL, NULL), &reply);
+    if (status == 0 && cli->json)
+        pawl_json_print(reply, stdout);
+    else if (status == 0 && json_array_size(json_object_get(reply, "queues")) == 0)
+        pawl_note(cli, "no queues in %s", cli->state);
+    else if (status == 0)
+        print_queues(json_object_get(reply, "queues"));
+    json_decref(reply);
+    return pawl_output_finish(cli, status);
+}
+
+static const struct pawl_verb pawl_verb_queue_list = {
+    .name = "queue list",
+    .summary = "the queues, and how they stand",
+    .operands = "",
+    .examples = "pawl queue list\npawl queue list --json | jq '.queues[] | select(.depth > 0)'",
+    .options_bytes = sizeof(struct no_options),
+    .run = run_list,
+};
+
+/* ---- show ---- */
+
+/* A value of the reply on a line of its own; times and sizes as people write them. */
+static void print_value(const char *prefix, const char *key, const json_t *value)
+{
+    char text[PAWL_DURATION_TEXT_BYTES], *json;
+    size_t bytes = strlen(key);
+    int width = 20 - (int)strlen(prefix);
+    if (json_is_object(value)) {
+        const char *inner;
+        json_t *part;
+        printf("%s%s\n", prefix, key);
+        json_object_foreach((json_t *)(uintptr_t)value, inner, part) print_value("  ", inner, part);
+        return;
+    }
+    if (json_is_integer(value) && bytes > 3 && strcmp(key + bytes - 3, "_ns") == 0) {
+        uint64_t ns = (uint64_t)json_integer_value(value);
+        printf("%s%-*.*s  %s\n", prefix, width, (int)bytes - 3, key,
+               ns != 0 ? pawl_format_duration(ns, text) : "none");
+    } else if (json_is_integer(value) && bytes >= 5 && strcmp(key + bytes - 5, "bytes") == 0) {
+        printf("%s%-*s  %s\n", prefix, width, key,
+               pawl_format_bytes((uint64_t)json_integer_value(value), text));
+    } else if (json_is_string(value)) {
+        printf("%s%-*s  ", prefix, width, key);
+        pawl_print_safe(stdout, json_string_value(value), json_string_length(value));
+        putchar('\n');
+    } else if ((json = json_dumps(value, JSON_ENCODE_ANY)) != NULL) {
+        printf("%s%-*s  %s\n", prefix, width, key, json);
+        free(json);
+    }
+}
+
+static void print_groups(const json_t *groups)
+{
+    size_t i;
+    const json_t *group;
+    if (json_array_size(groups) == 0)
+        return;
+    printf("%-20s  %-12s  %-12s  %-9s  %s\n", "GROUP", "COMMITTED", "LAG", "IN FLIGHT", "CONSUMERS");
+    json_array_foreach(groups, i, group) printf(
+        "%-20s  %-12" PRIu64 "  %-12" PRIu64 "  %-9" PRIu64 "  %" PRIu64 "\n", pawl_cli_text(group, "group"),
+        pawl_cli_count(group, "committed"), pawl_cli_count(group, "lag"), pawl_cli_count(group, "in_flight"),
+        pawl_cli_count(group, "consumers"));
+}
+
+static int run_show(struct pawl_cli *cli, const void *options, int operand_count, char **operands)
+{
+    (void)options;
+    (void)operand_count;
+    json_t *reply = NULL;
+    int status = pawl_cli_check_name(cli, operands[0]);
+    if (status == 0)
+        status = pawl_cli_do(cli, false, pawl_cli_request("queue.show", "name", operands[0]), &reply);
+    if (status == 0 && cli->json) {
+        pawl_json_print(reply, stdout);
+    } else if (status == 0) {
+        const char *key;
+        json_t *value;
+        json_object_foreach(reply, key, value)
+        {
+            if (strcmp(key, "schema") != 0 && strcmp(key, "groups") != 0)
+                print_value("", key, value);
+        }
+        print_groups(json_object_get(reply, "groups"));
+    }
+    json_decref(reply);
+    return pawl_output_finish(cli, status);
+}
+
+static const struct pawl_verb pawl_verb_queue_show = {
+    .name = "queue show",
+    .summary = "one queue: numbers, settings, groups",
+    .operands = "NAME",
+    .examples = "pawl queue show orders\npawl queue show orders --json | jq .config",
+    .options_bytes = sizeof(struct no_options),
+    .operands_min = 1,
+    .operands_max = 1,
+    .run = run_show,
+};
+
+/* ---- pause, resume, purge, delete ---- */
+
+static int change(struct pawl_cli *cli, const char *op, const char *name, const char *count_of)
+{
+    json_t *reply = NULL;
+    int status = pawl_cli_check_name(cli, name);
+    if (status == 0)
+        status = pawl_cli_do(cli, false, pawl_cli_request(op, "name", name), &reply);
+    if (status == 0 && cli->json)
+        pawl_json_print(reply, stdout);
+    else if (status == 0 && count_of != NULL)
+        printf("%" PRIu64 "\n", pawl_cli_count(reply, count_of));
+    json_decref(reply);
+    return pawl_output_finish(cli, status);
+}
+
+static int run_pause(struct pawl_cli *cli, const void *options, int operand_count, char **operands)
+{
+    (void)options;
+    (void)operand_count;
+    return change(cli, "queue.pause", operands[0], NULL);
+}
+
+static int run_resume(struct pawl_cli *cli, const void *options, int operand_count, char **operands)
+{
+    (void)options;
+    (void)operand_count;
+    return change(cli, "queue.resume", operands[0], NULL);
+}
+
+static int run_purge(struct pawl_cli *cli, const void *options, int operand_count, char **operands)
+{
+    (void)options;
+    (void)operand_count;
+    return change(cli, "queue.purge", operands[0], "purged");
+}
+
+static int run_delete(struct pawl_cli *cli, const void *options, int operand_count, char **operands)
+{
+    (void)options;
+    (void)operand_count;
+    return change(cli, "queue.delete", operands[0], NULL);
+}
+
+#define ONE_NAME                                                                                             \
+    .operands = "NAME", .options_bytes = sizeof(struct no_options), .operands_min = 1, .operands_max = 1
+
+static const struct pawl_verb pawl_verb_queue_pause = {
+    .name = "queue pause",
+    .summary = "deliver nothing more of it; publishes go on",
+    .examples = "pawl queue pause orders",
+    .run = run_pause,
+    ONE_NAME,
+};
+static const struct pawl_verb pawl_verb_queue_resume = {
+    .name = "queue resume",
+    .summary = "deliver again",
+    .examples = "pawl queue resume orders",
+    .run = run_resume,
+    ONE_NAME,
+};
+static const struct pawl_verb pawl_verb_queue_purge = {
+    .name = "queue purge",
+    .summary = "drop what waits in it; prints how many",
+    .examples = "pawl queue purge orders",
+    .notes = "what is in flight is not touched",
+    .run = run_purge,
+    ONE_NAME,
+};
+static const struct pawl_verb pawl_verb_queue_delete = {
+    .name = "queue delete",
+    .summary = "remove it with all that is in it",
+    .examples = "pawl queue delete orders",
+    .notes = "its dead letters stay: delete NAME.dlq as well to be rid of them",
+    .run = run_delete,
+    ONE_NAME,
+};
+
+static const struct pawl_verb *const queue_verbs[] = {
+    &pawl_verb_queue_declare, &pawl_verb_queue_list,  &pawl_verb_queue_show,   &pawl_verb_queue_pause,
+    &pawl_verb_queue_resume,  &pawl_verb_queue_purge, &pawl_verb_queue_delete, NULL};
+
+const struct pawl_verb pawl_verb_queue = {
+    .name = "queue",
+    .summary = "queues: declare, list, show, pause, purge, delete",
+    .operands = "WHAT",
+    .examples = "pawl queue declare orders --topic 'order.*'\npawl queue list",
+    .subverbs = queue_verbs,
+};
