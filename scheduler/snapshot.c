@@ -14,6 +14,8 @@ enum {
     SNAPSHOT_BYTES = 64 << 20,
     CLOSE_BYTES = 8 << 20, /* before a close it is worth one earlier: nobody waits */
     CLOSE_RECORDS = 20000,
+    COMPACT_BEHIND = 3, /* segments: younger ones may die by themselves */
+    COMPACT_BYTES = 4 << 20,
 };
 
 #define AGAIN_NS UINT64_C(10000000000)
@@ -78,6 +80,9 @@ void pawl_snapshot_turn(struct pawl_loop *loop)
         return;
     pawl_journal_stats(loop->journal, &stats);
     uint64_t limit = loop->options->snapshot_bytes ? loop->options->snapshot_bytes : SNAPSHOT_BYTES;
+    /* A large state is not written again for little. */
+    if (!loop->options->snapshot_bytes && limit < 4 * stats.snapshot_bytes)
+        limit = 4 * stats.snapshot_bytes;
     if (stats.bytes_since_snapshot >= limit)
         begin(loop);
 }
@@ -105,8 +110,12 @@ void pawl_snapshot_done(struct pawl_loop *loop, uint64_t lsn, int error)
 void pawl_snapshot_release(struct pawl_loop *loop)
 {
     loop->release_due = false;
-    (void)pawl_journal_release_before(loop->journal, pawl_journal_current_segment(loop->journal), is_pinned,
-                                      loop);
+    uint32_t current = pawl_journal_current_segment(loop->journal);
+    (void)pawl_journal_release_before(loop->journal, current, is_pinned, loop);
+    /* What lives on in an old, mostly dead segment moves on; the segment goes when two snapshots know it. */
+    if (loop->serving && current > COMPACT_BEHIND &&
+        pawl_bus_compact(loop->bus, loop->now, current - COMPACT_BEHIND, COMPACT_BYTES))
+        pawl_loop_cut(loop);
 }
 
 static void take_and_release(struct pawl_loop *loop)
