@@ -323,7 +323,8 @@ uint64_t bus_boottime_of(const struct pawl_bus *bus, uint64_t due_realtime_ns, u
 /* Held by a client, or on its way to one, when the scheduler ended: nobody can settle it any more. */
 static void interrupt(struct pawl_bus *bus, struct bus_sub *sub, struct exception *exception)
 {
-    exception->interruptions++;
+    if (exception->interruptions < UINT8_MAX)
+        exception->interruptions++;
     exception->due_at_ns = 0;
     if (exception->interruptions > sub->queue->config.interruptions_max) {
         bus_dead(bus, sub, exception->seq, exception->attempt, exception->failures, PAWL_DEAD_INTERRUPTED,
