@@ -186,7 +186,9 @@ void pawl_bus_drain(struct pawl_bus *bus);
 uint64_t pawl_bus_in_flight(const struct pawl_bus *bus);
 
 bool pawl_bus_failed(const struct pawl_bus *bus); /* as pawl_core_failed() */
-bool pawl_bus_segment_pinned(const struct pawl_bus *bus, uint32_t segment_number);
+/** pawl_bus_mark_pinned - marks[n] becomes 1 where segment @first + n of the journal holds an event that is
+ * still wanted. One pass over all backlogs. */
+void pawl_bus_mark_pinned(const struct pawl_bus *bus, uint32_t first, uint8_t *marks, uint32_t count);
 /** pawl_bus_compact - copy forward what keeps mostly dead segments below @segment_number alive; at most
  * @bytes_max. True: something was copied. */
 bool pawl_bus_compact(struct pawl_bus *bus, struct pawl_now now, uint32_t segment_number, uint64_t bytes_max);
