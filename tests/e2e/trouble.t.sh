@@ -124,7 +124,8 @@ test_a_read_only_file_system_is_named_at_once_and_can_be_read() {
     expect_exit 0 in_namespace '
         disk 64m
         "$PAWL" --state disk/state run --run-id before ok.yaml 2>/dev/null
-        mount -o remount,ro disk
+        # Busy until the scheduler has closed the journal, which is after its command ended.
+        until mount -o remount,ro disk 2>/dev/null; do sleep 0.02; done
         rc=0
         timeout 5 "$PAWL" --state disk/state run ok.yaml || rc=$?
         [ $rc -eq 4 ]
