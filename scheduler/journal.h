@@ -169,6 +169,8 @@ enum pawl_journal_room pawl_journal_room(const struct pawl_journal *journal);
 /* pawl_journal_secure - make the reserve now: something runs that may fill the disk before its own result
  * comes. Cheap when it is there. Without room for it new work is refused from now on. */
 void pawl_journal_secure(struct pawl_journal *journal);
+/* Would pawl_journal_secure() do nothing? */
+bool pawl_journal_is_secure(const struct pawl_journal *journal);
 
 /**
  * pawl_journal_idle - what falls due with time: the idle watermark, making the reserve, trying a full disk

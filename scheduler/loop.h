@@ -88,6 +88,7 @@ struct pawl_loop {
     struct pawl_lanes *lanes;
 
     /* queue.h */
+    uint64_t secure_at_ns; /* when the journal gets its reserve, if something runs then; 0: not due */
     struct pawl_queue *queues;
     uint32_t queue_count;
     struct pawl_log_pool pool;  /* task memory of all queues */
