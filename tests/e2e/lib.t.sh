@@ -201,22 +201,29 @@ C
 }
 
 test_a_killed_scheduler_loses_no_confirmed_event_and_doubles_none() {
+    local part old
     install_library
     build publisher
     build consumer
     serve
     expect_exit 0 pawl queue declare jobs --topic 'jobs.*' --max-depth 10000000
-    seq 400000 >in
-    background ./publisher "$PAWL_STATE" jobs.number <in
+    mkfifo lines
+    background sh -c 'exec ./publisher "$PAWL_STATE" jobs.number <lines'
     publisher=$!
-    for _ in 1 2 3; do
-        wait_until 'old=$(pid_of scheduler)'
-        wait_until '[ "$(pawl queue show jobs --json 2>/dev/null | jq .depth)" -gt 1000 ]'
-        kill -KILL "$old" 2>/dev/null || true
+    exec 9>lines
+    for part in 0 1 2; do
+        seq $((part * 300000 + 1)) $((part * 300000 + 300000)) >&9 &
+        feeder=$!
+        wait_until '[ "$(pawl queue show jobs --json 2>/dev/null | jq .depth)" -gt $((part * 300000 + 1000)) ]'
+        old=$(pid_of scheduler)
+        kill -KILL "$old"
         wait_until '[ -n "$(pid_of scheduler)" ] && [ "$(pid_of scheduler)" != "$old" ]'
+        wait "$feeder"
     done
+    exec 9>&-
     expect_end 0 "$publisher"
-    expect_exit 0 ./consumer "$PAWL_STATE" jobs 400000
+    expect_exit 0 ./consumer "$PAWL_STATE" jobs 900000
+    seq 900000 >in
     sort -n "$T/out" | cmp - in
     expect_exit 0 pawl queue show jobs --json
     expect_json .depth 0
