@@ -302,7 +302,7 @@ Test(lib_publisher, bad_messages_get_their_own_errors_and_words)
     static char big[(1 << 20) + 2];
     send_async("", NULL);
     cr_expect(eq(int, pawl_publish_async(client, &m, 0, NULL, NULL, NULL), PAWL_ERR_INVALID));
-    cr_expect(ne(int, pawl_last_error(client)[0], 0));
+    cr_expect(gt(sz, strlen(pawl_last_error(client)), 0));
     m = message("a", "");
     m.priority = 10;
     cr_expect(eq(int, pawl_publish_async(client, &m, 0, NULL, NULL, NULL), PAWL_ERR_INVALID));
