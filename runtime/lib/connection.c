@@ -12,9 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/random.h>
 #include <sys/socket.h>
-#include <sys/timerfd.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -42,7 +40,6 @@ bool pawl_lib_has_threads(void)
 
 /* ---- the end ---- */
 
-/* Nobody is coming back. What is unconfirmed has an unknown fate, and is told so. */
 void pawl_lib_give_up(struct pawl *pawl, int error)
 {
     if (pawl->phase == PAWL_LIB_GONE)
