@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "runtime/launch.h"
+#include "shm/doorbell.h"
 #include "shm/error.h"
 
 #define RETRY_FIRST_NS UINT64_C(500000)
@@ -291,6 +292,8 @@ static void on_attached(struct pawl *pawl)
         pawl_lib_give_up(pawl, pawl_lib_fail(pawl, error, "cannot map the lane: %s", pawl_error_text(error)));
         return;
     }
+    if (pawl->polled)
+        pawl_doorbell_prepare(&pawl->lane->end.lane->sleeping);
     pawl->data_bytes_max = attached.data_bytes_max;
     pawl->headers_bytes_max = attached.headers_bytes_max;
     pawl_lib_publisher_attached(pawl, attached.publisher_sequence);

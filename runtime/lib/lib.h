@@ -186,6 +186,7 @@ struct pawl {
     /* wait.c */
     int epoll_fd, timer_fd;
     bool polled;   /* pawl_fd() was asked for: leave the bell armed when we return */
+    bool unseen;   /* deliveries were taken in where the poll loop does not know of it */
     uint32_t spin; /* how often to look before sleeping */
     bool epoll_has_out;
 
@@ -255,6 +256,12 @@ int pawl_lib_wait(struct pawl *pawl, uint64_t deadline_ns, bool room);
 void pawl_lib_take_in(struct pawl *pawl);
 int pawl_lib_watch_socket(struct pawl *pawl);
 void pawl_lib_arm(struct pawl *pawl); /* before returning to the user's poll loop */
+/** pawl_lib_rearm - the same where nothing may have changed: cheap. */
+static inline void pawl_lib_rearm(struct pawl *pawl)
+{
+    if (pawl->polled && pawl->unseen)
+        pawl_lib_arm(pawl);
+}
 
 /* ---- request.c ---- */
 
