@@ -272,6 +272,16 @@ static void on_attached(struct pawl *pawl)
 {
     struct pawl_wire_message *message = &pawl->answer;
     struct pawl_wire_attached attached;
+    if (message->header.type == PAWL_WIRE_ERROR && pawl->numbers == 0 && pawl->publisher.next == 1 &&
+        !pawl->consumers) {
+        /* Whoever asked for it is told; requests over the socket still work. */
+        struct pawl_error_report report;
+        pawl->attach_error = pawl_client_read_error(message, &report);
+        pawl_lib_fail_report(pawl, &report);
+        pawl->wants_lane = false;
+        become_up(pawl);
+        return;
+    }
     if (message->header.type == PAWL_WIRE_ERROR) {
         refused(pawl);
         return;
@@ -385,6 +395,11 @@ int pawl_lib_need_lane(struct pawl *pawl, uint64_t deadline_ns)
     for (;;) {
         if (pawl->phase == PAWL_LIB_UP && pawl->lane)
             return 0;
+        if (pawl->attach_error) {
+            int error = pawl->attach_error;
+            pawl->attach_error = 0;
+            return error;
+        }
         if (pawl->phase == PAWL_LIB_UP) {
             pawl->wants_lane = true;
             pawl->down_since_ns = pawl_lib_now_ns();

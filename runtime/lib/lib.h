@@ -172,6 +172,7 @@ struct pawl {
     uint64_t retry_at_ns, retry_wait_ns, down_since_ns;
     struct pawl_wire_welcome welcome;
     bool wants_lane;
+    int attach_error;           /* why the first lane was refused */
     struct pawl_lib_lane *lane; /* NULL: not attached now */
     struct pawl_lib_lane *old_lanes;
     uint64_t data_bytes_max, headers_bytes_max;

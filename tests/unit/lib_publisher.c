@@ -358,3 +358,18 @@ Test(lib_publisher, the_descriptor_is_readable_when_there_is_something_to_dispat
     cr_expect(eq(uint, seen.count, 1));
     cr_expect(eq(int, poll(&fd, 1, 0), 0));
 }
+
+Test(lib_publisher, a_refused_lane_is_told_to_whoever_needed_it_and_requests_still_work)
+{
+    struct pawl_message m = message("a", "b");
+    fake.attach_error = PAWL_E_LIMIT;
+    fake.reply_json = "{}";
+    cr_expect(eq(int, pawl_publish_async(client, &m, 5000, NULL, NULL, NULL), PAWL_ERR_LIMIT));
+    cr_expect(eq(str, (char *)pawl_last_error(client), "no!\n"));
+    char *reply;
+    cr_assert(eq(int, pawl_request(client, "{}", &reply), 0));
+    cr_expect(eq(str, reply, "{}"));
+    free(reply);
+    fake.attach_error = 0;
+    cr_expect(eq(int, pawl_publish_async(client, &m, 5000, NULL, NULL, NULL), 0));
+}
