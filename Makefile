@@ -74,7 +74,7 @@ SUBMAKE = $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS
 # The library: everything but the command line. Only what pawl.h declares is visible, in the static one too.
 LIBRARY_OBJS := $(patsubst %.c,$(BUILD)/%.o,$(SHM_SRCS) $(SCHEDULER_SRCS) $(WORKERS_SRCS) $(RUNTIME_SRCS) $(LIB_SRCS))
 SONAME       := libpawl.so.0
-LIBRARIES    := $(BUILD)/$(SONAME) $(BUILD)/libpawl.a $(BUILD)/pawl.pc
+LIBRARIES    := $(BUILD)/$(SONAME) $(BUILD)/libpawl.a
 
 all: $(BUILD)/pawl
 	@[ '$(BUILD)' != build ] || ln -sf build/pawl pawl
@@ -119,10 +119,6 @@ $(BUILD)/libpawl.a: $(LIBRARY_OBJS)
 	@rm -f $@
 	$(Q)$(AR) rcs $@ $(BUILD)/libpawl.o
 
-$(BUILD)/pawl.pc: runtime/lib/pawl.pc.in FORCE
-	@mkdir -p $(@D)
-	$(Q)sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' $< >$@
-
 $(BUILD)/sim.a: $(SIM_OBJS)
 	@rm -f $@
 	$(Q)$(AR) rcs $@ $^
@@ -154,11 +150,15 @@ install: all lib man
 	install -m 644 $(filter %.1,$(MAN_PAGES)) '$(DESTDIR)$(PREFIX)/share/man/man1'
 	install -m 644 $(filter %.5,$(MAN_PAGES)) '$(DESTDIR)$(PREFIX)/share/man/man5'
 	install -m 644 $(filter %.3,$(MAN_PAGES)) '$(DESTDIR)$(PREFIX)/share/man/man3'
+	@cd '$(DESTDIR)$(PREFIX)/share/man/man3' && for page in $(notdir $(filter %.3,$(MAN_PAGES))); do \
+		sed -n '/^# NAME/{n;n;s/ - .*//;s/,//g;p;q;}' '$(CURDIR)/docs/man/'$$page.scd | tr ' ' '\n' | while read -r name; do \
+			[ "$$name.3" = "$$page" ] || ln -sf "$$page" "$$name.3"; done; done
 	install -m 644 runtime/pawl.h '$(DESTDIR)$(PREFIX)/include/pawl.h'
 	install -m 755 $(BUILD)/$(SONAME) '$(DESTDIR)$(PREFIX)/lib/$(SONAME)'
 	ln -sf $(SONAME) '$(DESTDIR)$(PREFIX)/lib/libpawl.so'
 	install -m 644 $(BUILD)/libpawl.a '$(DESTDIR)$(PREFIX)/lib/libpawl.a'
-	install -m 644 $(BUILD)/pawl.pc '$(DESTDIR)$(PREFIX)/lib/pkgconfig/pawl.pc'
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' runtime/lib/pawl.pc.in \
+		>'$(DESTDIR)$(PREFIX)/lib/pkgconfig/pawl.pc'
 	install -m 644 runtime/completion/pawl.bash '$(DESTDIR)$(PREFIX)/share/bash-completion/completions/pawl'
 	install -m 644 runtime/completion/pawl.zsh '$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_pawl'
 	install -m 644 runtime/completion/pawl.fish '$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/pawl.fish'
@@ -172,7 +172,7 @@ install: all lib man
 
 test:
 	@sh tests/bootstrap.sh build test docs
-	@$(SUBMAKE) all man $(BUILD)/unit stress-build
+	@$(SUBMAKE) all lib man $(BUILD)/unit stress-build
 	@bash tests/run.sh $(BUILD)
 
 demo:
