@@ -84,7 +84,11 @@ int pawl_cli_fail(const struct pawl_cli *cli, const struct pawl *pawl, int error
     va_end(arguments);
 
     const char *said = pawl_last_error(pawl);
-    snprintf(message, sizeof message, "%s: %s", what, said[0] != '\0' ? said : pawl_strerror(error));
+    /* What is said often names the object by itself. */
+    if (said[0] != '\0' && strstr(said, what) != NULL)
+        snprintf(message, sizeof message, "%s", said);
+    else
+        snprintf(message, sizeof message, "%s: %s", what, said[0] != '\0' ? said : pawl_strerror(error));
     const char *name = pawl_error_name(error);
     name += strncmp(name, "PAWL_E_", 7) == 0 ? 7 : 0;
     size_t i = 0;
