@@ -60,7 +60,8 @@ ALL_HDRS  := $(sort $(wildcard shm/*.h scheduler/*.h scheduler/bus/*.h workers/*
 
 MAN_SRCS  := $(sort $(wildcard docs/man/*.scd))
 MAN_PAGES := $(MAN_SRCS:docs/man/%.scd=$(BUILD)/man/%)
-EXAMPLES  := $(sort $(wildcard docs/examples/*))
+EXAMPLES  := $(sort $(wildcard docs/examples/*.*))
+C_EXAMPLES := $(sort $(wildcard docs/examples/c/*.c))
 SCRIPTS   := .ci/run $(sort $(wildcard tests/*.sh tests/*/*.sh bench/*.sh docs/examples/*.sh runtime/completion/*.bash))
 
 # V=1 shows whole command lines.
@@ -70,12 +71,18 @@ say = @$(if $(or $(V),$(findstring s,$(firstword -$(MAKEFLAGS)))),:,printf '  %-
 # A recursive make that builds with all cores, unless a -j was given and its jobserver serves us already.
 SUBMAKE = $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS))
 
+# The library: everything but the command line. Only what pawl.h declares is visible, in the static one too.
+LIBRARY_OBJS := $(patsubst %.c,$(BUILD)/%.o,$(SHM_SRCS) $(SCHEDULER_SRCS) $(WORKERS_SRCS) $(RUNTIME_SRCS) $(LIB_SRCS))
+SONAME       := libpawl.so.0
+LIBRARIES    := $(BUILD)/$(SONAME) $(BUILD)/libpawl.a $(BUILD)/pawl.pc
+
 all: $(BUILD)/pawl
 	@[ '$(BUILD)' != build ] || ln -sf build/pawl pawl
 
 help:
 	@echo 'make             the tool                make test         all tests (installs what it needs)'
 	@echo 'make install     PREFIX=, DESTDIR=       make demo         a real batch, with its result'
+	@echo 'make lib         libpawl: shared, static, pawl.pc; `make install` lays them down with pawl.h'
 	@echo 'make unit        unit tests              make e2e          end-to-end tests; E2E=filter'
 	@echo 'make check-stress  stress programs, long make asan, tsan, fuzz  under sanitizers'
 	@echo 'make lint        format, tidy, cppcheck  make man          manual pages into build/man'
@@ -99,6 +106,23 @@ $(BUILD)/rooms.a: $(ROOM_OBJS)
 	@rm -f $@
 	$(Q)$(AR) rcs $@ $^
 
+lib: $(LIBRARIES)
+
+$(BUILD)/$(SONAME): $(LIBRARY_OBJS)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -shared -Wl,-soname,$(SONAME) -Wl,-z,defs -o $@ $^ $(PAWL_LIBS) -pthread
+
+$(BUILD)/libpawl.a: $(LIBRARY_OBJS)
+	$(call say,AR,$@)
+	$(Q)$(LD) -r -o $(BUILD)/libpawl.o $^
+	$(Q)objcopy --localize-hidden $(BUILD)/libpawl.o
+	@rm -f $@
+	$(Q)$(AR) rcs $@ $(BUILD)/libpawl.o
+
+$(BUILD)/pawl.pc: runtime/lib/pawl.pc.in FORCE
+	@mkdir -p $(@D)
+	$(Q)sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' $< >$@
+
 $(BUILD)/sim.a: $(SIM_OBJS)
 	@rm -f $@
 	$(Q)$(AR) rcs $@ $^
@@ -121,18 +145,26 @@ $(BUILD)/man/%: docs/man/%.scd
 	@mkdir -p $(@D)
 	$(Q)scdoc <$< >$@.tmp && mv $@.tmp $@
 
-install: all man
+install: all lib man
 	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/share/man/man1' '$(DESTDIR)$(PREFIX)/share/man/man5' \
 		'$(DESTDIR)$(PREFIX)/share/bash-completion/completions' '$(DESTDIR)$(PREFIX)/share/zsh/site-functions' \
-		'$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d' '$(DESTDIR)$(PREFIX)/share/doc/pawl/examples'
+		'$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d' '$(DESTDIR)$(PREFIX)/share/doc/pawl/examples/c' \
+		'$(DESTDIR)$(PREFIX)/include' '$(DESTDIR)$(PREFIX)/lib/pkgconfig' '$(DESTDIR)$(PREFIX)/share/man/man3'
 	install -m 755 $(BUILD)/pawl '$(DESTDIR)$(PREFIX)/bin/pawl'
 	install -m 644 $(filter %.1,$(MAN_PAGES)) '$(DESTDIR)$(PREFIX)/share/man/man1'
 	install -m 644 $(filter %.5,$(MAN_PAGES)) '$(DESTDIR)$(PREFIX)/share/man/man5'
+	install -m 644 $(filter %.3,$(MAN_PAGES)) '$(DESTDIR)$(PREFIX)/share/man/man3'
+	install -m 644 runtime/pawl.h '$(DESTDIR)$(PREFIX)/include/pawl.h'
+	install -m 755 $(BUILD)/$(SONAME) '$(DESTDIR)$(PREFIX)/lib/$(SONAME)'
+	ln -sf $(SONAME) '$(DESTDIR)$(PREFIX)/lib/libpawl.so'
+	install -m 644 $(BUILD)/libpawl.a '$(DESTDIR)$(PREFIX)/lib/libpawl.a'
+	install -m 644 $(BUILD)/pawl.pc '$(DESTDIR)$(PREFIX)/lib/pkgconfig/pawl.pc'
 	install -m 644 runtime/completion/pawl.bash '$(DESTDIR)$(PREFIX)/share/bash-completion/completions/pawl'
 	install -m 644 runtime/completion/pawl.zsh '$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_pawl'
 	install -m 644 runtime/completion/pawl.fish '$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/pawl.fish'
 	install -m 644 README.md CHANGELOG.md LICENSE '$(DESTDIR)$(PREFIX)/share/doc/pawl'
 	install -m 644 $(EXAMPLES) '$(DESTDIR)$(PREFIX)/share/doc/pawl/examples'
+	install -m 644 $(C_EXAMPLES) '$(DESTDIR)$(PREFIX)/share/doc/pawl/examples/c'
 
 # --- proving ---------------------------------------------------------------------------------------------------
 # `test` and `demo` start on a machine that may have no compiler yet, so nothing above is trusted until the
@@ -217,7 +249,7 @@ clean:
 	rm -rf build build-asan build-tsan build-fuzz pawl
 
 FORCE:
-.PHONY: all help man install test demo unit e2e stress-build check-stress asan tsan fuzz fuzz-run lint format lint-format lint-tidy \
+.PHONY: all help lib man install test demo unit e2e stress-build check-stress asan tsan fuzz fuzz-run lint format lint-format lint-tidy \
 	lint-cppcheck lint-scripts bench bench-peers clean FORCE
 .SECONDARY:
 -include $(FUZZ_SRCS:%.c=$(BUILD)/%.d) $(ROOM_OBJS:.o=.d) $(TOOL_OBJS:.o=.d) $(UNIT_OBJS:.o=.d) $(SIM_OBJS:.o=.d) $(STRESS_OBJS:.o=.d)

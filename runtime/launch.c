@@ -11,13 +11,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <dirent.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "runtime/helpers.h"
 #include "runtime/proctitle.h"
 #include "runtime/supervise.h"
 #include "shm/log.h"
@@ -179,4 +183,126 @@ int pawl_launch_here(const struct pawl_state *state, struct pawl_serving *servin
     pawl_proctitle_set("pawl: supervisor");
     const struct pawl_supervise_options supervise = {.state = state, .client_fd = -1, .serving = serving};
     return pawl_supervise(&supervise);
+}
+
+/* ---- beside an embedding program ---- */
+
+static int standard_fds[3]; /* of the program, put aside for its helpers */
+
+void pawl_launch_restore_streams(void)
+{
+    for (int fd = 0; fd < 3; fd++)
+        if (standard_fds[fd] >= 0)
+            (void)dup2(standard_fds[fd], fd);
+}
+
+/* What is open and not ours: 0 or -ENOMEM. Lives as long as the supervisor. */
+static int list_host_fds(struct pawl_helpers *helpers, const int *kept, size_t kept_count)
+{
+    DIR *directory = opendir("/proc/self/fd");
+    size_t room = 0, count = 0;
+    int *fds = NULL;
+    if (!directory)
+        return 0;
+    for (struct dirent *entry; (entry = readdir(directory)) != NULL;) {
+        int fd = (int)strtol(entry->d_name, NULL, 10);
+        bool ours = fd < 3 || entry->d_name[0] == '.' || fd == dirfd(directory);
+        for (size_t i = 0; i < kept_count; i++)
+            ours |= fd == kept[i];
+        if (ours)
+            continue;
+        if (count == room) {
+            room = room * 2 + 16;
+            int *more = realloc(fds, room * sizeof *fds);
+            if (!more) {
+                free(fds);
+                closedir(directory);
+                return -ENOMEM;
+            }
+            fds = more;
+        }
+        fds[count++] = fd;
+    }
+    closedir(directory);
+    helpers->host_fds = fds;
+    helpers->host_fd_count = count;
+    return 0;
+}
+
+static int remove_one(const char *path, const struct stat *status, int kind, struct FTW *where)
+{
+    (void)status;
+    (void)kind;
+    (void)where;
+    (void)remove(path);
+    return 0;
+}
+
+_Noreturn static void become_embedded(const struct pawl_state *state,
+                                      const struct pawl_launch_embedded *options, int client_fd, pid_t host)
+{
+    int kept[] = {state->dirfd,
+                  state->journal_dirfd,
+                  state->runs_dirfd,
+                  state->spool_dirfd,
+                  client_fd,
+                  options->serving->lock_fd,
+                  -1};
+    const size_t count = sizeof kept / sizeof *kept;
+    bool helps = options->helpers && options->helpers->count > 0;
+
+    (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (getppid() != host)
+        _exit(0);
+    forget_signals();
+    (void)setsid();
+    for (int fd = 0; fd < 3; fd++)
+        standard_fds[fd] = helps ? fcntl(fd, F_DUPFD_CLOEXEC, 3) : -1;
+    settle_standard_streams(state);
+    options->serving->log_fd = kept[count - 1] = open_log(state);
+    pawl_log_open(options->serving->log_fd, "supervisor", PAWL_LOG_INFO);
+    if (!helps) {
+        close_all_but(kept, count);
+        (void)umask(077);
+        (void)!chdir("/");
+    } else if (list_host_fds(options->helpers, kept, count) != 0) {
+        _exit(70);
+    }
+    forget_own_mark(state);
+    pawl_proctitle_set("pawl: supervisor");
+    const struct pawl_supervise_options supervise = {.state = state,
+                                                     .client_fd = client_fd,
+                                                     .serving = options->serving,
+                                                     .helpers = helps ? options->helpers : NULL};
+    int code = pawl_supervise(&supervise);
+    if (options->remove_path)
+        (void)nftw(options->remove_path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    _exit(code);
+}
+
+int pawl_launch_embedded(const struct pawl_state *state, const struct pawl_launch_embedded *options,
+                         int *client_fd_out, pid_t *pid_out)
+{
+    int fds[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) != 0)
+        return -errno;
+    int error = has_low_fd(state, fds[1]) ? -EBADF : 0;
+    pid_t host = getpid(), pid = -1;
+    if (!error) {
+        fflush(NULL);
+        pid = fork();
+        error = pid < 0 ? -errno : 0;
+    }
+    if (pid == 0) {
+        close(fds[0]);
+        become_embedded(state, options, fds[1], host);
+    }
+    close(fds[1]);
+    if (error) {
+        close(fds[0]);
+        return error;
+    }
+    *client_fd_out = fds[0];
+    *pid_out = pid;
+    return 0;
 }

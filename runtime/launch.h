@@ -7,6 +7,7 @@
 #define PAWL_RUNTIME_LAUNCH_H
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 #include "runtime/state.h"
 
@@ -35,6 +36,26 @@ struct pawl_serving;
  * Return: exit code, as pawl_supervise().
  */
 int pawl_launch_here(const struct pawl_state *state, struct pawl_serving *serving);
+
+struct pawl_helpers;
+
+struct pawl_launch_embedded {
+    struct pawl_serving *serving; /* its lock is held; log_fd is filled in */
+    struct pawl_helpers *helpers; /* count 0: none. host_fds is filled in */
+    const char *remove_path;      /* a directory that goes when everything has ended; NULL: none */
+};
+
+/**
+ * pawl_launch_embedded - fork a supervisor that ends with this process
+ *
+ * As pawl_launch(). The supervisor is our child: it ends by SIGTERM, also when we die, and is to be waited
+ * for. Descriptors of ours stay open in the helpers only. Helpers find our standard streams where they were.
+ */
+int pawl_launch_embedded(const struct pawl_state *state, const struct pawl_launch_embedded *options,
+                         int *client_fd_out, pid_t *pid_out);
+
+/** pawl_launch_restore_streams - in a helper: 0, 1 and 2 as the embedding program had them. */
+void pawl_launch_restore_streams(void);
 
 /* pawl_state_connect - to STATE/socket, at any path length. Return: a descriptor or -errno (-ENOENT and
  * -ECONNREFUSED: nobody serves). */

@@ -22,6 +22,7 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -127,6 +128,25 @@ static void leave_supervisor(struct supervisor *supervisor)
         (void)setpgid(0, 0); /* ^C is the supervisor's: the others are told */
 }
 
+/* In a child that is no helper. */
+static void leave_with_host(struct supervisor *supervisor)
+{
+    leave_supervisor(supervisor);
+    if (!supervisor->options->helpers)
+        return;
+    pawl_helpers_forget_host(supervisor->options->helpers);
+    (void)umask(077);
+    (void)!chdir("/");
+}
+
+static void leave_for_helper(void *ctx)
+{
+    struct supervisor *supervisor = ctx;
+    leave_supervisor(supervisor);
+    if (supervisor->client_fd >= 0)
+        close(supervisor->client_fd);
+}
+
 static int prove_orphans_gone(void *ctx, char *text, unsigned bytes)
 {
     const struct supervisor *supervisor = ctx;
@@ -188,7 +208,7 @@ _Noreturn static void be_scheduler(struct supervisor *supervisor, int fd, bool r
 {
     const struct pawl_state *state = supervisor->state;
     supervisor->restarted = restarted;
-    leave_supervisor(supervisor);
+    leave_with_host(supervisor);
     pawl_proctitle_set("pawl: scheduler");
     struct pawl_scheduler_options options = {
         .state_dirfd = state->dirfd,
@@ -278,7 +298,7 @@ static int fork_worker(struct supervisor *supervisor)
     if (pid < 0)
         return -errno;
     if (pid == 0) {
-        leave_supervisor(supervisor);
+        leave_with_host(supervisor);
         if (supervisor->client_fd >= 0)
             close(supervisor->client_fd);
         char title[32];
@@ -344,6 +364,7 @@ static void begin_stop(struct supervisor *supervisor, int exit_code, bool at_onc
         supervisor->exit_code = exit_code;
         supervisor->stop_at_ns = clock_ns(CLOCK_BOOTTIME);
         notify(supervisor, "STOPPING=1");
+        pawl_helpers_stop(supervisor->options->helpers, SIGTERM);
     }
     if (at_once && supervisor->stop_stage == 0) {
         supervisor->stop_stage = 1;
@@ -429,6 +450,14 @@ static void reap(struct supervisor *supervisor)
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
         if (pid == supervisor->scheduler.pid) {
             on_scheduler_end(supervisor, status);
+            continue;
+        }
+        bool clean = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+        if (pawl_helpers_reaped(supervisor->options->helpers, pid, clean, clock_ns(CLOCK_BOOTTIME))) {
+            if (!clean && !supervisor->stopping)
+                say(WIFSIGNALED(status) ? "handler process %lld was killed by signal %lld"
+                                        : "handler process %lld ended with exit code %lld",
+                    pid, WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
             continue;
         }
         for (uint32_t number = 1; number < supervisor->number_end; number++)
@@ -525,6 +554,8 @@ static uint64_t press_on(struct supervisor *supervisor, uint64_t now_ns)
         return short_of && supervisor->fork_at_ns > now_ns ? supervisor->fork_at_ns - now_ns : UINT64_MAX;
     }
     uint64_t passed_ns = now_ns - supervisor->stop_at_ns;
+    if (passed_ns >= LEAVE_TERM_NS)
+        pawl_helpers_stop(supervisor->options->helpers, SIGKILL);
     if (supervisor->stop_stage < 1 && passed_ns >= LEAVE_TERM_NS && supervisor->scheduler.pid == 0) {
         supervisor->stop_stage = 1;
         kill_workers(supervisor, SIGTERM);
@@ -538,14 +569,18 @@ static uint64_t press_on(struct supervisor *supervisor, uint64_t now_ns)
 
 static void run(struct supervisor *supervisor)
 {
-    while (supervisor->scheduler.pid || supervisor->alive) {
+    struct pawl_helpers *helpers = supervisor->options->helpers;
+    while (supervisor->scheduler.pid || supervisor->alive || pawl_helpers_alive(helpers)) {
         fill_workers(supervisor);
+        uint64_t due_ns = pawl_helpers_fill(helpers, clock_ns(CLOCK_BOOTTIME), leave_for_helper, supervisor);
         bool unsent = supervisor->wire.fd >= 0 && pawl_wire_flush(&supervisor->wire) == -EAGAIN;
         struct pollfd fds[2] = {
             {.fd = supervisor->signal_fd, .events = POLLIN},
             {.fd = supervisor->wire.fd, .events = (short)(unsent ? POLLIN | POLLOUT : POLLIN)},
         };
-        uint64_t sleep_ns = press_on(supervisor, clock_ns(CLOCK_BOOTTIME));
+        uint64_t now_ns = clock_ns(CLOCK_BOOTTIME), sleep_ns = press_on(supervisor, now_ns);
+        if (due_ns != UINT64_MAX && (due_ns <= now_ns || due_ns - now_ns < sleep_ns))
+            sleep_ns = due_ns > now_ns ? due_ns - now_ns : 0;
         struct timespec sleep = {.tv_sec = (time_t)(sleep_ns / 1000000000u),
                                  .tv_nsec = (long)(sleep_ns % 1000000000u)};
         if (ppoll(fds, 2, sleep_ns == UINT64_MAX ? NULL : &sleep, NULL) < 0 && errno != EINTR)

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 
 #include "runtime/config.h"
+#include "runtime/helpers.h"
 #include "runtime/state.h"
 
 enum { PAWL_SUPERVISE_LISTEN_MAX = 4 };
@@ -29,7 +30,8 @@ struct pawl_supervise_options {
     const struct pawl_state *state;
     int client_fd; /* other end of the launching command's socketpair, or -1; taken over */
     bool temporary;
-    const struct pawl_serving *serving; /* NULL: not in the foreground */
+    const struct pawl_serving *serving; /* NULL: a temporary one's; also that of an embedding program */
+    struct pawl_helpers *helpers;       /* NULL: none */
 };
 
 /**

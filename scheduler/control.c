@@ -23,6 +23,8 @@
 #include "scheduler/roster.h"
 #include "shm/error.h"
 
+#define VOUCH_NS UINT64_C(1000000000) /* a reply waits so long for the disk */
+
 /* ---- answers ---- */
 
 int pawl_control_exit_code(int error)
@@ -331,8 +333,14 @@ static void on_client_message(struct pawl_connection *connection, struct pawl_wi
         pawl_control_collect(connection, message);
         break;
     default:
-        if (pawl_control_bus(connection, message) || pawl_control_query(connection, message))
+        if (pawl_control_bus(connection, message))
             break;
+        if (pawl_control_query(connection, message)) {
+            /* Completions that are fetched are durable already, and health tells of no run. */
+            if (message->header.type != PAWL_WIRE_FETCH && message->header.type != PAWL_WIRE_HEALTH)
+                connection->vouch_lsn = pawl_journal_last_lsn(connection->loop->journal);
+            break;
+        }
         pawl_control_error(connection, message->header.tag, PAWL_E_BAD_MESSAGE, NULL,
                            "no request has the number %u", message->header.type);
         (void)pawl_wire_flush(&connection->wire);
@@ -431,14 +439,34 @@ static void answer_all(struct pawl_loop *loop)
             answer_parked(connection);
 }
 
+/* Does what is queued tell of something that a crash could still take back? */
+static bool must_wait_for_disk(struct pawl_connection *connection)
+{
+    struct pawl_loop *loop = connection->loop;
+    if (connection->vouch_lsn <= loop->durable_lsn) {
+        connection->vouch_lsn = connection->vouch_due_ns = 0;
+        return false;
+    }
+    if (connection->vouch_due_ns == 0)
+        connection->vouch_due_ns = loop->now.boottime_ns + VOUCH_NS;
+    if (loop->now.boottime_ns >= connection->vouch_due_ns)
+        return false;
+    loop->hurry = true;
+    if (connection->vouch_due_ns < loop->reply_due_ns)
+        loop->reply_due_ns = connection->vouch_due_ns;
+    return true;
+}
+
 void pawl_control_arm(struct pawl_loop *loop)
 {
+    loop->reply_due_ns = UINT64_MAX;
     answer_all(loop);
     for (struct pawl_connection *connection = loop->connections; connection; connection = connection->next) {
         if (connection->closing)
             continue;
         bool full = pawl_wire_pending(&connection->wire) > PAWL_OUTPUT_BYTES_HIGH;
-        int error = pawl_wire_pending(&connection->wire) && !pawl_io_active(&connection->out_poll)
+        int error = pawl_wire_pending(&connection->wire) && !pawl_io_active(&connection->out_poll) &&
+                            !must_wait_for_disk(connection)
                         ? pawl_wire_flush(&connection->wire)
                         : 0;
         if (error && error != -EAGAIN) {

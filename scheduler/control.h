@@ -56,6 +56,9 @@ struct pawl_connection {
     uint64_t client; /* number of a client, from 1 */
     uint32_t worker; /* number of a worker */
     pid_t pid;
+    uint64_t vouch_lsn; /* what is queued for it may tell of records up to this: sent when they are durable */
+    uint64_t
+        vouch_due_ns; /* boottime: or then, as a full disk must not keep people from looking; 0: not set */
     struct pawl_parked *parked, **parked_tail;
     uint32_t parked_count;
     struct pawl_held *held;

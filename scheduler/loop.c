@@ -151,7 +151,7 @@ static void fail_stop(struct pawl_loop *loop)
             pawl_control_error(connection, parked->tag, PAWL_E_INDEFINITE, "see scheduler.log",
                                "the journal failed (%s): %s", pawl_error_text(loop->journal_error),
                                pawl_error_text(PAWL_E_INDEFINITE));
-        if (!connection->closing)
+        if (!connection->closing && connection->vouch_lsn <= loop->durable_lsn)
             (void)pawl_wire_flush(&connection->wire);
     }
     loop->exit_code = 70;
@@ -268,7 +268,9 @@ static bool all_have_work(const struct pawl_loop *loop)
 static uint64_t flush(struct pawl_loop *loop)
 {
     uint64_t last_lsn = pawl_journal_last_lsn(loop->journal);
-    if (last_lsn > loop->flushed_lsn && loop->serving && all_have_work(loop) &&
+    bool hurry = loop->hurry || loop->attached_count > 0; /* confirms wait */
+    loop->hurry = false;
+    if (!hurry && last_lsn > loop->flushed_lsn && loop->serving && all_have_work(loop) &&
         pawl_journal_pending_bytes(loop->journal) < COMPANY_BYTES) {
         if (loop->flush_due_ns == 0)
             loop->flush_due_ns = loop->now.boottime_ns + COMPANY_NS;
@@ -335,6 +337,7 @@ static uint64_t turn(struct pawl_loop *loop)
     pawl_control_arm(loop);
     (void)pawl_clients_publish(loop);
     until_ns = least(until_ns, flush(loop));
+    until_ns = least(until_ns, loop->reply_due_ns);
     pawl_lanes_tell_durable(loop);
     pawl_clients_tell_durable(loop);
     pawl_snapshot_turn(loop);

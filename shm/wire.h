@@ -102,8 +102,8 @@ enum pawl_wire_type {
     PAWL_WIRE_EXIT,    /* scheduler: empty: finish what you hold, then exit 0 */
     PAWL_WIRE_OFFER,   /* worker, after a reconnect: pawl_wire_offer + inline bytes: I still hold this */
     PAWL_WIRE_OFFERS_END, /* worker: no more offers */
-    PAWL_WIRE_ADOPT, /* scheduler: pawl_wire_adopt: keep it (ticket) or kill it. A kept offer that carried
-                        its result is settled by that: the worker pushes nothing for it */
+    PAWL_WIRE_ADOPT, /* scheduler: pawl_wire_adopt: keep it (ticket; its result comes through the lane) or
+                        kill it */
 };
 
 enum pawl_wire_role { PAWL_ROLE_CLIENT = 1, PAWL_ROLE_WORKER = 2, PAWL_ROLE_SUPERVISOR = 3 };

@@ -30,7 +30,6 @@ struct pawl_held {
     unsigned char *bytes; /* settlement.arena_bytes; NULL when none */
     uint64_t position;    /* in the settle ring; UINT64_MAX: not told to this scheduler yet */
     uint32_t number;      /* of the offer that was made for it; 0: none */
-    bool offered;         /* the offer carried it: adopting it settles it, and nothing is pushed */
     bool due;             /* to be pushed into the present lane */
 };
 

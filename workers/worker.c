@@ -113,7 +113,6 @@ static void on_lane(void *ctx)
     for (uint32_t i = 0; i < worker->held.count; i++) {
         struct pawl_held *held = pawl_held_at(&worker->held, i);
         held->number = ++worker->offers;
-        held->offered = true;
         send_offer(worker, &held->identity, held->number, 0, held);
     }
     if (worker->delivery.lost && is_running(worker) && !worker->delivery.discard) {
@@ -130,7 +129,7 @@ static void on_lost(void *ctx)
         struct pawl_held *held = pawl_held_at(&worker->held, i);
         held->position = UINT64_MAX;
         held->number = 0;
-        held->offered = held->due = false;
+        held->due = false;
     }
     worker->delivery.lost = true;
     worker->delivery.number = 0;
@@ -188,10 +187,8 @@ static void on_adopt(void *ctx, const struct pawl_wire_adopt *adopt)
         held->settlement.queue = adopt->queue;
         held->settlement.slot = PAWL_SLOT_ADOPTED;
         held->settlement.generation = adopt->ticket;
-        held->due = !held->offered;
-        /* Journaled when it was offered, so before whatever we push next: durable no later than that. */
-        if (held->offered)
-            held->position = pawl_lane_pushed(&worker->attach.lane);
+        held->due =
+            true; /* the offer told that it ended; what came of it goes through the lane like any other */
         if (adopt->keep == 0)
             pawl_held_drop(&worker->held, i);
         return;

@@ -114,16 +114,3 @@ int pawl_check_output(int fd, const struct pawl_output_file *file)
     free(buffer);
     return error;
 }
-
-int pawl_open_output(int runs_dirfd, const char *run_id, const char *path, size_t path_bytes)
-{
-    char full[PATH_MAX];
-    if (path_bytes == 0 || path[0] == '/' || memchr(path, '\0', path_bytes) != NULL)
-        return -EINVAL;
-    int n = snprintf(full, sizeof full, "%s/%.*s", run_id, (int)path_bytes, path);
-    bool climbs = strstr(full, "/../") != NULL || (n >= 3 && strcmp(full + n - 3, "/..") == 0);
-    if (n < 0 || (size_t)n >= sizeof full || climbs)
-        return -EINVAL;
-    int fd = openat(runs_dirfd, full, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    return fd < 0 ? -errno : fd;
-}

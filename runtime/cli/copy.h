@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "runtime/run_output.h"
 #include "shm/task.h"
 
 /** pawl_write_all - blocks until all is written. Return: 0 or -errno (-EPIPE: nobody reads any more; -EINTR:
@@ -19,14 +20,6 @@ int pawl_write_all(int fd, const void *bytes, size_t n);
  * In the kernel where it can be done there. Return: bytes copied, or -errno.
  */
 int64_t pawl_copy_file(int source_fd, uint64_t byte_offset, uint64_t bytes_max, int fd);
-
-/**
- * pawl_open_output - a run's output file
- * @path: below runs/RUN_ID, as results name it (not NUL-terminated)
- *
- * Return: a descriptor, or -errno (-EINVAL: a path that leads out of the run).
- */
-int pawl_open_output(int runs_dirfd, const char *run_id, const char *path, size_t path_bytes);
 
 /** pawl_check_output - is it what its attempt printed? Return: 0, PAWL_E_DAMAGED or -errno. */
 int pawl_check_output(int fd, const struct pawl_output_file *file);

@@ -6,99 +6,12 @@
 #include "runtime/cli/output.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "runtime/cli/errors.h"
 #include "scheduler/run.h"
 
 /* ---- JSON ---- */
-
-/* Length of the UTF-8 sequence at @at, 0 if none holds there. */
-static size_t utf8_bytes(const unsigned char *at, size_t left)
-{
-    if (at[0] < 0x80)
-        return 1;
-    size_t need = at[0] >= 0xf0 && at[0] <= 0xf4  ? 4
-                  : at[0] >= 0xe0 && at[0] < 0xf0 ? 3
-                  : at[0] >= 0xc2 && at[0] < 0xe0 ? 2
-                                                  : 0;
-    if (need == 0 || need > left)
-        return 0;
-    for (size_t i = 1; i < need; i++)
-        if ((at[i] & 0xc0) != 0x80)
-            return 0;
-    bool overlong = (at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xf0 && at[1] < 0x90);
-    bool outside = (at[0] == 0xed && at[1] >= 0xa0) || (at[0] == 0xf4 && at[1] >= 0x90);
-    return overlong || outside ? 0 : need;
-}
-
-json_t *pawl_json_text(const char *text)
-{
-    json_t *value = json_string(text);
-    if (value != NULL)
-        return value;
-    size_t n = strlen(text), used = 0;
-    char *clean = malloc(n * 3 + 1);
-    if (clean == NULL)
-        return json_null();
-    for (size_t i = 0; i < n;) {
-        size_t step = utf8_bytes((const unsigned char *)text + i, n - i);
-        memcpy(clean + used, step != 0 ? text + i : "\xef\xbf\xbd", step != 0 ? step : 3);
-        used += step != 0 ? step : 3;
-        i += step != 0 ? step : 1;
-    }
-    value = json_stringn(clean, used);
-    free(clean);
-    return value != NULL ? value : json_null();
-}
-
-void pawl_json_bytes(json_t *object, const char *name, const void *bytes, size_t n)
-{
-    json_t *value = json_stringn(bytes, n);
-    if (value != NULL) {
-        json_object_set_new(object, name, value);
-        return;
-    }
-    char key[64];
-    char *encoded = pawl_base64(bytes, n);
-    snprintf(key, sizeof key, "%s_base64", name);
-    json_object_set_new(object, key, encoded != NULL ? json_string(encoded) : json_null());
-    free(encoded);
-}
-
-char *pawl_base64(const void *bytes, size_t n)
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    const unsigned char *in = bytes;
-    char *out = malloc((n + 2) / 3 * 4 + 1), *at = out;
-    if (out == NULL)
-        return NULL;
-    for (size_t i = 0; i < n; i += 3) {
-        unsigned word = (unsigned)in[i] << 16 | (i + 1 < n ? (unsigned)in[i + 1] << 8 : 0) |
-                        (i + 2 < n ? (unsigned)in[i + 2] : 0);
-        *at++ = digits[word >> 18];
-        *at++ = digits[word >> 12 & 63];
-        *at++ = i + 1 < n ? digits[word >> 6 & 63] : '=';
-        *at++ = i + 2 < n ? digits[word & 63] : '=';
-    }
-    *at = '\0';
-    return out;
-}
-
-json_t *pawl_json_time(uint64_t realtime_ns)
-{
-    char text[PAWL_TIME_TEXT_BYTES];
-    return realtime_ns == 0 ? json_null() : json_string(pawl_format_time(realtime_ns, text));
-}
-
-json_t *pawl_json_document(void)
-{
-    json_t *document = json_object();
-    json_object_set_new(document, "schema", json_integer(1));
-    return document;
-}
 
 void pawl_json_print(const json_t *value, FILE *stream)
 {
@@ -106,47 +19,7 @@ void pawl_json_print(const json_t *value, FILE *stream)
     fputc('\n', stream);
 }
 
-json_t *pawl_summary_json(const struct pawl_wire_summary *summary)
-{
-    const struct {
-        const char *name;
-        uint64_t count;
-    } counts[] = {
-        {"total", summary->total},     {"waiting", summary->waiting}, {"ready", summary->ready},
-        {"running", summary->running}, {"delayed", summary->delayed}, {"succeeded", summary->succeeded},
-        {"failed", summary->failed},   {"skipped", summary->skipped}, {"cancelled", summary->cancelled},
-        {"cached", summary->cached},
-    };
-    json_t *document = pawl_json_document(), *steps = json_object();
-    json_object_set_new(document, "run", pawl_json_text(summary->run_id));
-    json_object_set_new(document, "workflow", pawl_json_text(summary->workflow));
-    json_object_set_new(document, "state", json_string(pawl_run_state_name(summary->state)));
-    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
-        json_object_set_new(steps, counts[i].name, json_integer((json_int_t)counts[i].count));
-    json_object_set_new(document, "steps", steps);
-    json_object_set_new(document, "started_at", pawl_json_time(summary->started_at_ns));
-    json_object_set_new(document, "finished_at", pawl_json_time(summary->finished_at_ns));
-    json_object_set_new(document, "elapsed_ms", json_integer((json_int_t)(summary->elapsed_ns / 1000000)));
-    json_object_set_new(document, "attempts", json_integer((json_int_t)summary->attempts));
-    json_object_set_new(document, "retries", json_integer((json_int_t)summary->retries));
-    return document;
-}
-
 /* ---- for people ---- */
-
-const char *pawl_format_time(uint64_t realtime_ns, char buffer[PAWL_TIME_TEXT_BYTES])
-{
-    if (realtime_ns == 0) {
-        buffer[0] = '\0';
-        return buffer;
-    }
-    time_t seconds = (time_t)(realtime_ns / 1000000000);
-    struct tm parts;
-    gmtime_r(&seconds, &parts);
-    size_t used = strftime(buffer, PAWL_TIME_TEXT_BYTES, "%Y-%m-%dT%H:%M:%S", &parts);
-    snprintf(buffer + used, PAWL_TIME_TEXT_BYTES - used, ".%03uZ", (unsigned)(realtime_ns / 1000000 % 1000));
-    return buffer;
-}
 
 const char *pawl_format_duration(uint64_t ns, char buffer[PAWL_DURATION_TEXT_BYTES])
 {
@@ -185,7 +58,7 @@ void pawl_print_safe(FILE *stream, const char *bytes, size_t n)
 {
     for (size_t i = 0; i < n;) {
         unsigned char byte = (unsigned char)bytes[i];
-        size_t step = utf8_bytes((const unsigned char *)bytes + i, n - i);
+        size_t step = pawl_utf8_bytes((const unsigned char *)bytes + i, n - i);
         /* C1 controls (U+0080..U+009F) act on some terminals, too */
         bool control = (byte < 0x20 && byte != '\t' && byte != '\n') || byte == 0x7f || step == 0 ||
                        (step == 2 && byte == 0xc2 && (unsigned char)bytes[i + 1] < 0xa0);

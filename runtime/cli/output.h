@@ -15,37 +15,17 @@
 #include <jansson.h>
 
 #include "runtime/cli/cli.h"
+#include "runtime/document.h"
 #include "shm/wire.h"
 
 /* ---- JSON ---- */
 
-/** pawl_json_text - a string; bytes that are not UTF-8 become U+FFFD. */
-json_t *pawl_json_text(const char *text);
-
-/** pawl_json_bytes - @object[name] as text, or, when the bytes are not UTF-8, @object[name_base64]. */
-void pawl_json_bytes(json_t *object, const char *name, const void *bytes, size_t n);
-
-/** pawl_json_time - RFC 3339 with milliseconds, in UTC; null for 0. */
-json_t *pawl_json_time(uint64_t realtime_ns);
-
-/** pawl_json_document - an object that begins with "schema": 1. */
-json_t *pawl_json_document(void);
-
 /** pawl_json_print - one line, compact, with a newline. */
 void pawl_json_print(const json_t *value, FILE *stream);
 
-/** pawl_summary_json - a run as `pawl status --json` shows it (SPEC 2). */
-json_t *pawl_summary_json(const struct pawl_wire_summary *summary);
-
-/** pawl_base64 - standard alphabet, padded; malloc'd, NULL without memory. */
-char *pawl_base64(const void *bytes, size_t n);
-
 /* ---- for people ---- */
 
-enum { PAWL_TIME_TEXT_BYTES = 32, PAWL_DURATION_TEXT_BYTES = 32 };
-
-/** pawl_format_time - "2026-01-31T12:00:00.123Z"; "" for 0. */
-const char *pawl_format_time(uint64_t realtime_ns, char buffer[PAWL_TIME_TEXT_BYTES]);
+enum { PAWL_DURATION_TEXT_BYTES = 32 };
 
 /** pawl_format_duration - "12 ms", "3.4 s", "5m07s", "2h03m", "4d06h". */
 const char *pawl_format_duration(uint64_t ns, char buffer[PAWL_DURATION_TEXT_BYTES]);

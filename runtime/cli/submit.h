@@ -1,49 +1,17 @@
 /*
- * submit.h - what a command hands over with a run: its surroundings, the plan, who it is.
+ * submit.h - what a command hands over with a run (submission.h), and what it says when that does not do.
  */
 #ifndef PAWL_RUNTIME_CLI_SUBMIT_H
 #define PAWL_RUNTIME_CLI_SUBMIT_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-
 #include "runtime/cli/cli.h"
-#include "scheduler/plan.h"
-#include "shm/wire.h"
-
-enum { PAWL_SLOTS_MAX = 4096 };
-
-/** pawl_context_memfd - directory, environment, umask, limits, niceness of this process. Return: descriptor,
- * -errno. */
-int pawl_context_memfd(void);
+#include "runtime/submission.h"
 
 /** pawl_fail_pack - a plan or context could not be made into a descriptor. Return: the printed exit code. */
 int pawl_fail_pack(const struct pawl_cli *cli, int error);
 
-/** pawl_plan_memfd - Return: descriptor or -errno. */
-int pawl_plan_memfd(const struct pawl_plan *plan);
-
-/** pawl_identity - what --resume knows a run by: the file's real path, the workflow, its parameters. */
-uint64_t pawl_identity(const char *file, const struct pawl_plan *plan);
-
-/** pawl_run_id_make - date, time and chance: 20260131-120000-bcd45. */
-void pawl_run_id_make(char run_id[PAWL_NAME_BYTES]);
-
 /** pawl_run_id_check - may a run be called so? Return: 0 or the exit code of a printed failure. */
 int pawl_run_id_check(const struct pawl_cli *cli, const char *run_id, size_t bytes_max);
-
-/**
- * pawl_submit_may_go_again - was it refused for a reason that passes by itself?
- * @error: of SUBMIT; @passed_ns: since the first try
- *
- * The command of the run that is resumed has just died: its jobs have their grace (-EAGAIN), or the scheduler
- * has not even seen its death (PAWL_E_BUSY). Going on after a kill must not need a second try by hand.
- */
-bool pawl_submit_may_go_again(int error, uint64_t passed_ns);
-
-/** pawl_online_cpus - how many slots a run has when nobody says. */
-uint32_t pawl_online_cpus(void);
 
 /**
  * pawl_slots_choose - the slots of a run: @asked (0: the online CPUs), or what the limit of open files has

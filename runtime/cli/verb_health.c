@@ -18,29 +18,6 @@ struct no_options {
 
 /* ---- health ---- */
 
-static const char *process_state_name(uint32_t state)
-{
-    static const char *const names[] = {"starting", "idle", "busy", "leaving"};
-    return state < sizeof names / sizeof names[0] ? names[state] : "unknown";
-}
-
-static const char *role_name(uint32_t role)
-{
-    return role == PAWL_ROLE_WORKER ? "worker" : role == PAWL_ROLE_SUPERVISOR ? "supervisor" : NULL;
-}
-
-static void add_process(json_t *list, const char *role, uint32_t pid, const char *state, uint32_t number,
-                        uint64_t since_ns)
-{
-    json_t *process = json_object();
-    json_object_set_new(process, "role", json_string(role));
-    json_object_set_new(process, "pid", json_integer(pid));
-    json_object_set_new(process, "state", json_string(state));
-    json_object_set_new(process, "number", number != 0 ? json_integer(number) : json_null());
-    json_object_set_new(process, "since", pawl_json_time(since_ns));
-    json_array_append_new(list, process);
-}
-
 /* Everybody the scheduler knows of, and itself. */
 static int collect(struct pawl_session *session, json_t *list)
 {
@@ -48,17 +25,8 @@ static int collect(struct pawl_session *session, json_t *list)
     int status = pawl_session_call(session, PAWL_WIRE_HEALTH, NULL, 0, PAWL_WIRE_HEALTH_OK, 0, &reply);
     if (status != 0)
         return status;
-    add_process(list, "scheduler", session->welcome.scheduler_pid, "serving", 0, 0);
-    const struct pawl_wire_process *processes = reply.body;
-    size_t count = reply.header.bytes / sizeof *processes;
-    for (size_t i = 0; i < count; i++) {
-        const char *role = role_name(processes[i].role);
-        if (role != NULL)
-            add_process(list, role, processes[i].pid,
-                        processes[i].role == PAWL_ROLE_SUPERVISOR ? "serving"
-                                                                  : process_state_name(processes[i].state),
-                        processes[i].number, processes[i].since_ns);
-    }
+    pawl_processes_json(list, session->welcome.scheduler_pid, reply.body,
+                        reply.header.bytes / sizeof(struct pawl_wire_process));
     return 0;
 }
 

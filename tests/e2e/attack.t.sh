@@ -160,3 +160,34 @@ YAML
     )
     expect_exit 0 pawl run flow.yaml
 }
+
+# The supervisor is stopped, so that no scheduler comes before the jobs have ended.
+test_jobs_that_end_while_no_scheduler_is_there_count_and_are_not_run_again() {
+    write flow.yaml <<'YAML'
+pawl: 1
+name: flow
+steps:
+  work:
+    foreach: ${{ [1, 2, 3] }}
+    shell: |
+      echo "start $PAWL_INDEX" >>"$MARKS"
+      while [ ! -e "$GATE" ]; do sleep 0.02; done
+      echo "end $PAWL_INDEX" >>"$MARKS"
+      echo "out $PAWL_INDEX"
+YAML
+    export MARKS=$T/marks GATE=$T/gate
+    background pawl run flow.yaml -j 2 --run-id r
+    local run=$! supervisor
+    wait_until '[ "$(grep -c start "$MARKS")" = 2 ]'
+    supervisor=$(pid_of supervisor)
+    kill -STOP "$supervisor"
+    kill -KILL "$(pid_of scheduler)"
+    : >"$GATE"
+    wait_until '[ "$(grep -c end "$MARKS")" -ge 2 ]'
+    kill -CONT "$supervisor"
+    wait_until "! kill -0 $run" 20
+    expect_end 0 "$run"
+    expect_eq "$(grep -c start "$MARKS")" 3
+    expect_exit 0 pawl logs r work --item 0
+    expect_stdout "out 0"
+}

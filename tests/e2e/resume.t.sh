@@ -354,3 +354,26 @@ YAML
     [ "$kib" -lt 1024 ] || fail "the journal takes $kib KiB"
     expect_exit 0 pawl journal verify
 }
+
+test_what_status_told_survives_kill_of_everything() {
+    write flow.yaml <<'YAML'
+pawl: 1
+steps:
+  list: {run: [seq, 600000], output: lines}
+  each: {needs: [list], foreach: "${{ steps.list.output }}", use: noop}
+YAML
+    local round said victims
+    for round in 1 2 3 4 5 6; do
+        "$PAWL" run --run-id "r$round" --progress=none flow.yaml >/dev/null 2>&1 &
+        wait_until "[ \"\$(pawl status r$round --json | jq .steps.succeeded)\" -gt 1 ]"
+        victims="$! $(pid_of supervisor) $(pid_of scheduler) $(pid_of worker)"
+        pawl status "r$round" --json >said
+        # shellcheck disable=SC2086
+        kill -KILL $victims 2>/dev/null || true
+        wait "$!" 2>/dev/null || true
+        said=$(jq .steps.succeeded said)
+        expect_exit 0 pawl status "r$round" --json
+        [ "$(json .steps.succeeded)" -ge "$said" ] || fail "it had told of $said, now of $(json .steps.succeeded)"
+    done
+}
+slow test_what_status_told_survives_kill_of_everything 120

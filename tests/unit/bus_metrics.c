@@ -320,6 +320,7 @@ Test(bus_metrics, rates_are_what_happened_between_two_samples)
 {
     struct pawl_metrics_sample before, after;
     fill();
+    pawl_metrics_row_add(pawl_metrics_row(metrics, 5), PAWL_QUEUE_NACKED, 1000);
     take(S, &before);
     pawl_metrics_row_add(pawl_metrics_row(metrics, 0), PAWL_QUEUE_DELIVERED, 500);
     pawl_metrics_row_add(pawl_metrics_row(metrics, 0), PAWL_QUEUE_ACKED, 400);
@@ -370,19 +371,21 @@ Test(bus_metrics, a_row_read_while_it_changes_hands_is_of_one_life_or_none)
         struct pawl_metrics_row_copy row;
         if (pawl_metrics_attach(fd, &theirs) != 0)
             _exit(1);
-        int whole = 0;
-        while (whole < 2000) {
+        uint64_t last = 0;
+        for (int lives = 0; lives < 1000;) {
             if (!pawl_metrics_row_read(pawl_metrics_of(&theirs), 0, &row))
                 continue;
             if (row.name[0] != row.name[63] || row.gauge[0] != 0)
                 _exit(2);
-            whole++;
+            lives += row.generation != last;
+            last = row.generation;
         }
         _exit(0);
     }
     char name[65] = {0};
     int status = 0;
-    for (uint32_t life = 0; waitpid(child, &status, WNOHANG) == 0; life++) {
+    /* In bursts: there the reader meets rows half made, and between them whole ones. */
+    for (uint32_t life = 0; life % 64 != 0 || waitpid(child, &status, WNOHANG) == 0; life++) {
         memset(name, 'a' + (int)(life % 25), 64);
         pawl_metrics_row_open(metrics, 0, name);
     }

@@ -107,6 +107,7 @@ Test(client_lane, a_full_submit_ring_has_no_room_until_entries_are_released)
 Test(client_lane, an_entry_of_half_a_ring_fits_wherever_an_empty_ring_stands)
 {
     void *large = malloc(RING / 2);
+    cr_expect(eq(ptr, pawl_client_end_reserve(&end, RING / 2 + 8), NULL), "though a new ring has the room");
     for (size_t step = 16; step < RING; step += 16 * 777) {
         cr_assert(submit(1, step < COPY ? step : COPY));
         pawl_client_end_submit_publish(&end);

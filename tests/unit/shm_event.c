@@ -199,6 +199,9 @@ Test(event, hostile_fields_do_not_hold)
 
 Test(event, headers_that_do_not_end_where_they_should_do_not_hold)
 {
+    /* no name, and a value that ends where it did */
+    spoiled((*(unsigned char *)pawl_event_headers(event) = 0,
+             ((unsigned char *)pawl_event_headers(event))[2] += 4));
     spoiled(*(unsigned char *)pawl_event_headers(event) = 0);      /* a name of 0 bytes */
     spoiled(*(unsigned char *)pawl_event_headers(event) += 1);     /* a longer name */
     spoiled(((unsigned char *)pawl_event_headers(event))[2] -= 1); /* a shorter value */
@@ -259,13 +262,13 @@ Test(event, headers_are_walked_in_order_and_the_first_of_a_name_is_found)
     while (pawl_event_header_next(pawl_event_headers(event), event->headers_bytes, &at, &name, &name_bytes,
                                   &value, &value_bytes)) {
         cr_expect(eq(sz, value_bytes, ++n));
-        cr_expect(eq(int, value[0], (int)('0' + n)));
+        cr_expect(eq(chr, value[0], (char)('0' + n)));
     }
     cr_expect(eq(sz, n, 3));
     cr_expect(eq(sz, at, used));
     value = pawl_event_header_find(event, "a", 1, &value_bytes);
     cr_expect(eq(sz, value_bytes, 1));
-    cr_expect(eq(int, value[0], '1'));
+    cr_expect(eq(chr, value[0], '1'));
 }
 
 Test(event, a_header_beyond_the_room_or_without_a_name_is_refused_and_changes_nothing)

@@ -579,8 +579,12 @@ Test(worker, results_that_were_not_durable_are_offered_until_they_are)
         expect_message(PAWL_WIRE_OFFERS_END, 0);
         adopt(body.offer.number, 8);
         give_queue();
-        place_noops(1); /* the next settlement is this one's: the offer was enough */
-        cr_expect(eq(u32, expect_settlement(PAWL_SETTLE_RESULT, NULL, 0).slot, 0));
+        char text[16];
+        struct pawl_settlement result = expect_settlement(PAWL_SETTLE_RESULT, text, sizeof text);
+        cr_expect(eq(u32, result.slot, PAWL_SLOT_ADOPTED));
+        cr_expect(eq(u32, result.generation, 8));
+        cr_expect(eq(int, result.exit_code, 4));
+        cr_expect(eq(int, memcmp(text, "second", 6), 0));
     }
     make_durable();
     place_shell("true", 2); /* the worker looks at what is durable when it has something to do */
