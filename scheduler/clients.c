@@ -431,7 +431,8 @@ static bool do_act(struct pawl_client *client)
             return false;
         }
         if (submit->type == PAWL_SUBMIT_EVENT)
-            error = pawl_bus_may_publish(loop->bus, submit, (const struct pawl_event *)(submit + 1));
+            error = pawl_bus_may_publish(loop->bus, submit, (const struct pawl_event *)(submit + 1),
+                                         client->act_parts, client->act_used);
         else
             error = pawl_bus_may_settle(client->bus, (const struct pawl_settle *)(submit + 1));
         used += submit->bytes;

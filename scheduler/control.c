@@ -115,6 +115,8 @@ struct pawl_connection *pawl_control_adopt_fd(struct pawl_loop *loop, int fd, ui
     connection->loop = loop;
     connection->role = role;
     connection->greeted = role == PAWL_ROLE_SUPERVISOR;
+    connection->since_ns = loop->now.boottime_ns;
+    loop->ungreeted_count += !connection->greeted;
     connection->in_poll = (struct pawl_io_request){.done = on_in_poll, .ctx = connection};
     connection->out_poll = (struct pawl_io_request){.done = on_out_poll, .ctx = connection};
     connection->parked_tail = &connection->parked;
@@ -151,6 +153,8 @@ void pawl_control_end(struct pawl_connection *connection)
     if (connection->closing)
         return;
     connection->closing = true;
+    if (!connection->greeted)
+        loop->ungreeted_count--;
     if (pawl_io_active(&connection->in_poll))
         (void)pawl_io_poll_cancel(loop->io, &connection->in_poll);
     if (pawl_io_active(&connection->out_poll))
@@ -263,6 +267,7 @@ static void on_hello(struct pawl_connection *connection, const struct pawl_wire_
     (void)getsockopt(connection->wire.fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes);
     connection->pid = peer.pid;
     connection->greeted = true;
+    loop->ungreeted_count--;
     if (hello->role == PAWL_ROLE_WORKER && connection->guest) {
         pawl_control_error(connection, 0, -EACCES, NULL, "only the owner's own processes are workers");
         goto end;

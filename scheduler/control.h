@@ -51,10 +51,11 @@ struct pawl_connection {
     struct pawl_wire wire;
     struct pawl_io_request in_poll, out_poll;
     bool readable, closing, greeted;
-    bool guest;      /* another user, let in by the configuration: the event bus only */
-    uint32_t role;   /* enum pawl_wire_role, 0 before HELLO */
-    uint64_t client; /* number of a client, from 1 */
-    uint32_t worker; /* number of a worker */
+    uint64_t since_ns; /* boottime */
+    bool guest;        /* another user, let in by the configuration: the event bus only */
+    uint32_t role;     /* enum pawl_wire_role, 0 before HELLO */
+    uint64_t client;   /* number of a client, from 1 */
+    uint32_t worker;   /* number of a worker */
     pid_t pid;
     uint64_t vouch_lsn; /* what is queued for it may tell of records up to this: sent when they are durable */
     uint64_t

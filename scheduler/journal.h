@@ -229,6 +229,7 @@ void pawl_journal_snapshot_abort(struct pawl_journal *journal);
 /* pawl_journal_segment_of - where records go now: its segments before this are candidates of release. */
 uint32_t pawl_journal_segment_of(uint64_t place);
 uint32_t pawl_journal_current_segment(const struct pawl_journal *journal);
+uint32_t pawl_journal_first_segment(const struct pawl_journal *journal); /* the oldest on disk */
 
 /**
  * pawl_journal_release_before - give back segments that nobody needs

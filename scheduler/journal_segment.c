@@ -296,6 +296,11 @@ uint32_t pawl_journal_current_segment(const struct pawl_journal *journal)
     return journal->current.number;
 }
 
+uint32_t pawl_journal_first_segment(const struct pawl_journal *journal)
+{
+    return journal->segment_count ? journal->segments[0].number : journal->current.number;
+}
+
 /* Dead: either a written file for the next segment, or gone. */
 static int bury(struct pawl_journal *journal, struct journal_segment *segment)
 {

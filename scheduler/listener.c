@@ -27,9 +27,11 @@ enum {
     CONNECTIONS_BESIDE = 4096 + 64, /* workers, the supervisor, who has not spoken yet */
     BACKLOG = 256,
     GROUPS_MAX = 1024,
+    UNGREETED_MAX = 512,
 };
 
 #define ACCEPT_PAUSE_NS UINT64_C(200000000)
+#define GREETING_NS     UINT64_C(2000000000)
 
 /* ---- who ---- */
 
@@ -151,7 +153,7 @@ static void accept_some(struct pawl_loop *loop, const struct pawl_listener *list
             return;
         }
         enum pawl_peer peer = pawl_peer_of(fd, &loop->config);
-        if (peer == PAWL_PEER_STRANGER || is_full(loop)) {
+        if (peer == PAWL_PEER_STRANGER || is_full(loop) || loop->ungreeted_count >= UNGREETED_MAX) {
             close(fd);
             continue;
         }
@@ -161,8 +163,20 @@ static void accept_some(struct pawl_loop *loop, const struct pawl_listener *list
     }
 }
 
+/* Who connects and says nothing may not keep others out. */
+static void evict_silent(struct pawl_loop *loop)
+{
+    if (loop->ungreeted_count < UNGREETED_MAX)
+        return;
+    for (struct pawl_connection *connection = loop->connections; connection; connection = connection->next)
+        if (!connection->greeted && !connection->closing &&
+            loop->now.boottime_ns - connection->since_ns > GREETING_NS)
+            pawl_control_end(connection);
+}
+
 void pawl_listeners_turn(struct pawl_loop *loop)
 {
+    evict_silent(loop);
     for (unsigned i = 0; i < loop->listeners.count; i++)
         if (!pawl_io_active(&loop->listeners.at[i].poll) &&
             loop->listeners.accept_at_ns <= loop->now.boottime_ns)

@@ -349,6 +349,7 @@ static uint64_t turn(struct pawl_loop *loop)
     until_ns = least(until_ns, pawl_journal_idle(loop->journal, loop->now.boottime_ns));
     until_ns = least(until_ns, pawl_lanes_tick(loop));
     until_ns = least(until_ns, pawl_seal_due(loop));
+    until_ns = least(until_ns, pawl_snapshot_due(loop));
     if (loop->place_again_at_ns)
         until_ns = least(until_ns, loop->place_again_at_ns);
     if (loop->stopping && loop->drain_until_ns > loop->now.boottime_ns)

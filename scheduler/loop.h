@@ -43,9 +43,11 @@ struct pawl_loop {
     uint64_t flush_due_ns; /* boottime: when what waits for company is given to the disk; 0: nothing waits */
     int journal_error;
     bool snapshotting, release_due; /* snapshot.h */
-    uint64_t snapshot_at_ns;        /* boottime: not before, after one that failed */
-    uint64_t replayed_count;        /* records that the start had to read */
-    uint64_t realtime_floor_ns;     /* no record may be older than what the journal holds */
+    uint64_t reclaim_at_ns,
+        reclaim_lsn;            /* boottime: when dead segments are looked for; what was known then */
+    uint64_t snapshot_at_ns;    /* boottime: not before, after one that failed */
+    uint64_t replayed_count;    /* records that the start had to read */
+    uint64_t realtime_floor_ns; /* no record may be older than what the journal holds */
 
     /* life */
     bool serving;    /* pawl_core_serve() was called */
@@ -63,6 +65,7 @@ struct pawl_loop {
     /* control.h */
     struct pawl_listeners listeners;
     struct pawl_connection *connections;
+    uint32_t ungreeted_count; /* connections that have not said who they are */
     uint32_t connection_count, client_count;
     uint64_t client_number;
     uint64_t reply_due_ns;              /* boottime: a reply that waits for the disk goes then anyway */

@@ -6,6 +6,7 @@
 #include "scheduler/snapshot.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 #include "shm/clock.h"
 #include "shm/error.h"
@@ -14,10 +15,15 @@ enum {
     SNAPSHOT_BYTES = 64 << 20,
     CLOSE_BYTES = 8 << 20, /* before a close it is worth one earlier: nobody waits */
     CLOSE_RECORDS = 20000,
+    COMPACT_BEHIND = 3, /* segments: younger ones may die by themselves */
+    COMPACT_BYTES = 4 << 20,
+    RECLAIM_BYTES = 256 << 20,
+    RECLAIM_SEGMENTS = 3,
 };
 
-#define AGAIN_NS UINT64_C(10000000000)
-#define LONG_NS  UINT64_C(20000000)
+#define AGAIN_NS   UINT64_C(10000000000)
+#define RECLAIM_NS UINT64_C(2000000000)
+#define LONG_NS    UINT64_C(20000000)
 
 /* Completions that run meanwhile only set flags; no input reaches the cores. */
 static int write_chunk(struct pawl_loop *loop, const void *chunk, size_t bytes)
@@ -71,6 +77,66 @@ static void begin(struct pawl_loop *loop)
                  (unsigned long long)(took_ns / 1000000));
 }
 
+/* Which segments hold what somebody still wants: looked up once, for all of them. */
+struct pins {
+    const struct pawl_loop *loop;
+    uint32_t first, count;
+    uint8_t *marks; /* NULL: no memory, all are pinned */
+};
+
+static void find_pins(const struct pawl_loop *loop, struct pins *pins)
+{
+    pins->loop = loop;
+    pins->first = pawl_journal_first_segment(loop->journal);
+    pins->count = pawl_journal_current_segment(loop->journal) - pins->first + 1;
+    pins->marks = calloc(pins->count, 1);
+    if (pins->marks)
+        pawl_bus_mark_pinned(loop->bus, pins->first, pins->marks, pins->count);
+}
+
+static bool is_pinned(void *ctx, uint32_t segment_number)
+{
+    const struct pins *pins = ctx;
+    return !pins->marks || segment_number < pins->first || segment_number - pins->first >= pins->count ||
+           pins->marks[segment_number - pins->first] ||
+           pawl_core_segment_pinned(pins->loop->core, segment_number);
+}
+
+/* Segments that only await being covered by two snapshots. */
+static uint32_t dead_segments(const struct pawl_loop *loop)
+{
+    struct pins pins;
+    uint32_t dead = 0;
+    find_pins(loop, &pins);
+    for (uint32_t i = 0; i + 1 < pins.count; i++)
+        dead += !is_pinned(&pins, pins.first + i);
+    free(pins.marks);
+    return dead;
+}
+
+/* A backlog that was consumed leaves gigabytes that nothing but old snapshots holds on to: looked at some
+ * time after the journal was last written to, not when all is quiet. */
+static bool reclaim_is_due(struct pawl_loop *loop, const struct pawl_journal_stats *stats)
+{
+    uint64_t last_lsn = pawl_journal_last_lsn(loop->journal);
+    if (stats->disk_bytes < RECLAIM_BYTES) {
+        loop->reclaim_at_ns = 0;
+        return false;
+    }
+    if (loop->reclaim_at_ns == 0 && last_lsn == loop->reclaim_lsn)
+        return false;
+    if (loop->reclaim_at_ns == 0)
+        loop->reclaim_at_ns = loop->now.boottime_ns + RECLAIM_NS;
+    if (loop->now.boottime_ns < loop->reclaim_at_ns)
+        return false;
+    loop->reclaim_at_ns = 0;
+    if (dead_segments(loop) < RECLAIM_SEGMENTS) {
+        loop->reclaim_lsn = last_lsn;
+        return false;
+    }
+    return true;
+}
+
 void pawl_snapshot_turn(struct pawl_loop *loop)
 {
     struct pawl_journal_stats stats;
@@ -78,15 +144,16 @@ void pawl_snapshot_turn(struct pawl_loop *loop)
         return;
     pawl_journal_stats(loop->journal, &stats);
     uint64_t limit = loop->options->snapshot_bytes ? loop->options->snapshot_bytes : SNAPSHOT_BYTES;
-    if (stats.bytes_since_snapshot >= limit)
+    /* A large state is not written again for little. */
+    if (!loop->options->snapshot_bytes && limit < 4 * stats.snapshot_bytes)
+        limit = 4 * stats.snapshot_bytes;
+    if (stats.bytes_since_snapshot >= limit || reclaim_is_due(loop, &stats))
         begin(loop);
 }
 
-static bool is_pinned(void *ctx, uint32_t segment_number)
+uint64_t pawl_snapshot_due(const struct pawl_loop *loop)
 {
-    const struct pawl_loop *loop = ctx;
-    return pawl_core_segment_pinned(loop->core, segment_number) ||
-           pawl_bus_segment_pinned(loop->bus, segment_number);
+    return loop->reclaim_at_ns ? loop->reclaim_at_ns : UINT64_MAX;
 }
 
 void pawl_snapshot_done(struct pawl_loop *loop, uint64_t lsn, int error)
@@ -105,8 +172,15 @@ void pawl_snapshot_done(struct pawl_loop *loop, uint64_t lsn, int error)
 void pawl_snapshot_release(struct pawl_loop *loop)
 {
     loop->release_due = false;
-    (void)pawl_journal_release_before(loop->journal, pawl_journal_current_segment(loop->journal), is_pinned,
-                                      loop);
+    uint32_t current = pawl_journal_current_segment(loop->journal);
+    struct pins pins;
+    find_pins(loop, &pins);
+    (void)pawl_journal_release_before(loop->journal, current, is_pinned, &pins);
+    free(pins.marks);
+    /* What lives on in an old, mostly dead segment moves on; the segment goes when two snapshots know it. */
+    if (loop->serving && current > COMPACT_BEHIND &&
+        pawl_bus_compact(loop->bus, loop->now, current - COMPACT_BEHIND, COMPACT_BYTES))
+        pawl_loop_cut(loop);
 }
 
 static void take_and_release(struct pawl_loop *loop)
@@ -123,8 +197,15 @@ void pawl_snapshot_before_close(struct pawl_loop *loop)
 {
     struct pawl_journal_stats stats;
     pawl_journal_stats(loop->journal, &stats);
-    if (loop->journal_error || loop->snapshotting ||
-        (stats.bytes_since_snapshot < CLOSE_BYTES &&
+    if (loop->journal_error || loop->snapshotting)
+        return;
+    if (stats.disk_bytes >= RECLAIM_BYTES && dead_segments(loop) >= RECLAIM_SEGMENTS) {
+        take_and_release(loop);
+        if (!loop->journal_error && !loop->snapshotting)
+            take_and_release(loop);
+        return;
+    }
+    if ((stats.bytes_since_snapshot < CLOSE_BYTES &&
          loop->replayed_count + stats.record_count < CLOSE_RECORDS))
         return;
     take_and_release(loop);

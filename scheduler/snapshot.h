@@ -12,6 +12,9 @@
 /* Begins one when the journal has grown enough since the last. Call when the batch is cut. */
 void pawl_snapshot_turn(struct pawl_loop *loop);
 
+/* When pawl_snapshot_turn() has something to look at (boottime); UINT64_MAX: never. */
+uint64_t pawl_snapshot_due(const struct pawl_loop *loop);
+
 /* Before a clean close: one, if the next start would have much to read, and another if the log that the older
  * one holds on to is much larger than they are. Waits for both. */
 void pawl_snapshot_before_close(struct pawl_loop *loop);

@@ -182,19 +182,6 @@ uint64_t backlog_first(const struct backlog *backlog)
     return backlog->count ? at(backlog, 0)->first : UINT64_MAX;
 }
 
-bool backlog_pins(const struct backlog *backlog, uint32_t segment_number)
-{
-    for (size_t i = 0; i < backlog->count; i++) {
-        const struct extent *extent = at(backlog, i);
-        if (extent->live == 0 || (extent->place & PAWL_PLACE_VOLATILE))
-            continue;
-        if (extent->place >> 32 == segment_number)
-            return true;
-        /* Places rise but for what was copied forward, which stands alone. */
-    }
-    return false;
-}
-
 int backlog_move(struct pawl_bus *bus, struct backlog *backlog, uint64_t seq, uint64_t bytes, uint64_t place)
 {
     struct extent *extent = holder(backlog, seq);

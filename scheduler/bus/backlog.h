@@ -66,7 +66,6 @@ bool backlog_any_durable(const struct backlog *backlog, uint64_t first, uint64_t
 /* First seq at or above @seq that lies in some extent; UINT64_MAX: none. Seqs between extents are gone. */
 uint64_t backlog_next(const struct backlog *backlog, uint64_t seq);
 uint64_t backlog_first(const struct backlog *backlog); /* UINT64_MAX: empty */
-bool backlog_pins(const struct backlog *backlog, uint32_t segment_number);
 /* The event lies elsewhere now: its seq becomes an extent of its own. 0 or -ENOMEM. */
 int backlog_move(struct pawl_bus *bus, struct backlog *backlog, uint64_t seq, uint64_t bytes, uint64_t place);
 int backlog_restore(struct backlog *backlog,

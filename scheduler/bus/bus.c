@@ -323,7 +323,8 @@ uint64_t bus_boottime_of(const struct pawl_bus *bus, uint64_t due_realtime_ns, u
 /* Held by a client, or on its way to one, when the scheduler ended: nobody can settle it any more. */
 static void interrupt(struct pawl_bus *bus, struct bus_sub *sub, struct exception *exception)
 {
-    exception->interruptions++;
+    if (exception->interruptions < UINT8_MAX)
+        exception->interruptions++;
     exception->due_at_ns = 0;
     if (exception->interruptions > sub->queue->config.interruptions_max) {
         bus_dead(bus, sub, exception->seq, exception->attempt, exception->failures, PAWL_DEAD_INTERRUPTED,
@@ -430,12 +431,18 @@ uint32_t pawl_bus_queue_count(const struct pawl_bus *bus)
     return bus->queue_count;
 }
 
-bool pawl_bus_segment_pinned(const struct pawl_bus *bus, uint32_t segment_number)
+void pawl_bus_mark_pinned(const struct pawl_bus *bus, uint32_t first, uint8_t *marks, uint32_t count)
 {
-    for (uint32_t i = 0; i < bus->queue_end; i++)
-        if (bus->queues[i] && backlog_pins(&bus->queues[i]->backlog, segment_number))
-            return true;
-    return false;
+    for (uint32_t q = 0; q < bus->queue_end; q++)
+        for (size_t i = 0; bus->queues[q] && i < bus->queues[q]->backlog.count; i++) {
+            const struct extent *extent = backlog_extent(&bus->queues[q]->backlog, i);
+            if (extent->live == 0 || (extent->place & PAWL_PLACE_VOLATILE))
+                continue;
+            uint64_t at = (extent->place >> 32) - first,
+                     last = ((extent->place + extent->end_offset) >> 32) - first;
+            for (; at < count && at <= last; at++)
+                marks[at] = 1;
+        }
 }
 
 /* ---- time ---- */

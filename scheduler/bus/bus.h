@@ -110,10 +110,10 @@ int pawl_bus_client_open(struct pawl_bus *bus, struct pawl_now now, uint32_t cli
 void pawl_bus_client_close(struct pawl_bus *bus, struct pawl_now now, uint32_t client);
 struct pawl_bus_client *pawl_bus_client(struct pawl_bus *bus, uint32_t client);
 
-/** pawl_bus_may_publish - would it be taken by all its queues now? 0 or why not: asked for each part of an
- * atomic act before any is done. */
+/** pawl_bus_may_publish - would it be taken by all its queues now, with all of its act (@act_count events of
+ * @act_bytes together)? 0 or why not: asked for each part before any is done. */
 int pawl_bus_may_publish(struct pawl_bus *bus, const struct pawl_submit *submit,
-                         const struct pawl_event *event);
+                         const struct pawl_event *event, uint64_t act_count, uint64_t act_bytes);
 /** pawl_bus_publish - one event that was copied and checked; its `id` and time are filled in. Answered by
  * replies. */
 void pawl_bus_publish(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus_client *client,
@@ -186,7 +186,9 @@ void pawl_bus_drain(struct pawl_bus *bus);
 uint64_t pawl_bus_in_flight(const struct pawl_bus *bus);
 
 bool pawl_bus_failed(const struct pawl_bus *bus); /* as pawl_core_failed() */
-bool pawl_bus_segment_pinned(const struct pawl_bus *bus, uint32_t segment_number);
+/** pawl_bus_mark_pinned - marks[n] becomes 1 where segment @first + n of the journal holds an event that is
+ * still wanted. One pass over all backlogs. */
+void pawl_bus_mark_pinned(const struct pawl_bus *bus, uint32_t first, uint8_t *marks, uint32_t count);
 /** pawl_bus_compact - copy forward what keeps mostly dead segments below @segment_number alive; at most
  * @bytes_max. True: something was copied. */
 bool pawl_bus_compact(struct pawl_bus *bus, struct pawl_now now, uint32_t segment_number, uint64_t bytes_max);

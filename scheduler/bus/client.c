@@ -256,11 +256,20 @@ static void settle_one(struct pawl_bus *bus, struct pawl_bus_client *client, str
         bus_deadline_soon(bus, client, held->deadline_at_ns);
         break;
     }
-    case PAWL_SETTLE_OP_RELEASE:
+    case PAWL_SETTLE_OP_RELEASE: {
+        struct pawl_bus_one record = {.queue = sub->queue->number,
+                                      .group = sub->group,
+                                      .seq = seq,
+                                      .attempt = attempt,
+                                      .realtime_ns = bus->now.realtime_ns};
+        bool written = held->claimed;
         pawl_breaker_on_abandoned(&sub->breaker, round);
         bus_held_done(bus, client, held);
         hand_back(bus, sub, seq);
+        if (written) /* its begin is in the journal: so is that it did not end there */
+            bus_append(bus, PAWL_BUS_RECORD_RELEASE, &record, sizeof record, NULL, 0);
         break;
+    }
     }
 }
 

@@ -304,8 +304,11 @@ static void show_group(struct pawl_bus *bus, const struct bus_group *group, uint
             .lsn = 0, .kind = BUS_WAIT_VISIBLE, .queue = queue->number, .seq = queue->tail};
         queue->pending_depth = queue->pending_bytes = 0;
         uint8_t here = weaker(group->durability, queue->config.durability);
-        if (here == PAWL_DURABILITY_FSYNC && lsn > bus->durable_lsn) {
-            wait.lsn = lsn;
+        if (here == PAWL_DURABILITY_FSYNC)
+            queue->visible_lsn = lsn;
+        /* What came before it is seen before it, whatever its own mode. */
+        if (queue->visible_lsn > bus->durable_lsn) {
+            wait.lsn = queue->visible_lsn;
             bus_wait_for(bus, &wait);
         } else {
             queue->visible_tail = queue->tail;
@@ -409,6 +412,19 @@ static bool all_have_room(const struct bus_route *route, uint64_t bytes)
     for (uint32_t i = 0; i < route->queue_count; i++)
         if (bus_queue_is_full(route->queues[i], bytes) || route->queues[i]->parked)
             return false;
+    return true;
+}
+
+/* For all of an atomic act, as if every part went to each of these queues. */
+static bool all_have_room_for(const struct bus_route *route, uint64_t count, uint64_t bytes)
+{
+    for (uint32_t i = 0; i < route->queue_count; i++) {
+        struct bus_queue *queue = route->queues[i];
+        if (queue->parked || (!queue->config.stream &&
+                              (queue->depth + queue->pending_depth + count > queue->config.max_depth ||
+                               queue->bytes + queue->pending_bytes + bytes > queue->config.max_bytes)))
+            return false;
+    }
     return true;
 }
 
@@ -728,7 +744,7 @@ void pawl_bus_publish(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus
 }
 
 int pawl_bus_may_publish(struct pawl_bus *bus, const struct pawl_submit *submit,
-                         const struct pawl_event *event)
+                         const struct pawl_event *event, uint64_t act_count, uint64_t act_bytes)
 {
     int error = check_publish(bus, submit, event);
     if (error)
@@ -738,7 +754,7 @@ int pawl_bus_may_publish(struct pawl_bus *bus, const struct pawl_submit *submit,
         return -ENOMEM;
     if (route->queue_count == 0)
         return submit->flags & PAWL_SUBMIT_EXPECT_ROUTED ? PAWL_E_UNROUTED : 0;
-    if (!all_have_room(route, event->bytes))
+    if (!all_have_room_for(route, act_count, act_bytes))
         return PAWL_E_QUEUE_FULL;
     return bus->backend.has_room(bus->ctx, event->bytes) == PAWL_E_NO_SPACE ? PAWL_E_NO_SPACE : 0;
 }

@@ -79,7 +79,7 @@ static int64_t settle_range(struct pawl_bus *bus, struct bus_sub *sub, uint64_t 
     return fresh;
 }
 
-static int apply_claim(struct bus_sub *sub, const struct pawl_bus_ranges *record,
+static int apply_claim(const struct pawl_bus *bus, struct bus_sub *sub, const struct pawl_bus_ranges *record,
                        const struct pawl_bus_range *range)
 {
     if (range->last - range->first > UINT64_C(1) << 32)
@@ -92,6 +92,10 @@ static int apply_claim(struct bus_sub *sub, const struct pawl_bus_ranges *record
             exception = exception_add(&sub->exceptions, seq);
         if (!exception)
             return -ENOMEM;
+        /* Begun anew without having ended: the scheduler went down in between. */
+        if (bus->replaying && exception->state == EXCEPTION_HELD && record->attempt > exception->attempt &&
+            exception->interruptions < UINT8_MAX)
+            exception->interruptions++;
         if (record->attempt > exception->attempt)
             exception->attempt = record->attempt;
         exception->state = record->deadline_at_ns ? EXCEPTION_DETACHED : EXCEPTION_HELD;
@@ -116,7 +120,8 @@ int bus_ranges_apply(struct pawl_bus *bus, uint8_t type, const struct pawl_bus_r
             return PAWL_E_DAMAGED;
         if (type == PAWL_BUS_RECORD_CLAIM) {
             /* Live, the claim of a client's deliveries changes nothing but what is on disk. */
-            int error = bus->replaying || record->deadline_at_ns ? apply_claim(sub, record, &ranges[i]) : 0;
+            int error =
+                bus->replaying || record->deadline_at_ns ? apply_claim(bus, sub, record, &ranges[i]) : 0;
             if (error)
                 return error;
         } else {

@@ -50,6 +50,7 @@ struct bus_queue {
     uint32_t owner; /* temporary: its client */
     uint32_t dlq;   /* number, once known; 0: not yet */
     uint64_t config_lsn;
+    uint64_t visible_lsn;                     /* must be durable before what came last may be seen */
     struct bus_parked *parked, **parked_tail; /* publishes that wait for room here */
     uint64_t trim_at_ns;                      /* a stream by age: when to look again */
     uint64_t last_published_ns;
