@@ -108,9 +108,10 @@ test_a_delayed_event_comes_when_it_is_due() {
 test_an_event_expires_after_its_ttl() {
     pawl queue declare q --topic a
     pawl publish a old --ttl 100ms
-    PUBLISHED=$(now_ms)
+    local published
+    published=$(now_ms)
     pawl publish a young
-    wait_until '[ $(($(now_ms) - PUBLISHED)) -gt 200 ]'
+    wait_until "[ \$((\$(now_ms) - $published)) -gt 200 ]"
     expect_exit 0 pawl consume q --count 1 --wait 10s --auto-ack
     expect_json .data young
     expect_exit 0 pawl dlq list q --json
