@@ -24,6 +24,7 @@ int pawl_cli_exit(int error)
     case PAWL_ERR_STATE:
         return PAWL_EXIT_USAGE;
     case PAWL_ERR_INVALID:
+    case PAWL_ERR_LIMIT:
     case PAWL_ERR_INCOMPATIBLE:
         return PAWL_EXIT_INVALID;
     case PAWL_ERR_BUSY:
@@ -38,7 +39,6 @@ int pawl_cli_exit(int error)
     case PAWL_ERR_QUEUE_FULL:
     case PAWL_ERR_EMPTY:
     case PAWL_ERR_STALE:
-    case PAWL_ERR_LIMIT:
     case PAWL_ERR_NO_SPACE:
     case PAWL_ERR_INDEFINITE:
     case PAWL_ERR_DUPLICATE:
@@ -115,9 +115,10 @@ int pawl_cli_open(const struct pawl_cli *cli, bool create, struct pawl **pawl_ou
     const struct pawl_connect_options options = {
         .bytes = sizeof options, .state = cli->state, .may_launch = 1};
     error = pawl_connect(&options, pawl_out);
-    if (error != 0)
-        return pawl_cli_fail(cli, NULL, error, "%s", cli->state);
-    return 0;
+    if (error == 0)
+        return 0;
+    int status = pawl_cli_fail(cli, NULL, error, "%s", cli->state);
+    return error == PAWL_ERR_LIMIT ? PAWL_EXIT_UNREACHABLE : status; /* too many clients */
 }
 
 int pawl_cli_ask(const struct pawl_cli *cli, struct pawl *pawl, json_t *request, json_t **reply_out)
