@@ -79,7 +79,10 @@ static void print_value(int depth, const char *key, const json_t *value)
         const char *inner;
         json_t *part;
         printf("%s\n", json_object_size(value) == 0 ? "  none" : "");
-        json_object_foreach((json_t *)(uintptr_t)value, inner, part) print_value(depth + 1, inner, part);
+        json_object_foreach((json_t *)(uintptr_t)value, inner, part)
+        {
+            print_value(depth + 1, inner, part);
+        }
         return;
     }
     printf("  ");
