@@ -43,16 +43,16 @@ enum { SCHEDULER, SUPERVISOR, WORKERS, KINDS };
 
 static uint64_t resident_bytes(uint32_t pid)
 {
-    char path[64];
-    unsigned long long size = 0, resident = 0;
+    char path[64], line[128], *at = line;
     snprintf(path, sizeof path, "/proc/%" PRIu32 "/statm", pid);
     FILE *file = fopen(path, "re");
     if (file == NULL)
         return 0;
-    if (fscanf(file, "%llu %llu", &size, &resident) != 2)
-        resident = 0;
+    if (fgets(line, sizeof line, file) == NULL)
+        line[0] = '\0';
     fclose(file);
-    return resident * (uint64_t)sysconf(_SC_PAGESIZE);
+    (void)strtoull(at, &at, 10); /* its size comes first */
+    return strtoull(at, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
 static int collect_memory(struct pawl_session *session, struct pawl_metrics_memory memory[KINDS])

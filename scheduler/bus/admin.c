@@ -124,7 +124,7 @@ static int on_declare(struct request *request)
                                        request->why);
     if (error)
         return error;
-    if (!before && config.topic_count == 0) {
+    if (!before && config.topic_count == 0 && !config.unrouted) {
         pawl_queue_config_fini(&config);
         return fail(request, PAWL_E_INVALID, "queue %s is new: say which topics it wants (--topic PATTERN)",
                     name);
