@@ -59,13 +59,21 @@ static void delivery_dealloc(struct delivery *self)
     Py_DECREF(type);
 }
 
+/* Closed consumers and clients have handed theirs back. The struct of a detached one is gone already. */
+static bool is_settled(const struct delivery *self)
+{
+    const struct consumer *consumer = self->consumer;
+    if (!consumer || !self->delivery)
+        return !self->delivery;
+    return !self->client->pawl || !consumer->self || self->number < consumer->settled_below ||
+           self->delivery->number != self->number;
+}
+
 const struct pawl_delivery *delivery_own(struct delivery *self)
 {
     if (!enter(self->client))
         return NULL;
-    if (self->consumer && !self->consumer->self)
-        self->delivery = NULL; /* it went back when its consumer was closed */
-    if (self->delivery && self->consumer && self->delivery->number != self->number)
+    if (is_settled(self))
         self->delivery = NULL;
     if (!self->delivery)
         raise_error(PAWL_ERR_STALE, "this delivery was settled before");
@@ -122,7 +130,10 @@ static PyObject *delivery_ack_up_to(struct delivery *self, PyObject *unused)
         return NULL;
     if (!self->consumer)
         return raise_error(PAWL_ERR_INVALID, "a detached delivery is settled alone");
-    return settled(self, pawl_ack_up_to(self->delivery));
+    int error = pawl_ack_up_to(self->delivery);
+    if (error == 0 && self->number >= self->consumer->settled_below)
+        self->consumer->settled_below = self->number + 1;
+    return settled(self, error);
 }
 
 static PyObject *delivery_reject_for(struct delivery *self, const char *reason)
@@ -328,9 +339,7 @@ static PyObject *get_number(struct delivery *self, void *which)
     case 6:
         return PyLong_FromUnsignedLongLong(self->published_at_ns);
     default:
-        if (self->consumer && self->delivery && self->client->pawl && self->consumer->self)
-            return PyBool_FromLong(self->delivery->number != self->number);
-        return PyBool_FromLong(self->consumer != NULL || self->delivery == NULL);
+        return PyBool_FromLong(is_settled(self));
     }
 }
 

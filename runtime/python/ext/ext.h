@@ -54,7 +54,8 @@ struct consumer {
     struct pawl_consumer *self;          /* NULL: closed; also void once the client is */
     PyObject *queue;
     bool auto_ack;
-    PyObject *topic; /* of the delivery before, and its bytes */
+    uint64_t settled_below; /* numbers: ack_up_to() settled them all */
+    PyObject *topic;        /* of the delivery before, and its bytes */
     char topic_text[256];
 };
 
@@ -138,6 +139,6 @@ extern PyType_Spec delivery_spec;
 PyObject *delivery_new(struct client *client, struct consumer *consumer, const struct pawl_delivery *delivery,
                        PyObject *queue, PyObject *topic, const char *tag);
 /** delivery_own - may it be settled? NULL: an exception is set. */
-const struct pawl_delivery *delivery_own(struct delivery *delivery);
+const struct pawl_delivery *delivery_own(struct delivery *self);
 
 #endif

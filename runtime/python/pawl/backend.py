@@ -78,6 +78,7 @@ class EventBackend:
         self._stats = dict.fromkeys(("queued", "dropped_newest", "durable", "unrouted", "failed"), 0)
         self._drops = collections.Counter()
         self._depths = {}
+        self._kinds = {}
         self._is_looking = False
         self._reset()
 
@@ -230,20 +231,29 @@ class EventBackend:
 
     # ---- publish ----
 
+    def _kind(self, guarantee):
+        """Of an event's guarantee: is its id the key against duplicates, durability, guarantee on the wire."""
+        name = stronger(self._guarantee, guarantee and guarantee_name(guarantee))
+        if name == "at_most_once":
+            kind = (False, DURABILITY["memory"], GUARANTEE["at_most_once"])
+        else:
+            kind = (name == "exactly_once", DURABILITY[self._durability], GUARANTEE["at_least_once"])
+        self._kinds[guarantee] = kind
+        return kind
+
     def _message(self, event):
         guarantee = getattr(event, "delivery_guarantee", None)
-        guarantee = stronger(self._guarantee, guarantee and guarantee_name(guarantee))
-        at_most_once = guarantee == "at_most_once"
+        keyed, durability, wire_guarantee = self._kinds.get(guarantee) or self._kind(guarantee)
         return (
             event.topic,
             encode_data(event.data, self._json_default),
             wire_headers(event),
-            event.id if guarantee == "exactly_once" else None,
+            event.id if keyed else None,
             None,
             None,
             0,
-            DURABILITY["memory" if at_most_once else self._durability],
-            GUARANTEE["at_most_once" if at_most_once else "at_least_once"],
+            durability,
+            wire_guarantee,
             0,
         )
 

@@ -64,6 +64,7 @@ def new_id():
 # Headers that carry fields. A user's header of such a name travels with "x-" before it, and so on.
 _FIELDS = ("id", "source", "timestamp", "correlation_id", "partition_key")
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+_decode = json.JSONDecoder().raw_decode
 
 
 def _is_taken(name):
@@ -214,13 +215,19 @@ def encode_data(data, default=None):
 def decode_data(data):
     """JSON; else text; else bytes."""
     try:
-        return json.loads(data)
+        text = data.decode()
+    except UnicodeDecodeError:
+        return data
+    try:
+        value, end = _decode(text)
+        if end == len(text):
+            return value
     except ValueError:
         pass
     try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return data
+        return json.loads(text)  # with white space around it
+    except ValueError:
+        return text
 
 
 def wire_headers(event):

@@ -20,6 +20,7 @@ log = logging.getLogger("pawl")
 
 CLAIM_MAX = 256
 SLICE_S = 0.005  # then the loop gets a turn, also when handlers never wait
+SLICE_LOOK = 8  # and how often that is looked at
 REOPEN_WAIT_S = (0.05, 0.2, 1, 2, 5, 10)
 
 
@@ -116,14 +117,15 @@ class Subscription:
 
     async def _work(self):
         loop, ready = self._loop, self._ready
-        slice_ends = loop.time() + SLICE_S
+        slice_ends, count = loop.time() + SLICE_S, 0
         while not self._is_ending and (ready or self._claim(1)):
             delivery = ready.popleft()
             if ready and not self._spawn_is_due and len(self._workers) < self._limit:
                 self._spawn_is_due = True
                 loop.call_soon(self._spawn)
             await self._handle(delivery)
-            if loop.time() > slice_ends:
+            count += 1
+            if count % SLICE_LOOK == 0 and loop.time() > slice_ends:
                 await asyncio.sleep(0)
                 slice_ends = loop.time() + SLICE_S
 
@@ -142,7 +144,7 @@ class Subscription:
         link = self._link
         try:
             result = self.handler(event_of(delivery, link.soon))
-            if inspect.isawaitable(result):
+            if result is not None and inspect.isawaitable(result):
                 await result
         except asyncio.CancelledError:
             if self._is_ending or _is_cancelled():
@@ -157,7 +159,8 @@ class Subscription:
             raise
         else:
             self.handled += 1
-            self._settle(delivery.ack, delivery)
+            if not delivery.settled:
+                self._settle(delivery.ack, delivery)
         link.soon()
 
     def _fail(self, delivery, why):
