@@ -211,10 +211,8 @@ static void late(struct pawl_bus *bus, struct pawl_bus_client *client, uint64_t 
 
 static void observe(struct pawl_bus *bus, const struct bus_held *held)
 {
-    if (held->sub->queue->row && held->deadline_at_ns)
-        pawl_metrics_observe(&held->sub->queue->row->handler,
-                             bus->now.boottime_ns -
-                                 (held->deadline_at_ns - held->sub->queue->config.ack_wait_ns));
+    if (held->sub->queue->row && held->begun_at_ns)
+        pawl_metrics_observe(&held->sub->queue->row->handler, bus->now.boottime_ns - held->begun_at_ns);
 }
 
 static void settle_one(struct pawl_bus *bus, struct pawl_bus_client *client, struct bus_held *held,
@@ -336,6 +334,7 @@ void pawl_bus_begun(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus_c
         struct bus_held *held = bus_held_at(client, n);
         if (held->state != BUS_HELD_UNSETTLED || !held->sub)
             continue;
+        held->begun_at_ns = now.boottime_ns;
         held->deadline_at_ns = now.boottime_ns + held->sub->queue->config.ack_wait_ns;
         if (held->deadline_at_ns < soonest)
             soonest = held->deadline_at_ns;
@@ -492,6 +491,7 @@ int pawl_bus_consume(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus_
         consumer->next = consumer->previous = sub->consumers = consumer;
     }
     sub->consumer_count++;
+    bus_queue_row(sub->queue);
     ok_out->queue = sub->queue->number;
     ok_out->ack_wait_ns = sub->queue->config.ack_wait_ns;
     bus_dirty(bus, sub);
@@ -546,6 +546,8 @@ int pawl_bus_consume_end(struct pawl_bus *bus, struct pawl_now now, struct pawl_
         return PAWL_E_NOT_FOUND;
     unlink_consumer(consumer);
     give_up(bus, client, consumer, false);
+    if (consumer->sub)
+        bus_queue_row(consumer->sub->queue);
     consumer->ended = true;
     if (consumer->used == 0) {
         *link = consumer->next_of_client;
@@ -570,8 +572,11 @@ void pawl_bus_client_close(struct pawl_bus *bus, struct pawl_now now, uint32_t n
     if (!client)
         return;
     bus_group_flush(bus);
-    for (struct bus_consumer *consumer = client->consumers; consumer; consumer = consumer->next_of_client)
+    for (struct bus_consumer *consumer = client->consumers; consumer; consumer = consumer->next_of_client) {
         unlink_consumer(consumer);
+        if (consumer->sub)
+            bus_queue_row(consumer->sub->queue);
+    }
     give_up(bus, client, NULL, true);
     bus_parked_drop_client(bus, client);
     bus->clients[number] = NULL;
