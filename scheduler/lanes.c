@@ -14,6 +14,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "scheduler/figures.h"
 #include "scheduler/roster.h"
 #include "shm/doorbell.h"
 #include "shm/error.h"
@@ -209,7 +210,7 @@ static void on_worker_down(struct pawl_loop *loop, const struct pawl_wire_proces
             ;
     bool clean = worker->life == PAWL_WORKER_EXITING;
     if (!clean)
-        pawl_counter_add(&loop->world->counters, PAWL_COUNTER_WORKERS_LOST, 1);
+        pawl_figures_worker_lost(loop);
     lose_claims(loop, worker);
     /* It may have been the one that was woken for new work: somebody else must look. */
     if (worker->queue)

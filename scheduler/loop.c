@@ -20,6 +20,7 @@
 
 #include "scheduler/clients.h"
 #include "scheduler/control.h"
+#include "scheduler/figures.h"
 #include "scheduler/lanes.h"
 #include "scheduler/queue.h"
 #include "scheduler/reload.h"
@@ -360,6 +361,7 @@ static uint64_t turn(struct pawl_loop *loop)
     pawl_clients_tell_durable(loop);
     pawl_snapshot_turn(loop);
     leave_if_done(loop);
+    until_ns = least(until_ns, pawl_figures_turn(loop));
 
     if (more || loop->more_to_read || loop->changed || loop->collection || loop->stop_asked ||
         loop->reload_asked)

@@ -83,6 +83,7 @@ struct pawl_loop {
     uint64_t drain_until_ns; /* boottime: stopping, what is in flight may settle until then */
     struct pawl_segment metrics_segment;
     struct pawl_metrics *metrics;
+    uint64_t figures_at_ns; /* boottime: figures.h looked last */
 
     /* lanes.h */
     struct pawl_lanes *lanes;

@@ -6,7 +6,7 @@
 # Costs one dpkg-query when everything is there. PAWL_BOOTSTRAP=no skips it: you have the libraries some other way.
 set -eu
 
-BUILD='gcc libc6-dev make liburing-dev libfyaml-dev libjansson-dev libxxhash-dev libjemalloc-dev'
+BUILD='gcc libc6-dev make liburing-dev libfyaml-dev libjansson-dev libxxhash-dev libjemalloc-dev libmicrohttpd-dev libncurses-dev'
 TEST='libcriterion-dev jq procps parallel pkg-config'
 DOCS='scdoc'
 LINT='clang-format-14 clang-tidy-14 cppcheck shellcheck zsh fish'
