@@ -149,7 +149,9 @@ static void *taken_body(struct pawl_loop *loop, const struct pawl_bus_taken *tak
     struct pawl_wire_taken head = {.count = 0, .end = end, .next = next};
     size_t room = sizeof head + 4096, used = sizeof head;
     unsigned char *body = malloc(room);
-    for (uint32_t i = 0; body && i < count; i++) {
+    if (!body)
+        return NULL;
+    for (uint32_t i = 0; i < count; i++) {
         struct pawl_inbound_entry entry = taken[i].entry;
         const struct pawl_event *event = pawl_bus_event(loop->bus, entry.queue, entry.seq);
         if (!event)
@@ -173,8 +175,6 @@ static void *taken_body(struct pawl_loop *loop, const struct pawl_bus_taken *tak
         used += entry.bytes;
         head.count++;
     }
-    if (!body)
-        return NULL;
     memcpy(body, &head, sizeof head);
     *bytes_out = used;
     return body;
