@@ -254,13 +254,9 @@ lint-tidy:
 	@printf '%s\n' $(ALL_SRCS) | xargs -P $(JOBS) -n 4 sh -c '$(CLANG_TIDY) --quiet "$$@" -- -std=c11 \
 		-D_GNU_SOURCE -DPAWL_VERSION=\"$(VERSION)\" -I. 2>/dev/null' tidy
 
-# cppcheck does not read jansson's header: its loops are told here.
-CPPCHECK_MACROS := '-Djson_array_foreach(a,i,v)=for(i=0;i<json_array_size(a)&&(v=json_array_get(a,i));i++)' \
-	'-Djson_object_foreach(o,k,v)=for(k=json_object_iter_key(json_object_iter(o));k&&(v=json_object_get(o,k));k=0)'
-
 lint-cppcheck:
 	@mkdir -p $(BUILD)/cppcheck
-	@cppcheck --quiet -j $(JOBS) --cppcheck-build-dir=$(BUILD)/cppcheck --std=c11 -I. -D_GNU_SOURCE -D__linux__ $(CPPCHECK_MACROS) \
+	@cppcheck --quiet -j $(JOBS) --cppcheck-build-dir=$(BUILD)/cppcheck --std=c11 -I. -D_GNU_SOURCE -D__linux__ --library=tests/cppcheck.xml \
 		--enable=warning,performance,portability --inline-suppr --error-exitcode=1 --suppress=uninitvar \
 		$(ROOM_SRCS) $(MAIN_SRCS) $(BENCH_SRCS) $(SIM_SRCS) $(STRESS_SRCS)
 
