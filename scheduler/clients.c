@@ -424,6 +424,7 @@ static bool do_act(struct pawl_client *client)
     int error = 0;
     pawl_bus_flush(loop->bus, loop->now);
     pawl_loop_cut(loop);
+    pawl_bus_act_begin(loop->bus);
     for (size_t used = 0; used < client->act_used && !error;) {
         struct pawl_submit *submit = (struct pawl_submit *)(void *)(client->act + used);
         if (!part_holds(submit)) {
@@ -431,8 +432,7 @@ static bool do_act(struct pawl_client *client)
             return false;
         }
         if (submit->type == PAWL_SUBMIT_EVENT)
-            error = pawl_bus_may_publish(loop->bus, submit, (const struct pawl_event *)(submit + 1),
-                                         client->act_parts, client->act_used);
+            error = pawl_bus_may_publish(loop->bus, submit, (const struct pawl_event *)(submit + 1));
         else
             error = pawl_bus_may_settle(client->bus, (const struct pawl_settle *)(submit + 1));
         used += submit->bytes;
@@ -556,17 +556,31 @@ static void ring(struct pawl_client *client)
     (void)pawl_doorbell_ring(&client->port.lane->sleeping, client->own_bell_fd);
 }
 
-/* True: more than its share. */
-static bool drain(struct pawl_client *client)
+static bool hear_begun(struct pawl_client *client)
 {
-    struct pawl_loop *loop = client->loop;
-    uint64_t begun, before = loop->turn_settled;
+    uint64_t begun;
     if (pawl_client_port_begun(&client->port, pawl_bus_begun_count(client->bus),
                                pawl_bus_delivered(client->bus), &begun) != 0) {
         condemn(client, "it began what it never got");
         return false;
     }
-    pawl_bus_begun(loop->bus, loop->now, client->bus, begun);
+    pawl_bus_begun(client->loop->bus, client->loop->now, client->bus, begun);
+    return true;
+}
+
+void pawl_clients_hear(const struct pawl_connection *connection)
+{
+    if (connection->attached && !connection->attached->bad)
+        (void)hear_begun(connection->attached);
+}
+
+/* True: more than its share. */
+static bool drain(struct pawl_client *client)
+{
+    struct pawl_loop *loop = client->loop;
+    uint64_t before = loop->turn_settled;
+    if (!hear_begun(client))
+        return false;
     bool more = drain_settlements(client);
     if (!client->bad)
         more |= drain_submissions(client);

@@ -124,6 +124,7 @@ static void on_consume(struct pawl_connection *connection, const struct pawl_wir
         return;
     }
     if (message->header.type == PAWL_WIRE_CONSUME_END) {
+        pawl_clients_hear(connection); /* what has begun does not go back */
         int error = pawl_bus_consume_end(loop->bus, loop->now, client, request.consumer);
         if (error)
             refuse(connection, tag, error, "no such consumer");
