@@ -26,10 +26,10 @@ static uint64_t append(void *ctx, uint8_t type, const struct iovec *body, int co
     return lsn;
 }
 
-static uint64_t keep(void *ctx, const struct iovec *body, int count)
+static uint64_t keep(void *ctx, const struct iovec *body, int count, uint32_t users)
 {
     struct pawl_loop *loop = ctx;
-    uint64_t handle = pawl_kept_add(&loop->kept, body, count);
+    uint64_t handle = pawl_kept_add(&loop->kept, body, count, users);
     return handle ? handle | PAWL_PLACE_VOLATILE : 0;
 }
 

@@ -95,7 +95,7 @@ static int open_chunk(struct pawl_kept *kept, size_t bytes)
     return 0;
 }
 
-uint64_t pawl_kept_add(struct pawl_kept *kept, const struct iovec *body, int count)
+uint64_t pawl_kept_add(struct pawl_kept *kept, const struct iovec *body, int count, uint32_t users)
 {
     size_t bytes = 0;
     for (int i = 0; i < count; i++)
@@ -120,7 +120,7 @@ uint64_t pawl_kept_add(struct pawl_kept *kept, const struct iovec *body, int cou
         at += body[i].iov_len;
     }
     chunk->used += padded;
-    chunk->outstanding++;
+    chunk->outstanding += users;
     return handle;
 }
 

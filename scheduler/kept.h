@@ -25,10 +25,12 @@ struct pawl_kept {
 
 void pawl_kept_init(struct pawl_kept *kept, uint64_t bytes_max);
 void pawl_kept_fini(struct pawl_kept *kept);
-/** pawl_kept_add - copy a record in. Return: its handle (below 2^63), 0: at the bound, or no memory. */
-uint64_t pawl_kept_add(struct pawl_kept *kept, const struct iovec *body, int count);
+/** pawl_kept_add - copy a record in, which @users will release, each once. Return: its handle (below 2^63),
+ * 0: at the bound, or no memory. */
+uint64_t pawl_kept_add(struct pawl_kept *kept, const struct iovec *body, int count, uint32_t users);
 /** pawl_kept_read - where it lies; NULL: no such record. */
 const void *pawl_kept_read(const struct pawl_kept *kept, uint64_t handle, size_t *bytes_out);
+/** pawl_kept_release - one of its users wants it no more. */
 void pawl_kept_release(struct pawl_kept *kept, uint64_t handle);
 
 #endif

@@ -56,10 +56,10 @@ enum pawl_bus_record_type {
 /* Storage, persistence and transport. `ctx` is pawl_bus_create()'s. None may call back into the bus. */
 struct pawl_bus_backend {
     /* Storage. append: one record; its lsn, 0 on failure (the bus then only refuses). durable lsns are told
-     * by pawl_bus_durable(). keep: the same in memory only; a place with PAWL_PLACE_VOLATILE, 0: its bound is
-     * reached. release: nobody wants that kept record any more. */
+     * by pawl_bus_durable(). keep: the same in memory only, for so many queues; a place with
+     * PAWL_PLACE_VOLATILE, 0: its bound is reached. release: one of those queues wants it no more. */
     uint64_t (*append)(void *ctx, uint8_t type, const struct iovec *body, int count, uint64_t *place_out);
-    uint64_t (*keep)(void *ctx, const struct iovec *body, int count);
+    uint64_t (*keep)(void *ctx, const struct iovec *body, int count, uint32_t queues);
     void (*release)(void *ctx, uint64_t place);
     /* 0: new events of this size may be appended; PAWL_E_NO_SPACE, PAWL_E_LIMIT (later). */
     int (*has_room)(void *ctx, size_t bytes);

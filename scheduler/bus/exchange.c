@@ -344,7 +344,7 @@ void bus_group_flush(struct pawl_bus *bus)
         lsn = bus->backend.append(bus->ctx, PAWL_BUS_RECORD_EVENTS, &iov, 1, &place);
         bus->failed = bus->failed || lsn == 0;
     } else {
-        place = bus->backend.keep(bus->ctx, &iov, 1);
+        place = bus->backend.keep(bus->ctx, &iov, 1, record->queue_count);
         if (place == 0) {
             refuse(bus, group->client, group->first_sequence, group->first_sequence + group->count - 1,
                    PAWL_E_NO_SPACE, 0);

@@ -78,15 +78,16 @@ static uint64_t append(void *ctx, uint8_t type, const struct iovec *body, int co
     return memory->record_count;
 }
 
-static uint64_t keep(void *ctx, const struct iovec *body, int count)
+static uint64_t keep(void *ctx, const struct iovec *body, int count, uint32_t queues)
 {
     struct memory *memory = ctx;
     if (memory->kept_full)
         return 0;
     memory->kept = more_room(memory->kept, &memory->kept_room, memory->kept_count, sizeof *memory->kept);
     struct memory_record *record = &memory->kept[memory->kept_count++];
-    *record = (struct memory_record){.type = PAWL_BUS_RECORD_EVENTS, .kept = true};
+    *record = (struct memory_record){.type = PAWL_BUS_RECORD_EVENTS};
     record->body = copy_of(body, count, &record->bytes);
+    record->users = queues;
     memory->kept_live++;
     take_back(memory);
     return PAWL_PLACE_VOLATILE | memory->kept_count;
@@ -96,9 +97,10 @@ static void release(void *ctx, uint64_t place)
 {
     struct memory *memory = ctx;
     struct memory_record *record = &memory->kept[(place & ~PAWL_PLACE_VOLATILE) - 1];
-    if (record->released)
-        abort(); /* given back twice */
-    record->released = true;
+    if (record->users == 0)
+        abort(); /* given back too often */
+    if (--record->users > 0)
+        return;
     free(record->body);
     record->body = NULL;
     memory->kept_live--;

@@ -23,8 +23,8 @@ enum { MEMORY_CLIENTS_MAX = 64, MEMORY_RECORDS_A_SEGMENT = 32 };
 
 struct memory_record {
     uint8_t type;
-    bool kept, released;
-    unsigned char *body; /* NULL: its segment is gone */
+    uint32_t users;      /* of a kept one: queues that want it */
+    unsigned char *body; /* NULL: given back, or its segment is gone */
     size_t bytes;
 };
 

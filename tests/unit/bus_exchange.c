@@ -505,3 +505,20 @@ Test(bus_exchange, parts_of_an_atomic_act_must_all_fit_together)
     cr_expect(eq(int, pawl_bus_may_publish(m.bus, &submit, event), 0));
     free(event);
 }
+
+Test(bus_exchange, an_event_in_memory_lives_until_the_last_of_its_queues_has_settled_it)
+{
+    memory_declare(&m, "a", "'topics': ['t'], 'durability': 'memory'");
+    memory_declare(&m, "b", "'topics': ['t'], 'durability': 'memory'");
+    struct memory_client *a = consumer_of(&m, "a", 10);
+    (void)memory_say(&m, a, "t", "x");
+    memory_turn(&m);
+    cr_expect(eq(int, memory_ack(&m, a, 0), 0));
+    memory_turn(&m);
+    cr_expect(eq(sz, m.kept_live, 1));
+    struct memory_client *b = consumer_of(&m, "b", 10);
+    expect_got(b, 0, "x");
+    cr_expect(eq(int, memory_ack(&m, b, 0), 0));
+    memory_turn(&m);
+    cr_expect(eq(sz, m.kept_live, 0));
+}
