@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "scheduler/bus/bus.h"
+#include "scheduler/figures.h"
 #include "shm/doorbell.h"
 #include "shm/error.h"
 
@@ -293,6 +294,7 @@ void pawl_clients_attach(struct pawl_connection *connection, const struct pawl_w
         return;
     }
     loop->attached_count++;
+    pawl_figures_clients(loop);
     struct pawl_client *client = connection->attached;
     int fds[4] = {client->port.lane_segment.fd, client->port.inbound_segment.fd, client->bell_fd,
                   client->own_bell_fd};
@@ -329,6 +331,7 @@ void pawl_clients_disconnected(struct pawl_connection *connection)
     pawl_bus_client_close(loop->bus, loop->now, client->number);
     loop->clients->by_number[client->number] = NULL;
     loop->attached_count--;
+    pawl_figures_clients(loop);
     make_cold(client);
     unlink_touched(client);
     client->gone = true;
@@ -424,6 +427,7 @@ static bool do_act(struct pawl_client *client)
     int error = 0;
     pawl_bus_flush(loop->bus, loop->now);
     pawl_loop_cut(loop);
+    pawl_bus_act_begin(loop->bus);
     for (size_t used = 0; used < client->act_used && !error;) {
         struct pawl_submit *submit = (struct pawl_submit *)(void *)(client->act + used);
         if (!part_holds(submit)) {
@@ -431,8 +435,7 @@ static bool do_act(struct pawl_client *client)
             return false;
         }
         if (submit->type == PAWL_SUBMIT_EVENT)
-            error = pawl_bus_may_publish(loop->bus, submit, (const struct pawl_event *)(submit + 1),
-                                         client->act_parts, client->act_used);
+            error = pawl_bus_may_publish(loop->bus, submit, (const struct pawl_event *)(submit + 1));
         else
             error = pawl_bus_may_settle(client->bus, (const struct pawl_settle *)(submit + 1));
         used += submit->bytes;
@@ -556,17 +559,31 @@ static void ring(struct pawl_client *client)
     (void)pawl_doorbell_ring(&client->port.lane->sleeping, client->own_bell_fd);
 }
 
-/* True: more than its share. */
-static bool drain(struct pawl_client *client)
+static bool hear_begun(struct pawl_client *client)
 {
-    struct pawl_loop *loop = client->loop;
-    uint64_t begun, before = loop->turn_settled;
+    uint64_t begun;
     if (pawl_client_port_begun(&client->port, pawl_bus_begun_count(client->bus),
                                pawl_bus_delivered(client->bus), &begun) != 0) {
         condemn(client, "it began what it never got");
         return false;
     }
-    pawl_bus_begun(loop->bus, loop->now, client->bus, begun);
+    pawl_bus_begun(client->loop->bus, client->loop->now, client->bus, begun);
+    return true;
+}
+
+void pawl_clients_hear(const struct pawl_connection *connection)
+{
+    if (connection->attached && !connection->attached->bad)
+        (void)hear_begun(connection->attached);
+}
+
+/* True: more than its share. */
+static bool drain(struct pawl_client *client)
+{
+    struct pawl_loop *loop = client->loop;
+    uint64_t before = loop->turn_settled;
+    if (!hear_begun(client))
+        return false;
     bool more = drain_settlements(client);
     if (!client->bad)
         more |= drain_submissions(client);
@@ -637,9 +654,8 @@ int pawl_clients_deliver(struct pawl_loop *loop, uint32_t number, const struct p
         make_hot(client);
     } else if (error == PAWL_E_BAD_MESSAGE) {
         condemn(client, "its place in the inbound ring does not hold");
-    } else if (error == 0 && loop->metrics && loop->now.realtime_ns > event->published_at_ns) {
-        pawl_metrics_observe(&loop->metrics->histogram[PAWL_METRICS_DELIVERY_LATENCY],
-                             loop->now.realtime_ns - event->published_at_ns);
+    } else if (error == 0) {
+        pawl_figures_delivered(loop, entry, event);
     }
     return error;
 }
@@ -689,13 +705,9 @@ static bool join(struct pawl_reply *last, const struct pawl_reply *reply)
 void pawl_clients_reply(struct pawl_loop *loop, uint32_t number, const struct pawl_reply *reply)
 {
     struct pawl_client *client = at(loop, number);
+    pawl_figures_confirmed(loop, reply); /* whether or not its publisher is still there */
     if (!client || client->bad)
         return;
-    if (reply->type == PAWL_REPLY_CONFIRM && loop->metrics && !(reply->flags & PAWL_REPLY_DUPLICATE))
-        pawl_metrics_add(loop->metrics,
-                         reply->flags & PAWL_REPLY_UNROUTED ? PAWL_METRICS_EVENTS_UNROUTED
-                                                            : PAWL_METRICS_EVENTS_PUBLISHED,
-                         reply->last - reply->first + 1);
     touch(client);
     if (client->last.type && join(&client->last, reply))
         return;

@@ -43,5 +43,7 @@ void pawl_clients_reply(struct pawl_loop *loop, uint32_t number, const struct pa
 /* The bus's client of a connection; NULL: it has not attached. */
 struct pawl_bus_client *pawl_clients_of(const struct pawl_connection *connection);
 uint32_t pawl_clients_number(const struct pawl_connection *connection);
+/** pawl_clients_hear - which deliveries its handlers have seen by now. */
+void pawl_clients_hear(const struct pawl_connection *connection);
 
 #endif

@@ -13,6 +13,7 @@
 
 #include "scheduler/bus/bus.h"
 #include "scheduler/clients.h"
+#include "scheduler/figures.h"
 #include "shm/error.h"
 
 enum { TAKE_MAX = 256, SETTLE_MAX = 1024, TEXT_MAX = 1024 };
@@ -124,6 +125,7 @@ static void on_consume(struct pawl_connection *connection, const struct pawl_wir
         return;
     }
     if (message->header.type == PAWL_WIRE_CONSUME_END) {
+        pawl_clients_hear(connection); /* what has begun does not go back */
         int error = pawl_bus_consume_end(loop->bus, loop->now, client, request.consumer);
         if (error)
             refuse(connection, tag, error, "no such consumer");
@@ -164,6 +166,8 @@ static void *taken_body(struct pawl_loop *loop, const struct pawl_bus_taken *tak
             }
             body = grown;
         }
+        if (entry.attempt > 0) /* not a mere look */
+            pawl_figures_delivered(loop, &entry, event);
         memcpy(body + used, &entry, sizeof entry);
         memcpy(body + used + sizeof entry, event, event->bytes);
         used += entry.bytes;
@@ -360,6 +364,7 @@ static void on_metrics(struct pawl_connection *connection, uint64_t tag)
         refuse(connection, tag, PAWL_E_NOT_FOUND, "there are no metrics");
         return;
     }
+    pawl_figures_sample(loop);
     if (pawl_wire_queue_message(&connection->wire, PAWL_WIRE_METRICS_OK, tag, NULL, 0, NULL, 0, &fd, 1) != 0)
         pawl_control_end(connection);
 }

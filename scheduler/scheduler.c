@@ -20,6 +20,7 @@
 #include "scheduler/backend.h"
 #include "scheduler/bus/bus.h"
 #include "scheduler/control.h"
+#include "scheduler/figures.h"
 #include "scheduler/lanes.h"
 #include "scheduler/loop.h"
 #include "scheduler/reload.h"
@@ -146,6 +147,7 @@ static int open_journal(struct pawl_loop *loop, struct refusal *refusal)
         .apply = apply,
         .load_snapshot = load_snapshot,
         .on_durable = on_durable,
+        .on_commit = pawl_figures_commit,
         .on_failed = on_failed,
         .on_room = on_room,
         .on_snapshot = on_snapshot,
@@ -243,6 +245,8 @@ static int recover(struct pawl_loop *loop, struct refusal *refusal)
     if (error)
         return refuse(refusal, error, EXIT_INTERNAL, "cannot begin a new epoch", "");
     loop->world->epoch = loop->epoch;
+    if (loop->metrics)
+        loop->metrics->epoch = loop->epoch; /* nobody has it yet */
     pawl_bus_durable(loop->bus, loop->now, loop->durable_lsn);
     error = pawl_bus_start(loop->bus, loop->now, loop->epoch);
     if (error)

@@ -122,6 +122,7 @@ void pawl_consumer_close(struct pawl_consumer *consumer)
 /* Their waiting deliveries went with the lane. */
 void pawl_lib_consumers_lost(struct pawl *pawl)
 {
+    pawl->unseen = false;
     for (struct pawl_consumer *consumer = pawl->consumers; consumer; consumer = consumer->next) {
         consumer->first = consumer->last = NULL;
         consumer->waiting = 0;
@@ -176,8 +177,11 @@ int pawl_claim(struct pawl_consumer *consumer, const struct pawl_delivery **deli
         if (pawl->phase == PAWL_LIB_GONE)
             return pawl->gone_error;
         pawl_lib_take_in_deliveries(pawl, consumer, max);
-        if (consumer->first)
-            return hand_out(consumer, deliveries_out, max);
+        if (consumer->first) {
+            int count = hand_out(consumer, deliveries_out, max);
+            pawl_lib_rearm(pawl);
+            return count;
+        }
         if (consumer->error)
             return pawl_lib_fail(pawl, consumer->error, "queue %s: %s", consumer->queue,
                                  pawl_error_text(consumer->error));

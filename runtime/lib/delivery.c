@@ -172,14 +172,15 @@ static int settle(const struct pawl_delivery *delivery, const struct pawl_settle
         error = put_text(lane, &one, text);
     else
         error = put(lane, &one);
+    struct pawl *pawl = lane->pawl;
     if (error == PAWL_E_STALE_RECEIPT || (error == 0 && how->op != PAWL_SETTLE_OP_EXTEND)) {
-        struct pawl *pawl = lane->pawl;
         struct pawl_consumer *consumer = own->shown.consumer;
         pawl_lib_delivery_done(own); /* may unmap a lost lane */
         /* The last of what was handed out: nobody may come back soon to send it. */
         if (consumer && consumer->handed == 0)
             pawl_lib_settle_send(pawl);
     }
+    pawl_lib_rearm(pawl);
     return error;
 }
 

@@ -200,6 +200,7 @@ int pawl_publish_async(struct pawl *pawl, const struct pawl_message *message, in
     if (sequence_out)
         *sequence_out = sequence;
     recorded(pawl, bytes);
+    pawl_lib_rearm(pawl);
     return 0;
 }
 

@@ -35,14 +35,6 @@ static int fail(struct request *request, int error, const char *format, ...)
     return error;
 }
 
-static bool name_holds(const char *name)
-{
-    size_t bytes = strlen(name);
-    if (bytes == 0 || bytes > 64 || name[0] == '.' || name[0] == '-')
-        return false;
-    return strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-") == bytes;
-}
-
 static const char *text_of(const struct request *request, const char *key)
 {
     const char *text = json_string_value(json_object_get(request->in, key));
@@ -82,29 +74,23 @@ static json_t *describe(struct pawl_bus *bus, struct bus_queue *queue)
             consumers += queue->groups[i]->consumer_count;
         }
     if (queue->sub)
-        delayed = queue->sub->exceptions.count -
-                  (queue->sub->exceptions.count > 0 ? queue->sub->exceptions.heap_count : 0);
+        delayed = queue->sub->exceptions.in_state[EXCEPTION_DELAYED];
     char dlq_name[PAWL_NAME_BYTES + 8];
-    if (queue->config.dlq[0])
-        snprintf(dlq_name, sizeof dlq_name, "%s", queue->config.dlq);
-    else
-        snprintf(dlq_name, sizeof dlq_name, "%.60s.dlq", queue->name);
+    bus_dlq_name(queue, dlq_name);
     const struct bus_queue *dlq = queue->config.dead_letters ? NULL : bus_queue_find(bus, dlq_name);
-    if (queue->row)
-        pawl_metrics_row_set(queue->row, PAWL_QUEUE_DLQ_DEPTH, dlq ? dlq->depth : 0);
     uint64_t parked = 0;
     for (const struct bus_parked *one = queue->parked; one; one = one->next)
         parked++;
-    json_t *json = json_pack(
-        "{s:s,s:I,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:i,s:s,s:I,s:s,s:I,s:I}", "name", queue->name, "number",
-        (json_int_t)queue->number, "state", queue->paused ? "paused" : "active", "kind",
-        queue->config.stream ? "stream" : "queue", "depth", (json_int_t)queue->depth, "ready",
-        (json_int_t)(queue->depth > in_flight ? queue->depth - in_flight : 0), "delayed",
-        (json_int_t)(delayed > in_flight ? delayed - in_flight : 0), "in_flight", (json_int_t)in_flight,
-        "bytes", (json_int_t)queue->bytes, "consumers", (int)consumers, "dlq",
-        queue->config.dead_letters ? "" : dlq_name, "dlq_depth", (json_int_t)(dlq ? dlq->depth : 0),
-        "breaker", breaker ? pawl_breaker_state_name(breaker->state) : "closed", "blocked_publishes",
-        (json_int_t)parked, "next_seq", (json_int_t)queue->tail);
+    json_t *json =
+        json_pack("{s:s,s:I,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:i,s:s,s:I,s:s,s:I,s:I}", "name", queue->name,
+                  "number", (json_int_t)queue->number, "state", queue->paused ? "paused" : "active", "kind",
+                  queue->config.stream ? "stream" : "queue", "depth", (json_int_t)queue->depth, "ready",
+                  (json_int_t)(queue->depth > in_flight + delayed ? queue->depth - in_flight - delayed : 0),
+                  "delayed", (json_int_t)delayed, "in_flight", (json_int_t)in_flight, "bytes",
+                  (json_int_t)queue->bytes, "consumers", (int)consumers, "dlq",
+                  queue->config.dead_letters ? "" : dlq_name, "dlq_depth", (json_int_t)(dlq ? dlq->depth : 0),
+                  "breaker", breaker ? pawl_breaker_state_name(breaker->state) : "closed",
+                  "blocked_publishes", (json_int_t)parked, "next_seq", (json_int_t)queue->tail);
     return json;
 }
 
@@ -113,7 +99,7 @@ static int on_declare(struct request *request)
     struct pawl_bus *bus = request->bus;
     const char *name = text_of(request, "name");
     struct pawl_queue_config config;
-    if (!name_holds(name))
+    if (!bus_name_holds(name))
         return fail(
             request, PAWL_E_INVALID,
             "'%.70s' cannot be a queue's name: 1 to 64 of A-Z a-z 0-9 _ . -, not beginning with . or -",
@@ -631,17 +617,15 @@ static int on_group_create(struct request *request)
     if (!queue)
         return error;
     const char *name = text_of(request, "group");
-    if (!name_holds(name))
+    if (!bus_name_holds(name))
         return fail(request, PAWL_E_INVALID, "'%.70s' cannot be a group's name", name);
     if (bus_sub_find(queue, name)) {
         request->out =
             json_pack("{s:i,s:s,s:s,s:b}", "schema", 1, "queue", queue->name, "group", name, "created", 0);
         return 0;
     }
-    uint32_t number = 1;
-    while (number <= queue->group_count && queue->groups[number - 1])
-        number++;
-    if (number > request->bus->limits.stream_groups || number > 1023)
+    uint32_t number = bus_group_number(request->bus, queue);
+    if (number == 0)
         return fail(request, PAWL_E_LIMIT, "stream %s has %llu groups, which is the limit", queue->name,
                     (unsigned long long)request->bus->limits.stream_groups);
     error = offset_of(request, queue, "from", &offset);

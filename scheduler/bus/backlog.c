@@ -182,20 +182,31 @@ uint64_t backlog_first(const struct backlog *backlog)
     return backlog->count ? at(backlog, 0)->first : UINT64_MAX;
 }
 
-int backlog_move(struct pawl_bus *bus, struct backlog *backlog, uint64_t seq, uint64_t bytes, uint64_t place)
+/* How many of @count seqs from @first on are not settled. */
+static uint32_t unsettled(const struct pawl_seqset *settled, uint64_t first, uint64_t count)
+{
+    uint64_t from = first, run_first, run_last, total = 0;
+    for (; pawl_seqset_range(settled, from, first + count, false, &run_first, &run_last); from = run_last + 1)
+        total += run_last - run_first + 1;
+    return (uint32_t)total;
+}
+
+int backlog_move(struct backlog *backlog, const struct pawl_seqset *settled, uint64_t seq, uint64_t bytes,
+                 uint64_t place)
 {
     struct extent *extent = holder(backlog, seq);
-    if (!extent)
+    if (!extent || pawl_seqset_has(settled, seq))
         return 0;
     size_t index = backlog->hint;
-    struct extent before = *extent, after = *extent;
-    (void)bus;
+    struct extent before = *extent, after = *extent, moved = {.first = seq, .count = 1, .live = 1};
     if (extent->count == 1) {
         extent->place = place;
+        extent->walked = 0;
+        extent->end_offset = 0;
         return 0;
     }
-    /* Only the outermost live event of a stretch is ever split off cleanly; inner ones split it in three. The
-     * stretches keep the place from which they are walked. */
+    /* It splits its stretch, in three when it is an inner one; what is left keeps the place from which it is
+     * walked. */
     size_t pieces = (seq > before.first) + 1u + (seq < before.first + before.count - 1);
     while (backlog->count + pieces - 1 > backlog->room)
         if (grow(backlog) < 0)
@@ -204,18 +215,24 @@ int backlog_move(struct pawl_bus *bus, struct backlog *backlog, uint64_t seq, ui
         *at(backlog, i + pieces - 1) = *at(backlog, i);
     backlog->count += pieces - 1;
     uint64_t below = seq - before.first, above = before.first + before.count - 1 - seq;
-    uint32_t rest = before.live - 1;
+    uint64_t left = before.live_bytes > bytes ? before.live_bytes - bytes : 0;
+    moved.place = place;
+    moved.live_bytes = before.live_bytes - left;
     before.count = (uint32_t)below;
-    before.live = (uint32_t)(below < rest ? below : rest);
+    before.live = below ? unsettled(settled, before.first, below) : 0;
     after.first = seq + 1;
     after.count = (uint32_t)above;
-    after.live = rest - before.live;
+    after.live = above ? unsettled(settled, after.first, above) : 0;
+    uint64_t others = (uint64_t)before.live + after.live;
+    before.live_bytes = others ? left / others * before.live : 0;
+    after.live_bytes = after.live ? left - before.live_bytes : 0;
+    if (!after.live) /* no byte is lost: sums must agree */
+        *(before.live ? &before.live_bytes : &moved.live_bytes) += left - before.live_bytes;
     after.walked = before.walked = 2; /* the place names the beginning of a larger stretch */
     size_t out = index;
     if (below > 0)
         *at(backlog, out++) = before;
-    *at(backlog, out++) =
-        (struct extent){.first = seq, .place = place, .count = 1, .live = 1, .live_bytes = bytes};
+    *at(backlog, out++) = moved;
     if (above > 0)
         *at(backlog, out++) = after;
     backlog->hint = 0;

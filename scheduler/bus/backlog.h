@@ -15,6 +15,7 @@
 #include "shm/event.h"
 
 struct pawl_bus;
+struct pawl_seqset;
 struct bus_queue;
 
 enum { BACKLOG_STRETCH_BYTES = 64 << 10 };
@@ -66,8 +67,10 @@ bool backlog_any_durable(const struct backlog *backlog, uint64_t first, uint64_t
 /* First seq at or above @seq that lies in some extent; UINT64_MAX: none. Seqs between extents are gone. */
 uint64_t backlog_next(const struct backlog *backlog, uint64_t seq);
 uint64_t backlog_first(const struct backlog *backlog); /* UINT64_MAX: empty */
-/* The event lies elsewhere now: its seq becomes an extent of its own. 0 or -ENOMEM. */
-int backlog_move(struct pawl_bus *bus, struct backlog *backlog, uint64_t seq, uint64_t bytes, uint64_t place);
+/* The event lies elsewhere now: its seq becomes an extent of its own (unless it is @settled). 0 or -ENOMEM.
+ */
+int backlog_move(struct backlog *backlog, const struct pawl_seqset *settled, uint64_t seq, uint64_t bytes,
+                 uint64_t place);
 int backlog_restore(struct backlog *backlog,
                     const struct extent *extent); /* from a snapshot, in order. 0; -ENOMEM */
 const struct extent *backlog_holding(const struct backlog *backlog, uint64_t seq); /* NULL: none holds it */

@@ -104,6 +104,12 @@ void pawl_breaker_on_abandoned(struct pawl_breaker *breaker, uint32_t round)
         breaker->admitted--;
 }
 
+void pawl_breaker_forget(struct pawl_breaker *breaker)
+{
+    if (breaker->state == PAWL_BREAKER_HALF_OPEN)
+        change(breaker, PAWL_BREAKER_HALF_OPEN); /* another round of probes */
+}
+
 uint64_t pawl_breaker_next_ns(const struct pawl_breaker *breaker)
 {
     return breaker->state == PAWL_BREAKER_OPEN ? breaker->opens_at_ns : UINT64_MAX;

@@ -64,6 +64,8 @@ void pawl_breaker_on_success(struct pawl_breaker *breaker, uint32_t round);
 void pawl_breaker_on_failure(struct pawl_breaker *breaker, uint32_t round, uint64_t now_ns);
 void pawl_breaker_on_abandoned(struct pawl_breaker *breaker, uint32_t round); /* neither */
 
+void pawl_breaker_forget(struct pawl_breaker *breaker); /* what is under way will not be heard of */
+
 /** pawl_breaker_next_ns - when the state changes by itself: look again then. UINT64_MAX: it does not. */
 uint64_t pawl_breaker_next_ns(const struct pawl_breaker *breaker);
 

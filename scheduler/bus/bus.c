@@ -41,6 +41,17 @@ void bus_log(struct pawl_bus *bus, int level, const char *format, ...)
         bus->backend.log(bus->ctx, level, text);
 }
 
+/* Either at 0 means that no key is remembered: a window of one key and one nanosecond is as good. */
+static uint32_t dedupe_keys(const struct pawl_bus_limits *limits)
+{
+    return limits->dedupe_keys && limits->dedupe_age_ns ? (uint32_t)limits->dedupe_keys : 1;
+}
+
+static uint64_t dedupe_age_ns(const struct pawl_bus_limits *limits)
+{
+    return limits->dedupe_keys && limits->dedupe_age_ns ? limits->dedupe_age_ns : 1;
+}
+
 int pawl_bus_create(const struct pawl_bus_limits *limits, const struct pawl_bus_backend *backend, void *ctx,
                     struct pawl_bus **bus_out)
 {
@@ -54,9 +65,8 @@ int pawl_bus_create(const struct pawl_bus_limits *limits, const struct pawl_bus_
     bus->stamp = 1;
     bus->routes = calloc(ROUTES_HASH, sizeof(struct bus_route *));
     pawl_publishers_init(&bus->publishers, PAWL_PUBLISHERS_MAX, limits->dedupe_age_ns);
-    int error = bus->routes
-                    ? pawl_dedupe_init(&bus->dedupe, (uint32_t)limits->dedupe_keys, limits->dedupe_age_ns)
-                    : -ENOMEM;
+    int error =
+        bus->routes ? pawl_dedupe_init(&bus->dedupe, dedupe_keys(limits), dedupe_age_ns(limits)) : -ENOMEM;
     if (error) {
         pawl_bus_destroy(bus);
         return error;
@@ -70,6 +80,9 @@ void pawl_bus_destroy(struct pawl_bus *bus)
     if (!bus)
         return;
     bus->replaying = true; /* nothing of what goes is told to anybody */
+    for (uint32_t i = 0; i < bus->queue_end; i++)
+        if (bus->queues[i])
+            bus_queue_free(bus, bus->queues[i]);
     for (uint32_t i = 0; i < bus->client_room; i++)
         if (bus->clients[i]) {
             struct pawl_bus_client *client = bus->clients[i];
@@ -81,9 +94,6 @@ void pawl_bus_destroy(struct pawl_bus *bus)
             free(client->held);
             free(client);
         }
-    for (uint32_t i = 0; i < bus->queue_end; i++)
-        if (bus->queues[i])
-            bus_queue_free(bus, bus->queues[i]);
     if (bus->routes)
         bus_routes_forget(bus);
     pawl_bus_timers_fini(&bus->timers);
@@ -102,7 +112,7 @@ void pawl_bus_destroy(struct pawl_bus *bus)
 void pawl_bus_set_limits(struct pawl_bus *bus, const struct pawl_bus_limits *limits)
 {
     bus->limits = *limits;
-    (void)pawl_dedupe_configure(&bus->dedupe, (uint32_t)limits->dedupe_keys, limits->dedupe_age_ns);
+    (void)pawl_dedupe_configure(&bus->dedupe, dedupe_keys(limits), dedupe_age_ns(limits));
 }
 
 /* ---- records ---- */
@@ -239,6 +249,26 @@ void bus_wait_for(struct pawl_bus *bus, const struct bus_wait *wait)
     bus->waits[(bus->wait_first + bus->wait_count++) & (bus->wait_room - 1)] = *wait;
 }
 
+void bus_reply_durable(struct pawl_bus *bus, const struct pawl_bus_client *client,
+                       const struct pawl_reply *reply, uint64_t lsn)
+{
+    struct bus_wait wait = {.lsn = lsn,
+                            .kind = BUS_WAIT_REPLY,
+                            .client = client->number,
+                            .serial = client->serial,
+                            .reply = *reply};
+    if (lsn > bus->durable_lsn)
+        bus_wait_for(bus, &wait);
+    else
+        bus->backend.reply(bus->ctx, client->number, reply);
+}
+
+uint64_t bus_waited_lsn(const struct pawl_bus *bus)
+{
+    return bus->wait_count ? bus->waits[(bus->wait_first + bus->wait_count - 1) & (bus->wait_room - 1)].lsn
+                           : 0;
+}
+
 void bus_dirty(struct pawl_bus *bus, struct bus_sub *sub)
 {
     if (sub->dirty || bus->replaying)
@@ -272,7 +302,7 @@ static void grant(struct pawl_bus *bus, const struct bus_wait *wait)
     struct exception *exception = sub ? exception_find(&sub->exceptions, wait->seq) : NULL;
     if (!exception || exception->state != EXCEPTION_GRANTING)
         return;
-    exception->state = EXCEPTION_GRANTED;
+    exception_become(&sub->exceptions, exception, EXCEPTION_GRANTED);
     if (exception_push(&sub->exceptions, exception) < 0)
         bus->failed = true;
     bus_dirty(bus, sub);
@@ -292,10 +322,12 @@ void pawl_bus_durable(struct pawl_bus *bus, struct pawl_now now, uint64_t lsn)
         case BUS_WAIT_VISIBLE:
             make_visible(bus, &wait);
             break;
-        case BUS_WAIT_REPLY:
-            if (pawl_bus_client(bus, wait.client))
+        case BUS_WAIT_REPLY: {
+            const struct pawl_bus_client *client = pawl_bus_client(bus, wait.client);
+            if (client && client->serial == wait.serial)
                 bus->backend.reply(bus->ctx, wait.client, &wait.reply);
             break;
+        }
         case BUS_WAIT_GRANT:
             grant(bus, &wait);
             break;
@@ -323,7 +355,7 @@ uint64_t bus_boottime_of(const struct pawl_bus *bus, uint64_t due_realtime_ns, u
 /* Held by a client, or on its way to one, when the scheduler ended: nobody can settle it any more. */
 static void interrupt(struct pawl_bus *bus, struct bus_sub *sub, struct exception *exception)
 {
-    if (exception->interruptions < UINT8_MAX)
+    if (exception->interruptions < UINT16_MAX)
         exception->interruptions++;
     exception->due_at_ns = 0;
     if (exception->interruptions > sub->queue->config.interruptions_max) {
@@ -331,13 +363,29 @@ static void interrupt(struct pawl_bus *bus, struct bus_sub *sub, struct exceptio
                  "interrupted too often: the scheduler went down while it was being handled", 74);
         return;
     }
-    exception->state = EXCEPTION_READY;
+    exception_become(&sub->exceptions, exception, EXCEPTION_READY);
 }
 
 static int compare_seq(const void *a, const void *b)
 {
     const struct exception *first = *(struct exception *const *)a, *second = *(struct exception *const *)b;
     return first->seq < second->seq ? -1 : first->seq > second->seq;
+}
+
+/* Its deliveries have begun, so it held its ordering key; records do not say which. It holds it again before
+ * anything else of that key is looked at. */
+static void hold_key(struct pawl_bus *bus, struct bus_sub *sub, struct exception *exception)
+{
+    struct backlog_cursor cursor = {0};
+    int error;
+    if (!sub->queue->config.ordering_key[0] || sub->queue->config.stream || exception->attempt == 0)
+        return;
+    if (!exception->key) {
+        const struct pawl_event *event = backlog_read(bus, sub->queue, &cursor, exception->seq, &error);
+        exception->key = event ? bus_ordering_key(sub->queue, event) : 0;
+    }
+    if (exception->key && exception_key_take(&sub->exceptions, exception->key, exception->seq) < 0)
+        bus->failed = true;
 }
 
 static void start_sub(struct pawl_bus *bus, struct bus_sub *sub)
@@ -351,7 +399,10 @@ static void start_sub(struct pawl_bus *bus, struct bus_sub *sub)
     while ((exception = exceptions_next(&sub->exceptions, &cursor)))
         all[count++] = exception;
     qsort(all, count, sizeof(struct exception *), compare_seq);
+    pawl_breaker_unpack(&sub->breaker, bus->now.boottime_ns, &sub->breaker_image);
     sub->next = pawl_seqset_head(&sub->settled); /* what was handed out and did not begin comes again */
+    for (size_t i = 0; i < count; i++)
+        hold_key(bus, sub, all[i]);
     for (size_t i = 0; i < count; i++) {
         exception = all[i];
         uint64_t seq = exception->seq;
@@ -373,7 +424,7 @@ static void start_sub(struct pawl_bus *bus, struct bus_sub *sub)
                       exception->state == EXCEPTION_DELAYED ? BUS_TIMER_DUE : BUS_TIMER_DEADLINE, seq,
                       (uint32_t)((sub->queue->number << 10) ^ sub->group));
         } else {
-            exception->state = EXCEPTION_READY;
+            exception_become(&sub->exceptions, exception, EXCEPTION_READY);
             if (exception_push(&sub->exceptions, exception) < 0)
                 bus->failed = true;
         }
@@ -389,10 +440,14 @@ int pawl_bus_start(struct pawl_bus *bus, struct pawl_now now, uint64_t epoch)
     bus->epoch = epoch;
     bus->next_event = epoch << 40 | 1;
     uint32_t end = bus->queue_end;
+    if (bus_dlq_find_all(bus) < 0)
+        return -ENOMEM;
     for (uint32_t i = 0; i < end; i++) {
         struct bus_queue *queue = bus->queues[i];
         if (!queue)
             continue;
+        if (bus->backend.metrics_row) /* what was read back is not counted as done */
+            queue->row = bus->backend.metrics_row(bus->ctx, queue->number, queue->name);
         if (queue->config.temporary) { /* its client is gone */
             struct pawl_bus_mark mark = {.queue = queue->number, .realtime_ns = now.realtime_ns};
             bus_append(bus, PAWL_BUS_RECORD_DELETE, &mark, sizeof mark, NULL, 0);
@@ -468,7 +523,7 @@ static void on_due(struct pawl_bus *bus, struct bus_sub *sub, const struct pawl_
     if (!exception || exception->due_at_ns > bus->now.boottime_ns)
         return;
     if (timer->kind == BUS_TIMER_DUE && exception->state == EXCEPTION_DELAYED) {
-        exception->state = EXCEPTION_READY;
+        exception_become(&sub->exceptions, exception, EXCEPTION_READY);
         if (exception_push(&sub->exceptions, exception) < 0)
             bus->failed = true;
         bus_dirty(bus, sub);
@@ -476,6 +531,8 @@ static void on_due(struct pawl_bus *bus, struct bus_sub *sub, const struct pawl_
     } else if (timer->kind == BUS_TIMER_DEADLINE && exception->state == EXCEPTION_DETACHED) {
         sub->in_flight--;
         bus->in_flight--;
+        exception_become(&sub->exceptions, exception, EXCEPTION_HELD); /* in flight no more */
+        pawl_breaker_on_failure(&sub->breaker, exception->breaker_round, bus->now.boottime_ns);
         bus_delivery_failed(bus, sub, exception->seq, exception->attempt, PAWL_CAUSE_DEADLINE,
                             PAWL_SETTLE_POLICY, "the ack deadline passed", 23);
         bus_dirty(bus, sub);

@@ -110,10 +110,12 @@ int pawl_bus_client_open(struct pawl_bus *bus, struct pawl_now now, uint32_t cli
 void pawl_bus_client_close(struct pawl_bus *bus, struct pawl_now now, uint32_t client);
 struct pawl_bus_client *pawl_bus_client(struct pawl_bus *bus, uint32_t client);
 
-/** pawl_bus_may_publish - would it be taken by all its queues now, with all of its act (@act_count events of
- * @act_bytes together)? 0 or why not: asked for each part before any is done. */
+/** pawl_bus_act_begin - what pawl_bus_may_publish() is asked from here on belongs to one atomic act. */
+void pawl_bus_act_begin(struct pawl_bus *bus);
+/** pawl_bus_may_publish - would it be taken by all its queues now, together with what was asked since
+ * act_begin()? 0 or why not: asked for each part of an atomic act before any is done. */
 int pawl_bus_may_publish(struct pawl_bus *bus, const struct pawl_submit *submit,
-                         const struct pawl_event *event, uint64_t act_count, uint64_t act_bytes);
+                         const struct pawl_event *event);
 /** pawl_bus_publish - one event that was copied and checked; its `id` and time are filled in. Answered by
  * replies. */
 void pawl_bus_publish(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus_client *client,

@@ -57,6 +57,7 @@ int pawl_bus_client_open(struct pawl_bus *bus, struct pawl_now now, uint32_t num
     }
     client->held_room = HELD_FIRST;
     client->number = number;
+    client->serial = ++bus->client_serial;
     client->publisher = publisher;
     client->deadline_check_ns = UINT64_MAX;
     if (publisher)
@@ -185,18 +186,30 @@ void pawl_bus_client_ready(struct pawl_bus *bus, struct pawl_bus_client *client)
         }
 }
 
-/* Its begin was never heard of: as if it had not been handed out. */
-static void hand_back(struct pawl_bus *bus, struct bus_sub *sub, uint64_t seq)
+/* It goes to somebody else, and nothing failed. A handler may have @seen this attempt: then it is counted, so
+ * that no two handlers ever get the same one; else it is as if it had not been handed out. */
+static void hand_back(struct pawl_bus *bus, const struct bus_held *held, bool seen)
 {
-    struct exception *exception = exception_find(&sub->exceptions, seq);
+    struct bus_sub *sub = held->sub;
+    struct pawl_bus_one record = {.queue = sub->queue->number,
+                                  .group = sub->group,
+                                  .seq = held->seq,
+                                  .attempt = held->attempt,
+                                  .realtime_ns = bus->now.realtime_ns};
+    if (pawl_seqset_has(&sub->settled, held->seq))
+        return;
+    struct exception *exception = exception_find(&sub->exceptions, held->seq);
     if (!exception)
-        exception = exception_add(&sub->exceptions, seq);
+        exception = exception_add(&sub->exceptions, held->seq);
     if (!exception) {
         bus->failed = true;
         return;
     }
-    exception->state = exception->state == EXCEPTION_GRANTED ? EXCEPTION_GRANTED : EXCEPTION_READY;
-    if (exception_push(&sub->exceptions, exception) < 0)
+    if (!seen && !held->claimed)
+        record.attempt = 0;
+    if (held->claimed) /* its begin is on disk, so this must be */
+        bus_append(bus, PAWL_BUS_RECORD_RELEASE, &record, sizeof record, NULL, 0);
+    else if (bus_one_apply(bus, PAWL_BUS_RECORD_RELEASE, &record, "") != 0)
         bus->failed = true;
     bus_dirty(bus, sub);
 }
@@ -211,10 +224,8 @@ static void late(struct pawl_bus *bus, struct pawl_bus_client *client, uint64_t 
 
 static void observe(struct pawl_bus *bus, const struct bus_held *held)
 {
-    if (held->sub->queue->row && held->deadline_at_ns)
-        pawl_metrics_observe(&held->sub->queue->row->handler,
-                             bus->now.boottime_ns -
-                                 (held->deadline_at_ns - held->sub->queue->config.ack_wait_ns));
+    if (held->sub->queue->row && held->begun_at_ns)
+        pawl_metrics_observe(&held->sub->queue->row->handler, bus->now.boottime_ns - held->begun_at_ns);
 }
 
 static void settle_one(struct pawl_bus *bus, struct pawl_bus_client *client, struct bus_held *held,
@@ -257,17 +268,10 @@ static void settle_one(struct pawl_bus *bus, struct pawl_bus_client *client, str
         break;
     }
     case PAWL_SETTLE_OP_RELEASE: {
-        struct pawl_bus_one record = {.queue = sub->queue->number,
-                                      .group = sub->group,
-                                      .seq = seq,
-                                      .attempt = attempt,
-                                      .realtime_ns = bus->now.realtime_ns};
-        bool written = held->claimed;
+        struct bus_held copy = *held;
         pawl_breaker_on_abandoned(&sub->breaker, round);
         bus_held_done(bus, client, held);
-        hand_back(bus, sub, seq);
-        if (written) /* its begin is in the journal: so is that it did not end there */
-            bus_append(bus, PAWL_BUS_RECORD_RELEASE, &record, sizeof record, NULL, 0);
+        hand_back(bus, &copy, true);
         break;
     }
     }
@@ -336,6 +340,7 @@ void pawl_bus_begun(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus_c
         struct bus_held *held = bus_held_at(client, n);
         if (held->state != BUS_HELD_UNSETTLED || !held->sub)
             continue;
+        held->begun_at_ns = now.boottime_ns;
         held->deadline_at_ns = now.boottime_ns + held->sub->queue->config.ack_wait_ns;
         if (held->deadline_at_ns < soonest)
             soonest = held->deadline_at_ns;
@@ -366,7 +371,8 @@ void pawl_bus_claims(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus_
             held = bus_held_at(client, n);
             if (held->state != BUS_HELD_UNSETTLED || held->claimed)
                 continue;
-            if (held->sub != sub || held->attempt != record.attempt)
+            if (held->sub != sub || held->attempt != record.attempt ||
+                backlog_is_volatile(&sub->queue->backlog, held->seq))
                 break;
             held->claimed = true;
             if (count > 0 && bus->claim_ranges[count - 1].last + 1 == held->seq) {
@@ -404,16 +410,15 @@ void bus_client_tick(struct pawl_bus *bus, struct pawl_bus_client *client)
             soonest = at_ns < soonest ? at_ns : soonest;
             continue;
         }
-        uint64_t seq = held->seq;
-        uint32_t attempt = held->attempt, round = held->breaker_round;
+        struct bus_held copy = *held;
         revoke(bus, held);
         if (begun) {
-            pawl_breaker_on_failure(&sub->breaker, round, now_ns);
-            bus_delivery_failed(bus, sub, seq, attempt, PAWL_CAUSE_DEADLINE, PAWL_SETTLE_POLICY,
+            pawl_breaker_on_failure(&sub->breaker, copy.breaker_round, now_ns);
+            bus_delivery_failed(bus, sub, copy.seq, copy.attempt, PAWL_CAUSE_DEADLINE, PAWL_SETTLE_POLICY,
                                 "the ack deadline passed", 23);
         } else {
-            pawl_breaker_on_abandoned(&sub->breaker, round);
-            hand_back(bus, sub, seq);
+            pawl_breaker_on_abandoned(&sub->breaker, copy.breaker_round);
+            hand_back(bus, &copy, true); /* it hangs, but it may wake up */
         }
         bus_dirty(bus, sub);
     }
@@ -432,19 +437,11 @@ static struct bus_sub *find_sub(struct pawl_bus *bus, const struct pawl_wire_con
     }
     struct bus_sub *sub = bus_sub_find(queue, request->group);
     if (!sub && queue->config.stream && request->group[0]) {
-        /* A group begins with its first consumer. */
-        struct pawl_bus_mark mark = {.queue = queue->number,
-                                     .group = queue->group_count + 1,
-                                     .offset = request->flags & PAWL_CONSUME_FROM ? request->from
-                                                                                  : bus_queue_first(queue),
-                                     .realtime_ns = bus->now.realtime_ns};
-        memcpy(mark.name, request->group, sizeof mark.name);
-        if (queue->group_count < bus->limits.stream_groups && queue->group_count < 1023)
-            bus_append(bus, PAWL_BUS_RECORD_GROUP, &mark, sizeof mark, NULL, 0);
-        sub = bus_sub_find(queue, request->group);
+        sub = bus_group_begin(bus, queue, request->group,
+                              request->flags & PAWL_CONSUME_FROM ? request->from : 0);
         if (!sub)
-            snprintf(why, 256, "stream %s has its %u groups, which is the limit", queue->name,
-                     queue->group_count);
+            snprintf(why, 256, "stream %s has as many groups as it may, or %.64s cannot be a name",
+                     queue->name, request->group);
     } else if (!sub) {
         snprintf(why, 256,
                  queue->config.stream ? "queue %s is a stream: name a group"
@@ -492,6 +489,7 @@ int pawl_bus_consume(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus_
         consumer->next = consumer->previous = sub->consumers = consumer;
     }
     sub->consumer_count++;
+    bus_queue_row(sub->queue);
     ok_out->queue = sub->queue->number;
     ok_out->ack_wait_ns = sub->queue->config.ack_wait_ns;
     bus_dirty(bus, sub);
@@ -503,6 +501,8 @@ static void give_up(struct pawl_bus *bus, struct pawl_bus_client *client, const 
                     bool died)
 {
     uint64_t end = client->held_next;
+    /* `begun` counts a prefix of the lane: one of several consumers may have handled what lies above it. */
+    bool several = client->consumers && client->consumers->next_of_client;
     for (uint64_t n = client->held_first; n < end; n++) {
         struct bus_held *held = bus_held_at(client, n);
         if (only && held->consumer != only)
@@ -516,19 +516,18 @@ static void give_up(struct pawl_bus *bus, struct pawl_bus_client *client, const 
             continue;
         }
         struct bus_sub *sub = held->sub;
-        uint64_t seq = held->seq;
-        uint32_t attempt = held->attempt, round = held->breaker_round;
+        struct bus_held copy = *held;
         if (only)
             revoke(bus, held); /* the lane still holds it: its number must not be given again */
         else
             bus_held_done(bus, client, held);
         if (begun && died) {
-            pawl_breaker_on_failure(&sub->breaker, round, bus->now.boottime_ns);
-            bus_delivery_failed(bus, sub, seq, attempt, PAWL_CAUSE_CONSUMER_DIED, PAWL_SETTLE_POLICY,
-                                "its consumer died", 17);
+            pawl_breaker_on_failure(&sub->breaker, copy.breaker_round, bus->now.boottime_ns);
+            bus_delivery_failed(bus, sub, copy.seq, copy.attempt, PAWL_CAUSE_CONSUMER_DIED,
+                                PAWL_SETTLE_POLICY, "its consumer died", 17);
         } else {
-            pawl_breaker_on_abandoned(&sub->breaker, round);
-            hand_back(bus, sub, seq);
+            pawl_breaker_on_abandoned(&sub->breaker, copy.breaker_round);
+            hand_back(bus, &copy, several);
         }
         bus_queue_row(sub->queue);
     }
@@ -546,6 +545,8 @@ int pawl_bus_consume_end(struct pawl_bus *bus, struct pawl_now now, struct pawl_
         return PAWL_E_NOT_FOUND;
     unlink_consumer(consumer);
     give_up(bus, client, consumer, false);
+    if (consumer->sub)
+        bus_queue_row(consumer->sub->queue);
     consumer->ended = true;
     if (consumer->used == 0) {
         *link = consumer->next_of_client;
@@ -570,8 +571,11 @@ void pawl_bus_client_close(struct pawl_bus *bus, struct pawl_now now, uint32_t n
     if (!client)
         return;
     bus_group_flush(bus);
-    for (struct bus_consumer *consumer = client->consumers; consumer; consumer = consumer->next_of_client)
+    for (struct bus_consumer *consumer = client->consumers; consumer; consumer = consumer->next_of_client) {
         unlink_consumer(consumer);
+        if (consumer->sub)
+            bus_queue_row(consumer->sub->queue);
+    }
     give_up(bus, client, NULL, true);
     bus_parked_drop_client(bus, client);
     bus->clients[number] = NULL;

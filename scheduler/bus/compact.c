@@ -17,16 +17,22 @@ static uint32_t segment_of(const struct extent *extent)
     return (uint32_t)(extent->place >> 32);
 }
 
-/* The oldest segment that plain queues pin, below @end, and what of it lives; 0: none, or a stream wants it
- * too. */
+static bool in_journal(const struct extent *extent)
+{
+    return extent->live > 0 && !(extent->place & PAWL_PLACE_VOLATILE);
+}
+
+/* The oldest segment that is pinned, below @end, and what of it lives; 0: none, or a stream wants it too.
+ * What was copied forward already stands among what was not, so every extent is looked at. */
 static uint32_t oldest_pinned(const struct pawl_bus *bus, uint32_t end, uint64_t *live_out)
 {
     uint32_t oldest = UINT32_MAX;
     bool stream = false;
+    *live_out = 0;
     for (uint32_t q = 0; q < bus->queue_end; q++)
         for (size_t i = 0; bus->queues[q] && i < bus->queues[q]->backlog.count; i++) {
             const struct extent *extent = backlog_extent(&bus->queues[q]->backlog, i);
-            if (extent->live == 0 || (extent->place & PAWL_PLACE_VOLATILE) || segment_of(extent) > oldest)
+            if (!in_journal(extent) || segment_of(extent) > oldest)
                 continue;
             if (segment_of(extent) < oldest) {
                 oldest = segment_of(extent);
@@ -35,8 +41,6 @@ static uint32_t oldest_pinned(const struct pawl_bus *bus, uint32_t end, uint64_t
             }
             *live_out += extent->live_bytes;
             stream = stream || bus->queues[q]->config.stream;
-            if (!bus->queues[q]->config.stream)
-                break; /* its later ones lie later, but for what was copied already */
         }
     return stream || oldest >= end ? 0 : oldest;
 }
@@ -81,7 +85,7 @@ bool pawl_bus_compact(struct pawl_bus *bus, struct pawl_now now, uint32_t segmen
             continue;
         for (size_t i = 0; i < queue->backlog.count && moved < bytes_max && !bus->failed; i++) {
             const struct extent *extent = backlog_extent(&queue->backlog, i);
-            if (extent->live == 0 || (extent->place & PAWL_PLACE_VOLATILE) || segment_of(extent) != segment)
+            if (!in_journal(extent) || segment_of(extent) != segment)
                 continue;
             uint64_t seq = pawl_seqset_next_unset(&queue->sub->settled, extent->first);
             if (seq >= extent->first + extent->count)
@@ -90,7 +94,7 @@ bool pawl_bus_compact(struct pawl_bus *bus, struct pawl_now now, uint32_t segmen
             if (bytes == 0)
                 return moved > 0;
             moved += bytes;
-            i = 0; /* the extents were split */
+            i = (size_t)-1; /* the extents were split: from the first on again */
         }
     }
     return moved > 0;

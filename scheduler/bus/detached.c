@@ -54,15 +54,8 @@ static struct bus_sub *take_sub(struct pawl_bus *bus, const struct pawl_wire_tak
                                 int *error_out)
 {
     struct bus_queue *queue = bus_queue_find(bus, request->queue);
-    if (queue && queue->config.stream && request->group[0] && !bus_sub_find(queue, request->group) &&
-        queue->group_count < bus->limits.stream_groups && queue->group_count < 1023) {
-        struct pawl_bus_mark mark = {.queue = queue->number,
-                                     .group = queue->group_count + 1,
-                                     .offset = request->from ? request->from : bus_queue_first(queue),
-                                     .realtime_ns = bus->now.realtime_ns};
-        memcpy(mark.name, request->group, sizeof mark.name);
-        bus_append(bus, PAWL_BUS_RECORD_GROUP, &mark, sizeof mark, NULL, 0);
-    }
+    if (queue && queue->config.stream && request->group[0] && !bus_sub_find(queue, request->group))
+        (void)bus_group_begin(bus, queue, request->group, request->from);
     return sub_of(bus, request->queue, request->group, why, error_out);
 }
 
@@ -89,6 +82,8 @@ int pawl_bus_take(struct pawl_bus *bus, struct pawl_now now, const struct pawl_w
             break;
         struct pawl_bus_taken *taken = &taken_out[count];
         bool granted = choice.exception && choice.exception->state == EXCEPTION_GRANTED;
+        if (queue->config.rate_count && !granted && !bus_take_token(bus, sub))
+            break;
         uint32_t attempt = choice.exception ? choice.exception->attempt + !granted : 1;
         *taken =
             (struct pawl_bus_taken){.entry = {.type = PAWL_INBOUND_DELIVERY,
@@ -100,8 +95,7 @@ int pawl_bus_take(struct pawl_bus *bus, struct pawl_now now, const struct pawl_w
                                               .ack_wait_ns = queue->config.ack_wait_ns},
                                     .deadline_at_ns = now.realtime_ns + queue->config.ack_wait_ns};
         bus_chosen(bus, sub, &choice);
-        if (queue->row)
-            pawl_metrics_row_add(queue->row, PAWL_QUEUE_DELIVERED, 1);
+        bus_count_delivery(sub, &choice);
         count++;
         if (queue->config.guarantee == PAWL_GUARANTEE_AT_MOST_ONCE) {
             bus_settle_gather(bus, sub, choice.seq);
@@ -201,7 +195,7 @@ static int settle_detached(struct pawl_bus *bus, struct bus_sub *sub, struct exc
     }
     sub->in_flight--;
     bus->in_flight--;
-    exception->state = EXCEPTION_HELD; /* its deadline is void */
+    exception_become(&sub->exceptions, exception, EXCEPTION_HELD); /* its deadline is void */
     switch ((enum pawl_settle_op)settle->op) {
     case PAWL_SETTLE_OP_ACK:
         pawl_breaker_on_success(&sub->breaker, round);
@@ -224,7 +218,10 @@ static int settle_detached(struct pawl_bus *bus, struct bus_sub *sub, struct exc
                                       .attempt = attempt,
                                       .realtime_ns = bus->now.realtime_ns};
         pawl_breaker_on_abandoned(&sub->breaker, round);
-        bus_append(bus, PAWL_BUS_RECORD_RELEASE, &record, sizeof record, NULL, 0);
+        if (!backlog_is_volatile(&sub->queue->backlog, seq))
+            bus_append(bus, PAWL_BUS_RECORD_RELEASE, &record, sizeof record, NULL, 0);
+        else if (bus_one_apply(bus, PAWL_BUS_RECORD_RELEASE, &record, "") != 0)
+            bus->failed = true;
         break;
     }
     case PAWL_SETTLE_OP_EXTEND:

@@ -28,18 +28,18 @@ void bus_key_release(struct pawl_bus *bus, struct bus_sub *sub, struct exception
     if (!next || bus->replaying)
         return;
     if (next->due_at_ns > bus->now.boottime_ns && next->delay_ns) {
-        next->state = EXCEPTION_DELAYED;
+        exception_become(&sub->exceptions, next, EXCEPTION_DELAYED);
         bus_timer(bus, next->due_at_ns, BUS_TIMER_DUE, next->seq,
                   (uint32_t)((sub->queue->number << 10) ^ sub->group));
         return;
     }
-    next->state = EXCEPTION_READY;
+    exception_become(&sub->exceptions, next, EXCEPTION_READY);
     if (exception_push(&sub->exceptions, next) < 0)
         bus->failed = true;
     bus_dirty(bus, sub);
 }
 
-static uint64_t key_of(const struct bus_queue *queue, const struct pawl_event *event)
+uint64_t bus_ordering_key(const struct bus_queue *queue, const struct pawl_event *event)
 {
     size_t bytes;
     const char *value =
@@ -51,7 +51,7 @@ static uint64_t key_of(const struct bus_queue *queue, const struct pawl_event *e
 static int take_key(struct pawl_bus *bus, struct bus_sub *sub, const struct pawl_event *event, uint64_t seq,
                     struct exception **exception)
 {
-    uint64_t key = *exception && (*exception)->key ? (*exception)->key : key_of(sub->queue, event);
+    uint64_t key = *exception && (*exception)->key ? (*exception)->key : bus_ordering_key(sub->queue, event);
     if (!key)
         return 1;
     int taken = exception_key_take(&sub->exceptions, key, seq);
@@ -160,7 +160,7 @@ void bus_chosen(struct pawl_bus *bus, struct bus_sub *sub, struct bus_choice *ch
         sub->next = choice->seq + 1;
     if (choice->exception) {
         exception_pull(&sub->exceptions, choice->exception);
-        choice->exception->state = EXCEPTION_HELD;
+        exception_become(&sub->exceptions, choice->exception, EXCEPTION_HELD);
     }
 }
 
@@ -178,23 +178,24 @@ static void wake_later(struct pawl_bus *bus, struct bus_sub *sub, uint64_t at_ns
 static uint64_t allowance(struct pawl_bus *bus, struct bus_sub *sub, uint64_t most)
 {
     const struct pawl_queue_config *config = &sub->queue->config;
-    if (bus->draining || sub->queue->paused)
-        return 0;
-    if (config->max_in_flight) {
-        uint64_t left = sub->in_flight < config->max_in_flight ? config->max_in_flight - sub->in_flight : 0;
-        most = left < most ? left : most;
-    }
+    /* First, so that its state is right in a queue that is paused or full, too. */
     if (config->breaker.failure_threshold) {
         uint32_t admitted = pawl_breaker_admits(&sub->breaker, bus->now.boottime_ns);
         if (admitted == 0)
             wake_later(bus, sub, pawl_breaker_next_ns(&sub->breaker));
         most = admitted < most ? admitted : most;
     }
+    if (bus->draining || sub->queue->paused)
+        return 0;
+    if (config->max_in_flight) {
+        uint64_t left = sub->in_flight < config->max_in_flight ? config->max_in_flight - sub->in_flight : 0;
+        most = left < most ? left : most;
+    }
     return most;
 }
 
 /* A bucket of rate_count that fills evenly: GCRA. true: one token is used. */
-static bool take_token(struct pawl_bus *bus, struct bus_sub *sub)
+bool bus_take_token(struct pawl_bus *bus, struct bus_sub *sub)
 {
     const struct pawl_queue_config *config = &sub->queue->config;
     uint64_t now_ns = bus->now.boottime_ns, cost_ns = config->rate_per_ns / config->rate_count;
@@ -226,6 +227,18 @@ static struct bus_consumer *next_consumer(struct bus_sub *sub)
     return NULL;
 }
 
+/* Deliveries whose begin was asked for are promised to the credit that there is. */
+static bool may_ask(const struct bus_sub *sub)
+{
+    const size_t *in_state = sub->exceptions.in_state;
+    uint64_t asked = in_state[EXCEPTION_GRANTING] + in_state[EXCEPTION_GRANTED], credit = 0;
+    const struct bus_consumer *consumer = sub->consumers;
+    for (uint32_t i = 0; i < sub->consumer_count && credit <= asked; i++, consumer = consumer->next)
+        credit += consumer->credit > consumer->used ? consumer->credit - consumer->used : 0;
+    uint32_t most = sub->queue->config.max_in_flight;
+    return asked < credit && (!most || sub->in_flight + asked < most);
+}
+
 /* Its begin must be on disk before anybody sees it. */
 static void ask_grant(struct pawl_bus *bus, struct bus_sub *sub, struct bus_choice *choice)
 {
@@ -243,7 +256,13 @@ static void ask_grant(struct pawl_bus *bus, struct bus_sub *sub, struct bus_choi
                                      .realtime_ns = bus->now.realtime_ns};
     struct pawl_bus_range range = {choice->seq, choice->seq};
     exception->attempt++;
-    exception->state = EXCEPTION_GRANTING;
+    if (backlog_is_volatile(&sub->queue->backlog, choice->seq)) { /* nothing of it is ever written down */
+        exception_become(&sub->exceptions, exception, EXCEPTION_GRANTED);
+        if (exception_push(&sub->exceptions, exception) < 0)
+            bus->failed = true;
+        return;
+    }
+    exception_become(&sub->exceptions, exception, EXCEPTION_GRANTING);
     struct bus_wait wait = {
         .kind = BUS_WAIT_GRANT, .queue = sub->queue->number, .group = sub->group, .seq = choice->seq};
     wait.lsn = bus_append(bus, PAWL_BUS_RECORD_CLAIM, &record, sizeof record, &range, sizeof range);
@@ -251,7 +270,7 @@ static void ask_grant(struct pawl_bus *bus, struct bus_sub *sub, struct bus_choi
         bus_wait_for(bus, &wait);
 }
 
-static void count_delivery(const struct bus_sub *sub, const struct bus_choice *choice)
+void bus_count_delivery(const struct bus_sub *sub, const struct bus_choice *choice)
 {
     struct pawl_metrics_row *row = sub->queue->row;
     if (!row)
@@ -293,7 +312,7 @@ static int hand_out(struct pawl_bus *bus, struct bus_sub *sub, struct bus_consum
     held->placed_at_ns = bus->now.boottime_ns;
     held->claimed = granted;
     consumer->used++;
-    count_delivery(sub, choice);
+    bus_count_delivery(sub, choice);
     if (consumer->auto_ack) {
         held->auto_ack = true;
         held->state = BUS_HELD_REVOKED;
@@ -321,7 +340,9 @@ bool bus_dispatch_sub(struct pawl_bus *bus, struct bus_sub *sub)
         if (!consumer || !bus_choose(bus, sub, &choice))
             break;
         bool granted = choice.exception && choice.exception->state == EXCEPTION_GRANTED;
-        if (rate && !granted && !take_token(bus, sub))
+        if (strict && !granted && !may_ask(sub))
+            break;
+        if (rate && !granted && !bus_take_token(bus, sub))
             break;
         if (strict && !granted) {
             ask_grant(bus, sub, &choice);

@@ -59,6 +59,7 @@ struct exception *exception_add(struct exceptions *set, uint64_t seq)
     assert(!set->table[slot]);
     set->table[slot] = exception;
     set->count++;
+    set->in_state[0]++;
     return exception;
 }
 
@@ -79,6 +80,7 @@ void exception_remove(struct exceptions *set, struct exception *exception)
     }
     set->table[hole] = NULL;
     set->count--;
+    set->in_state[exception->state]--;
     free(exception->error);
     free(exception);
 }
@@ -210,7 +212,7 @@ void exception_key_wait(struct exceptions *set, struct exception *exception)
 {
     struct exception_key *cell = &set->keys[key_slot(set, exception->key)];
     assert(cell->key);
-    exception->state = EXCEPTION_KEYED;
+    exception_become(set, exception, EXCEPTION_KEYED);
     exception->next_of_key = NULL;
     if (cell->last)
         cell->last->next_of_key = exception;

@@ -23,6 +23,7 @@ enum exception_state {                         /* stored in snapshots: append */
                        EXCEPTION_DETACHED = 5, /* begun, bound to nobody; a timer waits for its deadline */
                        EXCEPTION_GRANTING = 6, /* its begin is on its way to disk (strict) */
                        EXCEPTION_GRANTED = 7,  /* in the heap; its begin is counted already */
+                       EXCEPTION_STATES = 8,
 };
 
 enum { EXCEPTION_NOT_IN_HEAP = UINT32_MAX };
@@ -40,8 +41,8 @@ struct exception {
     uint32_t heap_index;
     uint32_t breaker_round;
     uint32_t attempt; /* newest that began */
-    uint16_t failures, last_cause;
-    uint8_t interruptions, state, priority;
+    uint16_t failures, last_cause, interruptions;
+    uint8_t state, priority;
     bool redelivered_cause_known;
 };
 
@@ -58,7 +59,17 @@ struct exceptions {
     size_t heap_count, heap_room;
     struct exception_key *keys;
     size_t key_count, key_room, waiting; /* waiting: KEYED ones */
+    size_t in_state[EXCEPTION_STATES];
 };
+
+/* Every change of state goes through here: they are counted. */
+static inline void exception_become(struct exceptions *set, struct exception *exception,
+                                    enum exception_state state)
+{
+    set->in_state[exception->state]--;
+    set->in_state[state]++;
+    exception->state = (uint8_t)state;
+}
 
 struct exception *exception_find(const struct exceptions *set, uint64_t seq);
 /* exception_add - a new one, state 0. NULL: no memory. It must not be there. */

@@ -56,7 +56,7 @@ static struct bus_route *make_route(struct pawl_bus *bus, const char *topic, siz
     route->topic_bytes = (uint8_t)topic_bytes;
     memcpy(route->topic, topic, topic_bytes);
     for (int pass = 0; pass < 2 && (pass == 0 || route->queue_count == 0); pass++)
-        for (uint32_t i = 0; i < bus->queue_end && route->queue_count < BUS_ROUTE_QUEUES_MAX; i++) {
+        for (uint32_t i = 0; i < bus->queue_end; i++) {
             struct bus_queue *queue = bus->queues[i];
             /* Second pass: nobody wants it, so it goes to those that take what nobody wants. */
             if (!queue || !(pass == 0 ? wants(queue, topic, topic_bytes) : queue->config.unrouted))
@@ -116,7 +116,7 @@ static int apply_special(struct pawl_bus *bus, struct bus_sub *sub, const struct
         return -ENOMEM;
     exception->priority = event->priority;
     exception->delay_ns = event->delay_ns;
-    exception->state = event->delay_ns ? EXCEPTION_DELAYED : EXCEPTION_READY;
+    exception_become(&sub->exceptions, exception, event->delay_ns ? EXCEPTION_DELAYED : EXCEPTION_READY);
     exception->due_realtime_ns = clamp_due(event->published_at_ns, event->delay_ns);
     if (bus->replaying)
         return 0;
@@ -170,16 +170,9 @@ static int apply_to_queue(struct bus_queue *queue, uint64_t first, uint32_t coun
         return 0; /* a snapshot knew it */
     if (first < queue->tail)
         return PAWL_E_DAMAGED;
-    if (first > queue->tail) {
-        /* Seqs that were in memory only, and went with the scheduler that gave them. */
-        uint64_t lost = first - 1;
-        if (queue->sub && pawl_seqset_add_range(&queue->sub->settled, queue->tail, lost) < 0)
-            return -ENOMEM;
-        for (uint32_t i = 0; i < queue->group_count; i++)
-            if (queue->groups[i] && pawl_seqset_head(&queue->groups[i]->settled) <= lost &&
-                pawl_seqset_add_range(&queue->groups[i]->settled, queue->tail, lost) < 0)
-                return -ENOMEM;
-    }
+    int error = bus_queue_lost(queue, first);
+    if (error)
+        return error;
     if (backlog_add(&queue->backlog, first, count, bytes, place) < 0)
         return -ENOMEM;
     queue->tail = first + count;
@@ -197,7 +190,8 @@ static int apply_moved(struct pawl_bus *bus, const struct pawl_bus_events *recor
 {
     for (uint32_t i = 0; i < record->queue_count; i++) {
         struct bus_queue *queue = bus_queue_at(bus, routes[i].queue);
-        if (queue && backlog_move(bus, &queue->backlog, routes[i].first_seq, bytes, place) < 0)
+        if (queue && queue->sub &&
+            backlog_move(&queue->backlog, &queue->sub->settled, routes[i].first_seq, bytes, place) < 0)
             return -ENOMEM;
     }
     return 0;
@@ -264,7 +258,7 @@ static int group_open(struct pawl_bus *bus, struct bus_route *route, struct pawl
     group->count = group->flags = 0;
     group->durability = durability;
     group->used = group->head = head;
-    group->partial = false;
+    group->lsn = 0;
     return 0;
 }
 
@@ -280,20 +274,14 @@ static void refuse(struct pawl_bus *bus, struct pawl_bus_client *client, uint64_
 static void confirm_group(struct pawl_bus *bus, const struct bus_group *group, uint64_t lsn,
                           uint8_t durability, uint64_t first_id)
 {
-    struct bus_wait wait = {.lsn = lsn, .kind = BUS_WAIT_REPLY};
-    if (!group->client)
-        return;
-    wait.client = group->client->number;
-    wait.reply = (struct pawl_reply){.type = PAWL_REPLY_CONFIRM,
-                                     .first = group->first_sequence,
-                                     .last = group->first_sequence + group->count - 1,
-                                     .event_id = first_id,
-                                     .durability = durability,
-                                     .routed = group->route->queue_count};
-    if (durability == PAWL_DURABILITY_FSYNC && lsn > bus->durable_lsn)
-        bus_wait_for(bus, &wait);
-    else
-        bus->backend.reply(bus->ctx, wait.client, &wait.reply);
+    struct pawl_reply reply = {.type = PAWL_REPLY_CONFIRM,
+                               .first = group->first_sequence,
+                               .last = group->first_sequence + group->count - 1,
+                               .event_id = first_id,
+                               .durability = durability,
+                               .routed = group->route->queue_count};
+    if (group->client)
+        bus_reply_durable(bus, group->client, &reply, durability == PAWL_DURABILITY_FSYNC ? lsn : 0);
 }
 
 static void show_group(struct pawl_bus *bus, const struct bus_group *group, uint64_t lsn)
@@ -304,9 +292,9 @@ static void show_group(struct pawl_bus *bus, const struct bus_group *group, uint
             .lsn = 0, .kind = BUS_WAIT_VISIBLE, .queue = queue->number, .seq = queue->tail};
         queue->pending_depth = queue->pending_bytes = 0;
         uint8_t here = weaker(group->durability, queue->config.durability);
-        if (here == PAWL_DURABILITY_FSYNC)
+        if (here == PAWL_DURABILITY_FSYNC && lsn > queue->visible_lsn)
             queue->visible_lsn = lsn;
-        /* What came before it is seen before it, whatever its own mode. */
+        /* What need not wait for the disk stays behind what does: the cursor goes in order. */
         if (queue->visible_lsn > bus->durable_lsn) {
             wait.lsn = queue->visible_lsn;
             bus_wait_for(bus, &wait);
@@ -336,7 +324,7 @@ void bus_group_flush(struct pawl_bus *bus)
     struct pawl_bus_route *routes = (struct pawl_bus_route *)(record + 1);
     *record = (struct pawl_bus_events){.event_count = group->count,
                                        .queue_count = group->route->queue_count,
-                                       .first_event_id = bus->next_event - group->count,
+                                       .first_event_id = group->first_id,
                                        .realtime_ns = bus->now.realtime_ns,
                                        .publisher = group->publisher,
                                        .first_sequence = group->first_sequence,
@@ -372,14 +360,18 @@ void bus_group_flush(struct pawl_bus *bus)
         show_group(bus, group, lsn);
         confirm_group(bus, group, lsn, durability, record->first_event_id);
     }
+    group->lsn = lsn;
     group->route = NULL;
 }
 
-static void group_add(struct pawl_bus *bus, struct pawl_event *event)
+static void group_add_as(struct pawl_bus *bus, struct pawl_event *event, uint64_t id,
+                         uint64_t published_at_ns)
 {
     struct bus_group *group = &bus->group;
-    event->id = bus->next_event++;
-    event->published_at_ns = bus->now.realtime_ns;
+    if (group->count == 0)
+        group->first_id = id;
+    event->id = id;
+    event->published_at_ns = published_at_ns;
     if (event->delay_ns || event->priority)
         group->flags |= PAWL_BUS_EVENTS_SPECIAL;
     if (event->key_bytes)
@@ -398,6 +390,11 @@ static void group_add(struct pawl_bus *bus, struct pawl_event *event)
     }
 }
 
+static void group_add(struct pawl_bus *bus, struct pawl_event *event)
+{
+    group_add_as(bus, event, bus->next_event++, bus->now.realtime_ns);
+}
+
 /* ---- admission ---- */
 
 bool bus_queue_is_full(const struct bus_queue *queue, uint64_t more_bytes)
@@ -412,19 +409,6 @@ static bool all_have_room(const struct bus_route *route, uint64_t bytes)
     for (uint32_t i = 0; i < route->queue_count; i++)
         if (bus_queue_is_full(route->queues[i], bytes) || route->queues[i]->parked)
             return false;
-    return true;
-}
-
-/* For all of an atomic act, as if every part went to each of these queues. */
-static bool all_have_room_for(const struct bus_route *route, uint64_t count, uint64_t bytes)
-{
-    for (uint32_t i = 0; i < route->queue_count; i++) {
-        struct bus_queue *queue = route->queues[i];
-        if (queue->parked || (!queue->config.stream &&
-                              (queue->depth + queue->pending_depth + count > queue->config.max_depth ||
-                               queue->bytes + queue->pending_bytes + bytes > queue->config.max_bytes)))
-            return false;
-    }
     return true;
 }
 
@@ -459,29 +443,6 @@ static bool drop_oldest(struct pawl_bus *bus, struct bus_queue *queue)
     return false;
 }
 
-static void park(struct pawl_bus *bus, struct bus_queue *queue, struct pawl_bus_client *client,
-                 const struct pawl_submit *submit, const struct pawl_event *event, bool elsewhere,
-                 uint64_t event_id)
-{
-    struct bus_parked *parked = calloc(1, sizeof *parked);
-    struct pawl_event *copy = malloc(event->bytes);
-    if (!parked || !copy) {
-        free(parked);
-        free(copy);
-        refuse(bus, client, submit->sequence, submit->sequence, -ENOMEM, queue->number);
-        return;
-    }
-    memcpy(copy, event, event->bytes);
-    *parked = (struct bus_parked){
-        .client = client, .submit = *submit, .event = copy, .elsewhere = elsewhere, .event_id = event_id};
-    *queue->parked_tail = parked;
-    queue->parked_tail = &parked->next;
-    if (client) {
-        client->parked_count++;
-        client->parked_bytes += event->bytes;
-    }
-}
-
 static void partial(struct pawl_bus *bus, struct pawl_bus_client *client, uint64_t sequence, uint32_t queue,
                     int error)
 {
@@ -491,112 +452,266 @@ static void partial(struct pawl_bus *bus, struct pawl_bus_client *client, uint64
         bus->backend.reply(bus->ctx, client->number, &reply);
 }
 
-/* Some queue has no room: each is asked by itself. */
-static void publish_singly(struct pawl_bus *bus, struct pawl_bus_client *client,
-                           const struct pawl_submit *submit, struct pawl_event *event,
-                           const struct bus_route *route)
+/* ---- what has to wait ---- */
+
+/* One queue fewer is waited for. The last one answers the publisher. */
+static void parked_done(struct pawl_bus *bus, struct bus_parked_publish *publish, int error, uint32_t queue)
 {
-    struct bus_queue *queues[BUS_ROUTE_QUEUES_MAX], *blocking[16];
-    struct bus_route some = {.queues = queues, .topic_bytes = event->topic_bytes};
-    uint32_t blocking_count = 0, refused = 0, last_refuser = 0, taken = 0;
-    int last_error = PAWL_E_QUEUE_FULL;
-    bus_group_flush(bus);
-    for (uint32_t i = 0; i < route->queue_count; i++) {
-        struct bus_queue *queue = route->queues[i];
-        uint8_t policy =
-            pawl_queue_config_overflow(&queue->config, pawl_event_topic(event), event->topic_bytes);
-        bool full = bus_queue_is_full(queue, event->bytes);
-        while (full && policy == PAWL_OVERFLOW_POLICY_DROP_OLDEST && drop_oldest(bus, queue))
-            full = bus_queue_is_full(queue, event->bytes);
-        if (!full && !queue->parked) {
-            queues[some.queue_count++] = queue;
-            continue;
-        }
-        if (policy == PAWL_OVERFLOW_POLICY_BLOCK && blocking_count < 16) {
-            blocking[blocking_count++] = queue;
-        } else if (policy == PAWL_OVERFLOW_POLICY_DROP_NEWEST) {
-            taken++; /* as asked: gone, and that is all right */
-            if (queue->row)
-                pawl_metrics_row_add(queue->row, PAWL_QUEUE_DROPPED, 1);
-        } else if (policy == PAWL_OVERFLOW_POLICY_DEAD_LETTER) {
-            event->id = bus->next_event++;
-            event->published_at_ns = bus->now.realtime_ns;
-            if (bus_dead_event(bus, queue, event, PAWL_DEAD_OVERFLOW, 0, "the queue was full", 18, 0))
-                taken++;
-            else
-                refused++;
-        } else {
-            refused++;
-            last_refuser = queue->number;
-            if (queue->row)
-                pawl_metrics_row_add(queue->row, PAWL_QUEUE_REFUSED, 1);
-            if (some.queue_count || route->queue_count > 1)
-                partial(bus, client, submit->sequence, queue->number, PAWL_E_QUEUE_FULL);
-        }
-    }
-    bool stored = some.queue_count > 0;
-    uint64_t event_id = bus->next_event;
-    if (stored) {
-        if (group_open(bus, &some, blocking_count ? NULL : client, submit->sequence, submit->durability) <
-            0) {
-            refuse(bus, client, submit->sequence, submit->sequence, -ENOMEM, 0);
-            return;
-        }
-        group_add(bus, event);
-        bus_group_flush(bus);
-    }
-    for (uint32_t i = 0; i < blocking_count; i++)
-        park(bus, blocking[i], i + 1 == blocking_count ? client : NULL, submit, event, stored,
-             stored ? event_id : 0);
-    if (stored || blocking_count)
+    struct pawl_bus_client *client = bus->replaying ? NULL : publish->client; /* the bus may be ending */
+    uint64_t sequence = publish->submit.sequence;
+    if (error && client && (publish->routed > 0 || publish->waiting > 1))
+        partial(bus, client, sequence, queue, error);
+    if (--publish->waiting > 0)
         return;
-    if (taken > 0) {
-        struct pawl_reply reply = {.type = PAWL_REPLY_CONFIRM,
-                                   .first = submit->sequence,
-                                   .last = submit->sequence,
-                                   .durability = PAWL_DURABILITY_MEMORY};
-        struct bus_wait wait = {.lsn = UINT64_MAX, .kind = BUS_WAIT_REPLY};
-        (void)wait;
-        if (client)
-            bus->backend.reply(bus->ctx, client->number, &reply);
-    } else if (refused > 0) {
-        refuse(bus, client, submit->sequence, submit->sequence, last_error, last_refuser);
+    if (client) {
+        client->parked_count--;
+        client->parked_bytes -= publish->event->bytes;
+        if (publish->routed > 0) {
+            struct pawl_reply reply = {.type = PAWL_REPLY_CONFIRM,
+                                       .first = sequence,
+                                       .last = sequence,
+                                       .event_id = publish->event->id,
+                                       .durability = publish->durability,
+                                       .routed = publish->routed};
+            bus_reply_durable(bus, client, &reply, publish->lsn);
+        } else {
+            refuse(bus, client, sequence, sequence, error ? error : PAWL_E_QUEUE_FULL, queue);
+        }
     }
+    free(publish->event);
+    free(publish);
+}
+
+/* Every queue that was full and blocks gets its place in line. 0, or -ENOMEM. */
+static int park(struct pawl_bus *bus, struct pawl_bus_client *client, const struct pawl_submit *submit,
+                const struct pawl_event *event, struct bus_queue **queues, uint32_t count,
+                struct bus_parked_publish **publish_out)
+{
+    struct bus_parked_publish *publish = calloc(1, sizeof *publish);
+    struct pawl_event *copy = malloc(event->bytes);
+    struct bus_parked *first = NULL;
+    for (uint32_t i = 0; i < count && publish && copy; i++) {
+        struct bus_parked *parked = calloc(1, sizeof *parked);
+        if (!parked)
+            break;
+        *parked = (struct bus_parked){.next = first, .publish = publish};
+        first = parked;
+        publish->waiting++;
+    }
+    if (!publish || !copy || publish->waiting < count) {
+        while (first) {
+            struct bus_parked *parked = first;
+            first = parked->next;
+            free(parked);
+        }
+        free(publish);
+        free(copy);
+        return -ENOMEM;
+    }
+    memcpy(copy, event, event->bytes);
+    publish->client = client;
+    publish->submit = *submit;
+    publish->event = copy;
+    for (uint32_t i = 0; i < count; i++) {
+        struct bus_parked *parked = first;
+        first = parked->next;
+        parked->next = NULL;
+        *queues[i]->parked_tail = parked;
+        queues[i]->parked_tail = &parked->next;
+    }
+    client->parked_count++;
+    client->parked_bytes += event->bytes;
+    (void)bus;
+    *publish_out = publish;
+    return 0;
+}
+
+static void note_stored(const struct pawl_bus *bus, struct bus_parked_publish *publish, uint32_t queues,
+                        uint8_t durability)
+{
+    publish->routed += queues;
+    if (durability > publish->durability)
+        publish->durability = durability;
+    if (durability == PAWL_DURABILITY_FSYNC)
+        publish->lsn = bus->group.lsn;
 }
 
 void bus_unpark(struct pawl_bus *bus, struct bus_queue *queue)
 {
     while (queue->parked && !bus->failed) {
         struct bus_parked *parked = queue->parked;
-        if (bus_queue_is_full(queue, parked->event->bytes))
+        struct bus_parked_publish *publish = parked->publish;
+        struct pawl_bus_client *client = publish->client;
+        if (bus_queue_is_full(queue, publish->event->bytes))
             return;
         queue->parked = parked->next;
         if (!queue->parked)
             queue->parked_tail = &queue->parked;
+        free(parked);
         struct bus_queue *one[1] = {queue};
         struct bus_route route = {.queues = one, .queue_count = 1};
         bus_group_flush(bus);
-        if (group_open(bus, &route, parked->client, parked->submit.sequence, parked->submit.durability) ==
-            0) {
-            group_add(bus, parked->event);
+        uint64_t tail = queue->tail;
+        if (group_open(bus, &route, NULL, publish->submit.sequence, publish->submit.durability) == 0) {
+            /* The last that waited: all that this publisher has sent so far is settled with it. */
+            if (client && client->parked_count == 1 && publish->waiting == 1) {
+                bus->group.publisher = client->publisher;
+                bus->group.first_sequence = client->last_sequence;
+            }
+            group_add_as(bus, publish->event, publish->event->id, publish->event->published_at_ns);
             bus_group_flush(bus);
         }
-        if (parked->client) {
-            parked->client->parked_count--;
-            parked->client->parked_bytes -= parked->event->bytes;
-        }
-        free(parked->event);
-        free(parked);
+        bool stored = queue->tail > tail;
+        if (stored)
+            note_stored(bus, publish, 1, weaker(publish->submit.durability, queue->config.durability));
+        parked_done(bus, publish, stored ? 0 : PAWL_E_NO_SPACE, queue->number);
     }
 }
 
+void bus_parked_refuse(struct pawl_bus *bus, struct bus_queue *queue, int error)
+{
+    while (queue->parked) {
+        struct bus_parked *parked = queue->parked;
+        queue->parked = parked->next;
+        parked_done(bus, parked->publish, error, queue->number);
+        free(parked);
+    }
+    queue->parked_tail = &queue->parked;
+}
+
+/* Nobody waits for its confirm: what is not confirmed may have happened or not. A publisher that has a name
+ * sends again after a reconnect what was not confirmed: of that, what no queue has yet is forgotten here. */
 void bus_parked_drop_client(struct pawl_bus *bus, struct pawl_bus_client *client)
 {
-    for (uint32_t i = 0; i < bus->queue_end && client->parked_count > 0; i++)
-        for (struct bus_parked *parked = bus->queues[i] ? bus->queues[i]->parked : NULL; parked;
-             parked = parked->next)
-            if (parked->client == client)
-                parked->client = NULL; /* nobody waits for its confirm; unconfirmed, it may still happen */
+    for (uint32_t i = 0; i < bus->queue_end && client->parked_count > 0; i++) {
+        struct bus_queue *queue = bus->queues[i];
+        struct bus_parked **link = queue ? &queue->parked : NULL;
+        while (link && *link) {
+            struct bus_parked *parked = *link;
+            struct bus_parked_publish *publish = parked->publish;
+            if (publish->client != client) {
+                link = &parked->next;
+            } else if (!client->publisher || publish->routed > 0) {
+                publish->client = NULL;
+                link = &parked->next;
+            } else {
+                *link = parked->next;
+                free(parked);
+                if (--publish->waiting == 0) {
+                    free(publish->event);
+                    free(publish);
+                }
+            }
+        }
+        if (queue)
+            queue->parked_tail = link;
+    }
+}
+
+/* ---- some queue has no room: each is asked by itself ---- */
+
+enum fate { FATE_TAKEN, FATE_WAITS, FATE_GONE, FATE_REFUSED };
+
+static enum fate admit(struct pawl_bus *bus, struct bus_queue *queue, struct pawl_event *event)
+{
+    uint8_t policy = pawl_queue_config_overflow(&queue->config, pawl_event_topic(event), event->topic_bytes);
+    bool full = bus_queue_is_full(queue, event->bytes);
+    while (full && policy == PAWL_OVERFLOW_POLICY_DROP_OLDEST && drop_oldest(bus, queue))
+        full = bus_queue_is_full(queue, event->bytes);
+    if (!full && !queue->parked)
+        return FATE_TAKEN;
+    if (policy == PAWL_OVERFLOW_POLICY_BLOCK)
+        return FATE_WAITS;
+    if (policy == PAWL_OVERFLOW_POLICY_DROP_NEWEST) { /* as asked: gone, and that is all right */
+        if (queue->row)
+            pawl_metrics_row_add(queue->row, PAWL_QUEUE_DROPPED, 1);
+        return FATE_GONE;
+    }
+    if (policy == PAWL_OVERFLOW_POLICY_DEAD_LETTER &&
+        bus_dead_event(bus, queue, event, PAWL_DEAD_OVERFLOW, 0, "the queue was full", 18, 0))
+        return FATE_GONE;
+    if (queue->row)
+        pawl_metrics_row_add(queue->row, PAWL_QUEUE_REFUSED, 1);
+    return FATE_REFUSED;
+}
+
+static void confirm_gone(struct pawl_bus *bus, struct pawl_bus_client *client, uint64_t sequence,
+                         uint64_t lsn)
+{
+    struct pawl_reply reply = {.type = PAWL_REPLY_CONFIRM,
+                               .first = sequence,
+                               .last = sequence,
+                               .durability = lsn ? PAWL_DURABILITY_FSYNC : PAWL_DURABILITY_MEMORY};
+    bus_reply_durable(bus, client, &reply, lsn);
+}
+
+static void publish_to_some(struct pawl_bus *bus, struct pawl_bus_client *client,
+                            const struct pawl_submit *submit, struct pawl_event *event,
+                            struct bus_queue **queues, uint32_t count)
+{
+    struct bus_queue **taking = queues; /* those that take it are moved to the front */
+    struct bus_queue **waiting = queues + count;
+    uint32_t taking_count = 0, waiting_count = 0, gone = 0, refused_by = 0;
+    uint64_t dead_lsn = 0;
+    event->id = bus->next_event++;
+    event->published_at_ns = bus->now.realtime_ns;
+    for (uint32_t i = 0; i < count; i++) {
+        struct bus_queue *queue = queues[i];
+        bus->group.lsn = 0;
+        switch (admit(bus, queue, event)) {
+        case FATE_TAKEN:
+            taking[taking_count++] = queue;
+            break;
+        case FATE_WAITS:
+            waiting[waiting_count++] = queue;
+            break;
+        case FATE_GONE:
+            gone++;
+            dead_lsn = bus->group.lsn ? bus->group.lsn : dead_lsn;
+            break;
+        case FATE_REFUSED:
+            refused_by = queue->number;
+            if (count > 1)
+                partial(bus, client, submit->sequence, queue->number, PAWL_E_QUEUE_FULL);
+            break;
+        }
+    }
+    struct bus_parked_publish *publish = NULL;
+    struct bus_route some = {
+        .queues = taking, .queue_count = taking_count, .topic_bytes = event->topic_bytes};
+    int error = waiting_count ? park(bus, client, submit, event, waiting, waiting_count, &publish) : 0;
+    if (!error && taking_count)
+        error = group_open(bus, &some, publish ? NULL : client, submit->sequence, submit->durability);
+    if (error) {
+        refuse(bus, client, submit->sequence, submit->sequence, error, 0);
+    } else if (taking_count) {
+        uint64_t tail = taking[0]->tail;
+        group_add_as(bus, event, event->id, event->published_at_ns);
+        bus_group_flush(bus);
+        if (publish && taking[0]->tail > tail)
+            note_stored(bus, publish, taking_count, strongest_of(&some, submit->durability));
+    } else if (!publish && gone) {
+        confirm_gone(bus, client, submit->sequence, dead_lsn);
+    } else if (!publish) {
+        refuse(bus, client, submit->sequence, submit->sequence, PAWL_E_QUEUE_FULL, refused_by);
+    }
+}
+
+static void publish_singly(struct pawl_bus *bus, struct pawl_bus_client *client,
+                           const struct pawl_submit *submit, struct pawl_event *event,
+                           const struct bus_route *route)
+{
+    /* A copy: a dead-letter queue that is made meanwhile makes all routes be forgotten. */
+    uint32_t count = route->queue_count;
+    struct bus_queue **queues = malloc(2 * (size_t)count * sizeof(struct bus_queue *));
+    if (!queues) {
+        refuse(bus, client, submit->sequence, submit->sequence, -ENOMEM, 0);
+        return;
+    }
+    memcpy(queues, route->queues, count * sizeof(struct bus_queue *));
+    bus_group_flush(bus);
+    publish_to_some(bus, client, submit, event, queues, count);
+    free(queues);
 }
 
 uint64_t bus_put(struct pawl_bus *bus, struct bus_queue *queue, struct pawl_event *event)
@@ -614,18 +729,13 @@ uint64_t bus_put(struct pawl_bus *bus, struct bus_queue *queue, struct pawl_even
         bus->failed = true;
         return 0;
     }
-    uint64_t published = event->published_at_ns, id = event->id;
     event->delay_ns = 0;
-    group_add(bus, event);
-    /* It stays the event that it was. */
-    struct pawl_event *copy =
-        (struct pawl_event *)(void *)(bus->group.bytes + bus->group.used - event->bytes);
-    if (published) {
-        copy->published_at_ns = published;
-        copy->id = id;
-    }
+    if (event->published_at_ns) /* it stays the event that it was */
+        group_add_as(bus, event, event->id, event->published_at_ns);
+    else
+        group_add(bus, event);
     bus_group_flush(bus);
-    return bus->failed ? 0 : seq;
+    return bus->failed || queue->tail == seq ? 0 : seq;
 }
 
 /* ---- publish ---- */
@@ -651,7 +761,7 @@ static bool is_duplicate(struct pawl_bus *bus, struct pawl_bus_client *client,
                                .last = submit->sequence,
                                .durability = PAWL_DURABILITY_FSYNC,
                                .flags = PAWL_REPLY_DUPLICATE};
-    if (event->key_bytes == 0)
+    if (event->key_bytes == 0 || bus->limits.dedupe_keys == 0 || bus->limits.dedupe_age_ns == 0)
         return false;
     bus_group_flush(bus); /* the one before may carry the same key */
     if (!pawl_dedupe_find(&bus->dedupe, pawl_dedupe_key(0, pawl_event_key(event), event->key_bytes),
@@ -662,17 +772,7 @@ static bool is_duplicate(struct pawl_bus *bus, struct pawl_bus_client *client,
         if (route->queues[i]->row)
             pawl_metrics_row_add(route->queues[i]->row, PAWL_QUEUE_DUPLICATES, 1);
     /* The first one may not be durable yet: neither is the news of it. */
-    struct bus_wait wait = {
-        .lsn = bus->waits && bus->wait_count
-                   ? bus->waits[(bus->wait_first + bus->wait_count - 1) & (bus->wait_room - 1)].lsn
-                   : 0,
-        .kind = BUS_WAIT_REPLY,
-        .client = client->number,
-        .reply = reply};
-    if (wait.lsn > bus->durable_lsn)
-        bus_wait_for(bus, &wait);
-    else
-        bus->backend.reply(bus->ctx, client->number, &reply);
+    bus_reply_durable(bus, client, &reply, bus_waited_lsn(bus));
     return true;
 }
 
@@ -691,13 +791,14 @@ void pawl_bus_publish(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus
 {
     bus->now = now;
     if (client->publisher && submit->sequence <= client->last_sequence) {
-        /* Sent again after a reconnect, and it had arrived. */
+        /* Sent again after a reconnect, and it had arrived; perhaps it is still on its way to the disk. */
         struct pawl_reply reply = {.type = PAWL_REPLY_CONFIRM,
                                    .first = submit->sequence,
                                    .last = submit->sequence,
                                    .durability = PAWL_DURABILITY_FSYNC,
                                    .flags = PAWL_REPLY_DUPLICATE};
-        bus->backend.reply(bus->ctx, client->number, &reply);
+        bus_group_flush(bus);
+        bus_reply_durable(bus, client, &reply, bus_waited_lsn(bus));
         return;
     }
     client->last_sequence = submit->sequence;
@@ -743,8 +844,33 @@ void pawl_bus_publish(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus
     group_add(bus, event);
 }
 
+void pawl_bus_act_begin(struct pawl_bus *bus)
+{
+    bus->act++;
+}
+
+static bool all_promise(const struct pawl_bus *bus, const struct bus_route *route, uint64_t bytes)
+{
+    for (uint32_t i = 0; i < route->queue_count; i++) {
+        struct bus_queue *queue = route->queues[i];
+        if (queue->act != bus->act)
+            queue->act_depth = queue->act_bytes = 0;
+        queue->act = bus->act;
+        queue->pending_depth += queue->act_depth;
+        queue->pending_bytes += queue->act_bytes;
+        bool full = bus_queue_is_full(queue, bytes) || queue->parked;
+        queue->pending_depth -= queue->act_depth;
+        queue->pending_bytes -= queue->act_bytes;
+        if (full)
+            return false;
+        queue->act_depth++;
+        queue->act_bytes += bytes;
+    }
+    return true;
+}
+
 int pawl_bus_may_publish(struct pawl_bus *bus, const struct pawl_submit *submit,
-                         const struct pawl_event *event, uint64_t act_count, uint64_t act_bytes)
+                         const struct pawl_event *event)
 {
     int error = check_publish(bus, submit, event);
     if (error)
@@ -754,7 +880,7 @@ int pawl_bus_may_publish(struct pawl_bus *bus, const struct pawl_submit *submit,
         return -ENOMEM;
     if (route->queue_count == 0)
         return submit->flags & PAWL_SUBMIT_EXPECT_ROUTED ? PAWL_E_UNROUTED : 0;
-    if (!all_have_room_for(route, act_count, act_bytes))
+    if (!all_promise(bus, route, event->bytes))
         return PAWL_E_QUEUE_FULL;
     return bus->backend.has_room(bus->ctx, event->bytes) == PAWL_E_NO_SPACE ? PAWL_E_NO_SPACE : 0;
 }

@@ -13,6 +13,15 @@
 #include "shm/log.h"
 
 enum { GROUP_NUMBERS_MAX = 1023, QUEUE_NUMBERS_MAX = 1 << 22 };
+#define LOST_AT_ONCE_MAX (UINT64_C(1) << 48)
+
+bool bus_name_holds(const char *name)
+{
+    size_t bytes = strlen(name);
+    if (bytes == 0 || bytes > 64 || name[0] == '.' || name[0] == '-')
+        return false;
+    return strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-") == bytes;
+}
 
 struct bus_queue *bus_queue_at(struct pawl_bus *bus, uint32_t number)
 {
@@ -53,15 +62,33 @@ uint64_t bus_queue_first(const struct bus_queue *queue)
     return first == UINT64_MAX ? queue->tail : first;
 }
 
+int bus_queue_lost(struct bus_queue *queue, uint64_t end)
+{
+    if (end <= queue->tail)
+        return 0;
+    if (end - queue->tail > LOST_AT_ONCE_MAX)
+        return PAWL_E_DAMAGED;
+    if (queue->sub && pawl_seqset_add_range(&queue->sub->settled, queue->tail, end - 1) < 0)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < queue->group_count; i++)
+        if (queue->groups[i] && pawl_seqset_head(&queue->groups[i]->settled) < end &&
+            pawl_seqset_add_range(&queue->groups[i]->settled, queue->tail, end - 1) < 0)
+            return -ENOMEM;
+    queue->tail = end;
+    return 0;
+}
+
 void bus_queue_row(struct bus_queue *queue)
 {
     if (!queue->row)
         return;
     uint64_t in_flight = queue->sub ? queue->sub->in_flight : 0;
+    uint64_t consumers = queue->sub ? queue->sub->consumer_count : 0;
     uint32_t breaker = queue->sub ? queue->sub->breaker.state : 0;
     for (uint32_t i = 0; i < queue->group_count; i++)
         if (queue->groups[i]) {
             in_flight += queue->groups[i]->in_flight;
+            consumers += queue->groups[i]->consumer_count;
             if (queue->groups[i]->breaker.state > breaker)
                 breaker = queue->groups[i]->breaker.state;
         }
@@ -70,6 +97,11 @@ void bus_queue_row(struct bus_queue *queue)
     pawl_metrics_row_set(queue->row, PAWL_QUEUE_IN_FLIGHT, in_flight);
     pawl_metrics_row_set(queue->row, PAWL_QUEUE_BREAKER_STATE, breaker);
     pawl_metrics_row_set(queue->row, PAWL_QUEUE_PAUSED, queue->paused);
+    pawl_metrics_row_set(queue->row, PAWL_QUEUE_CONSUMERS, consumers);
+    pawl_metrics_row_set(queue->row, PAWL_QUEUE_MAX_DEPTH, queue->config.max_depth);
+    pawl_metrics_row_set(queue->row, PAWL_QUEUE_MAX_BYTES, queue->config.max_bytes);
+    pawl_metrics_row_set(queue->row, PAWL_QUEUE_DLQ_ROW, queue->dlq);
+    pawl_metrics_row_set(queue->row, PAWL_QUEUE_IS_DLQ, queue->config.dead_letters);
 }
 
 /* ---- subscriptions ---- */
@@ -156,21 +188,7 @@ void bus_queue_free(struct pawl_bus *bus, struct bus_queue *queue)
 {
     if (!bus->replaying)
         bus_routes_forget(bus);
-    while (queue->parked) {
-        struct bus_parked *parked = queue->parked;
-        queue->parked = parked->next;
-        if (parked->client) {
-            parked->client->parked_count--;
-            struct pawl_reply reply = {.type = PAWL_REPLY_REFUSE,
-                                       .error = PAWL_E_NOT_FOUND,
-                                       .first = parked->submit.sequence,
-                                       .last = parked->submit.sequence,
-                                       .queue = queue->number};
-            bus->backend.reply(bus->ctx, parked->client->number, &reply);
-        }
-        free(parked->event);
-        free(parked);
-    }
+    bus_parked_refuse(bus, queue, PAWL_E_NOT_FOUND);
     /* Kept records go; what lies in the journal goes with its segments. */
     if (queue->backlog.count > 0)
         (void)backlog_release(bus, &queue->backlog, backlog_first(&queue->backlog), queue->tail);
@@ -228,8 +246,10 @@ int bus_queue_apply(struct pawl_bus *bus, const struct pawl_bus_queue_record *re
             bus_dirty(bus, queue->groups[i]);
         }
     queue->dlq = 0;
-    if (!bus->replaying)
+    if (!bus->replaying) {
         bus_routes_forget(bus);
+        bus_dlq_declared(bus, queue);
+    }
     bus_queue_row(queue);
     return 0;
 }
@@ -291,6 +311,8 @@ int bus_queue_declare(struct pawl_bus *bus, const char *name, const struct pawl_
         return PAWL_E_SYNC_FAILED;
     }
     queue->config_lsn = *lsn_out = lsn;
+    if (queue->parked) /* it may be larger now */
+        bus_unpark(bus, queue);
     return 0;
 }
 
@@ -300,10 +322,7 @@ struct bus_queue *bus_queue_dlq(struct pawl_bus *bus, struct bus_queue *queue)
     if (dlq)
         return dlq;
     char name[PAWL_NAME_BYTES + 8], why[256];
-    if (queue->config.dlq[0])
-        snprintf(name, sizeof name, "%s", queue->config.dlq);
-    else
-        snprintf(name, sizeof name, "%.60s.dlq", queue->name);
+    bus_dlq_name(queue, name);
     dlq = bus_queue_find(bus, name);
     if (!dlq) {
         struct pawl_queue_config config;
@@ -329,6 +348,31 @@ struct bus_queue *bus_queue_dlq(struct pawl_bus *bus, struct bus_queue *queue)
 
 /* ---- groups of a stream ---- */
 
+uint32_t bus_group_number(const struct pawl_bus *bus, const struct bus_queue *queue)
+{
+    uint32_t number = 1;
+    while (number <= queue->group_count && queue->groups[number - 1])
+        number++;
+    return number > bus->limits.stream_groups || number > GROUP_NUMBERS_MAX ? 0 : number;
+}
+
+struct bus_sub *bus_group_begin(struct pawl_bus *bus, struct bus_queue *queue, const char *name,
+                                uint64_t from)
+{
+    uint64_t first = bus_queue_first(queue);
+    struct pawl_bus_mark mark = {.queue = queue->number,
+                                 .group = bus_group_number(bus, queue),
+                                 .offset = from < first         ? first
+                                           : from > queue->tail ? queue->tail
+                                                                : from,
+                                 .realtime_ns = bus->now.realtime_ns};
+    if (mark.group == 0 || !bus_name_holds(name))
+        return NULL;
+    snprintf(mark.name, sizeof mark.name, "%s", name);
+    bus_append(bus, PAWL_BUS_RECORD_GROUP, &mark, sizeof mark, NULL, 0);
+    return bus_sub_find(queue, name);
+}
+
 int bus_group_apply(struct pawl_bus *bus, const struct pawl_bus_mark *mark)
 {
     struct bus_queue *queue = bus_queue_at(bus, mark->queue);
@@ -336,6 +380,9 @@ int bus_group_apply(struct pawl_bus *bus, const struct pawl_bus_mark *mark)
         return 0;
     if (mark->group == 0 || mark->group > GROUP_NUMBERS_MAX || !queue->config.stream)
         return PAWL_E_DAMAGED;
+    int lost = bus->replaying ? bus_queue_lost(queue, mark->offset) : 0;
+    if (lost || mark->offset > queue->tail)
+        return lost ? lost : PAWL_E_DAMAGED;
     if (mark->group > queue->group_count) {
         struct bus_sub **groups = realloc(queue->groups, mark->group * sizeof(struct bus_sub *));
         if (!groups)
@@ -353,6 +400,8 @@ int bus_group_apply(struct pawl_bus *bus, const struct pawl_bus_mark *mark)
     }
     /* It goes on elsewhere: what is under way belongs to where it was. */
     bus_sub_revoke_held(bus, sub);
+    if (!bus->replaying)
+        pawl_breaker_forget(&sub->breaker);                /* its probes will not be heard of */
     bus->in_flight -= bus->replaying ? 0 : sub->in_flight; /* what is left is detached */
     sub->in_flight = 0;
     exceptions_fini(&sub->exceptions);

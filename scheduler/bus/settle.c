@@ -33,6 +33,16 @@ void bus_settle_gather(struct pawl_bus *bus, struct bus_sub *sub, uint64_t seq)
     }
 }
 
+void bus_exception_gone(struct pawl_bus *bus, struct bus_sub *sub, struct exception *exception)
+{
+    if (exception->state == EXCEPTION_DETACHED && !bus->replaying) {
+        sub->in_flight--;
+        bus->in_flight--;
+        pawl_breaker_on_abandoned(&sub->breaker, exception->breaker_round);
+    }
+    exception_remove(&sub->exceptions, exception);
+}
+
 static void release(struct pawl_bus *bus, struct bus_sub *sub, uint64_t first, uint64_t last)
 {
     struct bus_queue *queue = sub->queue;
@@ -62,7 +72,7 @@ static int64_t settle_range(struct pawl_bus *bus, struct bus_sub *sub, uint64_t 
                 if (!exception)
                     continue;
                 bus_key_release(bus, sub, exception, seq);
-                exception_remove(&sub->exceptions, exception);
+                bus_exception_gone(bus, sub, exception);
             }
         int64_t added = pawl_seqset_add_range(&sub->settled, run_first, run_last);
         if (added < 0)
@@ -94,11 +104,12 @@ static int apply_claim(const struct pawl_bus *bus, struct bus_sub *sub, const st
             return -ENOMEM;
         /* Begun anew without having ended: the scheduler went down in between. */
         if (bus->replaying && exception->state == EXCEPTION_HELD && record->attempt > exception->attempt &&
-            exception->interruptions < UINT8_MAX)
+            exception->interruptions < UINT16_MAX)
             exception->interruptions++;
         if (record->attempt > exception->attempt)
             exception->attempt = record->attempt;
-        exception->state = record->deadline_at_ns ? EXCEPTION_DETACHED : EXCEPTION_HELD;
+        exception_become(&sub->exceptions, exception,
+                         record->deadline_at_ns ? EXCEPTION_DETACHED : EXCEPTION_HELD);
         if (record->deadline_at_ns) {
             exception->due_realtime_ns = record->deadline_at_ns;
             exception->delay_ns = record->deadline_at_ns - record->realtime_ns;
@@ -116,8 +127,11 @@ int bus_ranges_apply(struct pawl_bus *bus, uint8_t type, const struct pawl_bus_r
     if (!sub)
         return 0; /* of a queue that is gone */
     for (uint32_t i = 0; i < record->range_count; i++) {
-        if (ranges[i].first > ranges[i].last)
+        if (ranges[i].first > ranges[i].last || ranges[i].last == UINT64_MAX)
             return PAWL_E_DAMAGED;
+        int lost = bus->replaying ? bus_queue_lost(sub->queue, ranges[i].last + 1) : 0;
+        if (lost)
+            return lost;
         if (type == PAWL_BUS_RECORD_CLAIM) {
             /* Live, the claim of a client's deliveries changes nothing but what is on disk. */
             int error =
@@ -207,7 +221,9 @@ void bus_delivery_failed(struct pawl_bus *bus, struct bus_sub *sub, uint64_t seq
     uint64_t wait_ns = 0;
     enum pawl_retry_verdict verdict = pawl_retry_decide(&sub->queue->config.retry, failures, cause,
                                                         bus->backend.random(bus->ctx), &wait_ns);
-    if (sub->queue->row)
+    /* A deadline and a death are no words of the consumer: they are counted when it is delivered again. */
+    bool said = (cause & 0xff) != PAWL_CAUSE_DEADLINE && (cause & 0xff) != PAWL_CAUSE_CONSUMER_DIED;
+    if (sub->queue->row && said)
         pawl_metrics_row_add(sub->queue->row, PAWL_QUEUE_NACKED, 1);
     if (verdict == PAWL_RETRY_DEAD) {
         bus_dead(bus, sub, seq, attempt, failures, PAWL_DEAD_DELIVERY_LIMIT, text, text_bytes);
@@ -250,7 +266,7 @@ static int apply_retry(struct pawl_bus *bus, struct bus_sub *sub, const struct p
     exception->redelivered_cause_known = true;
     exception->due_realtime_ns = record->due_at_ns;
     exception->delay_ns = record->delay_ns;
-    exception->state = record->delay_ns ? EXCEPTION_DELAYED : EXCEPTION_READY;
+    exception_become(&sub->exceptions, exception, record->delay_ns ? EXCEPTION_DELAYED : EXCEPTION_READY);
     if (exception->first_at_ns == 0)
         exception->first_at_ns = record->realtime_ns;
     free(exception->error);
@@ -285,17 +301,22 @@ static int apply_release(struct pawl_bus *bus, struct bus_sub *sub, const struct
     struct exception *exception = exception_find(&sub->exceptions, record->seq);
     if (!exception)
         return 0;
-    exception->state = EXCEPTION_READY;
+    if (record->attempt > exception->attempt)
+        exception->attempt = record->attempt;
+    exception_become(&sub->exceptions, exception, EXCEPTION_READY);
     return bus->replaying ? 0 : exception_push(&sub->exceptions, exception);
 }
 
 int bus_one_apply(struct pawl_bus *bus, uint8_t type, const struct pawl_bus_one *record, const char *text)
 {
     struct bus_sub *sub = bus_sub_at(bus, record->queue, record->group);
-    if (!sub || pawl_seqset_has(&sub->settled, record->seq))
+    if (!sub)
         return 0;
-    if (record->seq >= sub->queue->tail)
+    if (record->seq == UINT64_MAX || (record->seq >= sub->queue->tail && !bus->replaying))
         return PAWL_E_DAMAGED;
+    int lost = bus_queue_lost(sub->queue, record->seq + 1);
+    if (lost || pawl_seqset_has(&sub->settled, record->seq))
+        return lost;
     switch (type) {
     case PAWL_BUS_RECORD_RETRY:
         return apply_retry(bus, sub, record, text);

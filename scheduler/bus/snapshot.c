@@ -50,9 +50,9 @@ static_assert(sizeof(struct sub_item) == 104, "snapshot format");
 struct exception_item {
     uint64_t seq, due_realtime_ns, delay_ns, first_at_ns, epoch, key;
     uint32_t attempt;
-    uint16_t failures, last_cause;
-    uint8_t interruptions, state, priority, cause_known;
-    uint32_t error_bytes; /* words follow, padded to 8 */
+    uint16_t failures, last_cause, interruptions;
+    uint8_t state, priority, cause_known, reserved;
+    uint16_t error_bytes; /* words follow, padded to 8 */
 };
 static_assert(sizeof(struct exception_item) == 64, "snapshot format");
 static_assert(sizeof(struct extent) == 40, "snapshot format");
@@ -161,7 +161,7 @@ static bool put_exception(struct bus_snapshot *snapshot, const struct exception 
         .state = exception->state,
         .priority = exception->priority,
         .cause_known = exception->redelivered_cause_known,
-        .error_bytes = exception->error ? (uint32_t)strlen(exception->error) : 0,
+        .error_bytes = exception->error ? (uint16_t)strlen(exception->error) : 0,
     };
     return put(snapshot, &item, sizeof item, exception->error, item.error_bytes);
 }
@@ -390,7 +390,7 @@ static int load_exceptions(struct bus_sub *sub, const char *body, size_t bytes, 
         if (bytes < sizeof *item || item->error_bytes > bytes - sizeof *item)
             return PAWL_E_DAMAGED;
         size_t step_bytes = (sizeof *item + item->error_bytes + 7) & ~(size_t)7;
-        if (step_bytes > bytes || item->seq >= sub->queue->tail)
+        if (step_bytes > bytes || item->seq >= sub->queue->tail || item->state >= EXCEPTION_STATES)
             return PAWL_E_DAMAGED;
         /* What was in memory only is gone with its exceptions. */
         if (!pawl_seqset_has(&sub->settled, item->seq) &&
@@ -409,7 +409,7 @@ static int load_exceptions(struct bus_sub *sub, const char *body, size_t bytes, 
             exception->failures = item->failures;
             exception->last_cause = item->last_cause;
             exception->interruptions = item->interruptions;
-            exception->state = item->state;
+            exception_become(&sub->exceptions, exception, item->state);
             exception->priority = item->priority;
             exception->redelivered_cause_known = item->cause_known;
             free(exception->error);
@@ -441,7 +441,7 @@ static int load_sub(struct pawl_bus *bus, struct bus_queue *queue, const struct 
     pawl_seqset_init(&sub->settled, item->head);
     sub->next = item->head;
     sub->acked_at_realtime_ns = item->acked_at_realtime_ns;
-    pawl_breaker_unpack(&sub->breaker, bus->now.boottime_ns, &item->breaker);
+    sub->breaker_image = item->breaker;
     /* Seqs without an extent were in memory only. */
     uint64_t seq = item->head;
     while (seq < queue->tail) {

@@ -20,7 +20,6 @@
 
 enum {
     BUS_GROUP_BYTES_MAX = 256 << 10, /* events that are gathered into one record */
-    BUS_ROUTE_QUEUES_MAX = 4096,     /* queues that one topic may go to */
     BUS_ROUTES_CACHED_MAX = 16384,
     BUS_DISPATCH_A_TURN = 2048, /* deliveries of one subscription in a row */
     BUS_PARKED_MAX = 1024,      /* publishes of one client that wait for room */
@@ -43,6 +42,7 @@ struct bus_queue {
     struct backlog backlog;
     uint64_t depth, bytes;                 /* unsettled (a stream: kept) */
     uint64_t pending_depth, pending_bytes; /* of the open group */
+    uint64_t act, act_depth, act_bytes;    /* promised to the parts of this act */
     struct bus_sub *sub;                   /* its own (not a stream) */
     struct bus_sub **groups;               /* of a stream, by group number - 1; NULL: deleted */
     uint32_t group_count;
@@ -68,6 +68,7 @@ struct bus_sub {
     struct backlog_cursor cursor;
     uint64_t in_flight;
     struct pawl_breaker breaker;
+    struct pawl_breaker_image breaker_image; /* of a snapshot: until the clock is known */
     /* rate: tokens as time: the instant up to which they are used */
     uint64_t rate_used_until_ns;
     struct bus_consumer *consumers; /* a ring; the next to serve */
@@ -92,6 +93,7 @@ struct bus_held {
     struct bus_consumer *consumer;
     uint64_t seq;
     uint64_t placed_at_ns;   /* boottime */
+    uint64_t begun_at_ns;    /* boottime; 0: not begun */
     uint64_t deadline_at_ns; /* boottime; 0: not begun */
     uint32_t attempt;
     uint32_t breaker_round;
@@ -112,6 +114,7 @@ struct bus_consumer {
 
 struct pawl_bus_client {
     uint32_t number;
+    uint64_t serial; /* numbers are given again, serials are not */
     uint64_t publisher;
     uint64_t last_sequence; /* taken from it, or known from before */
     struct bus_held *held;  /* by number & (room - 1) */
@@ -142,24 +145,28 @@ struct bus_route {
 struct bus_group {
     struct bus_route *route; /* NULL: none is open */
     struct pawl_bus_client *client;
-    uint64_t publisher, first_sequence;
+    uint64_t publisher, first_sequence, first_id;
+    uint64_t lsn; /* of the last one that was flushed; 0: in memory only */
     uint32_t count;
     uint32_t flags;
     uint8_t durability; /* asked for */
     uint8_t *bytes;     /* header, routes, events */
     size_t used, room, head;
-    bool partial; /* some queue refused */
 };
 
-/* A publish that waits until a queue of policy "block" has room. */
-struct bus_parked {
-    struct bus_parked *next;
+/* A publish that waits until every queue of policy "block" that it goes to has room: in the line of each. */
+struct bus_parked_publish {
     struct pawl_bus_client *client; /* NULL: it went; the publish is still wanted */
     struct pawl_submit submit;
-    uint32_t refused;
     struct pawl_event *event; /* malloc'd */
-    uint64_t event_id;
-    bool elsewhere; /* other queues have it already */
+    uint32_t waiting, routed; /* queues that it waits for, that have it */
+    uint8_t durability;       /* the strongest of those */
+    uint64_t lsn;             /* what its confirm waits for */
+};
+
+struct bus_parked {
+    struct bus_parked *next;
+    struct bus_parked_publish *publish;
 };
 
 /* What waits for an lsn. */
@@ -168,7 +175,8 @@ struct bus_wait {
     uint64_t lsn;
     uint32_t kind;
     uint32_t client, queue, group;
-    uint64_t seq; /* VISIBLE: the tail; GRANT: the seq */
+    uint64_t serial; /* REPLY: of the client; another may have its number by now */
+    uint64_t seq;    /* VISIBLE: the tail; GRANT: the seq */
     struct pawl_reply reply;
 };
 
@@ -188,6 +196,7 @@ struct pawl_bus {
     uint64_t epoch, next_event; /* next id */
     bool replaying, failed, draining;
     uint64_t durable_lsn;
+    uint64_t act;   /* number of the newest atomic act */
     uint64_t stamp; /* rises with every call that may move what read() gave */
 
     struct bus_queue **queues; /* by number; NULL: none */
@@ -198,6 +207,7 @@ struct pawl_bus {
 
     struct pawl_bus_client **clients; /* by number */
     uint32_t client_room;
+    uint64_t client_serial; /* given last */
 
     struct bus_group group;
     struct bus_sub *gathered, *dirty, *dirty_tail;
@@ -219,6 +229,11 @@ struct pawl_bus {
 int bus_grow(void **array, size_t *room, size_t count, size_t item_bytes);
 void bus_log(struct pawl_bus *bus, int level, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void bus_wait_for(struct pawl_bus *bus, const struct bus_wait *wait);
+/* A reply that may be given once @lsn is durable. */
+void bus_reply_durable(struct pawl_bus *bus, const struct pawl_bus_client *client,
+                       const struct pawl_reply *reply, uint64_t lsn);
+/* What waits longest for the disk; 0: nothing does. */
+uint64_t bus_waited_lsn(const struct pawl_bus *bus);
 void bus_dirty(struct pawl_bus *bus, struct bus_sub *sub);
 void bus_timer(struct pawl_bus *bus, uint64_t due_boottime_ns, enum bus_timer_kind kind, uint64_t a,
                uint32_t b);
@@ -239,12 +254,21 @@ void bus_queue_free(struct pawl_bus *bus, struct bus_queue *queue);
 int bus_queue_declare(struct pawl_bus *bus, const char *name, const struct pawl_queue_config *config,
                       uint64_t *lsn_out, char why[256]);
 struct bus_queue *bus_queue_dlq(struct pawl_bus *bus, struct bus_queue *queue); /* made when missing; NULL */
+/* Free number of a new group; 0: the stream has as many as it may. */
+uint32_t bus_group_number(const struct pawl_bus *bus, const struct bus_queue *queue);
+/* A new group that begins at @from, or at the first that is kept; NULL: it may not be. */
+struct bus_sub *bus_group_begin(struct pawl_bus *bus, struct bus_queue *queue, const char *name,
+                                uint64_t from);
+bool bus_name_holds(const char *name);
 int bus_group_apply(struct pawl_bus *bus, const struct pawl_bus_mark *mark);
 struct bus_sub *bus_sub_create(struct pawl_bus *bus, struct bus_queue *queue, uint32_t group,
                                const char *name, uint64_t from);
 void bus_sub_free(struct pawl_bus *bus, struct bus_sub *sub);
 void bus_queue_row(struct bus_queue *queue);             /* gauges */
 uint64_t bus_queue_first(const struct bus_queue *queue); /* lowest seq that is kept */
+/* Recovery: the log knows seqs below @end that it does not hold. They were in memory only and went with the
+ * scheduler that gave them; they are not given again. 0; PAWL_E_DAMAGED; -ENOMEM. */
+int bus_queue_lost(struct bus_queue *queue, uint64_t end);
 
 /* exchange.c */
 struct bus_route *bus_route_of(struct pawl_bus *bus, const char *topic, size_t topic_bytes);
@@ -256,11 +280,14 @@ bool bus_queue_is_full(const struct bus_queue *queue, uint64_t more_bytes);
 uint64_t bus_put(struct pawl_bus *bus, struct bus_queue *queue, struct pawl_event *event);
 int bus_events_apply(struct pawl_bus *bus, const void *body, size_t bytes, uint64_t lsn, uint64_t place);
 void bus_unpark(struct pawl_bus *bus, struct bus_queue *queue);
+void bus_parked_refuse(struct pawl_bus *bus, struct bus_queue *queue, int error); /* the queue goes */
 void bus_parked_drop_client(struct pawl_bus *bus, struct pawl_bus_client *client);
 
 /* settle.c */
 void bus_settle_gather(struct pawl_bus *bus, struct bus_sub *sub, uint64_t seq);
 void bus_settle_flush(struct pawl_bus *bus);
+/* Its event is settled: it is taken out; a detached delivery is in flight no more. */
+void bus_exception_gone(struct pawl_bus *bus, struct bus_sub *sub, struct exception *exception);
 void bus_sub_drop_range(struct pawl_bus *bus, struct bus_sub *sub, uint64_t first, uint64_t last,
                         enum pawl_bus_end reason);
 /* An attempt failed: again later, or dead. @delay_ns PAWL_SETTLE_POLICY: the queue's backoff. */
@@ -271,6 +298,9 @@ int bus_ranges_apply(struct pawl_bus *bus, uint8_t type, const struct pawl_bus_r
 int bus_one_apply(struct pawl_bus *bus, uint8_t type, const struct pawl_bus_one *record, const char *text);
 
 /* dead_letter.c */
+void bus_dlq_name(const struct bus_queue *queue, char name[PAWL_NAME_BYTES + 8]);
+void bus_dlq_declared(struct pawl_bus *bus, struct bus_queue *queue); /* whose it is, and which is its own */
+int bus_dlq_find_all(struct pawl_bus *bus);                           /* after a replay; -ENOMEM */
 void bus_dead(struct pawl_bus *bus, struct bus_sub *sub, uint64_t seq, uint32_t attempt, uint32_t failures,
               enum pawl_dead_reason reason, const char *text, size_t text_bytes);
 /* What does not fit into a queue goes straight to its dead letters. false: there is no place for it. */
@@ -302,6 +332,9 @@ struct bus_choice {
 };
 bool bus_choose(struct pawl_bus *bus, struct bus_sub *sub, struct bus_choice *choice_out);
 void bus_chosen(struct pawl_bus *bus, struct bus_sub *sub, struct bus_choice *choice);
+uint64_t bus_ordering_key(const struct bus_queue *queue, const struct pawl_event *event); /* 0: it has none */
+bool bus_take_token(struct pawl_bus *bus, struct bus_sub *sub); /* rate: one more may go now */
+void bus_count_delivery(const struct bus_sub *sub, const struct bus_choice *choice); /* for the figures */
 void bus_key_release(struct pawl_bus *bus, struct bus_sub *sub, struct exception *exception, uint64_t seq);
 
 /* stream.c */

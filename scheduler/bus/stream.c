@@ -16,8 +16,9 @@ int bus_trim_apply(struct pawl_bus *bus, const struct pawl_bus_mark *mark)
     struct bus_queue *queue = bus_queue_at(bus, mark->queue);
     if (!queue)
         return 0;
-    if (mark->offset > queue->tail)
-        return PAWL_E_DAMAGED;
+    int lost = bus->replaying ? bus_queue_lost(queue, mark->offset) : 0;
+    if (lost || mark->offset > queue->tail)
+        return lost ? lost : PAWL_E_DAMAGED;
     uint64_t first = bus_queue_first(queue);
     if (mark->offset <= first)
         return 0;
@@ -32,13 +33,8 @@ int bus_trim_apply(struct pawl_bus *bus, const struct pawl_bus_mark *mark)
         for (uint64_t seq = pawl_seqset_head(&sub->settled); seq < mark->offset && sub->exceptions.count > 0;
              seq++) {
             struct exception *exception = exception_find(&sub->exceptions, seq);
-            if (exception && exception->state != EXCEPTION_HELD) {
-                if (exception->state == EXCEPTION_DETACHED && !bus->replaying) {
-                    sub->in_flight--;
-                    bus->in_flight--;
-                }
-                exception_remove(&sub->exceptions, exception);
-            }
+            if (exception)
+                bus_exception_gone(bus, sub, exception);
         }
         if (pawl_seqset_add_range(&sub->settled, pawl_seqset_head(&sub->settled), mark->offset - 1) < 0)
             return -12;

@@ -427,3 +427,28 @@ Test(lib_consumer, the_descriptor_wakes_for_a_delivery)
     cr_expect(eq(int, pawl_dispatch(client, 0), 1));
     cr_expect(eq(int, pawl_claim(consumer, got, 1, 0), 1));
 }
+
+Test(lib_consumer, a_delivery_that_came_during_another_call_wakes_the_poll_loop)
+{
+    struct pawl_consumer *other;
+    struct pollfd fd = {.fd = pawl_fd(client), .events = POLLIN};
+    cr_assert(eq(int, pawl_consume(client, "others", NULL, &other), 0));
+    while (pawl_dispatch(client, 0) > 0)
+        ;
+    cr_assert(eq(int, poll(&fd, 1, 0), 0));
+
+    /* a publish that waits, and is not confirmed */
+    struct pawl_message message = {.bytes = sizeof message, .topic = "x"};
+    deliver(1, 1);
+    cr_expect(eq(int, pawl_publish(client, &message, 20, NULL), -ETIMEDOUT));
+    cr_assert(eq(int, poll(&fd, 1, 0), 1));
+    cr_assert(ge(int, pawl_dispatch(client, 0), 0));
+    cr_assert(eq(int, poll(&fd, 1, 0), 0));
+    cr_expect(eq(int, pawl_claim(consumer, got, 1, 0), 1));
+
+    /* a claim of another consumer, after this one said that it has none */
+    cr_expect(eq(int, pawl_claim(consumer, got, 1, 0), 0));
+    deliver(1, 1);
+    cr_expect(eq(int, pawl_claim(other, got, 1, 0), 0));
+    cr_assert(eq(int, poll(&fd, 1, 0), 1));
+}
