@@ -221,6 +221,9 @@ static int recover(struct pawl_loop *loop, struct refusal *refusal)
     uint64_t epoch_lsn;
 
     pawl_core_options_default(&core_options);
+    core_options.instances_max = loop->config.run.run_instances;
+    core_options.output_bytes_max = loop->config.run.output_bytes;
+    core_options.interruptions_max = (uint32_t)loop->config.bus.interruptions;
     int error = pawl_core_create(&core_options, &pawl_loop_effects, loop, &loop->core);
     if (error)
         return refuse(refusal, error, EXIT_CANNOT_START, "cannot start", "");

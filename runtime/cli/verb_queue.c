@@ -109,10 +109,13 @@ static void print_groups(const json_t *groups)
     if (json_array_size(groups) == 0)
         return;
     printf("%-20s  %-12s  %-12s  %-9s  %s\n", "GROUP", "COMMITTED", "LAG", "IN FLIGHT", "CONSUMERS");
-    json_array_foreach(groups, i, group) printf(
-        "%-20s  %-12" PRIu64 "  %-12" PRIu64 "  %-9" PRIu64 "  %" PRIu64 "\n", pawl_cli_text(group, "group"),
-        pawl_cli_count(group, "committed"), pawl_cli_count(group, "lag"), pawl_cli_count(group, "in_flight"),
-        pawl_cli_count(group, "consumers"));
+    json_array_foreach(groups, i, group)
+    {
+        printf("%-20s  %-12" PRIu64 "  %-12" PRIu64 "  %-9" PRIu64 "  %" PRIu64 "\n",
+               pawl_cli_text(group, "group"), pawl_cli_count(group, "committed"),
+               pawl_cli_count(group, "lag"), pawl_cli_count(group, "in_flight"),
+               pawl_cli_count(group, "consumers"));
+    }
 }
 
 static int run_show(struct pawl_cli *cli, const void *options, int operand_count, char **operands)

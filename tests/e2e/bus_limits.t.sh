@@ -155,3 +155,44 @@ test_config_show_lists_every_setting_with_its_origin() {
     expect_exit 3 pawl config show
     expect_stderr 'pawl.yaml:1:1'
 }
+
+test_limits_of_workflow_files_and_runs_are_settings_too() {
+    write flow.yaml <<'YAML'
+pawl: 1
+steps:
+  many: {foreach: [1, 2, 3, 4], run: [sh, -c, 'echo 12345678']}
+YAML
+    configured 'run-instances: 3'
+    expect_exit 1 pawl run flow.yaml
+    configured 'workflow-file: 20'
+    wait_until '[ -z "$(processes)" ]'
+    expect_exit 3 pawl check flow.yaml
+    expect_exit 3 pawl run flow.yaml
+    configured 'attempt-output: 5'
+    wait_until '[ -z "$(processes)" ]'
+    expect_exit 1 pawl run flow.yaml
+    expect_exit 0 pawl steps last --json
+    expect_contains output
+    configured 'workers: 3' 'run-instances: 4'
+    wait_until '[ -z "$(processes)" ]'
+    expect_exit 0 pawl run flow.yaml --json
+    expect_exit 0 pawl run flow.yaml -j 1
+}
+
+test_a_run_that_does_not_say_j_has_as_many_slots_as_the_server_was_given() {
+    leave_running
+    write flow.yaml <<'YAML'
+pawl: 1
+steps:
+  many:
+    foreach: [1, 2, 3, 4, 5]
+    shell: 'touch "here.$$"; until [ "$(ls here.* | wc -l)" -ge 5 ]; do sleep 0.01; done'
+    timeout: 20s
+YAML
+    background pawl serve --workers 5
+    local server=$!
+    wait_until 'pawl health | grep -q scheduler'
+    expect_exit 0 pawl run flow.yaml
+    kill "$server"
+    expect_end 0 "$server"
+}

@@ -174,3 +174,20 @@ test_verbs_of_several_say_what_there_is_and_guess_typos() {
     expect_exit 0 pawl help queue declare
     expect_contains --max-in-flight
 }
+
+test_what_neighbours_call_it_gets_a_hint() {
+    expect_exit 2 pawl queue declare q --topic a --exclusive
+    expect_stderr --temporary
+    expect_exit 2 pawl queue declare q --topic a --single-active-consumer
+    expect_stderr '--max-in-flight 1'
+    expect_exit 2 pawl queue declare q --topic a --alternate-exchange lost
+    expect_stderr --unrouted-to
+    expect_exit 2 pawl publish a --reply-to b
+    expect_stderr reply-to=
+    expect_exit 2 pawl xread clicks
+    expect_stderr --peek
+    expect_exit 2 pawl publish a --cron '* * * * *'
+    expect_stderr --delay
+    expect_exit 2 pawl subscribe a
+    expect_stderr consume
+}

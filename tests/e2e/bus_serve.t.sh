@@ -248,3 +248,43 @@ test_logs_go_to_standard_error_and_to_the_directory() {
     grep -q 'asked to stop' background.err || fail 'nothing on standard error'
     grep -q 'asked to stop' state/scheduler.log || fail 'nothing in scheduler.log'
 }
+
+# As root the guest is somebody else; as a user there is nobody else to be, and the socket's mode has to do.
+test_guests_may_use_the_bus_and_start_no_runs_and_strangers_nothing() {
+    mkdir -m 700 state
+    echo 'allow-uids: [65534]' >state/pawl.yaml
+    local public guest
+    public=$(mktemp -d) # the test's own directory is nobody else's to enter
+    chmod 755 "$public"
+    serve --socket "$public/pawl.sock"
+    expect_eq "$(stat -c %a "$public/pawl.sock")" 666
+    guest=$(
+        cat <<'PY'
+import socket, struct, sys
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[2])
+def call(kind, body):
+    s.sendall(struct.pack("<IHHQ", len(body), kind, 0, 7) + body + bytes(-len(body) % 8))
+    head = s.recv(16, socket.MSG_WAITALL)
+    size, kind, _, _ = struct.unpack("<IHHQ", head)
+    s.recv((size + 7) // 8 * 8, socket.MSG_WAITALL)
+    return kind
+try:
+    said = [call(1, struct.pack("<IIII", 1, 1, 0, 0)), call(128, b'{"op":"queue.list"}'), call(int(sys.argv[1]), b"")]
+except (OSError, struct.error):
+    said = "closed"
+print(said)
+PY
+    )
+    local runs=27
+    if [ "$(id -u)" = 0 ]; then
+        expect_exit 0 setpriv --reuid 65534 --regid 65534 --clear-groups /usr/bin/python3 -c "$guest" $runs "$public/pawl.sock"
+        expect_stdout '[2, 129, 3]'
+        expect_exit 0 setpriv --reuid 65533 --regid 65533 --clear-groups /usr/bin/python3 -c "$guest" $runs "$public/pawl.sock"
+        expect_stdout closed
+    fi
+    expect_exit 0 /usr/bin/python3 -c "$guest" $runs "$public/pawl.sock"
+    expect_stdout '[2, 129, 28]'
+    end_serve
+    rmdir "$public"
+}
