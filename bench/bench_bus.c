@@ -32,6 +32,7 @@ enum {
     FSYNC_EVENTS = 3000000,
     RATE_EVENTS = 50000,
     RECOVER_EVENTS = 1000000,
+    RING_EVENTS = 5000000,
     BATCH = 1024,
     PREFETCH = 4096,
     FLOOR_WAKES = 2000,
@@ -417,7 +418,7 @@ int pawl_bench_bus(const struct pawl_bench_options *options, const char *directo
     struct bus_run run;
     struct pawl *pawl = NULL;
     struct pawl_bench_result ring = {0};
-    struct pawl_bench_options small = {.events = 5000000};
+    struct pawl_bench_options small = {.events = RING_EVENTS};
     *result_out = (struct pawl_bench_result){.bench = "bus"};
     set_up(&run, options, directory);
     if (run.events == 0 && options->seconds > 0)
@@ -426,6 +427,8 @@ int pawl_bench_bus(const struct pawl_bench_options *options, const char *directo
         run.events = run.rate > 0                            ? RATE_EVENTS
                      : run.durability == PAWL_DURABLE_MEMORY ? MEMORY_EVENTS
                                                              : FSYNC_EVENTS;
+    if (run.events < RING_EVENTS / 10)
+        small.events = RING_EVENTS / 50;
     if (pawl_bench_ring(&small, &ring) == 0) {
         result_out->floor_per_second = ring.per_second;
         result_out->floor = "a bare ring between two processes";
