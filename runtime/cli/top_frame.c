@@ -57,6 +57,20 @@ static const char *time_text(uint64_t ns, char text[16])
     return text;
 }
 
+/* At most 8 characters. */
+static const char *bytes_text(double bytes, char text[16])
+{
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
+    unsigned unit = 0;
+    while (bytes >= 1023.5 && unit < 5) {
+        bytes /= 1024;
+        unit++;
+    }
+    snprintf(text, 16, "%.*f %s", unit > 0 && bytes < 99.95 ? 1 : 0, bytes < 9999 ? bytes : 9999,
+             units[unit]);
+    return text;
+}
+
 static int sane_width(int width)
 {
     return width < PAWL_TOP_WIDTH_MIN   ? PAWL_TOP_WIDTH_MIN
@@ -109,22 +123,22 @@ static void put_events(const struct pawl_top *top, int width, struct pawl_top_li
 static void put_journal(const struct pawl_top *top, int width, struct pawl_top_line *line)
 {
     static const char *const rooms[] = {"", "  DISK FULL: new work is refused", "  DISK FULL"};
-    char bytes[32], disk[32], syncs[16], p50[16], p99[16];
+    char bytes[16], disk[16], syncs[16], p50[16], p99[16];
     line->look = top->journal_room ? PAWL_TOP_WARNING : PAWL_TOP_PLAIN;
-    put(line, width, "journal   %s/s  %s syncs/s  sync p50 %s p99 %s  on disk %s%s",
-        pawl_format_bytes((uint64_t)top->journal_bytes, bytes), pawl_top_rate(top->syncs, syncs),
+    put(line, width, "journal   %s/s  %s syncs/s  sync p50 %s p99 %s  disk %s%s",
+        bytes_text(top->journal_bytes, bytes), pawl_top_rate(top->syncs, syncs),
         time_text(top->sync_p50_ns, p50), time_text(top->sync_p99_ns, p99),
-        pawl_format_bytes(top->disk_bytes, disk), rooms[top->journal_room < 3 ? top->journal_room : 2]);
+        bytes_text((double)top->disk_bytes, disk), rooms[top->journal_room < 3 ? top->journal_room : 2]);
 }
 
 static void put_memory(const struct pawl_top *top, int width, struct pawl_top_line lines[2])
 {
-    char text[PAWL_MEMORY_KINDS][32];
+    char text[PAWL_MEMORY_KINDS][16];
     for (int kind = 0; kind < PAWL_MEMORY_KINDS; kind++)
-        pawl_format_bytes(top->memory[kind], text[kind]);
+        bytes_text((double)top->memory[kind], text[kind]);
     put(&lines[0], width, "memory    scheduler %s  supervisor %s  workers %s", text[PAWL_MEMORY_SCHEDULER],
         text[PAWL_MEMORY_SUPERVISOR], text[PAWL_MEMORY_WORKERS]);
-    put(&lines[1], width, "          allocated %s  shared %s  kept %s  journal cache %s",
+    put(&lines[1], width, "          allocated %s  shared %s  kept %s  cache %s",
         text[PAWL_MEMORY_ALLOCATED], text[PAWL_MEMORY_SHARED], text[PAWL_MEMORY_KEPT],
         text[PAWL_MEMORY_CACHE]);
 }
