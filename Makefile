@@ -20,15 +20,17 @@ JOBS         ?= $(shell nproc 2>/dev/null || echo 2)
 PAWL_CFLAGS := -std=c11 -D_GNU_SOURCE -DPAWL_VERSION='"$(VERSION)"' -I. -Wall -Wextra -Wshadow \
 	-Wswitch-enum -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -fPIC -fvisibility=hidden -MMD -MP
 PAWL_LIBS := -luring -lfyaml -ljansson -lxxhash -lm
+# pawl top draws with it; the library has no use for it.
+TERMINAL_LIBS := -lncursesw -ltinfo
 # jemalloc belongs to the tool: Criterion and the sanitizers bring their own ideas of malloc.
-TOOL_LIBS := -ljemalloc $(PAWL_LIBS)
+TOOL_LIBS := -ljemalloc $(PAWL_LIBS) $(TERMINAL_LIBS)
 
 # SANITIZE=address,undefined or thread: set by the targets asan and tsan, each with a build directory of its own.
 ifdef SANITIZE
 PAWL_CFLAGS += -fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer -O1
 PAWL_CFLAGS += $(if $(filter thread,$(SANITIZE)),-Wno-tsan)
 LDFLAGS     += -fsanitize=$(SANITIZE)
-TOOL_LIBS   := $(PAWL_LIBS)
+TOOL_LIBS   := $(PAWL_LIBS) $(TERMINAL_LIBS)
 endif
 FLAGS := $(CC) $(PAWL_CFLAGS) $(CPPFLAGS) $(CFLAGS)
 ifeq ($(WERROR),1)
