@@ -32,8 +32,8 @@ enum {
     FSYNC_EVENTS = 3000000,
     RATE_EVENTS = 50000,
     RECOVER_EVENTS = 1000000,
-    BATCH = 256,
-    PREFETCH = 1024,
+    BATCH = 1024,
+    PREFETCH = 4096,
     FLOOR_WAKES = 2000,
     FLOOR_SYNCS = 200,
     PATIENCE_MS = 60000,
@@ -286,6 +286,13 @@ static void floor_of_syncing(const char *directory, struct pawl_bench_result *re
     free(samples.ns);
 }
 
+/* The supervisor ends when its last client has left; the scratch directory is in use until then. */
+static void wait_for_all(void)
+{
+    while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
+        ;
+}
+
 /* ---- a run ---- */
 
 static int declare(const struct bus_run *run, struct pawl *pawl)
@@ -435,6 +442,7 @@ int pawl_bench_bus(const struct pawl_bench_options *options, const char *directo
     if (!error)
         error = measure(&run, scheduler, result_out);
     pawl_close(pawl);
+    wait_for_all();
     return error;
 }
 
@@ -503,5 +511,6 @@ int pawl_bench_recover(const struct pawl_bench_options *options, const char *dir
     }
 end:
     pawl_close(pawl);
+    wait_for_all();
     return error;
 }

@@ -38,6 +38,7 @@ struct pawl_client {
     struct pawl_io_request bell_read;
     bool gone; /* freed when its read is back */
     bool hot, bad;
+    bool bell_due;
     bool touched; /* something was put into its rings this turn */
     bool stalled; /* a ring was full */
     uint32_t quiet_turns;
@@ -554,9 +555,20 @@ static bool drain_settlements(struct pawl_client *client)
     return true;
 }
 
+static void touch(struct pawl_client *client)
+{
+    if (client->touched)
+        return;
+    client->touched = true;
+    client->next_touched = client->loop->clients->touched;
+    client->loop->clients->touched = client;
+}
+
+/* One bell a turn, whatever there is to tell. */
 static void ring(struct pawl_client *client)
 {
-    (void)pawl_doorbell_ring(&client->port.lane->sleeping, client->own_bell_fd);
+    client->bell_due = true;
+    touch(client);
 }
 
 static bool hear_begun(struct pawl_client *client)
@@ -631,15 +643,6 @@ bool pawl_clients_drain(struct pawl_loop *loop)
 }
 
 /* ---- what goes ---- */
-
-static void touch(struct pawl_client *client)
-{
-    if (client->touched)
-        return;
-    client->touched = true;
-    client->next_touched = client->loop->clients->touched;
-    client->loop->clients->touched = client;
-}
 
 int pawl_clients_deliver(struct pawl_loop *loop, uint32_t number, const struct pawl_inbound_entry *entry,
                          const struct pawl_event *event)
@@ -747,8 +750,10 @@ bool pawl_clients_publish(struct pawl_loop *loop)
             (void)push_reply(client, &client->last);
             client->last.type = 0;
         }
-        if (pawl_client_port_publish(&client->port))
-            ring(client);
+        bool told = pawl_client_port_publish(&client->port);
+        if (told || client->bell_due)
+            (void)pawl_doorbell_ring(&client->port.lane->sleeping, client->own_bell_fd);
+        client->bell_due = false;
         if (client->reply_count > 0 && !client->bad) {
             client->touched = true;
             client->next_touched = again;

@@ -354,11 +354,11 @@ static uint64_t turn(struct pawl_loop *loop)
     pawl_lanes_assign(loop);
     pawl_queue_publish_all(loop);
     pawl_control_arm(loop);
+    pawl_clients_tell_durable(loop);
     (void)pawl_clients_publish(loop);
     until_ns = least(until_ns, flush(loop));
     until_ns = least(until_ns, loop->reply_due_ns);
     pawl_lanes_tell_durable(loop);
-    pawl_clients_tell_durable(loop);
     pawl_snapshot_turn(loop);
     leave_if_done(loop);
     until_ns = least(until_ns, pawl_figures_turn(loop));
