@@ -41,7 +41,7 @@ calls() {
 test_every_verb_and_flag_that_a_page_names_is_one() {
     local call verb flag found=0
     # shellcheck disable=SC2086
-    calls $DOCS >calls
+    calls $DOCS >named.txt
     while read -r call; do
         # shellcheck disable=SC2086
         set -- $call
@@ -52,13 +52,13 @@ test_every_verb_and_flag_that_a_page_names_is_one() {
             ;;
         esac
         # shellcheck disable=SC2086
-        pawl help $verb >help 2>/dev/null || fail "no such verb: pawl $verb (in: pawl $call)"
+        pawl help $verb >help.txt 2>/dev/null || fail "no such verb: pawl $verb (in: pawl $call)"
         # What follows --exec is somebody else's.
         for flag in $(echo "${call%%--exec *}" | grep -oE -- '--[a-z][a-z-]*' || true); do
             found=$((found + 1))
-            grep -qF -e "$flag" help || fail "pawl help $verb knows no $flag (in: pawl $call)"
+            grep -qF -e "$flag" help.txt || fail "pawl help $verb knows no $flag (in: pawl $call)"
         done
-    done <calls
+    done <named.txt
     [ "$found" -ge 10 ] || fail "only $found flags were looked at"
 }
 
