@@ -79,7 +79,8 @@ void pawl_bus_destroy(struct pawl_bus *bus)
 {
     if (!bus)
         return;
-    bus->replaying = true; /* nothing of what goes is told to anybody */
+    bus->replaying = true;   /* nothing of what goes is told to anybody */
+    bus->group.route = NULL; /* nor written down */
     for (uint32_t i = 0; i < bus->queue_end; i++)
         if (bus->queues[i])
             bus_queue_free(bus, bus->queues[i]);

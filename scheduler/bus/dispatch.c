@@ -107,7 +107,8 @@ bool bus_choose(struct pawl_bus *bus, struct bus_sub *sub, struct bus_choice *ch
         struct exception *top = exception_top(&sub->exceptions);
         if (top && top->seq >= queue->visible_tail)
             top = NULL; /* not durable yet */
-        uint64_t seq = top && top->priority > 0 ? UINT64_MAX : cursor_seq(sub);
+        bool first = top && (top->priority > 0 || top->state == EXCEPTION_GRANTED);
+        uint64_t seq = first ? UINT64_MAX : cursor_seq(sub);
         bool from_cursor = seq != UINT64_MAX && (!top || seq < top->seq);
         if (!from_cursor && !top)
             return false;
@@ -145,6 +146,16 @@ bool bus_choose(struct pawl_bus *bus, struct bus_sub *sub, struct bus_choice *ch
             }
             if (held == 0)
                 continue;
+            if (from_cursor && exception) {
+                /* It holds its key from now on: whether it goes at once or not, it stands beside the cursor. */
+                exception_become(&sub->exceptions, exception, EXCEPTION_READY);
+                if (exception_push(&sub->exceptions, exception) < 0) {
+                    bus->failed = true;
+                    return false;
+                }
+                sub->next = seq + 1;
+                from_cursor = false;
+            }
         }
         *choice = (struct bus_choice){
             .seq = seq, .event = event, .exception = exception, .from_cursor = from_cursor};
@@ -260,6 +271,7 @@ static void ask_grant(struct pawl_bus *bus, struct bus_sub *sub, struct bus_choi
         exception_become(&sub->exceptions, exception, EXCEPTION_GRANTED);
         if (exception_push(&sub->exceptions, exception) < 0)
             bus->failed = true;
+        bus_dirty(bus, sub);
         return;
     }
     exception_become(&sub->exceptions, exception, EXCEPTION_GRANTING);

@@ -108,8 +108,12 @@ struct exception *exceptions_next(const struct exceptions *set, size_t *cursor)
 
 /* ---- the heap ---- */
 
+/* What was granted is promised already: it goes before all others, or they would wait for one another. */
 static bool goes_before(const struct exception *a, const struct exception *b)
 {
+    bool a_granted = a->state == EXCEPTION_GRANTED, b_granted = b->state == EXCEPTION_GRANTED;
+    if (a_granted != b_granted)
+        return a_granted;
     return a->priority != b->priority ? a->priority > b->priority : a->seq < b->seq;
 }
 

@@ -162,7 +162,7 @@ static int deliver(void *ctx, uint32_t number, const struct pawl_inbound_entry *
     struct memory_delivery *delivery = &client->deliveries[client->delivery_count++];
     if (entry->number != client->delivery_count - 1)
         abort(); /* numbers of a lane are dense */
-    delivery->entry = *entry;
+    *delivery = (struct memory_delivery){.entry = *entry};
     delivery->event = must(malloc(event->bytes));
     memcpy(delivery->event, event, event->bytes);
     return 0;

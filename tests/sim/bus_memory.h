@@ -32,6 +32,7 @@ struct memory_record {
 struct memory_delivery {
     struct pawl_inbound_entry entry;
     struct pawl_event *event;
+    bool judged, begun, over; /* the simulator's: looked at; its handler has seen it; done with it */
 };
 
 struct memory_client {
