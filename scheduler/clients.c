@@ -27,6 +27,9 @@ enum {
     REPLIES_MAX = 1 << 20,
 };
 
+#define LISTEN_FIRST_NS UINT64_C(5000000)
+#define LISTEN_MOST_NS  UINT64_C(500000000)
+
 struct pawl_client {
     struct pawl_loop *loop;
     struct pawl_connection *connection;
@@ -42,6 +45,10 @@ struct pawl_client {
     bool touched; /* something was put into its rings this turn */
     bool stalled; /* a ring was full */
     uint32_t quiet_turns;
+    /* A begin rings no bell: while something is handed out, it is looked for, less and less often. */
+    bool listened;
+    uint64_t listen_at_ns, listen_step_ns; /* boottime */
+    struct pawl_client *next_listened;
     struct pawl_client *next_hot, *previous_hot;
     struct pawl_client *next_touched;
     struct pawl_client *next_gone;
@@ -60,7 +67,7 @@ struct pawl_client {
 struct pawl_clients {
     struct pawl_client **by_number;
     uint32_t room;
-    struct pawl_client *hot, *touched, *gone;
+    struct pawl_client *hot, *touched, *gone, *listened;
     unsigned char *copy;
     size_t copy_bytes;
 };
@@ -305,6 +312,18 @@ void pawl_clients_attach(struct pawl_connection *connection, const struct pawl_w
         pawl_control_end(connection);
 }
 
+static void unlink_listened(struct pawl_client *client)
+{
+    if (!client->listened)
+        return;
+    client->listened = false;
+    for (struct pawl_client **link = &client->loop->clients->listened; *link; link = &(*link)->next_listened)
+        if (*link == client) {
+            *link = client->next_listened;
+            break;
+        }
+}
+
 static void unlink_touched(struct pawl_client *client)
 {
     if (!client->touched)
@@ -335,6 +354,7 @@ void pawl_clients_disconnected(struct pawl_connection *connection)
     pawl_figures_clients(loop);
     make_cold(client);
     unlink_touched(client);
+    unlink_listened(client);
     client->gone = true;
     if (pawl_io_active(&client->bell_read))
         (void)pawl_io_poll_cancel(loop->io, &client->bell_read);
@@ -541,6 +561,8 @@ static bool drain_settlements(struct pawl_client *client)
 {
     struct pawl_settle settle;
     for (int i = 0; i < SETTLEMENTS_A_TURN; i++) {
+        if (pawl_journal_has_room(client->loop->journal, 0, PAWL_JOURNAL_FOR_RESULTS) == PAWL_E_LIMIT)
+            return false; /* the disk is full, and so is what may wait for it in memory */
         int got = pawl_client_port_settlement(&client->port, &settle);
         if (got == 0)
             return false;
@@ -581,6 +603,41 @@ static bool hear_begun(struct pawl_client *client)
     }
     pawl_bus_begun(client->loop->bus, client->loop->now, client->bus, begun);
     return true;
+}
+
+static void listen_for_begin(struct pawl_client *client)
+{
+    struct pawl_clients *clients = client->loop->clients;
+    client->listen_step_ns = LISTEN_FIRST_NS;
+    client->listen_at_ns = client->loop->now.boottime_ns + LISTEN_FIRST_NS;
+    if (client->listened)
+        return;
+    client->listened = true;
+    client->next_listened = clients->listened;
+    clients->listened = client;
+}
+
+uint64_t pawl_clients_listen(struct pawl_loop *loop)
+{
+    uint64_t due_ns = UINT64_MAX;
+    struct pawl_client **link = loop->clients ? &loop->clients->listened : NULL;
+    while (link && *link) {
+        struct pawl_client *client = *link;
+        if (client->listen_at_ns <= loop->now.boottime_ns && !client->bad) {
+            if (hear_begun(client))
+                pawl_bus_claims(loop->bus, loop->now, client->bus);
+            client->listen_step_ns *= client->listen_step_ns < LISTEN_MOST_NS ? 2 : 1;
+            client->listen_at_ns = loop->now.boottime_ns + client->listen_step_ns;
+        }
+        if (client->bad || pawl_bus_begun_count(client->bus) == pawl_bus_delivered(client->bus)) {
+            client->listened = false;
+            *link = client->next_listened;
+            continue;
+        }
+        due_ns = client->listen_at_ns < due_ns ? client->listen_at_ns : due_ns;
+        link = &client->next_listened;
+    }
+    return due_ns;
 }
 
 void pawl_clients_hear(const struct pawl_connection *connection)
@@ -652,6 +709,7 @@ int pawl_clients_deliver(struct pawl_loop *loop, uint32_t number, const struct p
         return PAWL_E_CLOSED;
     int error = pawl_client_port_deliver(&client->port, entry, event);
     touch(client);
+    listen_for_begin(client);
     if (error == PAWL_E_QUEUE_FULL) {
         client->stalled = true;
         make_hot(client);

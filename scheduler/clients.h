@@ -27,6 +27,8 @@ bool pawl_clients_drain(struct pawl_loop *loop);
 /* End of a turn: replies and deliveries become visible, sleepers are woken. True: something could not be
  * given. */
 bool pawl_clients_publish(struct pawl_loop *loop);
+/* Begins of quiet clients are heard of. Return: when to call again (boottime). */
+uint64_t pawl_clients_listen(struct pawl_loop *loop);
 /* Which settlements are durable now, for clients_publish() to tell. */
 void pawl_clients_tell_durable(struct pawl_loop *loop);
 

@@ -193,7 +193,7 @@ static void leave_if_done(struct pawl_loop *loop)
     /* A seal that fails keeps its run in the journal: no reason to stay. */
     bool idle = pawl_core_idle(loop->core) || (loop->seal_count > 0 && loop->queue_count == 0 &&
                                                pawl_journal_last_lsn(loop->journal) <= loop->durable_lsn);
-    if (loop->stopping && pawl_bus_in_flight(loop->bus) > 0 && loop->now.boottime_ns < loop->drain_until_ns)
+    if (loop->stopping && pawl_bus_held(loop->bus) > 0 && loop->now.boottime_ns < loop->drain_until_ns)
         return;
     if (idle && (loop->stopping || (loop->options->temporary && !somebody_is_connected(loop))))
         loop->leave = true;
@@ -307,6 +307,7 @@ static uint64_t flush(struct pawl_loop *loop)
 static bool turn_bus(struct pawl_loop *loop, uint64_t *until_ns)
 {
     *until_ns = least(*until_ns, pawl_bus_tick(loop->bus, loop->now));
+    *until_ns = least(*until_ns, pawl_clients_listen(loop));
     uint64_t taker_due_ns = pawl_control_bus_due(loop);
     if (taker_due_ns <= loop->now.boottime_ns)
         loop->changed = true;

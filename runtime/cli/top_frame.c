@@ -138,9 +138,8 @@ static void put_memory(const struct pawl_top *top, int width, struct pawl_top_li
         bytes_text((double)top->memory[kind], text[kind]);
     put(&lines[0], width, "memory    scheduler %s  supervisor %s  workers %s", text[PAWL_MEMORY_SCHEDULER],
         text[PAWL_MEMORY_SUPERVISOR], text[PAWL_MEMORY_WORKERS]);
-    put(&lines[1], width, "          allocated %s  shared %s  kept %s  cache %s",
-        text[PAWL_MEMORY_ALLOCATED], text[PAWL_MEMORY_SHARED], text[PAWL_MEMORY_KEPT],
-        text[PAWL_MEMORY_CACHE]);
+    put(&lines[1], width, "          allocated %s  shared %s  kept %s  cache %s", text[PAWL_MEMORY_ALLOCATED],
+        text[PAWL_MEMORY_SHARED], text[PAWL_MEMORY_KEPT], text[PAWL_MEMORY_CACHE]);
 }
 
 void pawl_top_head(const struct pawl_top *top, const char *where, int width,

@@ -231,7 +231,7 @@ int pawl_queue_purge(struct pawl *pawl, const char *name, uint64_t *count_out)
     json_t *reply = NULL;
     int error = queue_op(pawl, "queue.purge", name, false, &reply);
     if (!error && count_out)
-        *count_out = (uint64_t)json_integer_value(json_object_get(reply, "count"));
+        *count_out = (uint64_t)json_integer_value(json_object_get(reply, "purged"));
     json_decref(reply);
     return error;
 }

@@ -477,9 +477,14 @@ void pawl_bus_drain(struct pawl_bus *bus)
     bus->draining = true;
 }
 
-uint64_t pawl_bus_in_flight(const struct pawl_bus *bus)
+uint64_t pawl_bus_held(const struct pawl_bus *bus)
 {
-    return bus->in_flight;
+    uint64_t count = 0;
+    for (uint32_t i = 0; i < bus->client_room; i++)
+        for (uint64_t n = bus->clients[i] ? bus->clients[i]->held_first : 0;
+             bus->clients[i] && n < bus->clients[i]->held_next; n++)
+            count += bus_held_at(bus->clients[i], n)->state == BUS_HELD_UNSETTLED;
+    return count;
 }
 
 uint32_t pawl_bus_queue_count(const struct pawl_bus *bus)
@@ -551,6 +556,12 @@ uint64_t pawl_bus_tick(struct pawl_bus *bus, struct pawl_now now)
         case BUS_TIMER_DEADLINE:
             on_due(bus, sub_of_timer(bus, &timer), &timer);
             break;
+        case BUS_TIMER_EXPIRY: {
+            struct bus_sub *sub = sub_of_timer(bus, &timer);
+            if (sub)
+                bus_expire(bus, sub, timer.a);
+            break;
+        }
         case BUS_TIMER_SUB: {
             struct bus_sub *sub = sub_of_timer(bus, &timer);
             if (sub) {

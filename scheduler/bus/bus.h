@@ -185,7 +185,7 @@ uint64_t pawl_bus_tick(struct pawl_bus *bus, struct pawl_now now);
 bool pawl_bus_dispatch(struct pawl_bus *bus, struct pawl_now now);
 /** pawl_bus_drain - deliver nothing more (the scheduler is stopping). */
 void pawl_bus_drain(struct pawl_bus *bus);
-uint64_t pawl_bus_in_flight(const struct pawl_bus *bus);
+uint64_t pawl_bus_held(const struct pawl_bus *bus); /* in clients' lanes, unsettled: walks them */
 
 bool pawl_bus_failed(const struct pawl_bus *bus); /* as pawl_core_failed() */
 /** pawl_bus_mark_pinned - marks[n] becomes 1 where segment @first + n of the journal holds an event that is

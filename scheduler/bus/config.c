@@ -355,9 +355,11 @@ int pawl_queue_config_load(const json_t *json, const char *name, const struct pa
         error = flag(json, "dead_letters", &config->dead_letters, why);
     if (!error && name[0] && strcmp(name, config->dlq) == 0)
         error = complain(why, PAWL_E_INVALID, "dlq: a queue cannot be its own dead-letter queue");
-    if (!error && config->stream && config->ordering_key[0] &&
-        config->guarantee == PAWL_GUARANTEE_AT_MOST_ONCE)
-        error = complain(why, PAWL_E_INVALID, "a stream keeps what at_most_once would forget");
+    if (!error && config->stream && config->guarantee == PAWL_GUARANTEE_AT_MOST_ONCE)
+        error =
+            complain(why, PAWL_E_INVALID, "guarantee: a stream keeps its events, at_most_once forgets them");
+    if (!error && config->stream && config->ordering_key[0])
+        error = complain(why, PAWL_E_INVALID, "ordering_key: a stream is in order by itself");
     if (!error && config->guarantee == PAWL_GUARANTEE_AT_MOST_ONCE)
         config->durability = PAWL_DURABILITY_MEMORY;
     if (error)

@@ -42,7 +42,8 @@ struct pawl_event *bus_event_with_headers(struct pawl_bus *bus, const struct paw
                                      .headers = headers,
                                      .headers_bytes = used,
                                      .data = pawl_event_data(event),
-                                     .data_bytes = event->data_bytes};
+                                     .data_bytes = event->data_bytes,
+                                     .priority = event->priority};
     size_t bytes = pawl_event_bytes(&parts);
     struct pawl_event *copy = NULL;
     /* @event may lie in memory that the next call moves: the copy is complete before any is made. */

@@ -15,7 +15,7 @@
 #include "shm/error.h"
 #include "shm/log.h"
 
-enum { KEYED_WAITING_MAX = 10000, IN_A_ROW = 16 };
+enum { KEYED_WAITING_MAX = 10000, IN_A_ROW = 16, LOOKED_AT = 16 };
 
 /* ---- which ---- */
 
@@ -147,7 +147,8 @@ bool bus_choose(struct pawl_bus *bus, struct bus_sub *sub, struct bus_choice *ch
             if (held == 0)
                 continue;
             if (from_cursor && exception) {
-                /* It holds its key from now on: whether it goes at once or not, it stands beside the cursor. */
+                /* It holds its key from now on: whether it goes at once or not, it stands beside the cursor.
+                 */
                 exception_become(&sub->exceptions, exception, EXCEPTION_READY);
                 if (exception_push(&sub->exceptions, exception) < 0) {
                     bus->failed = true;
@@ -227,15 +228,26 @@ static void return_token(struct bus_sub *sub)
 
 /* ---- to whom ---- */
 
+static bool may_take(const struct bus_consumer *consumer)
+{
+    return consumer->used < consumer->credit && !consumer->stalled;
+}
+
+/* Of the next few in the ring the one that holds least: who is slow, or hangs, gets little. */
 static struct bus_consumer *next_consumer(struct bus_sub *sub)
 {
-    for (uint32_t i = 0; i < sub->consumer_count; i++) {
-        struct bus_consumer *consumer = sub->consumers;
-        if (consumer->used < consumer->credit && !consumer->stalled)
-            return consumer;
-        sub->consumers = consumer->next;
+    struct bus_consumer *best = NULL, *consumer = sub->consumers;
+    uint32_t seen = 0;
+    for (uint32_t i = 0; i < sub->consumer_count && seen < LOOKED_AT; i++, consumer = consumer->next) {
+        if (!may_take(consumer))
+            continue;
+        seen++;
+        if (!best || consumer->used < best->used)
+            best = consumer;
     }
-    return NULL;
+    if (best)
+        sub->consumers = best;
+    return best;
 }
 
 /* Deliveries whose begin was asked for are promised to the credit that there is. */
@@ -341,6 +353,36 @@ static int hand_out(struct pawl_bus *bus, struct bus_sub *sub, struct bus_consum
     return 0;
 }
 
+void bus_expire(struct pawl_bus *bus, struct bus_sub *sub, uint64_t seq)
+{
+    struct backlog_cursor aside = {0};
+    int error;
+    const struct exception *exception = exception_find(&sub->exceptions, seq);
+    bool waits = exception ? exception->state == EXCEPTION_READY || exception->state == EXCEPTION_DELAYED ||
+                                 exception->state == EXCEPTION_KEYED
+                           : seq >= sub->next;
+    if (!waits || pawl_seqset_has(&sub->settled, seq))
+        return;
+    bus->stamp++;
+    const struct pawl_event *event = backlog_read(bus, sub->queue, &aside, seq, &error);
+    if (event && has_expired(bus, sub->queue, event))
+        bus_dead(bus, sub, seq, exception ? exception->attempt : 0, exception ? exception->failures : 0,
+                 PAWL_DEAD_EXPIRED, "its time to live was over", 25);
+}
+
+/* Whoever is next may expire while nobody consumes: the time is kept for it. */
+static void watch_head(struct pawl_bus *bus, struct bus_sub *sub)
+{
+    struct bus_choice head;
+    struct bus_queue *queue = sub->queue;
+    if (queue->config.ttl_ns == 0 || sub->wake_at_ns || !bus_choose(bus, sub, &head))
+        return;
+    uint64_t left_ns = queue->config.ttl_ns, age_ns = bus->now.realtime_ns - head.event->published_at_ns;
+    if (bus->now.realtime_ns > head.event->published_at_ns)
+        left_ns -= age_ns < left_ns ? age_ns : left_ns;
+    wake_later(bus, sub, bus->now.boottime_ns + left_ns + 1000000);
+}
+
 /* True: it stopped for its share of the turn only. */
 bool bus_dispatch_sub(struct pawl_bus *bus, struct bus_sub *sub)
 {
@@ -380,9 +422,11 @@ bool bus_dispatch_sub(struct pawl_bus *bus, struct bus_sub *sub)
             continue;
         }
         left--;
-        if (++given % IN_A_ROW == 0)
+        /* Of plenty some go to one in a row: its ring's lines stay warm. */
+        if (++given % IN_A_ROW == 0 || sub->queue->visible_tail - sub->next < IN_A_ROW * sub->consumer_count)
             sub->consumers = sub->consumers ? sub->consumers->next : NULL;
     }
+    watch_head(bus, sub);
     bus_queue_row(sub->queue);
     return left == 0 && given >= BUS_DISPATCH_A_TURN;
 }

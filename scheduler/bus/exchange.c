@@ -97,6 +97,13 @@ struct bus_route *bus_route_of(struct pawl_bus *bus, const char *topic, size_t t
 
 /* ---- one record ---- */
 
+/* The same key on another topic is another event. */
+static struct pawl_dedupe_key key_of(const struct pawl_event *event)
+{
+    return pawl_dedupe_key(XXH3_64bits(pawl_event_topic(event), event->topic_bytes), pawl_event_key(event),
+                           event->key_bytes);
+}
+
 static uint64_t clamp_due(uint64_t base_ns, uint64_t plus_ns)
 {
     return base_ns > UINT64_MAX - plus_ns ? UINT64_MAX : base_ns + plus_ns;
@@ -133,7 +140,7 @@ static int apply_each(struct pawl_bus *bus, const struct pawl_bus_events *record
 {
     uint64_t at = record->events_offset;
     *total_out = bytes - at;
-    if (!(record->flags & (PAWL_BUS_EVENTS_SPECIAL | PAWL_BUS_EVENTS_KEYED)))
+    if (!(record->flags & (PAWL_BUS_EVENTS_SPECIAL | PAWL_BUS_EVENTS_KEYED | PAWL_BUS_EVENTS_EXPIRING)))
         return 0;
     for (uint32_t n = 0; n < record->event_count; n++) {
         if (bytes - at < sizeof(struct pawl_event))
@@ -142,14 +149,15 @@ static int apply_each(struct pawl_bus *bus, const struct pawl_bus_events *record
         if (event->bytes < sizeof *event || event->bytes > bytes - at)
             return PAWL_E_DAMAGED;
         if (event->key_bytes) {
-            struct pawl_dedupe_entry entry = {.key =
-                                                  pawl_dedupe_key(0, pawl_event_key(event), event->key_bytes),
-                                              .event_id = event->id,
-                                              .realtime_ns = record->realtime_ns};
+            struct pawl_dedupe_entry entry = {
+                .key = key_of(event), .event_id = event->id, .realtime_ns = record->realtime_ns};
             int error = pawl_dedupe_insert(&bus->dedupe, &entry);
             if (error < 0 && error != PAWL_E_DUPLICATE)
                 return error;
         }
+        for (uint32_t i = 0; event->ttl_ns && i < record->queue_count; i++)
+            bus_timer(bus, clamp_due(bus->now.boottime_ns, event->ttl_ns), BUS_TIMER_EXPIRY,
+                      routes[i].first_seq + n, routes[i].queue << 10);
         if (record->flags & PAWL_BUS_EVENTS_SPECIAL)
             for (uint32_t i = 0; i < record->queue_count; i++) {
                 struct bus_queue *queue = bus_queue_at(bus, routes[i].queue);
@@ -376,6 +384,8 @@ static void group_add_as(struct pawl_bus *bus, struct pawl_event *event, uint64_
         group->flags |= PAWL_BUS_EVENTS_SPECIAL;
     if (event->key_bytes)
         group->flags |= PAWL_BUS_EVENTS_KEYED;
+    if (event->ttl_ns)
+        group->flags |= PAWL_BUS_EVENTS_EXPIRING;
     if (group->used + event->bytes > group->room &&
         bus_grow((void **)&group->bytes, &group->room, group->used + event->bytes, 1) < 0) {
         bus->failed = true;
@@ -764,8 +774,7 @@ static bool is_duplicate(struct pawl_bus *bus, struct pawl_bus_client *client,
     if (event->key_bytes == 0 || bus->limits.dedupe_keys == 0 || bus->limits.dedupe_age_ns == 0)
         return false;
     bus_group_flush(bus); /* the one before may carry the same key */
-    if (!pawl_dedupe_find(&bus->dedupe, pawl_dedupe_key(0, pawl_event_key(event), event->key_bytes),
-                          bus->now.realtime_ns, &reply.event_id))
+    if (!pawl_dedupe_find(&bus->dedupe, key_of(event), bus->now.realtime_ns, &reply.event_id))
         return false;
     const struct bus_route *route = bus_route_of(bus, pawl_event_topic(event), event->topic_bytes);
     for (uint32_t i = 0; route && i < route->queue_count; i++)

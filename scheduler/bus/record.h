@@ -26,9 +26,10 @@ struct pawl_bus_events {
 };
 static_assert(sizeof(struct pawl_bus_events) == 48, "journal format");
 enum {
-    PAWL_BUS_EVENTS_SPECIAL = 1, /* some have a delay or a priority: look at each */
-    PAWL_BUS_EVENTS_KEYED = 2,   /* some have a deduplication key */
-    PAWL_BUS_EVENTS_MOVED = 4    /* MOVE: seqs that are known already; one event */
+    PAWL_BUS_EVENTS_SPECIAL = 1,  /* some have a delay or a priority: look at each */
+    PAWL_BUS_EVENTS_KEYED = 2,    /* some have a deduplication key */
+    PAWL_BUS_EVENTS_EXPIRING = 8, /* some have a time to live */
+    PAWL_BUS_EVENTS_MOVED = 4     /* MOVE: seqs that are known already; one event */
 };
 
 struct pawl_bus_route {

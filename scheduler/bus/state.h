@@ -185,7 +185,8 @@ enum bus_timer_kind {
     BUS_TIMER_DEADLINE = 2,
     BUS_TIMER_SUB = 3,
     BUS_TIMER_CLIENT = 4,
-    BUS_TIMER_QUEUE = 5
+    BUS_TIMER_QUEUE = 5,
+    BUS_TIMER_EXPIRY = 6
 };
 
 struct pawl_bus {
@@ -331,6 +332,7 @@ struct bus_choice {
     bool from_cursor;
 };
 bool bus_choose(struct pawl_bus *bus, struct bus_sub *sub, struct bus_choice *choice_out);
+void bus_expire(struct pawl_bus *bus, struct bus_sub *sub, uint64_t seq); /* if nobody has begun it */
 void bus_chosen(struct pawl_bus *bus, struct bus_sub *sub, struct bus_choice *choice);
 uint64_t bus_ordering_key(const struct bus_queue *queue, const struct pawl_event *event); /* 0: it has none */
 bool bus_take_token(struct pawl_bus *bus, struct bus_sub *sub); /* rate: one more may go now */
