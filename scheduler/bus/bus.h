@@ -104,10 +104,10 @@ int pawl_bus_start(struct pawl_bus *bus, struct pawl_now now, uint64_t epoch);
 
 /* ---- clients ---- */
 
-int pawl_bus_client_open(struct pawl_bus *bus, struct pawl_now now, uint32_t client, uint64_t publisher,
+int pawl_bus_client_open(struct pawl_bus *bus, struct pawl_now now, uint32_t number, uint64_t publisher,
                          uint64_t *publisher_sequence_out);
 /** pawl_bus_client_close - it is gone: what it had begun counts as a failure, the rest goes back. */
-void pawl_bus_client_close(struct pawl_bus *bus, struct pawl_now now, uint32_t client);
+void pawl_bus_client_close(struct pawl_bus *bus, struct pawl_now now, uint32_t number);
 struct pawl_bus_client *pawl_bus_client(struct pawl_bus *bus, uint32_t client);
 
 /** pawl_bus_act_begin - what pawl_bus_may_publish() is asked from here on belongs to one atomic act. */
@@ -145,7 +145,7 @@ int pawl_bus_consume(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus_
                      const struct pawl_wire_consume *request, struct pawl_wire_consume_ok *ok_out,
                      char why[256]);
 int pawl_bus_consume_end(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus_client *client,
-                         uint32_t consumer);
+                         uint32_t id);
 
 /* ---- detached deliveries, and looking ---- */
 
@@ -162,7 +162,7 @@ int pawl_bus_peek(struct pawl_bus *bus, const struct pawl_wire_take *request,
                   struct pawl_bus_taken *taken_out, uint32_t max, uint64_t *next_out, bool *end_out,
                   char why[256]);
 /** pawl_bus_event - the event of a queue's seq; valid until the next call. NULL: gone. */
-const struct pawl_event *pawl_bus_event(struct pawl_bus *bus, uint32_t queue, uint64_t seq);
+const struct pawl_event *pawl_bus_event(struct pawl_bus *bus, uint32_t number, uint64_t seq);
 /** pawl_bus_settle_one - by identity. 0; PAWL_E_STALE_RECEIPT; PAWL_E_NOT_FOUND. */
 int pawl_bus_settle_one(struct pawl_bus *bus, struct pawl_now now, const struct pawl_wire_settle_one *settle,
                         const char *text);
@@ -171,7 +171,7 @@ int pawl_bus_settle_one(struct pawl_bus *bus, struct pawl_now now, const struct 
 
 /** pawl_bus_request - {"op": ...} -> *reply_out (a new reference), done once *lsn_out is durable (0: at
  * once). 0; an error with @why. @client: owner of temporary queues, 0: none. */
-int pawl_bus_request(struct pawl_bus *bus, struct pawl_now now, uint32_t client, json_t *request,
+int pawl_bus_request(struct pawl_bus *bus, struct pawl_now now, uint32_t client, json_t *json,
                      json_t **reply_out, uint64_t *lsn_out, char why[256]);
 
 /* ---- time, disk, turns ---- */

@@ -246,7 +246,7 @@ uint64_t bus_boottime_of(const struct pawl_bus *bus, uint64_t due_realtime_ns, u
 /* queue.c */
 struct bus_queue *bus_queue_find(struct pawl_bus *bus, const char *name);
 struct bus_queue *bus_queue_at(struct pawl_bus *bus, uint32_t number);
-struct bus_sub *bus_sub_at(struct pawl_bus *bus, uint32_t queue, uint32_t group);
+struct bus_sub *bus_sub_at(struct pawl_bus *bus, uint32_t number, uint32_t group);
 struct bus_sub *bus_sub_find(struct bus_queue *queue, const char *group);
 int bus_queue_apply(struct pawl_bus *bus, const struct pawl_bus_queue_record *record,
                     const char *config_json);
