@@ -353,9 +353,11 @@ static void settle(struct sim *sim)
         static const enum pawl_settle_op ops[] = {
             PAWL_SETTLE_OP_ACK,    PAWL_SETTLE_OP_ACK,    PAWL_SETTLE_OP_ACK,    PAWL_SETTLE_OP_NACK,
             PAWL_SETTLE_OP_REJECT, PAWL_SETTLE_OP_EXTEND, PAWL_SETTLE_OP_RELEASE};
+        enum pawl_settle_op op = ops[below(sim, 7)];
+        if (op == PAWL_SETTLE_OP_EXTEND) /* who extends has begun */
+            begin_all(sim, client);
         uint64_t recent = client->delivery_count < 30 ? client->delivery_count : 30;
-        settle_one(sim, client, client->delivery_count - 1 - below(sim, (uint32_t)recent),
-                   ops[below(sim, 7)]);
+        settle_one(sim, client, client->delivery_count - 1 - below(sim, (uint32_t)recent), op);
     }
 }
 
@@ -535,6 +537,8 @@ static void compare_recoveries(struct sim *sim)
 static void snapshot(struct sim *sim)
 {
     flush(sim);
+    memory_sync(&sim->memory); /* it becomes good only when all that it holds is durable */
+    check(sim);
     memory_snapshot(&sim->memory);
     say(sim, "snapshot");
     if (below(sim, 4) == 0) {
@@ -689,6 +693,7 @@ static bool run_round(uint64_t seed, bool verbose)
     memory_init(&sim->memory);
     sim->memory.random = seed | 1;
     sim->oracle.memory = &sim->memory;
+    sim->oracle.verbose = verbose;
     sim->publisher.id = seed | 1;
     uint32_t queues = 1 + below(sim, ORACLE_QUEUES_MAX);
     for (uint32_t q = 0; q < queues; q++) {
