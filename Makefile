@@ -20,15 +20,17 @@ JOBS         ?= $(shell nproc 2>/dev/null || echo 2)
 PAWL_CFLAGS := -std=c11 -D_GNU_SOURCE -DPAWL_VERSION='"$(VERSION)"' -I. -Wall -Wextra -Wshadow \
 	-Wswitch-enum -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -fPIC -fvisibility=hidden -MMD -MP
 PAWL_LIBS := -luring -lfyaml -ljansson -lxxhash -lm
+# pawl top draws with it; the library has no use for it.
+TERMINAL_LIBS := -lncursesw -ltinfo
 # jemalloc belongs to the tool: Criterion and the sanitizers bring their own ideas of malloc.
-TOOL_LIBS := -ljemalloc $(PAWL_LIBS)
+TOOL_LIBS := -ljemalloc $(PAWL_LIBS) $(TERMINAL_LIBS)
 
 # SANITIZE=address,undefined or thread: set by the targets asan and tsan, each with a build directory of its own.
 ifdef SANITIZE
 PAWL_CFLAGS += -fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer -O1
 PAWL_CFLAGS += $(if $(filter thread,$(SANITIZE)),-Wno-tsan)
 LDFLAGS     += -fsanitize=$(SANITIZE)
-TOOL_LIBS   := $(PAWL_LIBS)
+TOOL_LIBS   := $(PAWL_LIBS) $(TERMINAL_LIBS)
 endif
 FLAGS := $(CC) $(PAWL_CFLAGS) $(CPPFLAGS) $(CFLAGS)
 ifeq ($(WERROR),1)
@@ -74,7 +76,7 @@ SUBMAKE = $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS
 # The library: everything but the command line. Only what pawl.h declares is visible, in the static one too.
 LIBRARY_OBJS := $(patsubst %.c,$(BUILD)/%.o,$(SHM_SRCS) $(SCHEDULER_SRCS) $(WORKERS_SRCS) $(RUNTIME_SRCS) $(LIB_SRCS))
 SONAME       := libpawl.so.0
-LIBRARIES    := $(BUILD)/$(SONAME) $(BUILD)/libpawl.a $(BUILD)/pawl.pc
+LIBRARIES    := $(BUILD)/$(SONAME) $(BUILD)/libpawl.a
 
 all: $(BUILD)/pawl
 	@[ '$(BUILD)' != build ] || ln -sf build/pawl pawl
@@ -82,6 +84,7 @@ all: $(BUILD)/pawl
 help:
 	@echo 'make             the tool                make test         all tests (installs what it needs)'
 	@echo 'make install     PREFIX=, DESTDIR=       make demo         a real batch, with its result'
+	@echo 'make python      the Python package into build/python (PYTHON=/usr/bin/python3 has the headers)'
 	@echo 'make lib         libpawl: shared, static, pawl.pc; `make install` lays them down with pawl.h'
 	@echo 'make unit        unit tests              make e2e          end-to-end tests; E2E=filter'
 	@echo 'make check-stress  stress programs, long make asan, tsan, fuzz  under sanitizers'
@@ -119,10 +122,6 @@ $(BUILD)/libpawl.a: $(LIBRARY_OBJS)
 	@rm -f $@
 	$(Q)$(AR) rcs $@ $(BUILD)/libpawl.o
 
-$(BUILD)/pawl.pc: runtime/lib/pawl.pc.in FORCE
-	@mkdir -p $(@D)
-	$(Q)sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' $< >$@
-
 $(BUILD)/sim.a: $(SIM_OBJS)
 	@rm -f $@
 	$(Q)$(AR) rcs $@ $^
@@ -139,6 +138,31 @@ $(BUILD)/tests/stress/%: $(BUILD)/tests/stress/%.o $(BUILD)/sim.a $(BUILD)/rooms
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PAWL_LIBS) -pthread
 
+# The Python package as it is imported: PYTHONPATH=$(BUILD)/python. Of the stable ABI: one build serves every python3.
+PYTHON    ?= /usr/bin/python3
+PY_SRCS   := $(sort $(wildcard runtime/python/ext/*.c))
+PY_OBJS   := $(PY_SRCS:%.c=$(BUILD)/%.o)
+PY_FILES  := $(sort $(wildcard runtime/python/pawl/*.py runtime/python/pawl/py.typed))
+PY_MODULE := $(BUILD)/python/pawl/_pawl.abi3.so
+PY_COPIES := $(PY_FILES:runtime/python/%=$(BUILD)/python/%)
+
+python:
+	@sh tests/bootstrap.sh build python
+	@$(SUBMAKE) python-build
+
+python-build: $(PY_MODULE) $(PY_COPIES)
+
+$(PY_OBJS): PAWL_CFLAGS += -I$(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))' 2>/dev/null)
+
+$(PY_MODULE): $(PY_OBJS) $(BUILD)/libpawl.a
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -shared -Wl,--exclude-libs,ALL -o $@ $^ $(PAWL_LIBS) -pthread
+
+$(BUILD)/python/%: runtime/python/%
+	@mkdir -p $(@D)
+	$(Q)cp $< $@
+
 man: $(MAN_PAGES)
 
 $(BUILD)/man/%: docs/man/%.scd
@@ -154,15 +178,21 @@ install: all lib man
 	install -m 644 $(filter %.1,$(MAN_PAGES)) '$(DESTDIR)$(PREFIX)/share/man/man1'
 	install -m 644 $(filter %.5,$(MAN_PAGES)) '$(DESTDIR)$(PREFIX)/share/man/man5'
 	install -m 644 $(filter %.3,$(MAN_PAGES)) '$(DESTDIR)$(PREFIX)/share/man/man3'
+	@cd '$(DESTDIR)$(PREFIX)/share/man/man3' && for page in $(notdir $(filter %.3,$(MAN_PAGES))); do \
+		sed -n '/^# NAME/{n;n;s/ - .*//;s/,//g;p;q;}' '$(CURDIR)/docs/man/'$$page.scd | tr ' ' '\n' | while read -r name; do \
+			[ "$$name.3" = "$$page" ] || ln -sf "$$page" "$$name.3"; done; done
 	install -m 644 runtime/pawl.h '$(DESTDIR)$(PREFIX)/include/pawl.h'
 	install -m 755 $(BUILD)/$(SONAME) '$(DESTDIR)$(PREFIX)/lib/$(SONAME)'
 	ln -sf $(SONAME) '$(DESTDIR)$(PREFIX)/lib/libpawl.so'
 	install -m 644 $(BUILD)/libpawl.a '$(DESTDIR)$(PREFIX)/lib/libpawl.a'
-	install -m 644 $(BUILD)/pawl.pc '$(DESTDIR)$(PREFIX)/lib/pkgconfig/pawl.pc'
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' runtime/lib/pawl.pc.in \
+		>'$(DESTDIR)$(PREFIX)/lib/pkgconfig/pawl.pc'
 	install -m 644 runtime/completion/pawl.bash '$(DESTDIR)$(PREFIX)/share/bash-completion/completions/pawl'
 	install -m 644 runtime/completion/pawl.zsh '$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_pawl'
 	install -m 644 runtime/completion/pawl.fish '$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/pawl.fish'
 	install -m 644 README.md CHANGELOG.md LICENSE '$(DESTDIR)$(PREFIX)/share/doc/pawl'
+	install -d '$(DESTDIR)$(PREFIX)/share/doc/pawl/systemd'
+	install -m 644 docs/systemd/pawl.service docs/systemd/pawl.socket '$(DESTDIR)$(PREFIX)/share/doc/pawl/systemd'
 	install -m 644 $(EXAMPLES) '$(DESTDIR)$(PREFIX)/share/doc/pawl/examples'
 	install -m 644 $(C_EXAMPLES) '$(DESTDIR)$(PREFIX)/share/doc/pawl/examples/c'
 
@@ -171,9 +201,9 @@ install: all lib man
 # packages are there: each installs, then calls make again.
 
 test:
-	@sh tests/bootstrap.sh build test docs
-	@$(SUBMAKE) all man $(BUILD)/unit stress-build
-	@bash tests/run.sh $(BUILD)
+	@sh tests/bootstrap.sh build test docs python
+	@$(SUBMAKE) all lib man $(BUILD)/unit stress-build python-build
+	@PYTHON='$(PYTHON)' bash tests/run.sh $(BUILD)
 
 demo:
 	@sh tests/bootstrap.sh build
@@ -182,6 +212,10 @@ demo:
 
 unit: $(BUILD)/unit
 	$(BUILD)/unit
+
+# PYTEST='-k name'
+python-test: all python
+	@PAWL_BIN=$(BUILD)/pawl PYTHONPATH=$(BUILD)/python $(PYTHON) -m pytest -q -p no:cacheprovider $(PYTEST) tests/python
 
 e2e: all
 	@bash tests/e2e/run.sh $(E2E)
@@ -219,10 +253,10 @@ lint: lint-format lint-scripts lint-cppcheck lint-tidy
 	@echo 'lint: clean'
 
 lint-format:
-	@$(CLANG_FORMAT) --dry-run -Werror $(ALL_SRCS) $(ALL_HDRS)
+	@$(CLANG_FORMAT) --dry-run -Werror $(ALL_SRCS) $(ALL_HDRS) $(PY_SRCS) runtime/python/ext/ext.h
 
 format:
-	@$(CLANG_FORMAT) -i $(ALL_SRCS) $(ALL_HDRS)
+	@$(CLANG_FORMAT) -i $(ALL_SRCS) $(ALL_HDRS) $(PY_SRCS) runtime/python/ext/ext.h
 
 lint-tidy:
 	@printf '%s\n' $(ALL_SRCS) | xargs -P $(JOBS) -n 4 sh -c '$(CLANG_TIDY) --quiet "$$@" -- -std=c11 \
@@ -230,7 +264,7 @@ lint-tidy:
 
 lint-cppcheck:
 	@mkdir -p $(BUILD)/cppcheck
-	@cppcheck --quiet -j $(JOBS) --cppcheck-build-dir=$(BUILD)/cppcheck --std=c11 -I. -D_GNU_SOURCE -D__linux__ \
+	@cppcheck --quiet -j $(JOBS) --cppcheck-build-dir=$(BUILD)/cppcheck --std=c11 -I. -D_GNU_SOURCE -D__linux__ --library=tests/cppcheck.xml \
 		--enable=warning,performance,portability --inline-suppr --error-exitcode=1 --suppress=uninitvar \
 		$(ROOM_SRCS) $(MAIN_SRCS) $(BENCH_SRCS) $(SIM_SRCS) $(STRESS_SRCS)
 
@@ -242,14 +276,17 @@ lint-scripts:
 bench: all
 	@bash bench/run.sh $(BUILD)/pawl
 
+bench-python: python
+	@PYTHONPATH=$(BUILD)/python $(PYTHON) bench/python_bus.py
+
 bench-peers: all
 	@bash bench/peers.sh $(BUILD)/pawl
 
 clean:
-	rm -rf build build-asan build-tsan build-fuzz pawl
+	rm -rf build build-asan build-tsan build-fuzz pawl runtime/python/build runtime/python/*.egg-info
 
 FORCE:
-.PHONY: all help lib man install test demo unit e2e stress-build check-stress asan tsan fuzz fuzz-run lint format lint-format lint-tidy \
-	lint-cppcheck lint-scripts bench bench-peers clean FORCE
+.PHONY: all help lib python python-build python-test man install test demo unit e2e stress-build check-stress asan tsan fuzz fuzz-run lint format lint-format lint-tidy \
+	lint-cppcheck lint-scripts bench bench-python bench-peers clean FORCE
 .SECONDARY:
--include $(FUZZ_SRCS:%.c=$(BUILD)/%.d) $(ROOM_OBJS:.o=.d) $(TOOL_OBJS:.o=.d) $(UNIT_OBJS:.o=.d) $(SIM_OBJS:.o=.d) $(STRESS_OBJS:.o=.d)
+-include $(PY_OBJS:.o=.d) $(FUZZ_SRCS:%.c=$(BUILD)/%.d) $(ROOM_OBJS:.o=.d) $(TOOL_OBJS:.o=.d) $(UNIT_OBJS:.o=.d) $(SIM_OBJS:.o=.d) $(STRESS_OBJS:.o=.d)

@@ -11,7 +11,8 @@ struct pawl_bench_options {
     uint64_t events;        /* how many instead; 0: by time */
     uint32_t payload_bytes; /* 0: the bench's own default */
     uint32_t workers;       /* 0: online CPUs */
-    const char *durability; /* "fsync" or "memory"; NULL: fsync */
+    double rate;            /* bus: events a second, to measure latency; 0: as many as can be */
+    const char *durability; /* "fsync", "async" or "memory"; NULL: fsync */
 };
 
 enum { PAWL_BENCH_EXTRAS = 8 };
@@ -56,6 +57,18 @@ int pawl_bench_exec(const struct pawl_bench_options *options, const char *direct
                     struct pawl_bench_result *result_out);
 int pawl_bench_flow(const struct pawl_bench_options *options, const char *directory,
                     struct pawl_bench_result *result_out);
+
+/**
+ * pawl_bench_bus - one publisher, one queue, `workers` consumers (1; at most 16), each a process of its own
+ * pawl_bench_recover - from kill -9 of everything to serving again, with `events` in the journal
+ *
+ * Extras of bus: wake_p50_ns, wake_p99_ns (an idle sleeper, woken), sync_p50_ns (fsync: 4 KiB made durable).
+ * Blocks until its processes are gone. Return: 0; -ECANCELED (said on stderr); an error of libpawl or -errno.
+ */
+int pawl_bench_bus(const struct pawl_bench_options *options, const char *directory,
+                   struct pawl_bench_result *result_out);
+int pawl_bench_recover(const struct pawl_bench_options *options, const char *directory,
+                       struct pawl_bench_result *result_out);
 
 /**
  * pawl_bench_spawn_floor - processes a second of a raw loop: the kernel's fork and exec, and nothing else

@@ -62,4 +62,10 @@ line 'a run of one no-op step, from nothing' "$(median_ms one_step)" 'ms'
 line "processes: pawl map /bin/true, $tasks tasks" "$(per_second "$tasks" "$(median_ms map_tasks)")" 'tasks/s'
 line '    beside it: xargs -P, which records nothing' "$(per_second "$tasks" "$(median_ms spawn_floor)")" 'tasks/s'
 line "flow: $((tasks * 10)) no-op steps" "$(per_second $((tasks * 10)) "$(median_ms flow_steps)")" 'steps/s'
+bus() { "$pawl" bench bus --json "$@" | jq -r '.per_second | floor'; }
+latency() { "$pawl" bench bus --rate 10000 --events 30000 --json "$@" | jq -r '"\(.p50_ns / 1000 | floor) \(.p99_ns / 1000 | floor)"'; }
+line 'event bus: memory, publish to ack' "$(bus --durability memory)" 'events/s'
+line 'event bus: fsync, publish to ack' "$(bus)" 'events/s'
+line '    p50, p99 at 10,000 a second: memory' "$(latency --durability memory)" 'us'
+line '    p50, p99 at 10,000 a second: fsync' "$(latency)" 'us'
 line 'this disk: 4 KiB made durable, one by one' "$(per_second 200 "$(median_ms sync_floor)")" 'syncs/s'

@@ -158,9 +158,10 @@ int pawl_launch(const struct pawl_state *state, const struct pawl_launch_options
 }
 
 /* Standard output and error stay the caller's: a terminal, a service manager's journal. */
-int pawl_launch_here(const struct pawl_state *state, struct pawl_serving *serving)
+int pawl_launch_here(const struct pawl_state *state, struct pawl_serving *serving,
+                     struct pawl_helpers *helpers)
 {
-    int kept[6 + PAWL_SUPERVISE_LISTEN_MAX] = {state->dirfd, state->journal_dirfd, state->runs_dirfd,
+    int kept[7 + PAWL_SUPERVISE_LISTEN_MAX] = {state->dirfd, state->journal_dirfd, state->runs_dirfd,
                                                state->spool_dirfd, serving->lock_fd};
     size_t kept_count = 5;
 
@@ -175,13 +176,16 @@ int pawl_launch_here(const struct pawl_state *state, struct pawl_serving *servin
         pawl_log_copy_to(STDERR_FILENO);
         kept[kept_count++] = serving->log_fd;
     }
+    if (helpers && helpers->host_fd_count == 1)
+        kept[kept_count++] = helpers->host_fds[0];
     for (unsigned i = 0; i < serving->listen_count; i++)
         kept[kept_count++] = serving->listen_fds[i];
     close_all_but(kept, kept_count);
     (void)!chdir("/");
     forget_own_mark(state);
     pawl_proctitle_set("pawl: supervisor");
-    const struct pawl_supervise_options supervise = {.state = state, .client_fd = -1, .serving = serving};
+    const struct pawl_supervise_options supervise = {
+        .state = state, .client_fd = -1, .serving = serving, .helpers = helpers};
     return pawl_supervise(&supervise);
 }
 

@@ -27,17 +27,18 @@ struct pawl_launch_options {
 int pawl_launch(const struct pawl_state *state, const struct pawl_launch_options *options,
                 int *client_fd_out);
 
+struct pawl_helpers;
 struct pawl_serving;
 
 /**
  * pawl_launch_here - this process becomes the supervisor, in the foreground: `pawl serve`
- * @serving: its lock is held; log_fd is filled in. Descriptors that it does not name are closed
+ * @serving: its lock is held; log_fd is filled in. Descriptors that neither it nor @helpers name are closed
+ * @helpers: processes beside it (helpers.h), or NULL
  *
  * Return: exit code, as pawl_supervise().
  */
-int pawl_launch_here(const struct pawl_state *state, struct pawl_serving *serving);
-
-struct pawl_helpers;
+int pawl_launch_here(const struct pawl_state *state, struct pawl_serving *serving,
+                     struct pawl_helpers *helpers);
 
 struct pawl_launch_embedded {
     struct pawl_serving *serving; /* its lock is held; log_fd is filled in */

@@ -3,7 +3,8 @@
  *
  *   {"schema": 1, "epoch", "started_at",
  *    "events": {"published", "unrouted"},
- *    "queues": [{"name", "depth", "in_flight", "bytes", "dlq_depth", "breaker", "paused", "published",
+ *    "queues": [{"name", "depth", "in_flight", "bytes", "max_depth", "max_bytes",
+ * "consumers", "holds_dead_letters", "dlq_depth", "breaker", "paused", "published",
  * "delivered", "acked", "nacked", "redelivered": {CAUSE: N}, "dead_letters": {REASON: N}, "dropped",
  * "duplicates", "refused", "handler_seconds": HISTOGRAM, "rates": RATES}], "delivery_latency_seconds":
  * HISTOGRAM, "journal": {"bytes", "syncs", "sync_seconds": HISTOGRAM, "batch_records": HISTOGRAM}, "workers":
@@ -115,6 +116,10 @@ static json_t *queue_json(const struct pawl_metrics_row_copy *row, bool *failed)
     set(json, failed, "depth", number(row->gauge[PAWL_QUEUE_DEPTH]));
     set(json, failed, "in_flight", number(row->gauge[PAWL_QUEUE_IN_FLIGHT]));
     set(json, failed, "bytes", number(row->gauge[PAWL_QUEUE_BYTES]));
+    set(json, failed, "max_depth", number(row->gauge[PAWL_QUEUE_MAX_DEPTH]));
+    set(json, failed, "max_bytes", number(row->gauge[PAWL_QUEUE_MAX_BYTES]));
+    set(json, failed, "consumers", number(row->gauge[PAWL_QUEUE_CONSUMERS]));
+    set(json, failed, "holds_dead_letters", json_boolean(row->gauge[PAWL_QUEUE_IS_DLQ] != 0));
     set(json, failed, "dlq_depth", number(row->gauge[PAWL_QUEUE_DLQ_DEPTH]));
     uint64_t breaker = row->gauge[PAWL_QUEUE_BREAKER_STATE];
     set(json, failed, "breaker",
@@ -139,6 +144,9 @@ static json_t *journal_json(const struct pawl_metrics_sample *sample, bool *fail
 {
     json_t *json = json_object();
     set(json, failed, "bytes", number(sample->cell[PAWL_METRICS_JOURNAL_BYTES]));
+    uint64_t room = sample->cell[PAWL_METRICS_JOURNAL_ROOM];
+    set(json, failed, "room", json_string(room == 0 ? "roomy" : room == 1 ? "tight" : "full"));
+    set(json, failed, "disk_bytes", number(sample->cell[PAWL_METRICS_JOURNAL_DISK_BYTES]));
     set(json, failed, "syncs", number(sample->cell[PAWL_METRICS_JOURNAL_SYNCS]));
     set(json, failed, "sync_seconds", histogram(&sample->histogram[PAWL_METRICS_JOURNAL_SYNC], true, failed));
     set(json, failed, "batch_records",

@@ -24,6 +24,25 @@ static void make_plain(char *name)
             *name = '?';
 }
 
+/* A queue's dead letters lie in another queue: its depth, of the same moment or about. */
+static void find_dead_letters(struct pawl_metrics_sample *sample)
+{
+    for (uint32_t i = 0; i < sample->row_count; i++) {
+        uint64_t want = sample->rows[i].gauge[PAWL_QUEUE_DLQ_ROW], depth = 0;
+        uint32_t low = 0, high = sample->row_count;
+        while (want != 0 && low < high) {
+            uint32_t middle = low + (high - low) / 2;
+            if (sample->row_index[middle] < want)
+                low = middle + 1;
+            else
+                high = middle;
+        }
+        if (want != 0 && low < sample->row_count && sample->row_index[low] == want)
+            depth = sample->rows[low].gauge[PAWL_QUEUE_DEPTH];
+        sample->rows[i].gauge[PAWL_QUEUE_DLQ_DEPTH] = depth;
+    }
+}
+
 int pawl_metrics_sample_take(const struct pawl_metrics *metrics, uint64_t at_ns,
                              struct pawl_metrics_sample *sample_out)
 {
@@ -45,6 +64,7 @@ int pawl_metrics_sample_take(const struct pawl_metrics *metrics, uint64_t at_ns,
         make_plain(row->name);
         sample.row_index[sample.row_count++] = i;
     }
+    find_dead_letters(&sample);
     for (uint32_t i = 0; i < PAWL_METRICS_CELLS; i++)
         sample.cell[i] = pawl_metrics_cell_read(metrics, (enum pawl_metrics_cell)i);
     for (uint32_t i = 0; i < PAWL_METRICS_HISTOGRAMS; i++)

@@ -26,7 +26,7 @@ static const struct family cell_counters[] = {
 
 static const struct family queue_counters[] = {
     {"pawl_queue_published_total", "Events that the queue took", PAWL_QUEUE_PUBLISHED},
-    {"pawl_deliveries_total", "Deliveries that began", PAWL_QUEUE_DELIVERED},
+    {"pawl_deliveries_total", "Deliveries that were given to a consumer", PAWL_QUEUE_DELIVERED},
     {"pawl_acks_total", "Deliveries that were acked", PAWL_QUEUE_ACKED},
     {"pawl_nacks_total", "Deliveries that were nacked", PAWL_QUEUE_NACKED},
     {"pawl_queue_dropped_total", "Events that the overflow policy dropped", PAWL_QUEUE_DROPPED},
@@ -41,6 +41,14 @@ static const struct family queue_gauges[] = {
     {"pawl_dlq_depth", "Events in the dead-letter queue", PAWL_QUEUE_DLQ_DEPTH},
     {"pawl_breaker_state", "Circuit breaker: 0 closed, 1 open, 2 half-open", PAWL_QUEUE_BREAKER_STATE},
     {"pawl_queue_paused", "1: nothing is delivered", PAWL_QUEUE_PAUSED},
+    {"pawl_queue_consumers", "Consumers that are attached", PAWL_QUEUE_CONSUMERS},
+};
+
+static const struct family cell_gauges[] = {
+    {"pawl_clients", "Clients that are attached", PAWL_METRICS_CLIENTS},
+    {"pawl_journal_disk_bytes", "Bytes of the journal on disk", PAWL_METRICS_JOURNAL_DISK_BYTES},
+    {"pawl_journal_room", "0: there is room, 1: new work is refused, 2: the disk is full",
+     PAWL_METRICS_JOURNAL_ROOM},
 };
 
 #define COUNT(table) (sizeof(table) / sizeof(table)[0])
@@ -178,8 +186,10 @@ static void put_processes(FILE *out, const struct pawl_metrics_sample *sample,
             "\npawl_workers{state=\"starting\"} %" PRIu64 "\n",
             sample->cell[PAWL_METRICS_WORKERS_IDLE], sample->cell[PAWL_METRICS_WORKERS_BUSY],
             sample->cell[PAWL_METRICS_WORKERS_STARTING]);
-    put_head(out, "pawl_clients", "Clients that are attached", "gauge");
-    fprintf(out, "pawl_clients %" PRIu64 "\n", sample->cell[PAWL_METRICS_CLIENTS]);
+    for (size_t f = 0; f < COUNT(cell_gauges); f++) {
+        put_head(out, cell_gauges[f].name, cell_gauges[f].help, "gauge");
+        fprintf(out, "%s %" PRIu64 "\n", cell_gauges[f].name, sample->cell[cell_gauges[f].at]);
+    }
     if (memory_count > 0)
         put_head(out, "pawl_memory_bytes", "Memory by kind", "gauge");
     for (size_t i = 0; i < memory_count; i++) {

@@ -276,7 +276,9 @@ static struct pawl_run *find_instance(struct pawl_core *core, uint64_t number, u
     *step_out = step;
     if (instance == PAWL_INSTANCE_NONE)
         return run;
-    if (instance >= core->options.instances_max || (!step->many && instance > 0)) {
+    /* What was accepted under a higher limit stays what it is. */
+    if ((instance >= core->options.instances_max && instance >= PAWL_RUN_INSTANCES_MAX) ||
+        (!step->many && instance > 0)) {
         *error_out = PAWL_E_DAMAGED;
         return NULL;
     }

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "scheduler/bus/bus.h"
+#include "scheduler/figures.h"
 #include "shm/doorbell.h"
 #include "shm/error.h"
 
@@ -37,6 +38,7 @@ struct pawl_client {
     struct pawl_io_request bell_read;
     bool gone; /* freed when its read is back */
     bool hot, bad;
+    bool bell_due;
     bool touched; /* something was put into its rings this turn */
     bool stalled; /* a ring was full */
     uint32_t quiet_turns;
@@ -293,6 +295,7 @@ void pawl_clients_attach(struct pawl_connection *connection, const struct pawl_w
         return;
     }
     loop->attached_count++;
+    pawl_figures_clients(loop);
     struct pawl_client *client = connection->attached;
     int fds[4] = {client->port.lane_segment.fd, client->port.inbound_segment.fd, client->bell_fd,
                   client->own_bell_fd};
@@ -329,6 +332,7 @@ void pawl_clients_disconnected(struct pawl_connection *connection)
     pawl_bus_client_close(loop->bus, loop->now, client->number);
     loop->clients->by_number[client->number] = NULL;
     loop->attached_count--;
+    pawl_figures_clients(loop);
     make_cold(client);
     unlink_touched(client);
     client->gone = true;
@@ -551,9 +555,20 @@ static bool drain_settlements(struct pawl_client *client)
     return true;
 }
 
+static void touch(struct pawl_client *client)
+{
+    if (client->touched)
+        return;
+    client->touched = true;
+    client->next_touched = client->loop->clients->touched;
+    client->loop->clients->touched = client;
+}
+
+/* One bell a turn, whatever there is to tell. */
 static void ring(struct pawl_client *client)
 {
-    (void)pawl_doorbell_ring(&client->port.lane->sleeping, client->own_bell_fd);
+    client->bell_due = true;
+    touch(client);
 }
 
 static bool hear_begun(struct pawl_client *client)
@@ -629,15 +644,6 @@ bool pawl_clients_drain(struct pawl_loop *loop)
 
 /* ---- what goes ---- */
 
-static void touch(struct pawl_client *client)
-{
-    if (client->touched)
-        return;
-    client->touched = true;
-    client->next_touched = client->loop->clients->touched;
-    client->loop->clients->touched = client;
-}
-
 int pawl_clients_deliver(struct pawl_loop *loop, uint32_t number, const struct pawl_inbound_entry *entry,
                          const struct pawl_event *event)
 {
@@ -651,9 +657,8 @@ int pawl_clients_deliver(struct pawl_loop *loop, uint32_t number, const struct p
         make_hot(client);
     } else if (error == PAWL_E_BAD_MESSAGE) {
         condemn(client, "its place in the inbound ring does not hold");
-    } else if (error == 0 && loop->metrics && loop->now.realtime_ns > event->published_at_ns) {
-        pawl_metrics_observe(&loop->metrics->histogram[PAWL_METRICS_DELIVERY_LATENCY],
-                             loop->now.realtime_ns - event->published_at_ns);
+    } else if (error == 0) {
+        pawl_figures_delivered(loop, entry, event);
     }
     return error;
 }
@@ -703,13 +708,9 @@ static bool join(struct pawl_reply *last, const struct pawl_reply *reply)
 void pawl_clients_reply(struct pawl_loop *loop, uint32_t number, const struct pawl_reply *reply)
 {
     struct pawl_client *client = at(loop, number);
+    pawl_figures_confirmed(loop, reply); /* whether or not its publisher is still there */
     if (!client || client->bad)
         return;
-    if (reply->type == PAWL_REPLY_CONFIRM && loop->metrics && !(reply->flags & PAWL_REPLY_DUPLICATE))
-        pawl_metrics_add(loop->metrics,
-                         reply->flags & PAWL_REPLY_UNROUTED ? PAWL_METRICS_EVENTS_UNROUTED
-                                                            : PAWL_METRICS_EVENTS_PUBLISHED,
-                         reply->last - reply->first + 1);
     touch(client);
     if (client->last.type && join(&client->last, reply))
         return;
@@ -749,8 +750,10 @@ bool pawl_clients_publish(struct pawl_loop *loop)
             (void)push_reply(client, &client->last);
             client->last.type = 0;
         }
-        if (pawl_client_port_publish(&client->port))
-            ring(client);
+        bool told = pawl_client_port_publish(&client->port);
+        if (told || client->bell_due)
+            (void)pawl_doorbell_ring(&client->port.lane->sleeping, client->own_bell_fd);
+        client->bell_due = false;
         if (client->reply_count > 0 && !client->bad) {
             client->touched = true;
             client->next_touched = again;

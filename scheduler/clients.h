@@ -27,7 +27,7 @@ bool pawl_clients_drain(struct pawl_loop *loop);
 /* End of a turn: replies and deliveries become visible, sleepers are woken. True: something could not be
  * given. */
 bool pawl_clients_publish(struct pawl_loop *loop);
-/* Which settlements are durable now. After the journal's flush. */
+/* Which settlements are durable now, for clients_publish() to tell. */
 void pawl_clients_tell_durable(struct pawl_loop *loop);
 
 /* Around the loop's sleep. prepare: flags are set; true: there is something to do, do not sleep. */

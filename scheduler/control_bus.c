@@ -13,6 +13,7 @@
 
 #include "scheduler/bus/bus.h"
 #include "scheduler/clients.h"
+#include "scheduler/figures.h"
 #include "shm/error.h"
 
 enum { TAKE_MAX = 256, SETTLE_MAX = 1024, TEXT_MAX = 1024 };
@@ -148,7 +149,9 @@ static void *taken_body(struct pawl_loop *loop, const struct pawl_bus_taken *tak
     struct pawl_wire_taken head = {.count = 0, .end = end, .next = next};
     size_t room = sizeof head + 4096, used = sizeof head;
     unsigned char *body = malloc(room);
-    for (uint32_t i = 0; body && i < count; i++) {
+    if (!body)
+        return NULL;
+    for (uint32_t i = 0; i < count; i++) {
         struct pawl_inbound_entry entry = taken[i].entry;
         const struct pawl_event *event = pawl_bus_event(loop->bus, entry.queue, entry.seq);
         if (!event)
@@ -165,13 +168,13 @@ static void *taken_body(struct pawl_loop *loop, const struct pawl_bus_taken *tak
             }
             body = grown;
         }
+        if (entry.attempt > 0) /* not a mere look */
+            pawl_figures_delivered(loop, &entry, event);
         memcpy(body + used, &entry, sizeof entry);
         memcpy(body + used + sizeof entry, event, event->bytes);
         used += entry.bytes;
         head.count++;
     }
-    if (!body)
-        return NULL;
     memcpy(body, &head, sizeof head);
     *bytes_out = used;
     return body;
@@ -361,6 +364,7 @@ static void on_metrics(struct pawl_connection *connection, uint64_t tag)
         refuse(connection, tag, PAWL_E_NOT_FOUND, "there are no metrics");
         return;
     }
+    pawl_figures_sample(loop);
     if (pawl_wire_queue_message(&connection->wire, PAWL_WIRE_METRICS_OK, tag, NULL, 0, NULL, 0, &fd, 1) != 0)
         pawl_control_end(connection);
 }

@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "scheduler/figures.h"
 #include "scheduler/lanes.h"
 #include "shm/error.h"
 
@@ -342,26 +343,6 @@ static void on_plan(struct pawl_connection *connection, uint64_t tag, struct paw
 
 /* ---- processes ---- */
 
-static uint32_t state_of(const struct pawl_worker *worker)
-{
-    switch (worker->life) {
-    case PAWL_WORKER_NONE:
-    case PAWL_WORKER_FORKED:
-        return PAWL_PROCESS_STARTING;
-    case PAWL_WORKER_IDLE:
-        return PAWL_PROCESS_IDLE;
-    case PAWL_WORKER_CLAIMING:
-    case PAWL_WORKER_LEAVING:
-        break;
-    case PAWL_WORKER_EXITING:
-        return PAWL_PROCESS_LEAVING;
-    }
-    const struct pawl_lane_memory *memory = pawl_lane_memory_of(&worker->reader.segment);
-    return atomic_load_explicit((_Atomic uint64_t *)(uintptr_t)&memory->job, memory_order_relaxed) != 0
-               ? PAWL_PROCESS_BUSY
-               : PAWL_PROCESS_IDLE;
-}
-
 static void add_process(struct page *page, uint32_t role, uint32_t number, pid_t pid, uint32_t state,
                         uint64_t since_ns)
 {
@@ -377,6 +358,7 @@ static void on_health(struct pawl_connection *connection, uint64_t tag)
     struct pawl_loop *loop = connection->loop;
     struct page page = {0};
     bool busy = loop->queue_count > 0;
+    pawl_figures_sample(loop);
     add_process(&page, PAWL_ROLE_SUPERVISOR, 0, loop->options->supervisor, PAWL_PROCESS_IDLE, 0);
     /* The scheduler has no role in the greeting: 0. */
     add_process(&page, 0, 0, getpid(), busy ? PAWL_PROCESS_BUSY : PAWL_PROCESS_IDLE,
@@ -384,7 +366,8 @@ static void on_health(struct pawl_connection *connection, uint64_t tag)
     for (uint32_t number = 1; number < pawl_lanes_number_end(loop); number++) {
         const struct pawl_worker *worker = pawl_lanes_worker(loop, number);
         if (worker && worker->life != PAWL_WORKER_NONE)
-            add_process(&page, PAWL_ROLE_WORKER, number, worker->pid, state_of(worker), worker->since_ns);
+            add_process(&page, PAWL_ROLE_WORKER, number, worker->pid, pawl_figures_worker_state(worker),
+                        worker->since_ns);
     }
     page_send(&page, connection, PAWL_WIRE_HEALTH_OK, tag);
 }

@@ -278,6 +278,9 @@ void pawl_control_submit(struct pawl_connection *connection, struct pawl_wire_me
         return;
     }
     memcpy(&request, message->body, sizeof request);
+    if ((request.flags & PAWL_SUBMIT_ANY_SLOTS) && loop->config.run.workers > 0)
+        request.slots = (uint32_t)loop->config.run.workers;
+    request.flags &= ~(uint32_t)PAWL_SUBMIT_ANY_SLOTS;
     struct pawl_submission submission = {.request = &request};
     int error = read_submission(connection, message, &submission, mapped, &texts);
     if (loop->stopping && !error) {

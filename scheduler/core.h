@@ -99,8 +99,10 @@ struct pawl_core_effects {
     void (*log)(void *ctx, int level, const char *text);
 };
 
+#define PAWL_RUN_INSTANCES_MAX UINT64_C(100000000) /* of a run, whatever the configuration says */
+
 struct pawl_core_options {
-    uint64_t instances_max;     /* of a run; SPEC 7: 10,000,000 */
+    uint64_t instances_max;     /* of a run; at most PAWL_RUN_INSTANCES_MAX, or a reader's own bound */
     uint32_t interruptions_max; /* 5 */
     uint64_t output_bytes_max;  /* 1 GiB */
     uint64_t value_bytes_max;   /* 1 MiB: what an expression may put into an argument */

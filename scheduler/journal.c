@@ -287,6 +287,13 @@ static void count_durable(struct pawl_journal *journal, const struct journal_fra
     journal->stats.bytes += bytes;
     pawl_journal_now(journal, &realtime_ns, &now_ns);
     journal->stats.last_commit_ns = now_ns - frame->submitted_at_ns;
+    const struct pawl_journal_commit commit = {.bytes = bytes,
+                                               .record_count = frame->record_count,
+                                               .commit_ns = journal->stats.last_commit_ns,
+                                               .realtime_ns = realtime_ns,
+                                               .sync_count = journal->stats.sync_count};
+    if (journal->options.on_commit)
+        journal->options.on_commit(journal->options.ctx, &commit);
 }
 
 /* The contiguous prefix of frames that went well. */

@@ -72,6 +72,15 @@ struct pawl_journal_report {
     uint32_t sync_count;         /* file and directory syncs that open made */
 };
 
+/* A frame that became durable. */
+struct pawl_journal_commit {
+    uint64_t bytes; /* padding included */
+    uint64_t record_count;
+    uint64_t commit_ns;   /* submit to completion: its write and its sync */
+    uint64_t realtime_ns; /* of the completion */
+    uint64_t sync_count;  /* since open, this one included */
+};
+
 struct pawl_journal_options {
     void *ctx;
 
@@ -85,6 +94,7 @@ struct pawl_journal_options {
      * on_failed: once; PAWL_E_SYNC_FAILED or -errno; nothing that is not durable yet will be told of again:
      * its fate is unknown, answer PAWL_E_INDEFINITE and leave with exit 70. */
     void (*on_durable)(void *ctx, uint64_t lsn);
+    void (*on_commit)(void *ctx, const struct pawl_journal_commit *commit); /* each frame, for the figures */
     void (*on_failed)(void *ctx, int error);
     void (*on_room)(void *ctx, enum pawl_journal_room room);
     void (*on_snapshot)(void *ctx, uint64_t lsn, int error); /* ends what snapshot_commit began */
@@ -169,6 +179,8 @@ enum pawl_journal_room pawl_journal_room(const struct pawl_journal *journal);
 /* pawl_journal_secure - make the reserve now: something runs that may fill the disk before its own result
  * comes. Cheap when it is there. Without room for it new work is refused from now on. */
 void pawl_journal_secure(struct pawl_journal *journal);
+/* Would pawl_journal_secure() do nothing? */
+bool pawl_journal_is_secure(const struct pawl_journal *journal);
 
 /**
  * pawl_journal_idle - what falls due with time: the idle watermark, making the reserve, trying a full disk

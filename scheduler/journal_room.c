@@ -103,11 +103,14 @@ static int check_free_space(struct pawl_journal *journal, uint64_t bytes)
     return 0;
 }
 
+bool pawl_journal_is_secure(const struct pawl_journal *journal)
+{
+    return journal->failed || journal->room != PAWL_JOURNAL_ROOMY || reserve_is_whole(journal);
+}
+
 void pawl_journal_secure(struct pawl_journal *journal)
 {
-    if (journal->failed || journal->room != PAWL_JOURNAL_ROOMY || reserve_is_whole(journal))
-        return;
-    if (pawl_journal_make_reserve(journal) != 0)
+    if (!pawl_journal_is_secure(journal) && pawl_journal_make_reserve(journal) != 0)
         pawl_journal_set_room(journal, PAWL_JOURNAL_TIGHT);
 }
 

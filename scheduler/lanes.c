@@ -14,11 +14,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "scheduler/figures.h"
 #include "scheduler/roster.h"
 #include "shm/doorbell.h"
 #include "shm/error.h"
 
-#define LONG_JOB_NS UINT64_C(4000000)
+#define SHORT_JOB_NS UINT64_C(5000000)
 
 enum { ENTRIES_A_TURN = 256 /* of one lane */ };
 
@@ -90,8 +91,8 @@ static const char *take(struct pawl_loop *loop, struct pawl_worker *worker,
         pawl_counter_add(&loop->world->counters, PAWL_COUNTER_TASKS_BEGUN, 1);
         pawl_core_begun(loop->core, loop->now, delivery, worker->number, settlement->attempt,
                         settlement->started_at_ns);
-        if (loop->now.realtime_ns >= settlement->started_at_ns + LONG_JOB_NS)
-            pawl_journal_secure(loop->journal);
+        if (loop->secure_at_ns == 0 && !pawl_journal_is_secure(loop->journal))
+            loop->secure_at_ns = loop->now.boottime_ns + SHORT_JOB_NS;
         return NULL;
     case PAWL_SETTLE_RESULT:
         if (!parts_hold(settlement))
@@ -209,7 +210,7 @@ static void on_worker_down(struct pawl_loop *loop, const struct pawl_wire_proces
             ;
     bool clean = worker->life == PAWL_WORKER_EXITING;
     if (!clean)
-        pawl_counter_add(&loop->world->counters, PAWL_COUNTER_WORKERS_LOST, 1);
+        pawl_figures_worker_lost(loop);
     lose_claims(loop, worker);
     /* It may have been the one that was woken for new work: somebody else must look. */
     if (worker->queue)

@@ -20,6 +20,7 @@
 
 #include "scheduler/clients.h"
 #include "scheduler/control.h"
+#include "scheduler/figures.h"
 #include "scheduler/lanes.h"
 #include "scheduler/queue.h"
 #include "scheduler/reload.h"
@@ -198,6 +199,23 @@ static void leave_if_done(struct pawl_loop *loop)
         loop->leave = true;
 }
 
+/* What still runs after some milliseconds may fill the disk before its result comes; a batch of the shortest
+ * jobs is not made to wait for a reserve. Return: when to look. */
+static uint64_t secure_if_due(struct pawl_loop *loop)
+{
+    if (loop->secure_at_ns == 0)
+        return UINT64_MAX;
+    if (loop->now.boottime_ns < loop->secure_at_ns)
+        return loop->secure_at_ns;
+    loop->secure_at_ns = 0;
+    for (const struct pawl_queue *queue = loop->queues; queue; queue = queue->next)
+        if (queue->in_flight > 0) {
+            pawl_journal_secure(loop->journal);
+            break;
+        }
+    return UINT64_MAX;
+}
+
 /* ---- a turn ---- */
 
 static uint64_t least(uint64_t a, uint64_t b)
@@ -319,6 +337,7 @@ static uint64_t turn(struct pawl_loop *loop)
     serve_when_all_offered(loop);
     uint64_t until_ns = pawl_core_tick(loop->core, loop->now);
     until_ns = least(until_ns, sample_if_due(loop));
+    until_ns = least(until_ns, secure_if_due(loop));
     more |= turn_bus(loop, &until_ns);
     if (loop->place_again_at_ns && loop->now.boottime_ns >= loop->place_again_at_ns) {
         loop->place_again_at_ns = 0;
@@ -335,13 +354,14 @@ static uint64_t turn(struct pawl_loop *loop)
     pawl_lanes_assign(loop);
     pawl_queue_publish_all(loop);
     pawl_control_arm(loop);
+    pawl_clients_tell_durable(loop);
     (void)pawl_clients_publish(loop);
     until_ns = least(until_ns, flush(loop));
     until_ns = least(until_ns, loop->reply_due_ns);
     pawl_lanes_tell_durable(loop);
-    pawl_clients_tell_durable(loop);
     pawl_snapshot_turn(loop);
     leave_if_done(loop);
+    until_ns = least(until_ns, pawl_figures_turn(loop));
 
     if (more || loop->more_to_read || loop->changed || loop->collection || loop->stop_asked ||
         loop->reload_asked)

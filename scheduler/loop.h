@@ -83,11 +83,13 @@ struct pawl_loop {
     uint64_t drain_until_ns; /* boottime: stopping, what is in flight may settle until then */
     struct pawl_segment metrics_segment;
     struct pawl_metrics *metrics;
+    uint64_t figures_at_ns; /* boottime: figures.h looked last */
 
     /* lanes.h */
     struct pawl_lanes *lanes;
 
     /* queue.h */
+    uint64_t secure_at_ns; /* when the journal gets its reserve, if something runs then; 0: not due */
     struct pawl_queue *queues;
     uint32_t queue_count;
     struct pawl_log_pool pool;  /* task memory of all queues */

@@ -20,6 +20,7 @@
 #include "scheduler/backend.h"
 #include "scheduler/bus/bus.h"
 #include "scheduler/control.h"
+#include "scheduler/figures.h"
 #include "scheduler/lanes.h"
 #include "scheduler/loop.h"
 #include "scheduler/reload.h"
@@ -146,6 +147,7 @@ static int open_journal(struct pawl_loop *loop, struct refusal *refusal)
         .apply = apply,
         .load_snapshot = load_snapshot,
         .on_durable = on_durable,
+        .on_commit = pawl_figures_commit,
         .on_failed = on_failed,
         .on_room = on_room,
         .on_snapshot = on_snapshot,
@@ -219,6 +221,9 @@ static int recover(struct pawl_loop *loop, struct refusal *refusal)
     uint64_t epoch_lsn;
 
     pawl_core_options_default(&core_options);
+    core_options.instances_max = loop->config.run.run_instances;
+    core_options.output_bytes_max = loop->config.run.output_bytes;
+    core_options.interruptions_max = (uint32_t)loop->config.bus.interruptions;
     int error = pawl_core_create(&core_options, &pawl_loop_effects, loop, &loop->core);
     if (error)
         return refuse(refusal, error, EXIT_CANNOT_START, "cannot start", "");
@@ -240,6 +245,8 @@ static int recover(struct pawl_loop *loop, struct refusal *refusal)
     if (error)
         return refuse(refusal, error, EXIT_INTERNAL, "cannot begin a new epoch", "");
     loop->world->epoch = loop->epoch;
+    if (loop->metrics)
+        loop->metrics->epoch = loop->epoch; /* nobody has it yet */
     pawl_bus_durable(loop->bus, loop->now, loop->durable_lsn);
     error = pawl_bus_start(loop->bus, loop->now, loop->epoch);
     if (error)

@@ -279,7 +279,7 @@ struct pawl_delivery *pawl_core_adopt(struct pawl_core *core, struct pawl_now no
         offer->attempt > UINT16_MAX)
         return NULL;
     struct pawl_step *step = &run->steps[offer->step];
-    if (offer->instance >= core->options.instances_max || (!step->many && offer->instance > 0))
+    if (offer->instance >= PAWL_RUN_INSTANCES_MAX || (!step->many && offer->instance > 0))
         return NULL;
     if (offer->instance >= step->count &&
         (step->expanded || !step->many || pawl_step_expand(run, step, offer->instance + 1) < 0))

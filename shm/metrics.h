@@ -57,7 +57,14 @@ enum pawl_metrics_cell {
     PAWL_METRICS_WORKERS_STARTING = 6,
     PAWL_METRICS_WORKER_RESTARTS = 7,
     PAWL_METRICS_CLIENTS = 8,
-    PAWL_METRICS_CELLS = 9,
+    PAWL_METRICS_MEMORY_ALLOCATED = 9,   /* of the scheduler, by its allocator; 0: it does not tell */
+    PAWL_METRICS_MEMORY_KEPT = 10,       /* events that are in memory only */
+    PAWL_METRICS_MEMORY_CACHE = 11,      /* journal frames that are kept, and blocks that were read */
+    PAWL_METRICS_JOURNAL_ROOM = 12,      /* enum pawl_journal_room: 0 roomy, 1 tight, 2 full */
+    PAWL_METRICS_JOURNAL_SYNCED_AT = 13, /* CLOCK_REALTIME ns of the last commit; 0: none yet */
+    PAWL_METRICS_JOURNAL_LAST_SYNC = 14, /* ns that it took */
+    PAWL_METRICS_JOURNAL_DISK_BYTES = 15,
+    PAWL_METRICS_CELLS = 16,
 };
 
 enum pawl_metrics_histogram {
@@ -72,10 +79,15 @@ enum pawl_queue_gauge { /* set */
                         PAWL_QUEUE_DEPTH = 0,
                         PAWL_QUEUE_IN_FLIGHT = 1,
                         PAWL_QUEUE_BYTES = 2,
-                        PAWL_QUEUE_DLQ_DEPTH = 3,
+                        PAWL_QUEUE_DLQ_DEPTH = 3,     /* a sample's: the depth of the row DLQ_ROW */
                         PAWL_QUEUE_BREAKER_STATE = 4, /* enum pawl_breaker_state */
                         PAWL_QUEUE_PAUSED = 5,
-                        PAWL_QUEUE_GAUGES = 6,
+                        PAWL_QUEUE_CONSUMERS = 6,
+                        PAWL_QUEUE_MAX_DEPTH = 7, /* 0: no limit */
+                        PAWL_QUEUE_MAX_BYTES = 8,
+                        PAWL_QUEUE_DLQ_ROW = 9, /* of its dead letters; 0: it has none yet */
+                        PAWL_QUEUE_IS_DLQ = 10, /* holds other queues' dead letters */
+                        PAWL_QUEUE_GAUGES = 11,
 };
 
 enum pawl_dead_reason { /* why an event is in a dead-letter queue; stored in the journal: append */
@@ -106,7 +118,7 @@ struct pawl_metrics_row {
     _Atomic uint64_t gauge[PAWL_QUEUE_GAUGES];
     _Atomic uint64_t counter[PAWL_QUEUE_COUNTERS];
     struct pawl_histogram handler; /* ns */
-    uint64_t reserved[13];
+    uint64_t reserved[8];
 };
 static_assert(sizeof(struct pawl_metrics_row) == 640, "metrics layout");
 

@@ -133,6 +133,7 @@ enum {
     PAWL_SUBMIT_MAP = 2,        /* the plan has one fed step; keep its completion order */
     PAWL_SUBMIT_KEEP_GOING = 4, /* keep_going says how many steps may fail; 0: any number */
     PAWL_SUBMIT_RETRY = 8,      /* resume_id with only failed steps rerun */
+    PAWL_SUBMIT_ANY_SLOTS = 32, /* nobody said -j: slots may be what the scheduler is configured for */
     PAWL_SUBMIT_SAME_PLAN = 16, /* resume_id with the plan and context that it has: no fds come along */
 };
 

@@ -1,16 +1,17 @@
 #!/bin/sh
 # bootstrap.sh - have the Debian packages that the named sets of work need, install what is missing.
 #
-#   sh tests/bootstrap.sh [--list] SET...        sets: build test docs lint fuzz
+#   sh tests/bootstrap.sh [--list] SET...        sets: build test docs lint fuzz python
 #
 # Costs one dpkg-query when everything is there. PAWL_BOOTSTRAP=no skips it: you have the libraries some other way.
 set -eu
 
-BUILD='gcc libc6-dev make liburing-dev libfyaml-dev libjansson-dev libxxhash-dev libjemalloc-dev'
-TEST='libcriterion-dev jq procps parallel'
+BUILD='gcc libc6-dev make liburing-dev libfyaml-dev libjansson-dev libxxhash-dev libjemalloc-dev libmicrohttpd-dev libncurses-dev'
+TEST='libcriterion-dev jq procps parallel pkg-config'
 DOCS='scdoc'
 LINT='clang-format-14 clang-tidy-14 cppcheck shellcheck zsh fish'
 FUZZ='clang-14 libclang-rt-14-dev'
+PYTHON='python3-dev python3-pip python3-setuptools python3-wheel python3-pytest'
 
 list_only=no
 packages=
@@ -22,8 +23,9 @@ for set in "$@"; do
     docs) packages="$packages $DOCS" ;;
     lint) packages="$packages $LINT" ;;
     fuzz) packages="$packages $FUZZ" ;;
+    python) packages="$packages $PYTHON" ;;
     *)
-        echo "bootstrap: no set is called '$set' (build test docs lint fuzz)" >&2
+        echo "bootstrap: no set is called '$set' (build test docs lint fuzz python)" >&2
         exit 2
         ;;
     esac

@@ -24,6 +24,7 @@ int pawl_cli_exit(int error)
     case PAWL_ERR_STATE:
         return PAWL_EXIT_USAGE;
     case PAWL_ERR_INVALID:
+    case PAWL_ERR_LIMIT:
     case PAWL_ERR_INCOMPATIBLE:
         return PAWL_EXIT_INVALID;
     case PAWL_ERR_BUSY:
@@ -38,7 +39,6 @@ int pawl_cli_exit(int error)
     case PAWL_ERR_QUEUE_FULL:
     case PAWL_ERR_EMPTY:
     case PAWL_ERR_STALE:
-    case PAWL_ERR_LIMIT:
     case PAWL_ERR_NO_SPACE:
     case PAWL_ERR_INDEFINITE:
     case PAWL_ERR_DUPLICATE:
@@ -84,7 +84,11 @@ int pawl_cli_fail(const struct pawl_cli *cli, const struct pawl *pawl, int error
     va_end(arguments);
 
     const char *said = pawl_last_error(pawl);
-    snprintf(message, sizeof message, "%s: %s", what, said[0] != '\0' ? said : pawl_strerror(error));
+    /* What is said often names the object by itself. */
+    if (said[0] != '\0' && strstr(said, what) != NULL)
+        snprintf(message, sizeof message, "%s", said);
+    else
+        snprintf(message, sizeof message, "%s: %s", what, said[0] != '\0' ? said : pawl_strerror(error));
     const char *name = pawl_error_name(error);
     name += strncmp(name, "PAWL_E_", 7) == 0 ? 7 : 0;
     size_t i = 0;
@@ -111,9 +115,10 @@ int pawl_cli_open(const struct pawl_cli *cli, bool create, struct pawl **pawl_ou
     const struct pawl_connect_options options = {
         .bytes = sizeof options, .state = cli->state, .may_launch = 1};
     error = pawl_connect(&options, pawl_out);
-    if (error != 0)
-        return pawl_cli_fail(cli, NULL, error, "%s", cli->state);
-    return 0;
+    if (error == 0)
+        return 0;
+    int status = pawl_cli_fail(cli, NULL, error, "%s", cli->state);
+    return error == PAWL_ERR_LIMIT ? PAWL_EXIT_UNREACHABLE : status; /* too many clients */
 }
 
 int pawl_cli_ask(const struct pawl_cli *cli, struct pawl *pawl, json_t *request, json_t **reply_out)

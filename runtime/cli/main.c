@@ -19,17 +19,23 @@
 #include "runtime/suggest.h"
 
 const struct pawl_verb *const pawl_verbs[] = {
-    &pawl_verb_run,     &pawl_verb_map,     &pawl_verb_check,
-    &pawl_verb_graph,   &pawl_verb_runs,    &pawl_verb_status,
-    &pawl_verb_steps,   &pawl_verb_logs,    &pawl_verb_why,
-    &pawl_verb_resume,  &pawl_verb_retry,   &pawl_verb_cancel,
-    &pawl_verb_wait,    &pawl_verb_serve,   &pawl_verb_queue,
-    &pawl_verb_publish, &pawl_verb_consume, &pawl_verb_ack,
-    &pawl_verb_nack,    &pawl_verb_reject,  &pawl_verb_extend,
-    &pawl_verb_dlq,     &pawl_verb_group,   &pawl_verb_metrics,
-    &pawl_verb_gc,      &pawl_verb_doctor,  &pawl_verb_health,
-    &pawl_verb_journal, &pawl_verb_config,  &pawl_verb_bench,
-    &pawl_verb_help,    &pawl_verb_version, NULL,
+    &pawl_verb_run,     &pawl_verb_map,
+    &pawl_verb_check,   &pawl_verb_graph,
+    &pawl_verb_runs,    &pawl_verb_status,
+    &pawl_verb_steps,   &pawl_verb_logs,
+    &pawl_verb_why,     &pawl_verb_resume,
+    &pawl_verb_retry,   &pawl_verb_cancel,
+    &pawl_verb_wait,    &pawl_verb_serve,
+    &pawl_verb_queue,   &pawl_verb_publish,
+    &pawl_verb_consume, &pawl_verb_ack,
+    &pawl_verb_nack,    &pawl_verb_reject,
+    &pawl_verb_extend,  &pawl_verb_dlq,
+    &pawl_verb_group,   &pawl_verb_metrics,
+    &pawl_verb_top,     &pawl_verb_gc,
+    &pawl_verb_doctor,  &pawl_verb_health,
+    &pawl_verb_journal, &pawl_verb_config,
+    &pawl_verb_bench,   &pawl_verb_help,
+    &pawl_verb_version, NULL,
 };
 
 const struct pawl_verb *pawl_verb_find(const char *name)

@@ -24,7 +24,7 @@
 
 struct bench_options {
     uint64_t given;
-    const char *seconds, *durability;
+    const char *seconds, *durability, *rate;
     uint64_t events, payload, workers;
 };
 
@@ -43,10 +43,9 @@ static int run_ring(const struct pawl_bench_options *options, const char *direct
 }
 
 static const struct bench benches[] = {
-    {"ring", "events", run_ring},
-    {"journal", "records", pawl_bench_journal},
-    {"exec", "processes", pawl_bench_exec},
-    {"flow", "steps", pawl_bench_flow},
+    {"ring", "events", run_ring},           {"journal", "records", pawl_bench_journal},
+    {"exec", "processes", pawl_bench_exec}, {"flow", "steps", pawl_bench_flow},
+    {"bus", "events", pawl_bench_bus},      {"recover", "events", pawl_bench_recover},
 };
 
 static const struct bench *find_bench(const char *name)
@@ -234,8 +233,16 @@ static int read_options(struct pawl_cli *cli, const struct bench_options *in, st
             return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", "say 5 or 0.5",
                              "--seconds: '%.40s' is not a time", in->seconds);
     }
-    if (in->durability != NULL && strcmp(in->durability, "fsync") != 0)
-        return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", "what is measured here is always synced: fsync",
+    if (in->rate != NULL) {
+        char *end;
+        out->rate = strtod(in->rate, &end);
+        if (*end != '\0' || end == in->rate || !(out->rate >= 1) || out->rate > 1e6)
+            return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", "say 10000",
+                             "--rate: '%.40s' is not 1 to 1,000,000 a second", in->rate);
+    }
+    if (in->durability != NULL && strcmp(in->durability, "fsync") != 0 &&
+        strcmp(in->durability, "async") != 0 && strcmp(in->durability, "memory") != 0)
+        return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", "say memory, async or fsync",
                          "--durability: '%.40s' is not known", in->durability);
     return 0;
 }
@@ -248,11 +255,14 @@ static int run_bench(struct pawl_cli *cli, const void *options, int operand_coun
     (void)operand_count;
     const struct bench *bench = find_bench(operands[0]);
     if (bench == NULL)
-        return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", "there are: ring, journal, exec, flow",
+        return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", "there are: ring, journal, exec, flow, bus, recover",
                          "no such bench: %.80s", operands[0]);
     int status = read_options(cli, options, &in);
     if (status != 0)
         return status;
+    if (in.durability != NULL && strcmp(in.durability, "fsync") != 0 && strcmp(bench->name, "bus") != 0)
+        return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", "only the bench bus knows others",
+                         "bench %s is always synced", bench->name);
     catch_signals();
     status = make_scratch(cli, scratch);
     if (status != 0)
@@ -281,22 +291,25 @@ static int run_bench(struct pawl_cli *cli, const void *options, int operand_coun
 static const struct pawl_option bench_table[] = {
     {0, "seconds", "S", "about how long (journal: 3)", PAWL_OPTION_TEXT,
      offsetof(struct bench_options, seconds), 0, 0},
-    {'n', "events", "N", "how many instead (ring 20 million, exec 10,000, flow 1 million)", PAWL_OPTION_COUNT,
-     offsetof(struct bench_options, events), 1, 10000000000},
-    {0, "payload", "BYTES", "journal: of one record (100)", PAWL_OPTION_BYTES,
+    {'n', "events", "N", "how many instead (ring 20 M, exec 10,000, flow 1 M, bus 3 or 5 M)",
+     PAWL_OPTION_COUNT, offsetof(struct bench_options, events), 1, 10000000000},
+    {0, "payload", "BYTES", "journal, bus: of one record or event (100)", PAWL_OPTION_BYTES,
      offsetof(struct bench_options, payload), 0, 0},
-    {'j', "workers", "N", "exec, flow: slots (online CPUs)", PAWL_OPTION_COUNT,
+    {'j', "workers", "N", "exec, flow: slots (online CPUs); bus: consumers (1)", PAWL_OPTION_COUNT,
      offsetof(struct bench_options, workers), 1, 4096},
-    {0, "durability", "M", "fsync: what is measured here is always synced", PAWL_OPTION_TEXT,
+    {0, "durability", "M", "bus: memory, async or fsync (fsync)", PAWL_OPTION_TEXT,
      offsetof(struct bench_options, durability), 0, 0},
+    {0, "rate", "N", "bus: events a second: measures latency", PAWL_OPTION_TEXT,
+     offsetof(struct bench_options, rate), 0, 0},
     {0, NULL, NULL, NULL, PAWL_OPTION_FLAG, 0, 0, 0},
 };
 
 const struct pawl_verb pawl_verb_bench = {
     .name = "bench",
-    .summary = "measure: ring, journal, exec, flow",
+    .summary = "measure: ring, journal, exec, flow, bus, recover",
     .operands = "NAME",
-    .examples = "pawl bench exec -j 2\npawl bench flow --events 100000 --json | jq .per_second",
+    .examples = "pawl bench exec -j 2\npawl bench bus --durability memory\npawl bench flow --events 100000 "
+                "--json | jq .per_second",
     .notes =
         "Each prints its floor, measured in the same run. The scratch directory is made beside the state "
         "directory and removed.",

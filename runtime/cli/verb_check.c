@@ -9,6 +9,7 @@
 
 #include <jansson.h>
 
+#include "runtime/cli/config.h"
 #include "runtime/cli/errors.h"
 #include "runtime/cli/output.h"
 #include "runtime/cli/verbs.h"
@@ -54,10 +55,13 @@ static int run_check(struct pawl_cli *cli, const void *options, int operand_coun
 {
     (void)options;
     static struct pawl_load_errors errors;
-    int worst = PAWL_EXIT_OK;
+    struct pawl_load_limits limits;
+    int worst = pawl_cli_load_limits(cli, &limits);
+    if (worst != PAWL_EXIT_OK)
+        return worst;
     for (int i = 0; i < operand_count; i++) {
         struct pawl_plan *plan = NULL;
-        int error = pawl_workflow_load(operands[i], NULL, &plan, &errors);
+        int error = pawl_workflow_load(operands[i], &limits, &plan, &errors);
         if (error != 0) {
             int exit_code = pawl_fail_load(cli, operands[i], error, &errors);
             worst = exit_code > worst ? exit_code : worst;
@@ -104,7 +108,11 @@ static int run_graph(struct pawl_cli *cli, const void *options, int operand_coun
     if (o->format != NULL && pawl_graph_format_parse(o->format, &format) != 0)
         return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", "say ascii, dot, mermaid or json",
                          "--format: '%.40s' is not known", o->format);
-    int error = pawl_workflow_load(operands[0], NULL, &plan, &errors);
+    struct pawl_load_limits limits;
+    int status = pawl_cli_load_limits(cli, &limits);
+    if (status != 0)
+        return status;
+    int error = pawl_workflow_load(operands[0], &limits, &plan, &errors);
     if (error != 0)
         return pawl_fail_load(cli, operands[0], error, &errors);
     int exit_code = PAWL_EXIT_OK;

@@ -8,6 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include "runtime/cli/errors.h"
 #include "runtime/cli/output.h"
 #include "runtime/cli/submit.h"
@@ -82,14 +85,14 @@ static void show_limits(struct listing *listing, struct pawl_config *config,
     }
 }
 
-static int show_all(struct pawl_cli *cli, const struct config_options *o, const struct pawl_state *state)
+static int show_all(struct pawl_cli *cli, const struct config_options *o, int dirfd)
 {
     static const char *const modes[] = {"auto", "none", "plain", "json"};
     static struct pawl_load_errors errors;
     struct pawl_config config;
     struct pawl_config_origins origins;
     struct listing listing = {.cli = cli, .origin = o->origin, .list = json_array()};
-    const struct pawl_config_source source = {.dirfd = state != NULL ? state->dirfd : -1, .path = o->config};
+    const struct pawl_config_source source = {.dirfd = dirfd, .path = o->config};
     char jobs[16];
     int error = pawl_config_load(&source, &config, &origins, &errors), status = PAWL_EXIT_OK;
     if (error != 0) {
@@ -127,9 +130,13 @@ static int run_config(struct pawl_cli *cli, const void *options, int operand_cou
     if (error != 0 && error != -ENOENT)
         return pawl_fail(cli, PAWL_EXIT_UNREACHABLE, "state", NULL, "%s",
                          why[0] != '\0' ? why : pawl_error_text(error));
-    int status = show_all(cli, options, error == 0 ? &state : NULL);
+    /* A directory that only has its pawl.yaml so far. */
+    int dirfd = error == 0 ? state.dirfd : open(cli->state, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int status = show_all(cli, options, dirfd);
     if (error == 0)
         pawl_state_close(&state);
+    else if (dirfd >= 0)
+        close(dirfd);
     return status;
 }
 

@@ -113,9 +113,12 @@ static int run_lag(struct pawl_cli *cli, const void *options, int operand_count,
         size_t i;
         const json_t *group, *groups = json_object_get(reply, "groups");
         printf("%-20s  %-12s  %-12s  %s\n", "GROUP", "COMMITTED", "END", "LAG");
-        json_array_foreach(groups, i, group) printf(
-            "%-20s  %-12" PRIu64 "  %-12" PRIu64 "  %" PRIu64 "\n", pawl_cli_text(group, "group"),
-            pawl_cli_count(group, "committed"), pawl_cli_count(group, "end"), pawl_cli_count(group, "lag"));
+        json_array_foreach(groups, i, group)
+        {
+            printf("%-20s  %-12" PRIu64 "  %-12" PRIu64 "  %" PRIu64 "\n", pawl_cli_text(group, "group"),
+                   pawl_cli_count(group, "committed"), pawl_cli_count(group, "end"),
+                   pawl_cli_count(group, "lag"));
+        }
     }
     json_decref(reply);
     return pawl_output_finish(cli, status);

@@ -1,33 +1,33 @@
 /*
- * verb_health.c - `pawl health`, `gc`: the processes, the space.
+ * verb_health.c - `pawl health`: is all well, part by part, and which processes there are.
+ *
+ * Runs in: the command. A scheduler that does not answer is waited for 5 s, no longer.
  */
 #include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "runtime/cli/errors.h"
 #include "runtime/cli/output.h"
-#include "runtime/cli/session.h"
 #include "runtime/cli/verbs.h"
+#include "runtime/health.h"
+#include "runtime/observer.h"
+#include "runtime/state.h"
+#include "shm/error.h"
 
 struct no_options {
     uint64_t given;
 };
 
-/* ---- health ---- */
-
-/* Everybody the scheduler knows of, and itself. */
-static int collect(struct pawl_session *session, json_t *list)
+static void print_components(const struct pawl_health *health, bool color)
 {
-    struct pawl_wire_message reply;
-    int status = pawl_session_call(session, PAWL_WIRE_HEALTH, NULL, 0, PAWL_WIRE_HEALTH_OK, 0, &reply);
-    if (status != 0)
-        return status;
-    pawl_processes_json(list, session->welcome.scheduler_pid, reply.body,
-                        reply.header.bytes / sizeof(struct pawl_wire_process));
-    return 0;
+    static const char *const colors[] = {"\033[2m", "\033[32m", "\033[33m", "\033[31m"};
+    printf("%-10s  %-9s  %s\n", "PART", "STATUS", "WHY");
+    for (int i = 0; i < PAWL_HEALTH_PARTS; i++) {
+        const struct pawl_health_component *part = &health->part[i];
+        printf("%-10s  %s%-9s%s  %s\n", part->name, color ? colors[part->status] : "",
+               pawl_health_status_name(part->status), color ? "\033[0m" : "", part->message);
+    }
 }
 
 static void print_processes(json_t *list)
@@ -49,127 +49,87 @@ static void print_processes(json_t *list)
     }
 }
 
+/* Nobody serves: programs get the document all the same. */
+static int stopped(const struct pawl_cli *cli)
+{
+    if (!cli->json)
+        return pawl_fail(cli, PAWL_EXIT_UNREACHABLE, "enoent", "start it: pawl serve", "nothing runs in %s",
+                         cli->state);
+    json_t *document = pawl_json_document();
+    json_object_set_new(document, "status", json_string("stopped"));
+    json_object_set_new(document, "state", pawl_json_text(cli->state));
+    json_object_set_new(document, "processes", json_array());
+    json_object_set_new(document, "overall", json_string("unknown"));
+    json_object_set_new(document, "ready", json_false());
+    json_object_set_new(document, "components", json_array());
+    pawl_json_print(document, stdout);
+    json_decref(document);
+    return pawl_output_finish(cli, PAWL_EXIT_UNREACHABLE);
+}
+
+static int show(const struct pawl_cli *cli, const struct pawl_observer *observer,
+                const struct pawl_health *health, bool answers)
+{
+    enum pawl_health_status overall = pawl_health_overall(health->part, PAWL_HEALTH_PARTS);
+    json_t *document = pawl_json_document(), *list = json_array();
+    if (answers) {
+        pawl_processes_json(list, observer->welcome.scheduler_pid, observer->processes,
+                            observer->process_count);
+        json_object_set_new(document, "epoch", json_integer((json_int_t)observer->welcome.epoch));
+        json_object_set_new(document, "io", pawl_json_text(observer->welcome.io));
+    }
+    json_object_set_new(document, "status", json_string(answers ? "serving" : "silent"));
+    json_object_set_new(document, "state", pawl_json_text(cli->state));
+    json_object_set(document, "processes", list);
+    pawl_health_put(health, document);
+    if (cli->json) {
+        pawl_json_print(document, stdout);
+    } else {
+        print_components(health, cli->color_out);
+        if (answers) {
+            putchar('\n');
+            print_processes(list);
+        }
+    }
+    json_decref(list);
+    json_decref(document);
+    return overall == PAWL_HEALTH_UNHEALTHY ? PAWL_EXIT_FAILED : PAWL_EXIT_OK;
+}
+
 static int run_health(struct pawl_cli *cli, const void *options, int operand_count, char **operands)
 {
     (void)options;
     (void)operand_count;
     (void)operands;
-    struct pawl_session session;
-    json_t *document = pawl_json_document(), *list = json_array();
-    bool serves = false;
-    int status = pawl_session_open(cli, PAWL_STATE_EXISTING, &session);
-    if (status == 0) {
-        status = pawl_session_connect(&session, false);
-        serves = status == 0;
-        if (serves)
-            status = collect(&session, list);
-    }
-    if (status == -ENOENT)
-        status = 0;
-    if (serves)
-        json_object_set_new(document, "epoch", json_integer((json_int_t)session.welcome.epoch));
-    if (serves)
-        json_object_set_new(document, "io", pawl_json_text(session.welcome.io));
-    pawl_session_close(&session);
-    json_object_set_new(document, "status", json_string(serves ? "serving" : "stopped"));
-    json_object_set_new(document, "state", pawl_json_text(cli->state));
-    json_object_set(document, "processes", list);
-    if (status == 0 && cli->json)
-        pawl_json_print(document, stdout);
-    else if (status == 0 && !serves)
-        printf("nothing runs in %s\n", cli->state);
-    else if (status == 0)
-        print_processes(list);
-    json_decref(list);
-    json_decref(document);
+    char why[PAWL_STATE_WHY_BYTES] = "";
+    struct pawl_state state;
+    struct pawl_observer observer;
+    struct pawl_health health = {0};
+    int error = pawl_state_open(cli->state, PAWL_STATE_EXISTING, &state, why);
+    if (error == -ENOENT)
+        return stopped(cli);
+    if (error)
+        return pawl_fail(cli, PAWL_EXIT_UNREACHABLE, "state", NULL, "%s",
+                         why[0] ? why : pawl_error_text(error));
+    pawl_observer_init(&observer, &state);
+    int answer = pawl_health_look(&observer, PAWL_HEALTH_CHECK_NS, &health), status;
+    if (answer == -ENOENT)
+        status = stopped(cli);
+    else if (answer != 0 && observer.report.text[0]) /* it said why it does not serve */
+        status = pawl_fail_report(cli, &observer.report);
+    else
+        status = show(cli, &observer, &health, answer == 0);
+    pawl_observer_fini(&observer);
+    pawl_state_close(&state);
     return pawl_output_finish(cli, status);
 }
 
 const struct pawl_verb pawl_verb_health = {
     .name = "health",
-    .summary = "pawl's processes: role, pid, state",
+    .summary = "is all well? each part, and pawl's processes",
     .operands = "",
     .examples = "pawl health\npawl health --json | jq -r '.processes[].pid'",
+    .notes = "exit 0: healthy, or degraded; 1: unhealthy; 4: nobody serves",
     .options_bytes = sizeof(struct no_options),
     .run = run_health,
-};
-
-/* ---- gc ---- */
-
-struct gc_options {
-    uint64_t given;
-    uint64_t keep_runs, older_than_ns;
-};
-
-static const struct pawl_option gc_option_table[] = {
-    {0, "keep-runs", "N", "keep the newest N finished runs", PAWL_OPTION_COUNT,
-     offsetof(struct gc_options, keep_runs), 0, 0},
-    {0, "older-than", "D", "remove only runs that ended longer ago than this", PAWL_OPTION_DURATION,
-     offsetof(struct gc_options, older_than_ns), 0, 0},
-    {0},
-};
-
-/* {"runs_removed": 3, "bytes_freed": 4711} as "runs removed: 3", "bytes freed: 4.6 KiB". */
-static void print_freed(json_t *freed)
-{
-    const char *key;
-    json_t *value;
-    json_object_foreach(freed, key, value)
-    {
-        char name[64], text[64];
-        if (strcmp(key, "schema") == 0 || !json_is_integer(value))
-            continue;
-        snprintf(name, sizeof name, "%s", key);
-        for (char *at = name; *at != '\0'; at++)
-            *at = *at == '_' ? ' ' : *at;
-        if (strstr(key, "bytes") != NULL)
-            pawl_format_bytes((uint64_t)json_integer_value(value), text);
-        else
-            snprintf(text, sizeof text, "%" PRIu64, (uint64_t)json_integer_value(value));
-        printf("%s: %s\n", name, text);
-    }
-}
-
-static int run_gc(struct pawl_cli *cli, const void *options, int operand_count, char **operands)
-{
-    (void)operand_count;
-    (void)operands;
-    const struct gc_options *o = options;
-    struct pawl_session session;
-    struct pawl_wire_message reply;
-    struct pawl_wire_gc request = {.keep_runs = UINT64_MAX, .older_than_ns = o->older_than_ns};
-    if (pawl_option_given(cli->verb, o, "keep-runs"))
-        request.keep_runs = o->keep_runs;
-    int status = pawl_session_open(cli, PAWL_STATE_EXISTING, &session);
-    if (status == -ENOENT)
-        return pawl_fail_no_state(cli);
-    if (status == 0)
-        status = pawl_session_connect(&session, true);
-    if (status == 0)
-        status =
-            pawl_session_call(&session, PAWL_WIRE_GC, &request, sizeof request, PAWL_WIRE_TEXT, 0, &reply);
-    if (status == 0) {
-        json_t *freed = json_loadb(reply.body, reply.header.bytes, 0, NULL);
-        if (!json_is_object(freed))
-            status = pawl_fail(cli, PAWL_EXIT_INTERNAL, "bad_message", NULL,
-                               "the scheduler's answer is not understood");
-        else if (cli->json)
-            pawl_json_print(freed, stdout);
-        else
-            print_freed(freed);
-        json_decref(freed);
-    }
-    pawl_session_close(&session);
-    return pawl_output_finish(cli, status);
-}
-
-const struct pawl_verb pawl_verb_gc = {
-    .name = "gc",
-    .summary = "remove finished runs and dead journal; says what it freed",
-    .operands = "",
-    .examples = "pawl gc --keep-runs 20\npawl gc --older-than 30d",
-    .notes = "runs that are not over are never touched; with both, a run must be beyond both to go",
-    .options = gc_option_table,
-    .options_bytes = sizeof(struct gc_options),
-    .run = run_gc,
 };

@@ -145,7 +145,7 @@ static int submit(struct map_command *command, struct pawl_session *session,
 {
     const struct map_options *o = command->options;
     struct pawl_wire_submit request = {
-        .flags = PAWL_SUBMIT_MAP | PAWL_SUBMIT_KEEP_GOING,
+        .flags = PAWL_SUBMIT_MAP | PAWL_SUBMIT_KEEP_GOING | (o->jobs == 0 ? PAWL_SUBMIT_ANY_SLOTS : 0),
         .slots = command->slots,
         .keep_going = command->halt.fail_count,
         .halt_percent = command->halt.fail_percent,

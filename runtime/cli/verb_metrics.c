@@ -17,6 +17,7 @@
 #include "runtime/cli/session.h"
 #include "runtime/cli/verbs.h"
 #include "runtime/metrics_text.h"
+#include "runtime/observer.h"
 #include "shm/clock.h"
 #include "shm/error.h"
 
@@ -37,43 +38,17 @@ static const struct pawl_option metrics_option_table[] = {
 #define OVER_NS     UINT64_C(1000000000)
 #define OVER_NS_MAX (UINT64_C(3600) * 1000000000)
 
-/* ---- resident memory, by role ---- */
+/* ---- memory ---- */
 
-enum { SCHEDULER, SUPERVISOR, WORKERS, KINDS };
-
-static uint64_t resident_bytes(uint32_t pid)
-{
-    char path[64];
-    unsigned long long size = 0, resident = 0;
-    snprintf(path, sizeof path, "/proc/%" PRIu32 "/statm", pid);
-    FILE *file = fopen(path, "re");
-    if (file == NULL)
-        return 0;
-    if (fscanf(file, "%llu %llu", &size, &resident) != 2)
-        resident = 0;
-    fclose(file);
-    return resident * (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
-static int collect_memory(struct pawl_session *session, struct pawl_metrics_memory memory[KINDS])
+static int collect_memory(struct pawl_session *session, const struct pawl_metrics_sample *sample,
+                          struct pawl_metrics_memory memory[PAWL_MEMORY_KINDS])
 {
     struct pawl_wire_message reply;
-    memory[SCHEDULER] =
-        (struct pawl_metrics_memory){"scheduler", resident_bytes(session->welcome.scheduler_pid)};
-    memory[SUPERVISOR] = (struct pawl_metrics_memory){"supervisor", 0};
-    memory[WORKERS] = (struct pawl_metrics_memory){"workers", 0};
     int status = pawl_session_call(session, PAWL_WIRE_HEALTH, NULL, 0, PAWL_WIRE_HEALTH_OK, 0, &reply);
-    if (status != 0)
-        return status;
-    const struct pawl_wire_process *processes = reply.body;
-    for (size_t i = 0; i < reply.header.bytes / sizeof *processes; i++) {
-        int kind = processes[i].role == PAWL_ROLE_WORKER       ? WORKERS
-                   : processes[i].role == PAWL_ROLE_SUPERVISOR ? SUPERVISOR
-                                                               : -1;
-        if (kind >= 0)
-            memory[kind].bytes += resident_bytes(processes[i].pid);
-    }
-    return 0;
+    if (status == 0)
+        pawl_memory_kinds(session->welcome.scheduler_pid, reply.body,
+                          reply.header.bytes / sizeof(struct pawl_wire_process), sample, memory);
+    return status;
 }
 
 /* ---- the segment ---- */
@@ -94,10 +69,10 @@ static int attach(struct pawl_session *session, struct pawl_segment *segment_out
 }
 
 static int print_prometheus(const struct pawl_cli *cli, const struct pawl_metrics_sample *sample,
-                            const struct pawl_metrics_memory memory[KINDS])
+                            const struct pawl_metrics_memory memory[PAWL_MEMORY_KINDS])
 {
     size_t bytes = 0;
-    char *text = pawl_metrics_prometheus(sample, memory, KINDS, &bytes);
+    char *text = pawl_metrics_prometheus(sample, memory, PAWL_MEMORY_KINDS, &bytes);
     if (text == NULL)
         return pawl_fail(cli, PAWL_EXIT_INTERNAL, "memory", NULL, "out of memory");
     fwrite(text, 1, bytes, stdout);
@@ -107,9 +82,9 @@ static int print_prometheus(const struct pawl_cli *cli, const struct pawl_metric
 
 static int print_json(const struct pawl_cli *cli, const struct pawl_metrics_sample *before,
                       const struct pawl_metrics_sample *sample,
-                      const struct pawl_metrics_memory memory[KINDS])
+                      const struct pawl_metrics_memory memory[PAWL_MEMORY_KINDS])
 {
-    json_t *document = pawl_metrics_json(before, sample, memory, KINDS);
+    json_t *document = pawl_metrics_json(before, sample, memory, PAWL_MEMORY_KINDS);
     if (document == NULL)
         return pawl_fail(cli, PAWL_EXIT_INTERNAL, "memory", NULL, "out of memory");
     pawl_json_print(document, stdout);
@@ -121,7 +96,7 @@ static int show(struct pawl_session *session, bool json, uint64_t over_ns)
 {
     struct pawl_segment segment;
     struct pawl_metrics_sample before = {0}, sample = {0};
-    struct pawl_metrics_memory memory[KINDS];
+    struct pawl_metrics_memory memory[PAWL_MEMORY_KINDS];
     bool rates = json && over_ns > 0;
     int status = attach(session, &segment);
     if (status != 0)
@@ -137,7 +112,7 @@ static int show(struct pawl_session *session, bool json, uint64_t over_ns)
     if (error != 0)
         status = pawl_fail_error(session->cli, PAWL_EXIT_INTERNAL, error, NULL, "metrics");
     if (status == 0)
-        status = collect_memory(session, memory);
+        status = collect_memory(session, &sample, memory);
     if (status == 0)
         status = json ? print_json(session->cli, rates ? &before : NULL, &sample, memory)
                       : print_prometheus(session->cli, &sample, memory);

@@ -154,8 +154,10 @@ static int publish_one(struct publishing *publishing, struct pawl_message *messa
 {
     struct pawl_confirm confirm = {0};
     int error = pawl_publish(publishing->pawl, message, -1, &confirm);
-    if (error != 0)
-        return pawl_cli_fail(publishing->cli, publishing->pawl, error, "%.80s", message->topic);
+    if (error != 0) {
+        int status = pawl_cli_fail(publishing->cli, publishing->pawl, error, "%.80s", message->topic);
+        return status == PAWL_EXIT_INVALID ? PAWL_EXIT_FAILED : status; /* it was refused */
+    }
     on_confirm(publishing, &confirm);
     return publishing->refused > 0 ? PAWL_EXIT_FAILED : 0;
 }

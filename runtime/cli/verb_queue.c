@@ -68,33 +68,38 @@ static const struct pawl_verb pawl_verb_queue_list = {
 /* ---- show ---- */
 
 /* A value of the reply on a line of its own; times and sizes as people write them. */
-static void print_value(const char *prefix, const char *key, const json_t *value)
+static void print_value(int depth, const char *key, const json_t *value)
 {
     char text[PAWL_DURATION_TEXT_BYTES], *json;
     size_t bytes = strlen(key);
-    int width = 20 - (int)strlen(prefix);
+    int width = 20 - 2 * depth;
+    bool nanoseconds = bytes > 3 && strcmp(key + bytes - 3, "_ns") == 0;
+    printf("%*s%-*.*s", 2 * depth, "", width, (int)(nanoseconds ? bytes - 3 : bytes), key);
     if (json_is_object(value)) {
         const char *inner;
         json_t *part;
-        printf("%s%s\n", prefix, key);
-        json_object_foreach((json_t *)(uintptr_t)value, inner, part) print_value("  ", inner, part);
+        printf("%s\n", json_object_size(value) == 0 ? "  none" : "");
+        json_object_foreach((json_t *)(uintptr_t)value, inner, part)
+        {
+            print_value(depth + 1, inner, part);
+        }
         return;
     }
-    if (json_is_integer(value) && bytes > 3 && strcmp(key + bytes - 3, "_ns") == 0) {
+    printf("  ");
+    if (json_is_integer(value) && nanoseconds) {
         uint64_t ns = (uint64_t)json_integer_value(value);
-        printf("%s%-*.*s  %s\n", prefix, width, (int)bytes - 3, key,
-               ns != 0 ? pawl_format_duration(ns, text) : "none");
+        printf("%s", ns != 0 ? pawl_format_duration(ns, text) : "none");
     } else if (json_is_integer(value) && bytes >= 5 && strcmp(key + bytes - 5, "bytes") == 0) {
-        printf("%s%-*s  %s\n", prefix, width, key,
-               pawl_format_bytes((uint64_t)json_integer_value(value), text));
+        printf("%s", pawl_format_bytes((uint64_t)json_integer_value(value), text));
+    } else if (json_is_real(value)) {
+        printf("%g", json_real_value(value));
     } else if (json_is_string(value)) {
-        printf("%s%-*s  ", prefix, width, key);
         pawl_print_safe(stdout, json_string_value(value), json_string_length(value));
-        putchar('\n');
     } else if ((json = json_dumps(value, JSON_ENCODE_ANY)) != NULL) {
-        printf("%s%-*s  %s\n", prefix, width, key, json);
+        printf("%s", json);
         free(json);
     }
+    putchar('\n');
 }
 
 static void print_groups(const json_t *groups)
@@ -104,10 +109,13 @@ static void print_groups(const json_t *groups)
     if (json_array_size(groups) == 0)
         return;
     printf("%-20s  %-12s  %-12s  %-9s  %s\n", "GROUP", "COMMITTED", "LAG", "IN FLIGHT", "CONSUMERS");
-    json_array_foreach(groups, i, group) printf(
-        "%-20s  %-12" PRIu64 "  %-12" PRIu64 "  %-9" PRIu64 "  %" PRIu64 "\n", pawl_cli_text(group, "group"),
-        pawl_cli_count(group, "committed"), pawl_cli_count(group, "lag"), pawl_cli_count(group, "in_flight"),
-        pawl_cli_count(group, "consumers"));
+    json_array_foreach(groups, i, group)
+    {
+        printf("%-20s  %-12" PRIu64 "  %-12" PRIu64 "  %-9" PRIu64 "  %" PRIu64 "\n",
+               pawl_cli_text(group, "group"), pawl_cli_count(group, "committed"),
+               pawl_cli_count(group, "lag"), pawl_cli_count(group, "in_flight"),
+               pawl_cli_count(group, "consumers"));
+    }
 }
 
 static int run_show(struct pawl_cli *cli, const void *options, int operand_count, char **operands)
@@ -126,7 +134,7 @@ static int run_show(struct pawl_cli *cli, const void *options, int operand_count
         json_object_foreach(reply, key, value)
         {
             if (strcmp(key, "schema") != 0 && strcmp(key, "groups") != 0)
-                print_value("", key, value);
+                print_value(0, key, value);
         }
         print_groups(json_object_get(reply, "groups"));
     }

@@ -10,6 +10,7 @@
 
 #include "runtime/cli/attach.h"
 #include "runtime/cli/dry_run.h"
+#include "runtime/cli/config.h"
 #include "runtime/cli/errors.h"
 #include "runtime/cli/output.h"
 #include "runtime/cli/params.h"
@@ -85,7 +86,8 @@ static int fill_job(struct run_command *command, struct pawl_plan *plan, struct 
     job_out->context_fd = pawl_context_memfd();
     if (job_out->plan_fd < 0 || job_out->context_fd < 0)
         return -pawl_fail_pack(command->cli, job_out->plan_fd < 0 ? job_out->plan_fd : job_out->context_fd);
-    request->flags = o->detach ? PAWL_SUBMIT_DETACH : 0;
+    request->flags =
+        (o->detach ? PAWL_SUBMIT_DETACH : 0u) | (o->jobs == 0 ? (uint32_t)PAWL_SUBMIT_ANY_SLOTS : 0u);
     request->slots = command->slots;
     if (pawl_option_given(&pawl_verb_run, o, "keep-going")) {
         request->flags |= PAWL_SUBMIT_KEEP_GOING;
@@ -209,7 +211,11 @@ static int run_run(struct pawl_cli *cli, const void *options, int operand_count,
     int status = o->run_id != NULL ? pawl_run_id_check(cli, o->run_id, command.many ? 50 : 64) : 0;
     if (status != 0)
         return status;
-    int error = pawl_workflow_load(command.file, NULL, &command.plan, &errors);
+    struct pawl_load_limits limits;
+    status = pawl_cli_load_limits(cli, &limits);
+    if (status != 0)
+        return status;
+    int error = pawl_workflow_load(command.file, &limits, &command.plan, &errors);
     if (error != 0)
         return pawl_fail_load(cli, command.file, error, &errors);
     pawl_resume_arguments(command.resume_arguments, o->jobs, pawl_option_given(cli->verb, o, "keep-going"),

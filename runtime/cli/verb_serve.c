@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <signal.h>
+#include <sys/prctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -18,11 +20,15 @@
 #include "runtime/cli/serve_socket.h"
 #include "runtime/cli/verbs.h"
 #include "runtime/config.h"
+#include "runtime/helpers.h"
 #include "runtime/launch.h"
+#include "runtime/metrics_http.h"
+#include "runtime/proctitle.h"
 #include "runtime/state.h"
 #include "runtime/supervise.h"
 #include "shm/clock.h"
 #include "shm/error.h"
+#include "shm/log.h"
 
 /* A command's own scheduler leaves with its last client: that is waited for. */
 #define TEMPORARY_WAIT_NS UINT64_C(5000000000)
@@ -36,6 +42,8 @@ struct serve_options {
 static const struct pawl_option serve_option_table[] = {
     {0, "socket", "PATH", "listen here as well", PAWL_OPTION_TEXT, OFFSET(socket), 0, 0},
     {0, "workers", "N", "slots of a run that does not say -j", PAWL_OPTION_TEXT, OFFSET(workers), 0, 0},
+    {0, "metrics", "ADDR", "answer HTTP at HOST:PORT, :PORT or PORT (loopback)", PAWL_OPTION_TEXT,
+     OFFSET(metrics), 0, 0},
     {0, "config", "FILE", "instead of pawl.yaml in the state directory", PAWL_OPTION_TEXT, OFFSET(config), 0,
      0},
     {0},
@@ -47,6 +55,9 @@ struct serve {
     struct pawl_state state;
     struct pawl_serving serving;
     struct pawl_config_flag flags[1];
+    int metrics_fd; /* where HTTP is answered, by a helper */
+    struct pawl_helper helper;
+    struct pawl_helpers helpers; /* count 0: none */
     char *config, *socket;
 };
 
@@ -161,6 +172,47 @@ static int keep_options(struct serve *serve, const struct serve_options *o)
     return 0;
 }
 
+/* In a child of the supervisor. */
+static int answer_http(void *ctx, unsigned index)
+{
+    struct serve *serve = ctx;
+    (void)index;
+    pid_t supervisor = getppid();
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != supervisor)
+        return PAWL_EXIT_INTERNAL;
+    close(serve->serving.lock_fd); /* it has no part in what the lock protects */
+    pawl_proctitle_set("pawl: metrics");
+    if (serve->serving.log_fd >= 0)
+        pawl_log_open(serve->serving.log_fd, "metrics", PAWL_LOG_INFO);
+    return pawl_metrics_http_main(serve->metrics_fd, &serve->state);
+}
+
+static int open_metrics(struct serve *serve, const char *address)
+{
+    char why[PAWL_METRICS_WHY_BYTES] = "";
+    if (address == NULL)
+        return 0;
+    if (pawl_metrics_http_check() != 0)
+        return pawl_fail(serve->cli, PAWL_EXIT_UNREACHABLE, "unsupported",
+                         "install it (Debian: libmicrohttpd12), or use pawl metrics",
+                         "--metrics needs libmicrohttpd, which is not installed");
+    int fd = pawl_metrics_http_listen(address, why);
+    if (fd < 0) {
+        bool usage = fd == PAWL_E_INVALID;
+        return pawl_fail(serve->cli, usage ? PAWL_EXIT_USAGE : PAWL_EXIT_UNREACHABLE,
+                         usage ? "usage" : "unreachable", usage ? "say HOST:PORT, :PORT or PORT" : NULL,
+                         "--metrics %.80s: %s", address, why);
+    }
+    serve->metrics_fd = fd;
+    serve->helpers = (struct pawl_helpers){.count = 1,
+                                           .main = answer_http,
+                                           .ctx = serve,
+                                           .list = &serve->helper,
+                                           .host_fds = &serve->metrics_fd,
+                                           .host_fd_count = 1};
+    return 0;
+}
+
 static int run_serve(struct pawl_cli *cli, const void *options, int operand_count, char **operands)
 {
     (void)operand_count;
@@ -178,12 +230,14 @@ static int run_serve(struct pawl_cli *cli, const void *options, int operand_coun
     if (status == 0)
         status = check_config(&serve, &guests);
     if (status == 0)
+        status = open_metrics(&serve, ((const struct serve_options *)options)->metrics);
+    if (status == 0)
         status = take_lock(&serve);
     if (status == 0)
         status = open_sockets(&serve, guests);
     if (status == 0) {
         fflush(NULL);
-        status = pawl_launch_here(&serve.state, &serve.serving);
+        status = pawl_launch_here(&serve.state, &serve.serving, serve.helpers.count ? &serve.helpers : NULL);
         if (serve.socket != NULL)
             (void)unlink(serve.socket);
     }
@@ -198,7 +252,7 @@ const struct pawl_verb pawl_verb_serve = {
     .name = "serve",
     .summary = "own the state directory and serve until SIGTERM",
     .operands = "",
-    .examples = "pawl serve --state /var/lib/pawl\npawl serve --config pawl.yaml --socket /run/pawl/socket",
+    .examples = "pawl serve --state /var/lib/pawl\npawl serve --config pawl.yaml --metrics :9187",
     .notes = "SIGTERM or ^C: nothing new is delivered, what is in flight may settle (grace, 10s), exit 0\n"
              "SIGHUP: read the configuration again; a mistake changes nothing and is logged\n"
              "under systemd: Type=notify, and sockets that are passed are listened at",

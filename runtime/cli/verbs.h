@@ -17,6 +17,6 @@ extern const struct pawl_verb pawl_verb_bench, pawl_verb_config, pawl_verb_help,
 extern const struct pawl_verb pawl_verb_serve, pawl_verb_queue, pawl_verb_queue_declare, pawl_verb_publish,
     pawl_verb_consume;
 extern const struct pawl_verb pawl_verb_ack, pawl_verb_nack, pawl_verb_reject, pawl_verb_extend;
-extern const struct pawl_verb pawl_verb_dlq, pawl_verb_group, pawl_verb_metrics;
+extern const struct pawl_verb pawl_verb_dlq, pawl_verb_group, pawl_verb_metrics, pawl_verb_top;
 
 #endif

@@ -3,8 +3,13 @@
 
 # Flags of a verb, read from its own help, so that they are never behind the tool.
 _pawl_flags() {
-    "$1" "$2" --help 2>/dev/null | grep -oE -e '(^|[ ,[])--?[A-Za-z0-9][a-z-]*' | tr -d ' ,[' | sort -u
+    # shellcheck disable=SC2086  # "queue declare" is two words
+    "$1" $2 --help 2>/dev/null | grep -oE -e '(^|[ ,[])--?[A-Za-z0-9][a-z-]*' | tr -d ' ,[' | sort -u
     echo --state --json --color --progress --help
+}
+
+_pawl_queues() {
+    "$1" queue list --json 2>/dev/null | grep -oE '"name": ?"[^"]*"' | cut -d'"' -f4
 }
 
 _pawl_runs() {
@@ -26,13 +31,18 @@ _pawl_offer() {
 _pawl() {
     local tool=${COMP_WORDS[0]} current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
     local verb='' operands=0 first='' i
-    local verbs='run map check graph runs status steps logs why resume retry cancel wait gc doctor journal health bench help'
+    local verbs='run map check graph runs status steps logs why resume retry cancel wait serve queue publish consume ack nack reject extend dlq group metrics gc doctor journal health config bench help'
 
     # The verb, and how many operands stand between it and the word being completed.
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in
+        --exec) return ;;
         --state | --color | --progress | --set | --inputs | --run-id | --filter | --item | --attempt | --timeout | \
-            --format | --keep-runs | --older-than | -j | -f) [ "$verb ${COMP_WORDS[i]}" = 'logs -f' ] || i=$((i + 1)) ;;
+            --format | --keep-runs | --older-than | --socket | --workers | --config | --header | --id | --delay | --ttl | \
+            --priority | --durability | --group | --from | --count | --wait | --concurrency | --reason | --by | --to | \
+            --topic | --ack-wait | --max-deliver | --backoff | --retry | --dlq | --max-depth | --max-bytes | --overflow | \
+            --topic-overflow | --max-in-flight | --rate | --guarantee | --ordering-key | --retain | --breaker | \
+            --unrouted-to | --over | -j | -f) [ "$verb ${COMP_WORDS[i]}" = 'logs -f' ] || i=$((i + 1)) ;;
         -*) ;;
         *)
             if [ -z "$verb" ]; then
@@ -49,9 +59,24 @@ _pawl() {
     --state) _pawl_offer -d -- "$current" && return ;;
     --color) _pawl_offer -W $'auto\nalways\nnever' -- "$current" && return ;;
     --progress) _pawl_offer -W $'auto\nnone\nplain\njson' -- "$current" && return ;;
-    --format) _pawl_offer -W $'ascii\ndot\nmermaid\njson' -- "$current" && return ;;
+    --format)
+        case $verb in
+        metrics) _pawl_offer -W $'prometheus\njson' -- "$current" ;;
+        *) _pawl_offer -W $'ascii\ndot\nmermaid\njson' -- "$current" ;;
+        esac
+        return
+        ;;
+    --durability) _pawl_offer -W $'memory\nasync\nfsync' -- "$current" && return ;;
+    --guarantee) _pawl_offer -W $'at_most_once\nat_least_once' -- "$current" && return ;;
+    --overflow) _pawl_offer -W $'block\ndrop_newest\ndrop_oldest\nreject\ndead_letter' -- "$current" && return ;;
+    --to | --dlq | --unrouted-to) _pawl_offer -W "$(_pawl_queues "$tool")" -- "$current" && return ;;
+    --socket | --config) _pawl_offer -f -- "$current" && return ;;
     --inputs | --results | --joblog) _pawl_offer -f -- "$current" && return ;;
     --filter)
+        if [ "$verb" = dlq ]; then
+            _pawl_offer -W "$(printf 'reason=%s\n' delivery-limit rejected expired overflow interrupted)" -- "$current"
+            return
+        fi
         _pawl_offer -W "$(printf 'state=%s\n' waiting ready running delayed succeeded failed skipped cancelled cached)" -- "$current"
         return
         ;;
@@ -66,6 +91,9 @@ _pawl() {
     fi
     case $current in
     -*)
+        case $verb in
+        queue | dlq | group) verb="$verb $first" ;;
+        esac
         _pawl_offer -W "$(_pawl_flags "$tool" "$verb")" -- "$current"
         return
         ;;
@@ -75,6 +103,11 @@ _pawl() {
         _pawl_offer -W "$(_pawl_runs "$tool")" -- "$current"
         ;;
     logs:1 | why:1) _pawl_offer -W "$(_pawl_steps "$tool" "$first")" -- "$current" ;;
+    queue:0) _pawl_offer -W $'declare\nlist\nshow\npause\nresume\npurge\ndelete' -- "$current" ;;
+    dlq:0) _pawl_offer -W $'list\nshow\nredrive\npurge' -- "$current" ;;
+    group:0) _pawl_offer -W $'create\ncommit\nseek\nlag' -- "$current" ;;
+    queue:1 | dlq:1 | group:1 | consume:0) _pawl_offer -W "$(_pawl_queues "$tool")" -- "$current" ;;
+    config:0) _pawl_offer -W show -- "$current" ;;
     run:0 | check:* | graph:0) _pawl_offer -f -- "$current" ;;
     bench:0) _pawl_offer -W $'ring\njournal\nexec\nflow' -- "$current" ;;
     journal:0) _pawl_offer -W $'verify\ndump' -- "$current" ;;

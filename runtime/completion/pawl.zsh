@@ -7,6 +7,12 @@ _pawl_runs() {
     _describe -t runs 'run' runs
 }
 
+_pawl_queues() {
+    local -a queues
+    queues=(${(f)"$(_call_program queues pawl queue list --json 2>/dev/null | grep -oE '"name": ?"[^"]*"' | cut -d'"' -f4)"})
+    _describe -t queues 'queue' queues
+}
+
 _pawl_steps() {
     local -a steps
     steps=(${(f)"$(_call_program steps pawl steps ${line[1]:-last} --json 2>/dev/null | head -n 5000 |
@@ -30,6 +36,18 @@ _pawl_verbs() {
         'retry:rerun failed steps'
         'cancel:end a run'
         'wait:wait for a run'
+        'serve:own the state directory and serve'
+        'queue:queues of the event bus'
+        'publish:publish an event'
+        'consume:deliveries of a queue'
+        'ack:deliveries are done with'
+        'nack:deliveries failed'
+        'reject:deliveries become dead letters'
+        'extend:more time to settle'
+        'dlq:dead letters'
+        'group:consumer groups of streams'
+        'metrics:counters'
+        'config:the settings in force'
         'gc:remove what is no longer needed'
         'doctor:check the machine'
         'bench:measure pawl and the machine'
@@ -73,6 +91,53 @@ _pawl() {
             '--memfree[at least]:size' '--results[save outputs]:directory:_files -/' '--joblog[log of tasks]:file:_files' \
             '--resume[run only what has not succeeded]' '--new-only[print only what ran now]' \
             '(-n --dry-run)'{-n,--dry-run}'[only print commands]' '*::command:_normal'
+        ;;
+    serve)
+        _arguments $everywhere '--socket[listen here as well]:path:_files' '--workers[slots of a run]:number' \
+            '--config[instead of pawl.yaml]:file:_files -g "*.(yaml|yml)"'
+        ;;
+    queue)
+        _arguments $everywhere '*--topic[what it takes]:pattern' '--ack-wait[time to settle]:duration' \
+            '--max-deliver[failures till dead]:number' '--backoff[waits]:backoff' '*--retry[rule of a cause]:rule' \
+            '--dlq[dead letters]:queue:_pawl_queues' '--max-depth[events at most]:number' '--max-bytes[bytes at most]:size' \
+            '--overflow[when full]:policy:(block drop_newest drop_oldest reject dead_letter)' \
+            '*--topic-overflow[policy of a pattern]:pattern=policy' '--max-in-flight[unsettled at most]:number' \
+            '--rate[deliveries]:rate' '--ttl[events expire]:duration' '--strict-attempts[count durably]' \
+            '--guarantee[promise]:guarantee:(at_most_once at_least_once)' \
+            '--durability[of confirms]:durability:(memory async fsync)' '--ordering-key[one at a time]:header' \
+            '--stream[keep, for groups]' '*--retain[what a stream keeps]:duration or size' '--breaker[after failures]:breaker' \
+            '--temporary[ends with its client]' '--unrouted[takes what none wants]' \
+            '--unrouted-to[where that goes]:queue:_pawl_queues' \
+            '1:what:(declare list show pause resume purge delete)' '2:queue:_pawl_queues'
+        ;;
+    publish)
+        _arguments $everywhere '*--header[header]:K=V' '--id[key]:key' '--delay[deliver after]:duration' \
+            '--ttl[expires after]:duration' '--priority[0 to 9]:number' '--lines[each line is an event]' \
+            '--durability[of the confirm]:durability:(memory async fsync)' '--expect-routed[refuse what no queue wants]' \
+            '1:topic' '2:data'
+        ;;
+    consume)
+        _arguments $everywhere '--group[of a stream]:group' '--from[where it begins]:place:(earliest latest)' \
+            '--peek[take nothing]' '--count[end after]:number' '--wait[end when idle for]:duration' \
+            '--auto-ack[ack what was printed]' '--concurrency[commands at a time]:number' \
+            '--exec[run a command for each]:*::command:_normal' '1:queue:_pawl_queues'
+        ;;
+    ack) _arguments $everywhere '*:delivery' ;;
+    nack) _arguments $everywhere '--delay[again after]:duration' '*:delivery' ;;
+    reject) _arguments $everywhere '--reason[words]:text' '*:delivery' ;;
+    extend) _arguments $everywhere '--by[from now]:duration' '*:delivery' ;;
+    dlq)
+        _arguments $everywhere '*--filter[only those]:filter:(reason=delivery-limit reason=rejected reason=expired reason=overflow reason=interrupted)' \
+            '--to[redrive into]:queue:_pawl_queues' '--count[at most]:number' \
+            '1:what:(list show redrive purge)' '2:queue:_pawl_queues' '*:number'
+        ;;
+    group)
+        _arguments $everywhere '--from[where it begins]:place:(earliest latest)' \
+            '1:what:(create commit seek lag)' '2:stream:_pawl_queues' '3:group' '4:place:(earliest latest)'
+        ;;
+    metrics) _arguments $everywhere '--format[form]:form:(prometheus json)' '--over[look for so long]:duration' ;;
+    config)
+        _arguments $everywhere '--origin[where values come from]' '--config[instead of pawl.yaml]:file:_files' '1:what:(show)'
         ;;
     check) _arguments $everywhere '*:workflow file:_files -g "*.(yaml|yml)"' ;;
     graph)

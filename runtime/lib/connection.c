@@ -12,19 +12,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/random.h>
 #include <sys/socket.h>
-#include <sys/timerfd.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "runtime/launch.h"
+#include "shm/doorbell.h"
 #include "shm/error.h"
 
-#define CONNECT_LIMIT_NS   UINT64_C(10000000000)
-#define RECONNECT_LIMIT_NS UINT64_C(30000000000)
-#define RETRY_FIRST_NS     UINT64_C(500000)
-#define RETRY_MAX_NS       UINT64_C(50000000)
+#define RETRY_FIRST_NS UINT64_C(500000)
+#define RETRY_MAX_NS   UINT64_C(50000000)
 
 static void receive(struct pawl *pawl);
 
@@ -44,8 +41,7 @@ bool pawl_lib_has_threads(void)
 
 /* ---- the end ---- */
 
-/* Nobody is coming back. What is unconfirmed has an unknown fate, and is told so. */
-static void give_up(struct pawl *pawl, int error)
+void pawl_lib_give_up(struct pawl *pawl, int error)
 {
     if (pawl->phase == PAWL_LIB_GONE)
         return;
@@ -56,7 +52,7 @@ static void give_up(struct pawl *pawl, int error)
     pawl->happened++;
 }
 
-static void close_socket(struct pawl *pawl)
+void pawl_lib_close_socket(struct pawl *pawl)
 {
     if (pawl->wire.fd < 0)
         return;
@@ -92,7 +88,7 @@ void pawl_lib_lost(struct pawl *pawl)
         return;
     bool was_up = pawl->phase == PAWL_LIB_UP;
     pawl->phase = PAWL_LIB_DOWN;
-    close_socket(pawl);
+    pawl_lib_close_socket(pawl);
     leave_lane(pawl);
     if (pawl->awaited_tag) {
         pawl->answered = true;
@@ -133,8 +129,7 @@ static int send_message(struct pawl *pawl, uint16_t type, uint64_t tag, const vo
     return error == -EAGAIN ? 0 : error;
 }
 
-/* On a fresh socket; it is taken over. */
-static void begin(struct pawl *pawl, int fd)
+void pawl_lib_shake_hands(struct pawl *pawl, int fd)
 {
     int error = pawl_wire_init(&pawl->wire, fd);
     if (error) {
@@ -175,20 +170,22 @@ static void start_connecting(struct pawl *pawl)
         if (launches) {
             int error = pawl_launch(&pawl->state, &launch, &fd);
             if (error)
-                give_up(pawl,
-                        pawl_lib_fail(pawl, error, "cannot start a scheduler: %s", pawl_error_text(error)));
+                pawl_lib_give_up(
+                    pawl, pawl_lib_fail(pawl, error, "cannot start a scheduler: %s", pawl_error_text(error)));
         } else if (!supervised && !pawl->was_up) {
-            give_up(pawl, pawl_lib_fail(pawl, fd,
-                                        pawl->may_launch ? "nobody serves %s, and a program with threads "
-                                                           "cannot start a scheduler"
-                                                         : "nobody serves %s",
-                                        name));
+            pawl_lib_give_up(pawl,
+                             pawl_lib_fail(pawl, fd,
+                                           pawl->may_launch ? "nobody serves %s, and a program with threads "
+                                                              "cannot start a scheduler"
+                                                            : "nobody serves %s",
+                                           name));
         }
     } else if (fd < 0 && fd != -EAGAIN && !pawl->was_up) {
-        give_up(pawl, pawl_lib_fail(pawl, fd, "cannot connect to %s: %s", name, pawl_error_text(fd)));
+        pawl_lib_give_up(pawl,
+                         pawl_lib_fail(pawl, fd, "cannot connect to %s: %s", name, pawl_error_text(fd)));
     }
     if (fd >= 0)
-        begin(pawl, fd);
+        pawl_lib_shake_hands(pawl, fd);
 }
 
 /* ---- what the scheduler says ---- */
@@ -219,7 +216,7 @@ static void refused(struct pawl *pawl)
     pawl_lib_fail_report(pawl, &report);
     bool final = error == -EACCES || error == -EPERM || error == PAWL_E_BAD_FORMAT || error == PAWL_E_DAMAGED;
     if (final || !pawl->was_up)
-        give_up(pawl, error);
+        pawl_lib_give_up(pawl, error);
     else
         pawl_lib_lost(pawl);
 }
@@ -275,6 +272,16 @@ static void on_attached(struct pawl *pawl)
 {
     struct pawl_wire_message *message = &pawl->answer;
     struct pawl_wire_attached attached;
+    if (message->header.type == PAWL_WIRE_ERROR && pawl->numbers == 0 && pawl->publisher.next == 1 &&
+        !pawl->consumers) {
+        /* Whoever asked for it is told; requests over the socket still work. */
+        struct pawl_error_report report;
+        pawl->attach_error = pawl_client_read_error(message, &report);
+        pawl_lib_fail_report(pawl, &report);
+        pawl->wants_lane = false;
+        become_up(pawl);
+        return;
+    }
     if (message->header.type == PAWL_WIRE_ERROR) {
         refused(pawl);
         return;
@@ -292,9 +299,11 @@ static void on_attached(struct pawl *pawl)
             error = -errno;
     }
     if (error) {
-        give_up(pawl, pawl_lib_fail(pawl, error, "cannot map the lane: %s", pawl_error_text(error)));
+        pawl_lib_give_up(pawl, pawl_lib_fail(pawl, error, "cannot map the lane: %s", pawl_error_text(error)));
         return;
     }
+    if (pawl->polled)
+        pawl_doorbell_prepare(&pawl->lane->end.lane->sleeping);
     pawl->data_bytes_max = attached.data_bytes_max;
     pawl->headers_bytes_max = attached.headers_bytes_max;
     pawl_lib_publisher_attached(pawl, attached.publisher_sequence);
@@ -375,9 +384,10 @@ void pawl_lib_step(struct pawl *pawl)
     if (limit_ns == PAWL_LIB_FOREVER || pawl_lib_now_ns() - pawl->down_since_ns < limit_ns)
         return;
     if (pawl->was_up)
-        give_up(pawl, pawl_lib_fail(pawl, PAWL_E_CLOSED, "the scheduler is gone and did not come back"));
+        pawl_lib_give_up(pawl,
+                         pawl_lib_fail(pawl, PAWL_E_CLOSED, "the scheduler is gone and did not come back"));
     else
-        give_up(pawl, pawl_lib_fail(pawl, -ETIMEDOUT, "the scheduler does not answer"));
+        pawl_lib_give_up(pawl, pawl_lib_fail(pawl, -ETIMEDOUT, "the scheduler does not answer"));
 }
 
 int pawl_lib_need_lane(struct pawl *pawl, uint64_t deadline_ns)
@@ -385,6 +395,11 @@ int pawl_lib_need_lane(struct pawl *pawl, uint64_t deadline_ns)
     for (;;) {
         if (pawl->phase == PAWL_LIB_UP && pawl->lane)
             return 0;
+        if (pawl->attach_error) {
+            int error = pawl->attach_error;
+            pawl->attach_error = 0;
+            return error;
+        }
         if (pawl->phase == PAWL_LIB_UP) {
             pawl->wants_lane = true;
             pawl->down_since_ns = pawl_lib_now_ns();
@@ -395,137 +410,4 @@ int pawl_lib_need_lane(struct pawl *pawl, uint64_t deadline_ns)
             return error == -ETIMEDOUT ? -EAGAIN : error;
         pawl_lib_take_in(pawl);
     }
-}
-
-/* ---- the handle ---- */
-
-int pawl_lib_open(struct pawl **pawl_out)
-{
-    struct pawl *pawl = calloc(1, sizeof *pawl);
-    if (!pawl)
-        return -ENOMEM;
-    int error = 0;
-    pawl->forks = pawl_lib_forks();
-    pawl->wire.fd = -1;
-    pawl->spin = 256;
-    pawl->retry_wait_ns = RETRY_FIRST_NS;
-    pawl->connect_limit_ns = CONNECT_LIMIT_NS;
-    pawl->reconnect_limit_ns = RECONNECT_LIMIT_NS;
-    pawl->down_since_ns = pawl_lib_now_ns();
-    pawl->publisher.first = pawl->publisher.next = pawl->publisher.send = pawl->publisher.kept = 1;
-    while (pawl->publisher.id == 0)
-        if (getrandom(&pawl->publisher.id, sizeof pawl->publisher.id, 0) != sizeof pawl->publisher.id) {
-            error = -errno;
-            goto free_pawl;
-        }
-    pawl->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    pawl->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-    struct epoll_event event = {.events = EPOLLIN, .data.fd = pawl->timer_fd};
-    if (pawl->epoll_fd < 0 || pawl->timer_fd < 0 ||
-        epoll_ctl(pawl->epoll_fd, EPOLL_CTL_ADD, pawl->timer_fd, &event) != 0) {
-        error = -errno;
-        goto close_fds;
-    }
-    *pawl_out = pawl;
-    return 0;
-close_fds:
-    if (pawl->epoll_fd >= 0)
-        close(pawl->epoll_fd);
-    if (pawl->timer_fd >= 0)
-        close(pawl->timer_fd);
-free_pawl:
-    free(pawl);
-    return error;
-}
-
-static uint64_t limit_of(int timeout_ms, uint64_t without_ns)
-{
-    if (timeout_ms == 0)
-        return without_ns;
-    return timeout_ms < 0 ? PAWL_LIB_FOREVER : (uint64_t)timeout_ms * 1000000;
-}
-
-int pawl_lib_begin(struct pawl *pawl, int fd)
-{
-    if (fd >= 0)
-        begin(pawl, fd);
-    pawl_lib_step(pawl);
-    while (pawl->phase != PAWL_LIB_UP && pawl->phase != PAWL_LIB_GONE) {
-        int error = pawl_lib_wait(pawl, PAWL_LIB_FOREVER, false);
-        if (error && pawl->phase != PAWL_LIB_GONE)
-            give_up(pawl, pawl_lib_fail(pawl, error, "cannot wait: %s", pawl_error_text(error)));
-    }
-    return pawl->phase == PAWL_LIB_GONE ? pawl->gone_error : 0;
-}
-
-int pawl_connect(const struct pawl_connect_options *given, struct pawl **pawl_out)
-{
-    struct pawl_connect_options options = {0};
-    struct pawl *pawl = NULL;
-    char why[PAWL_STATE_WHY_BYTES] = "";
-    if (given)
-        memcpy(&options, given, given->bytes < sizeof options ? given->bytes : sizeof options);
-    int error = pawl_lib_open(&pawl);
-    if (error)
-        return pawl_lib_fail(NULL, error, "%s", pawl_error_text(error));
-    pawl->may_launch = options.may_launch != 0;
-    pawl->connect_limit_ns = limit_of(options.connect_timeout_ms, CONNECT_LIMIT_NS);
-    pawl->reconnect_limit_ns = limit_of(options.reconnect_timeout_ms, RECONNECT_LIMIT_NS);
-    if (options.socket) {
-        pawl->socket_path = strdup(options.socket);
-        error = pawl->socket_path ? 0 : -ENOMEM;
-    } else {
-        error =
-            pawl_state_open(pawl_state_choose(options.state),
-                            pawl->may_launch ? PAWL_STATE_CREATE : PAWL_STATE_EXISTING, &pawl->state, why);
-        pawl->has_state = error == 0;
-    }
-    if (error)
-        pawl_lib_fail(pawl, error, "%s", why[0] ? why : pawl_error_text(error));
-    else
-        error = pawl_lib_begin(pawl, -1);
-    if (error) {
-        pawl_lib_fail(NULL, error, "%s", pawl->error);
-        pawl_close(pawl);
-        return error;
-    }
-    *pawl_out = pawl;
-    return 0;
-}
-
-void pawl_close(struct pawl *pawl)
-{
-    if (!pawl)
-        return;
-    bool ours = pawl->forks == pawl_lib_forks();
-    if (ours && pawl->lane)
-        pawl_kick(pawl);
-    pawl->phase = PAWL_LIB_GONE;
-    if (!pawl->gone_error)
-        pawl->gone_error = PAWL_E_CLOSED;
-    close_socket(pawl);
-    pawl_lib_publisher_fini(pawl, 0);
-    if (pawl->lane)
-        pawl_lib_lane_close(pawl->lane);
-    while (pawl->old_lanes) {
-        struct pawl_lib_lane *lane = pawl->old_lanes;
-        pawl->old_lanes = lane->next;
-        pawl_lib_lane_close(lane);
-    }
-    while (pawl->consumers) {
-        struct pawl_consumer *consumer = pawl->consumers;
-        pawl->consumers = consumer->next;
-        free(consumer);
-    }
-    for (size_t i = 0; i < pawl->slab_count; i++)
-        free(pawl->slabs[i]);
-    free(pawl->slabs);
-    if (ours)
-        pawl_lib_embedded_close(pawl);
-    if (pawl->has_state)
-        pawl_state_close(&pawl->state);
-    close(pawl->epoll_fd);
-    close(pawl->timer_fd);
-    free(pawl->socket_path);
-    free(pawl);
 }

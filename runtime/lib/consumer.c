@@ -72,6 +72,17 @@ int pawl_consume(struct pawl *pawl, const char *queue, const struct pawl_consume
     return 0;
 }
 
+/* The scheduler leaves what was handed out to be settled: it goes back uncounted, now. */
+static void release_handed(struct pawl *pawl, const struct pawl_consumer *consumer)
+{
+    for (size_t i = 0; i < pawl->slab_count && consumer->handed > 0; i++) {
+        struct pawl_lib_delivery *slab = pawl->slabs[i];
+        for (unsigned j = 0; j < SLAB_DELIVERIES; j++)
+            if (slab[j].state == PAWL_LIB_HANDED && slab[j].shown.consumer == consumer)
+                (void)pawl_release(&slab[j].shown);
+    }
+}
+
 /* All of its deliveries, wherever they are, belong to nobody any more. */
 static void forget_deliveries(struct pawl *pawl, const struct pawl_consumer *consumer)
 {
@@ -97,6 +108,7 @@ void pawl_consumer_close(struct pawl_consumer *consumer)
     struct pawl *pawl = consumer->pawl;
     if (pawl_lib_check(pawl) == 0) {
         struct pawl_wire_consume request = {.consumer = consumer->number};
+        release_handed(pawl, consumer);
         pawl_kick(pawl);
         memcpy(request.queue, consumer->queue, sizeof request.queue);
         memcpy(request.group, consumer->group, sizeof request.group);
@@ -122,6 +134,7 @@ void pawl_consumer_close(struct pawl_consumer *consumer)
 /* Their waiting deliveries went with the lane. */
 void pawl_lib_consumers_lost(struct pawl *pawl)
 {
+    pawl->unseen = false;
     for (struct pawl_consumer *consumer = pawl->consumers; consumer; consumer = consumer->next) {
         consumer->first = consumer->last = NULL;
         consumer->waiting = 0;
@@ -129,13 +142,17 @@ void pawl_lib_consumers_lost(struct pawl *pawl)
     }
 }
 
-/* What settled itself is readable until the next claim. */
+/* What settled itself is readable until the next claim. Its ack gives the credit back. */
 static void end_auto_acked(struct pawl_lib_lane *lane, const struct pawl_consumer *consumer)
 {
+    struct pawl *pawl = consumer->pawl;
     for (uint64_t number = lane->head; consumer->handed > 0 && number != lane->tail; number++) {
         struct pawl_lib_delivery *delivery = lane->slots[number & lane->slot_mask];
-        if (delivery->state == PAWL_LIB_HANDED && delivery->shown.consumer == consumer && delivery->auto_ack)
-            pawl_lib_delivery_done(delivery);
+        if (delivery->state != PAWL_LIB_HANDED || delivery->shown.consumer != consumer || !delivery->auto_ack)
+            continue;
+        if (pawl_ack(&delivery->shown) != 0 || pawl->lane != lane)
+            return;
+        number = number < lane->head ? lane->head - 1 : number; /* some went back */
     }
 }
 
@@ -176,8 +193,11 @@ int pawl_claim(struct pawl_consumer *consumer, const struct pawl_delivery **deli
         if (pawl->phase == PAWL_LIB_GONE)
             return pawl->gone_error;
         pawl_lib_take_in_deliveries(pawl, consumer, max);
-        if (consumer->first)
-            return hand_out(consumer, deliveries_out, max);
+        if (consumer->first) {
+            int count = hand_out(consumer, deliveries_out, max);
+            pawl_lib_rearm(pawl);
+            return count;
+        }
         if (consumer->error)
             return pawl_lib_fail(pawl, consumer->error, "queue %s: %s", consumer->queue,
                                  pawl_error_text(consumer->error));

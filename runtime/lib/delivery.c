@@ -166,20 +166,22 @@ static int settle(const struct pawl_delivery *delivery, const struct pawl_settle
     struct pawl_lib_lane *lane = own->lane;
     struct pawl_settle one = *how;
     one.first = one.last = own->number;
-    if (own->auto_ack)
-        error = 0; /* settled by its delivery: only its bytes go back */
-    else if (text && text[0])
+    if (own->auto_ack) { /* settled by its delivery: this gives back its bytes, and credit for the next */
+        one = (struct pawl_settle){.op = PAWL_SETTLE_OP_ACK, .first = own->number, .last = own->number};
+        error = how->op == PAWL_SETTLE_OP_EXTEND ? 0 : put(lane, &one);
+    } else if (text && text[0])
         error = put_text(lane, &one, text);
     else
         error = put(lane, &one);
+    struct pawl *pawl = lane->pawl;
     if (error == PAWL_E_STALE_RECEIPT || (error == 0 && how->op != PAWL_SETTLE_OP_EXTEND)) {
-        struct pawl *pawl = lane->pawl;
         struct pawl_consumer *consumer = own->shown.consumer;
         pawl_lib_delivery_done(own); /* may unmap a lost lane */
         /* The last of what was handed out: nobody may come back soon to send it. */
         if (consumer && consumer->handed == 0)
             pawl_lib_settle_send(pawl);
     }
+    pawl_lib_rearm(pawl);
     return error;
 }
 

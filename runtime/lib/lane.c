@@ -213,7 +213,8 @@ static bool event_holds(const struct pawl_event *event)
 
 /* One entry of the ring into its consumer's list. 0, or why the lane is to be left. */
 static int take_in(struct pawl *pawl, struct pawl_lib_lane *lane, const struct pawl_inbound_entry *entry,
-                   const struct pawl_event *event, uint64_t end_position)
+                   const struct pawl_event *event, uint64_t end_position,
+                   const struct pawl_consumer *claiming)
 {
     if (entry->number != lane->tail || !event_holds(event))
         return PAWL_E_BAD_MESSAGE;
@@ -244,6 +245,7 @@ static int take_in(struct pawl *pawl, struct pawl_lib_lane *lane, const struct p
         consumer->first = delivery;
     consumer->last = delivery;
     consumer->waiting++;
+    pawl->unseen |= consumer != claiming;
     return 0;
 }
 
@@ -261,7 +263,7 @@ size_t pawl_lib_take_in_deliveries(struct pawl *pawl, struct pawl_consumer *cons
         got = pawl_client_end_delivery(&lane->end, &entry, &event, &end_position);
         if (got <= 0)
             break;
-        got = take_in(pawl, lane, entry, event, end_position);
+        got = take_in(pawl, lane, entry, event, end_position, consumer);
         if (got < 0)
             break;
         count++;

@@ -5,6 +5,7 @@
  * a timeout, never starts a thread, touches no signal. The scheduler's structs of the same nouns are never
  * included here.
  *
+ *   handle.c      made and closed
  *   connection.c  finds the scheduler, shakes hands, comes back after it was lost; one step at a time
  *   wait.c        the pollable descriptor, sleeping and spinning, pawl_dispatch()
  *   request.c     a question over the socket, and its answer
@@ -171,6 +172,7 @@ struct pawl {
     uint64_t retry_at_ns, retry_wait_ns, down_since_ns;
     struct pawl_wire_welcome welcome;
     bool wants_lane;
+    int attach_error;           /* why the first lane was refused */
     struct pawl_lib_lane *lane; /* NULL: not attached now */
     struct pawl_lib_lane *old_lanes;
     uint64_t data_bytes_max, headers_bytes_max;
@@ -185,6 +187,7 @@ struct pawl {
     /* wait.c */
     int epoll_fd, timer_fd;
     bool polled;   /* pawl_fd() was asked for: leave the bell armed when we return */
+    bool unseen;   /* deliveries were taken in where the poll loop does not know of it */
     uint32_t spin; /* how often to look before sleeping */
     bool epoll_has_out;
 
@@ -222,9 +225,17 @@ void pawl_lib_step(struct pawl *pawl);
 void pawl_lib_lost(struct pawl *pawl); /* the socket is gone, or what came over it did not hold */
 /** pawl_lib_need_lane - attached and up. 0; -EAGAIN (timeout); an error. */
 int pawl_lib_need_lane(struct pawl *pawl, uint64_t deadline_ns);
+/** pawl_lib_shake_hands - on a fresh socket, which is taken over. */
+void pawl_lib_shake_hands(struct pawl *pawl, int fd);
+/** pawl_lib_give_up - nobody is coming back: what is unconfirmed has an unknown fate, and is told so. */
+void pawl_lib_give_up(struct pawl *pawl, int error);
+void pawl_lib_close_socket(struct pawl *pawl);
 int pawl_lib_ask_consume(struct pawl *pawl, struct pawl_consumer *consumer);
 /** pawl_lib_has_threads - /proc/self/status says more than one. */
 bool pawl_lib_has_threads(void);
+
+/* ---- handle.c ---- */
+
 /** pawl_lib_open - a handle, not connected. */
 int pawl_lib_open(struct pawl **pawl_out);
 /** pawl_lib_begin - connect, over @fd when it is not -1, and wait until it is up or given up. */
@@ -246,6 +257,12 @@ int pawl_lib_wait(struct pawl *pawl, uint64_t deadline_ns, bool room);
 void pawl_lib_take_in(struct pawl *pawl);
 int pawl_lib_watch_socket(struct pawl *pawl);
 void pawl_lib_arm(struct pawl *pawl); /* before returning to the user's poll loop */
+/** pawl_lib_rearm - the same where nothing may have changed: cheap. */
+static inline void pawl_lib_rearm(struct pawl *pawl)
+{
+    if (pawl->polled && pawl->unseen)
+        pawl_lib_arm(pawl);
+}
 
 /* ---- request.c ---- */
 

@@ -19,7 +19,8 @@ enum { KEY_BYTES_MAX = PAWL_EVENT_KEY_BYTES_MAX };
 static int check_topic(struct pawl *pawl, const char *topic, size_t bytes)
 {
     struct pawl_lib_publisher *publisher = &pawl->publisher;
-    if (bytes == publisher->checked_topic_bytes && memcmp(topic, publisher->checked_topic, bytes) == 0)
+    if (bytes > 0 && bytes == publisher->checked_topic_bytes &&
+        memcmp(topic, publisher->checked_topic, bytes) == 0)
         return 0;
     if (bytes > PAWL_TOPIC_BYTES_MAX)
         return pawl_lib_fail(pawl, PAWL_E_LIMIT, "topic of %zu bytes: at most %d are possible", bytes,
@@ -200,6 +201,7 @@ int pawl_publish_async(struct pawl *pawl, const struct pawl_message *message, in
     if (sequence_out)
         *sequence_out = sequence;
     recorded(pawl, bytes);
+    pawl_lib_rearm(pawl);
     return 0;
 }
 

@@ -109,7 +109,7 @@ void pawl_lib_arm(struct pawl *pawl)
     if (!lane)
         return;
     pawl_doorbell_prepare(&lane->end.lane->sleeping); /* D1 */
-    if (lane_has_news(lane, false))
+    if (pawl->unseen || lane_has_news(lane, false))
         pawl_doorbell_write(lane->own_fd);
 }
 
@@ -145,6 +145,7 @@ int pawl_dispatch(struct pawl *pawl, int timeout_ms)
         if (pawl_lib_wait(pawl, deadline_ns, false) != 0)
             break;
     }
+    pawl->unseen = false; /* whoever dispatches claims */
     pawl_lib_arm(pawl);
     if (error)
         return error;
@@ -203,6 +204,13 @@ static int sleep_until(struct pawl *pawl, uint64_t until_ns, bool *bell_out)
     return ready < 0 && errno != EINTR ? -errno : 0;
 }
 
+/* A poll loop may go to sleep after any call: there the flag stays up. */
+static void awake(const struct pawl *pawl, struct pawl_lib_lane *lane)
+{
+    if (!pawl->polled)
+        pawl_doorbell_awake(&lane->end.lane->sleeping);
+}
+
 int pawl_lib_wait(struct pawl *pawl, uint64_t deadline_ns, bool room)
 {
     if (pawl->phase == PAWL_LIB_GONE)
@@ -223,7 +231,7 @@ int pawl_lib_wait(struct pawl *pawl, uint64_t deadline_ns, bool room)
     if (lane) {
         pawl_doorbell_prepare(&lane->end.lane->sleeping); /* D1 */
         if (lane_has_news(lane, room)) {
-            pawl_doorbell_awake(&lane->end.lane->sleeping);
+            awake(pawl, lane);
             return 0;
         }
     }
@@ -231,7 +239,7 @@ int pawl_lib_wait(struct pawl *pawl, uint64_t deadline_ns, bool room)
     /* The step within may have lost this lane; it is still mapped when something of it is held, else it is
      * not. */
     if (lane && lane == pawl->lane) {
-        pawl_doorbell_awake(&lane->end.lane->sleeping);
+        awake(pawl, lane);
         if (bell)
             pawl_doorbell_clear(lane->own_fd);
     }

@@ -76,13 +76,8 @@ static json_t *describe(struct pawl_bus *bus, struct bus_queue *queue)
     if (queue->sub)
         delayed = queue->sub->exceptions.in_state[EXCEPTION_DELAYED];
     char dlq_name[PAWL_NAME_BYTES + 8];
-    if (queue->config.dlq[0])
-        snprintf(dlq_name, sizeof dlq_name, "%s", queue->config.dlq);
-    else
-        snprintf(dlq_name, sizeof dlq_name, "%.60s.dlq", queue->name);
+    bus_dlq_name(queue, dlq_name);
     const struct bus_queue *dlq = queue->config.dead_letters ? NULL : bus_queue_find(bus, dlq_name);
-    if (queue->row)
-        pawl_metrics_row_set(queue->row, PAWL_QUEUE_DLQ_DEPTH, dlq ? dlq->depth : 0);
     uint64_t parked = 0;
     for (const struct bus_parked *one = queue->parked; one; one = one->next)
         parked++;
@@ -115,7 +110,7 @@ static int on_declare(struct request *request)
                                        request->why);
     if (error)
         return error;
-    if (!before && config.topic_count == 0) {
+    if (!before && config.topic_count == 0 && !config.unrouted) {
         pawl_queue_config_fini(&config);
         return fail(request, PAWL_E_INVALID, "queue %s is new: say which topics it wants (--topic PATTERN)",
                     name);

@@ -441,10 +441,14 @@ int pawl_bus_start(struct pawl_bus *bus, struct pawl_now now, uint64_t epoch)
     bus->epoch = epoch;
     bus->next_event = epoch << 40 | 1;
     uint32_t end = bus->queue_end;
+    if (bus_dlq_find_all(bus) < 0)
+        return -ENOMEM;
     for (uint32_t i = 0; i < end; i++) {
         struct bus_queue *queue = bus->queues[i];
         if (!queue)
             continue;
+        if (bus->backend.metrics_row) /* what was read back is not counted as done */
+            queue->row = bus->backend.metrics_row(bus->ctx, queue->number, queue->name);
         if (queue->config.temporary) { /* its client is gone */
             struct pawl_bus_mark mark = {.queue = queue->number, .realtime_ns = now.realtime_ns};
             bus_append(bus, PAWL_BUS_RECORD_DELETE, &mark, sizeof mark, NULL, 0);

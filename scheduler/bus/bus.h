@@ -95,8 +95,8 @@ void pawl_bus_set_limits(struct pawl_bus *bus, const struct pawl_bus_limits *lim
 int pawl_bus_apply(struct pawl_bus *bus, uint8_t type, uint16_t version, const void *body, size_t bytes,
                    uint64_t lsn, uint64_t place);
 /** pawl_bus_snapshot_is - is this chunk the bus's? */
-bool pawl_bus_snapshot_is(const void *chunk, size_t bytes);
-int pawl_bus_snapshot_load(struct pawl_bus *bus, const void *chunk, size_t bytes);
+bool pawl_bus_snapshot_is(const void *bytes, size_t n);
+int pawl_bus_snapshot_load(struct pawl_bus *bus, const void *bytes, size_t n);
 /** As pawl_core_snapshot_next(): 1 and a chunk, 0 at the end, negative on failure (nothing more comes). */
 int pawl_bus_snapshot_next(struct pawl_bus *bus, void **cursor, const void **chunk_out, size_t *bytes_out);
 /** pawl_bus_start - recovery is over: begun deliveries that nobody can hold any more were interrupted. */

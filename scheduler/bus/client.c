@@ -489,6 +489,7 @@ int pawl_bus_consume(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus_
         consumer->next = consumer->previous = sub->consumers = consumer;
     }
     sub->consumer_count++;
+    bus_queue_row(sub->queue);
     ok_out->queue = sub->queue->number;
     ok_out->ack_wait_ns = sub->queue->config.ack_wait_ns;
     bus_dirty(bus, sub);
@@ -544,6 +545,8 @@ int pawl_bus_consume_end(struct pawl_bus *bus, struct pawl_now now, struct pawl_
         return PAWL_E_NOT_FOUND;
     unlink_consumer(consumer);
     give_up(bus, client, consumer, false);
+    if (consumer->sub)
+        bus_queue_row(consumer->sub->queue);
     consumer->ended = true;
     if (consumer->used == 0) {
         *link = consumer->next_of_client;
@@ -568,8 +571,11 @@ void pawl_bus_client_close(struct pawl_bus *bus, struct pawl_now now, uint32_t n
     if (!client)
         return;
     bus_group_flush(bus);
-    for (struct bus_consumer *consumer = client->consumers; consumer; consumer = consumer->next_of_client)
+    for (struct bus_consumer *consumer = client->consumers; consumer; consumer = consumer->next_of_client) {
         unlink_consumer(consumer);
+        if (consumer->sub)
+            bus_queue_row(consumer->sub->queue);
+    }
     give_up(bus, client, NULL, true);
     bus_parked_drop_client(bus, client);
     bus->clients[number] = NULL;

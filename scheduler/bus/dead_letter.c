@@ -4,6 +4,7 @@
  * Runs in: scheduler. A dead-letter queue is a queue; what is known of a death travels as headers that begin
  * with "pawl-dead-". The DEAD record and the copy's EVENTS record are of one batch.
  */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -55,6 +56,69 @@ struct pawl_event *bus_event_with_headers(struct pawl_bus *bus, const struct paw
     return copy;
 }
 
+/* ---- which queue is whose dead-letter queue ---- */
+
+void bus_dlq_name(const struct bus_queue *queue, char name[PAWL_NAME_BYTES + 8])
+{
+    if (queue->config.dlq[0])
+        snprintf(name, PAWL_NAME_BYTES + 8, "%s", queue->config.dlq);
+    else
+        snprintf(name, PAWL_NAME_BYTES + 8, "%.60s.dlq", queue->name);
+}
+
+void bus_dlq_declared(struct pawl_bus *bus, struct bus_queue *queue)
+{
+    char name[PAWL_NAME_BYTES + 8];
+    for (uint32_t i = 0; i < bus->queue_end; i++) {
+        struct bus_queue *other = bus->queues[i];
+        if (!other || other->config.dead_letters || other->dlq)
+            continue;
+        bus_dlq_name(other, name);
+        if (other != queue && strcmp(name, queue->name) != 0)
+            continue;
+        const struct bus_queue *dlq = other == queue ? bus_queue_find(bus, name) : queue;
+        other->dlq = dlq && dlq != other ? dlq->number : 0;
+        bus_queue_row(other);
+    }
+}
+
+struct named {
+    char name[PAWL_NAME_BYTES + 8];
+    uint32_t number;
+};
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const struct named *)a)->name, ((const struct named *)b)->name);
+}
+
+int bus_dlq_find_all(struct pawl_bus *bus)
+{
+    size_t count = 0;
+    struct named *all = malloc(((size_t)bus->queue_count + 1) * sizeof *all);
+    if (!all)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < bus->queue_end; i++)
+        if (bus->queues[i]) {
+            snprintf(all[count].name, sizeof all[count].name, "%s", bus->queues[i]->name);
+            all[count++].number = i;
+        }
+    qsort(all, count, sizeof *all, by_name);
+    for (uint32_t i = 0; i < bus->queue_end; i++) {
+        struct bus_queue *queue = bus->queues[i];
+        struct named want;
+        if (!queue || queue->config.dead_letters)
+            continue;
+        bus_dlq_name(queue, want.name);
+        const struct named *found = bsearch(&want, all, count, sizeof *all, by_name);
+        queue->dlq = found && found->number != i ? found->number : 0;
+    }
+    free(all);
+    return 0;
+}
+
+/* ---- burials ---- */
+
 static bool bury(struct pawl_bus *bus, struct bus_queue *queue, const struct pawl_event *event,
                  enum pawl_dead_reason reason, uint32_t attempts, uint64_t first_at_ns, const char *text,
                  size_t text_bytes, uint64_t seq)
@@ -77,8 +141,6 @@ static bool bury(struct pawl_bus *bus, struct bus_queue *queue, const struct paw
                 queue->name, pawl_dead_reason_name(reason));
         return false;
     }
-    if (queue->row)
-        pawl_metrics_row_set(queue->row, PAWL_QUEUE_DLQ_DEPTH, dlq->depth);
     return !bus->failed;
 }
 
@@ -86,11 +148,13 @@ bool bus_dead_event(struct pawl_bus *bus, struct bus_queue *queue, const struct 
                     enum pawl_dead_reason reason, uint32_t attempts, const char *text, size_t text_bytes,
                     uint64_t seq)
 {
+    /* What dies among the dead is gone. */
+    bool has_grave = !queue->config.dead_letters && queue->config.guarantee != PAWL_GUARANTEE_AT_MOST_ONCE;
+    if (has_grave && !bury(bus, queue, event, reason, attempts, 0, text, text_bytes, seq))
+        return false;
     if (queue->row)
         pawl_metrics_row_add(queue->row, PAWL_QUEUE_DEAD + (uint32_t)reason, 1);
-    if (queue->config.dead_letters || queue->config.guarantee == PAWL_GUARANTEE_AT_MOST_ONCE)
-        return true; /* what dies among the dead is gone */
-    return bury(bus, queue, event, reason, attempts, 0, text, text_bytes, seq);
+    return true;
 }
 
 /* It could not be buried: nothing is lost, it is tried again later. */

@@ -189,17 +189,18 @@ static void wake_later(struct pawl_bus *bus, struct bus_sub *sub, uint64_t at_ns
 static uint64_t allowance(struct pawl_bus *bus, struct bus_sub *sub, uint64_t most)
 {
     const struct pawl_queue_config *config = &sub->queue->config;
-    if (bus->draining || sub->queue->paused)
-        return 0;
-    if (config->max_in_flight) {
-        uint64_t left = sub->in_flight < config->max_in_flight ? config->max_in_flight - sub->in_flight : 0;
-        most = left < most ? left : most;
-    }
+    /* First, so that its state is right in a queue that is paused or full, too. */
     if (config->breaker.failure_threshold) {
         uint32_t admitted = pawl_breaker_admits(&sub->breaker, bus->now.boottime_ns);
         if (admitted == 0)
             wake_later(bus, sub, pawl_breaker_next_ns(&sub->breaker));
         most = admitted < most ? admitted : most;
+    }
+    if (bus->draining || sub->queue->paused)
+        return 0;
+    if (config->max_in_flight) {
+        uint64_t left = sub->in_flight < config->max_in_flight ? config->max_in_flight - sub->in_flight : 0;
+        most = left < most ? left : most;
     }
     return most;
 }
@@ -281,7 +282,7 @@ static void ask_grant(struct pawl_bus *bus, struct bus_sub *sub, struct bus_choi
         bus_wait_for(bus, &wait);
 }
 
-static void count_delivery(const struct bus_sub *sub, const struct bus_choice *choice)
+void bus_count_delivery(const struct bus_sub *sub, const struct bus_choice *choice)
 {
     struct pawl_metrics_row *row = sub->queue->row;
     if (!row)
@@ -323,7 +324,7 @@ static int hand_out(struct pawl_bus *bus, struct bus_sub *sub, struct bus_consum
     held->placed_at_ns = bus->now.boottime_ns;
     held->claimed = granted;
     consumer->used++;
-    count_delivery(sub, choice);
+    bus_count_delivery(sub, choice);
     if (consumer->auto_ack) {
         held->auto_ack = true;
         held->state = BUS_HELD_REVOKED;

@@ -83,10 +83,12 @@ void bus_queue_row(struct bus_queue *queue)
     if (!queue->row)
         return;
     uint64_t in_flight = queue->sub ? queue->sub->in_flight : 0;
+    uint64_t consumers = queue->sub ? queue->sub->consumer_count : 0;
     uint32_t breaker = queue->sub ? queue->sub->breaker.state : 0;
     for (uint32_t i = 0; i < queue->group_count; i++)
         if (queue->groups[i]) {
             in_flight += queue->groups[i]->in_flight;
+            consumers += queue->groups[i]->consumer_count;
             if (queue->groups[i]->breaker.state > breaker)
                 breaker = queue->groups[i]->breaker.state;
         }
@@ -95,6 +97,11 @@ void bus_queue_row(struct bus_queue *queue)
     pawl_metrics_row_set(queue->row, PAWL_QUEUE_IN_FLIGHT, in_flight);
     pawl_metrics_row_set(queue->row, PAWL_QUEUE_BREAKER_STATE, breaker);
     pawl_metrics_row_set(queue->row, PAWL_QUEUE_PAUSED, queue->paused);
+    pawl_metrics_row_set(queue->row, PAWL_QUEUE_CONSUMERS, consumers);
+    pawl_metrics_row_set(queue->row, PAWL_QUEUE_MAX_DEPTH, queue->config.max_depth);
+    pawl_metrics_row_set(queue->row, PAWL_QUEUE_MAX_BYTES, queue->config.max_bytes);
+    pawl_metrics_row_set(queue->row, PAWL_QUEUE_DLQ_ROW, queue->dlq);
+    pawl_metrics_row_set(queue->row, PAWL_QUEUE_IS_DLQ, queue->config.dead_letters);
 }
 
 /* ---- subscriptions ---- */
@@ -239,8 +246,10 @@ int bus_queue_apply(struct pawl_bus *bus, const struct pawl_bus_queue_record *re
             bus_dirty(bus, queue->groups[i]);
         }
     queue->dlq = 0;
-    if (!bus->replaying)
+    if (!bus->replaying) {
         bus_routes_forget(bus);
+        bus_dlq_declared(bus, queue);
+    }
     bus_queue_row(queue);
     return 0;
 }
@@ -313,10 +322,7 @@ struct bus_queue *bus_queue_dlq(struct pawl_bus *bus, struct bus_queue *queue)
     if (dlq)
         return dlq;
     char name[PAWL_NAME_BYTES + 8], why[256];
-    if (queue->config.dlq[0])
-        snprintf(name, sizeof name, "%s", queue->config.dlq);
-    else
-        snprintf(name, sizeof name, "%.60s.dlq", queue->name);
+    bus_dlq_name(queue, name);
     dlq = bus_queue_find(bus, name);
     if (!dlq) {
         struct pawl_queue_config config;

@@ -221,7 +221,9 @@ void bus_delivery_failed(struct pawl_bus *bus, struct bus_sub *sub, uint64_t seq
     uint64_t wait_ns = 0;
     enum pawl_retry_verdict verdict = pawl_retry_decide(&sub->queue->config.retry, failures, cause,
                                                         bus->backend.random(bus->ctx), &wait_ns);
-    if (sub->queue->row)
+    /* A deadline and a death are no words of the consumer: they are counted when it is delivered again. */
+    bool said = (cause & 0xff) != PAWL_CAUSE_DEADLINE && (cause & 0xff) != PAWL_CAUSE_CONSUMER_DIED;
+    if (sub->queue->row && said)
         pawl_metrics_row_add(sub->queue->row, PAWL_QUEUE_NACKED, 1);
     if (verdict == PAWL_RETRY_DEAD) {
         bus_dead(bus, sub, seq, attempt, failures, PAWL_DEAD_DELIVERY_LIMIT, text, text_bytes);

@@ -298,6 +298,9 @@ int bus_ranges_apply(struct pawl_bus *bus, uint8_t type, const struct pawl_bus_r
 int bus_one_apply(struct pawl_bus *bus, uint8_t type, const struct pawl_bus_one *record, const char *text);
 
 /* dead_letter.c */
+void bus_dlq_name(const struct bus_queue *queue, char name[PAWL_NAME_BYTES + 8]);
+void bus_dlq_declared(struct pawl_bus *bus, struct bus_queue *queue); /* whose it is, and which is its own */
+int bus_dlq_find_all(struct pawl_bus *bus);                           /* after a replay; -ENOMEM */
 void bus_dead(struct pawl_bus *bus, struct bus_sub *sub, uint64_t seq, uint32_t attempt, uint32_t failures,
               enum pawl_dead_reason reason, const char *text, size_t text_bytes);
 /* What does not fit into a queue goes straight to its dead letters. false: there is no place for it. */
@@ -331,6 +334,7 @@ bool bus_choose(struct pawl_bus *bus, struct bus_sub *sub, struct bus_choice *ch
 void bus_chosen(struct pawl_bus *bus, struct bus_sub *sub, struct bus_choice *choice);
 uint64_t bus_ordering_key(const struct bus_queue *queue, const struct pawl_event *event); /* 0: it has none */
 bool bus_take_token(struct pawl_bus *bus, struct bus_sub *sub); /* rate: one more may go now */
+void bus_count_delivery(const struct bus_sub *sub, const struct bus_choice *choice); /* for the figures */
 void bus_key_release(struct pawl_bus *bus, struct bus_sub *sub, struct exception *exception, uint64_t seq);
 
 /* stream.c */

@@ -10,7 +10,7 @@ nothing_is_left() {
 test_each_bench_prints_its_keys_and_leaves_nothing() {
     export PAWL_STATE=$PWD/state
     local spec
-    for spec in 'ring 100000' 'journal 2000' 'exec 50' 'flow 2000'; do
+    for spec in 'ring 100000' 'journal 2000' 'exec 50' 'flow 2000' 'bus 2000' 'recover 2000'; do
         # shellcheck disable=SC2086
         set -- $spec
         expect_exit 0 pawl bench "$1" --events "$2" --json
@@ -33,6 +33,21 @@ test_exec_and_flow_tell_ratio_first_start_and_cost() {
     expect_json '.first_start_ms > 0' true
 }
 
+test_bus_measures_each_durability_and_latency_at_a_rate() {
+    export PAWL_STATE=$PWD/state
+    local durability
+    for durability in memory async fsync; do
+        expect_exit 0 pawl bench bus --events 5000 --durability "$durability" --json
+        expect_json .events 5000
+        expect_json '.wake_p50_ns > 0' true
+    done
+    expect_exit 0 pawl bench bus --events 500 --rate 1000 --durability memory -j 2 --json
+    expect_json '.p50_ns > 0 and .p99_ns >= .p50_ns' true
+    expect_exit 2 pawl bench bus --rate never
+    expect_exit 2 pawl bench flow --durability memory
+    nothing_is_left
+}
+
 test_people_get_the_floor_beside_the_figure() {
     export PAWL_STATE=$PWD/state
     expect_exit 0 pawl bench journal --events 1000
@@ -42,7 +57,7 @@ test_people_get_the_floor_beside_the_figure() {
 
 test_unknown_bench_names_those_that_there_are() {
     expect_exit 2 pawl bench sing
-    expect_stderr 'ring, journal, exec, flow'
+    expect_stderr 'ring, journal, exec, flow, bus, recover'
     expect_exit 2 pawl bench
     expect_exit 2 pawl bench ring --seconds never
     expect_stderr '--seconds'

@@ -150,6 +150,27 @@ Test(bus_metrics, each_bucket_ends_with_its_power_of_two)
     cr_expect(eq(u32, pawl_metrics_bucket(0, UINT64_MAX), 31));
 }
 
+Test(bus_metrics, depth_of_dead_letters_is_that_of_the_queue_that_holds_them)
+{
+    struct pawl_metrics_row *row;
+    pawl_metrics_row_open(metrics, 1, "a");
+    pawl_metrics_row_open(metrics, 2, "b");
+    pawl_metrics_row_open(metrics, 7, "graves");
+    row = pawl_metrics_row(metrics, 7);
+    pawl_metrics_row_set(row, PAWL_QUEUE_DEPTH, 5);
+    pawl_metrics_row_set(pawl_metrics_row(metrics, 1), PAWL_QUEUE_DLQ_ROW, 7);
+    pawl_metrics_row_set(pawl_metrics_row(metrics, 2), PAWL_QUEUE_DLQ_ROW, 7);
+    take(0, &sample);
+    cr_expect(eq(u64, sample.rows[0].gauge[PAWL_QUEUE_DLQ_DEPTH], 5));
+    cr_expect(eq(u64, sample.rows[1].gauge[PAWL_QUEUE_DLQ_DEPTH], 5));
+    cr_expect(eq(u64, sample.rows[2].gauge[PAWL_QUEUE_DLQ_DEPTH], 0));
+    pawl_metrics_sample_fini(&sample);
+    pawl_metrics_row_close(metrics, 7); /* it was deleted */
+    take(0, &sample);
+    cr_expect(eq(u64, sample.rows[0].gauge[PAWL_QUEUE_DLQ_DEPTH], 0));
+    pawl_metrics_sample_fini(&sample);
+}
+
 /* ---- text ---- */
 
 static void fill(void)
@@ -162,6 +183,9 @@ static void fill(void)
     for (uint32_t i = 0; i < PAWL_QUEUE_GAUGES; i++)
         pawl_metrics_row_set(row, (enum pawl_queue_gauge)i, 10 + i);
     pawl_metrics_row_set(row, PAWL_QUEUE_BREAKER_STATE, 2);
+    pawl_metrics_row_set(row, PAWL_QUEUE_DLQ_ROW, 6);
+    pawl_metrics_row_open(metrics, 6, "orders.dlq");
+    pawl_metrics_row_set(pawl_metrics_row(metrics, 6), PAWL_QUEUE_DEPTH, 77);
     for (uint32_t i = 0; i < PAWL_METRICS_CELLS; i++)
         pawl_metrics_set(metrics, (enum pawl_metrics_cell)i, 1000 + i);
     pawl_metrics_add(metrics, PAWL_METRICS_EVENTS_PUBLISHED, 1);
@@ -205,7 +229,11 @@ Test(bus_metrics, text_has_every_name_with_its_labels_and_value)
         "pawl_queue_depth{queue=\"orders\"} 10",
         "pawl_queue_in_flight{queue=\"orders\"} 11",
         "pawl_queue_bytes{queue=\"orders\"} 12",
-        "pawl_dlq_depth{queue=\"orders\"} 13",
+        "pawl_dlq_depth{queue=\"orders\"} 77",
+        "pawl_dlq_depth{queue=\"orders.dlq\"} 0",
+        "pawl_queue_consumers{queue=\"orders\"} 16",
+        "pawl_journal_room 1012",
+        "pawl_journal_disk_bytes 1015",
         "pawl_breaker_state{queue=\"orders\"} 2",
         "pawl_queue_paused{queue=\"orders\"} 15",
         "pawl_queue_published_total{queue=\"orders\"} 100",
@@ -267,7 +295,7 @@ Test(bus_metrics, text_is_in_order_by_family)
         const char *name = strncmp(line, "# TYPE ", 7) == 0 ? line + 7 : line;
         cr_expect(strncmp(name, family, strlen(family)) == 0, "%s in %s", line, family);
     }
-    cr_expect(eq(sz, families, 27));
+    cr_expect(eq(sz, families, 30));
     free(text);
 }
 
@@ -308,7 +336,7 @@ Test(bus_metrics, json_says_the_same)
     cr_expect(eq(int, INTEGER(json, "journal.batch_records.sum"), 3));
     cr_expect(eq(int, INTEGER(json, "workers.restarts"), 1007));
     cr_expect(eq(int, INTEGER(json, "memory_bytes.rss"), 12345));
-    cr_expect(eq(sz, json_array_size(at(json, "queues")), 2));
+    cr_expect(eq(sz, json_array_size(at(json, "queues")), 3));
     cr_expect(
         eq(str, (char *)(uintptr_t)json_string_value(at(json, "started_at")), "2023-11-14T22:13:20.000Z"));
     cr_expect(eq(ptr, json_object_get(json, "rates"), NULL));

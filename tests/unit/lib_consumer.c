@@ -335,11 +335,15 @@ Test(lib_consumer, a_delivery_that_settled_itself_is_readable_until_the_next_cla
     cr_assert(eq(int, pawl_claim(automatic, got + 2, 2, 5000), 1));
     cr_expect(eq(int, pawl_ack(got[0]), PAWL_ERR_STALE));
     cr_expect(eq(int, pawl_ack(got[2]), 0));
-    cr_expect(eq(uint, settlements(out, 4), 0), "nothing is sent for them");
+    cr_assert(eq(uint, settlements(out, 4), 2), "what gives their credit back");
+    cr_expect(eq(int, out[0].op, PAWL_SETTLE_OP_ACK));
+    cr_expect(eq(ulong, out[0].last - out[0].first, 1));
+    cr_expect(eq(ulong, out[1].first, out[0].last + 1));
 }
 
 Test(lib_consumer, a_closed_consumer_takes_nothing_with_it)
 {
+    struct pawl_settle out[4];
     struct pawl_consumer *other;
     cr_assert(eq(int, pawl_consume(client, "others", NULL, &other), 0));
     deliver(1, 2);
@@ -347,6 +351,8 @@ Test(lib_consumer, a_closed_consumer_takes_nothing_with_it)
     cr_assert(eq(int, pawl_claim(consumer, got, 1, 5000), 1));
     pawl_consumer_close(consumer);
     cr_expect(eq(uint, fake.consume_ends, 1));
+    cr_assert(eq(uint, settlements(out, 4), 1), "what was handed out goes back");
+    cr_expect(eq(int, out[0].op, PAWL_SETTLE_OP_RELEASE));
     cr_expect(eq(int, pawl_ack(got[0]), PAWL_ERR_STALE));
     deliver(1, 1); /* was on its way */
     deliver(2, 1);
@@ -426,4 +432,29 @@ Test(lib_consumer, the_descriptor_wakes_for_a_delivery)
     cr_assert(eq(int, poll(&fd, 1, 5000), 1));
     cr_expect(eq(int, pawl_dispatch(client, 0), 1));
     cr_expect(eq(int, pawl_claim(consumer, got, 1, 0), 1));
+}
+
+Test(lib_consumer, a_delivery_that_came_during_another_call_wakes_the_poll_loop)
+{
+    struct pawl_consumer *other;
+    struct pollfd fd = {.fd = pawl_fd(client), .events = POLLIN};
+    cr_assert(eq(int, pawl_consume(client, "others", NULL, &other), 0));
+    while (pawl_dispatch(client, 0) > 0)
+        ;
+    cr_assert(eq(int, poll(&fd, 1, 0), 0));
+
+    /* a publish that waits, and is not confirmed */
+    struct pawl_message message = {.bytes = sizeof message, .topic = "x"};
+    deliver(1, 1);
+    cr_expect(eq(int, pawl_publish(client, &message, 20, NULL), -ETIMEDOUT));
+    cr_assert(eq(int, poll(&fd, 1, 0), 1));
+    cr_assert(ge(int, pawl_dispatch(client, 0), 0));
+    cr_assert(eq(int, poll(&fd, 1, 0), 0));
+    cr_expect(eq(int, pawl_claim(consumer, got, 1, 0), 1));
+
+    /* a claim of another consumer, after this one said that it has none */
+    cr_expect(eq(int, pawl_claim(consumer, got, 1, 0), 0));
+    deliver(1, 1);
+    cr_expect(eq(int, pawl_claim(other, got, 1, 0), 0));
+    cr_assert(eq(int, poll(&fd, 1, 0), 1));
 }

@@ -76,17 +76,41 @@ static void attach(struct fake *fake, const struct pawl_wire_message *message)
     fake->attachments++;
 }
 
+/* Two deliveries of one queue. */
+static void answer_taken(struct fake *fake, uint64_t tag)
+{
+    _Alignas(8) char body[4096];
+    struct pawl_wire_taken head = {.count = 2, .next = 9};
+    size_t used = sizeof head;
+    memcpy(body, &head, sizeof head);
+    for (uint64_t i = 0; i < 2; i++) {
+        struct pawl_inbound_entry entry = {.attempt = 3, .seq = 7 + i, .epoch = fake->epoch};
+        struct pawl_event_parts parts = {.topic = "t.x", .topic_bytes = 3, .data = "taken", .data_bytes = 5};
+        memcpy(body + used, &entry, sizeof entry);
+        pawl_event_pack(&parts, body + used + sizeof entry);
+        used += sizeof entry + pawl_event_bytes(&parts);
+    }
+    answer(fake, PAWL_WIRE_TAKEN, tag, body, used, NULL, 0);
+}
+
 static void on_message(struct fake *fake, const struct pawl_wire_message *message)
 {
     uint64_t tag = message->header.tag;
     struct pawl_wire_welcome welcome = {.version = PAWL_WIRE_VERSION, .epoch = fake->epoch};
+    struct {
+        struct pawl_wire_settled head;
+        int32_t result, padding;
+    } settled = {.head.count = 1, .result = fake->settle_result};
     struct pawl_wire_consume_ok consume_ok = {.queue = 1, .ack_wait_ns = 1};
     switch (message->header.type) {
     case PAWL_WIRE_HELLO:
         answer(fake, PAWL_WIRE_WELCOME, tag, &welcome, sizeof welcome, NULL, 0);
         return;
     case PAWL_WIRE_ATTACH:
-        attach(fake, message);
+        if (fake->attach_error)
+            answer_error(fake, tag, fake->attach_error);
+        else
+            attach(fake, message);
         return;
     case PAWL_WIRE_CONSUME:
         fake->consumes++;
@@ -100,13 +124,25 @@ static void on_message(struct fake *fake, const struct pawl_wire_message *messag
         fake->consume_ends++;
         answer(fake, PAWL_WIRE_OK, tag, NULL, 0, NULL, 0);
         return;
+    case PAWL_WIRE_TAKE:
+        answer_taken(fake, tag);
+        return;
+    case PAWL_WIRE_SETTLE:
+        memcpy(&fake->last_settle, (const char *)message->body + sizeof(struct pawl_wire_settle),
+               sizeof fake->last_settle);
+        answer(fake, PAWL_WIRE_SETTLED, tag, &settled, sizeof settled, NULL, 0);
+        return;
     default:
         fake->asked++;
         size_t bytes = message->header.bytes < sizeof fake->last_request ? message->header.bytes
                                                                          : sizeof fake->last_request - 1;
         memcpy(fake->last_request, message->body, bytes);
         fake->last_request[bytes] = 0;
-        if (fake->reply_error)
+        if (fake->dies_when_asked) {
+            fake->dies_when_asked = false;
+            fake->epoch++;
+            hang_up(fake);
+        } else if (fake->reply_error)
             answer_error(fake, tag, fake->reply_error);
         else if (fake->reply_json)
             answer(fake, PAWL_WIRE_BUS_OK, tag, fake->reply_json, strlen(fake->reply_json), NULL, 0);

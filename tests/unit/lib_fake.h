@@ -35,8 +35,11 @@ struct fake {
     uint64_t numbers; /* deliveries given in this lane */
     char last_request[4096];
     const char *reply_json;
-    int reply_error;
+    int reply_error, attach_error;
     struct pawl_wire_consume last_consume;
+    struct pawl_wire_settle_one last_settle;
+    int32_t settle_result;
+    bool dies_when_asked; /* once, instead of answering */
     uint8_t copy[1 << 20];
 };
 

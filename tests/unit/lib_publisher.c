@@ -296,13 +296,20 @@ Test(lib_publisher, a_reservation_survives_a_lost_scheduler)
     expect_data(submit, 1, "later");
 }
 
+Test(lib_publisher, the_first_message_of_all_needs_a_topic_too)
+{
+    struct pawl_message m = message("", "");
+    cr_expect(eq(int, pawl_publish_async(client, &m, 5000, NULL, NULL, NULL), PAWL_ERR_INVALID));
+    cr_expect(eq(u64, pawl_unconfirmed(client), 0));
+}
+
 Test(lib_publisher, bad_messages_get_their_own_errors_and_words)
 {
     struct pawl_message m = message("a..b", "");
     static char big[(1 << 20) + 2];
     send_async("", NULL);
     cr_expect(eq(int, pawl_publish_async(client, &m, 0, NULL, NULL, NULL), PAWL_ERR_INVALID));
-    cr_expect(ne(int, pawl_last_error(client)[0], 0));
+    cr_expect(gt(sz, strlen(pawl_last_error(client)), 0));
     m = message("a", "");
     m.priority = 10;
     cr_expect(eq(int, pawl_publish_async(client, &m, 0, NULL, NULL, NULL), PAWL_ERR_INVALID));
@@ -357,4 +364,19 @@ Test(lib_publisher, the_descriptor_is_readable_when_there_is_something_to_dispat
     cr_expect(eq(int, pawl_dispatch(client, 0), 1));
     cr_expect(eq(uint, seen.count, 1));
     cr_expect(eq(int, poll(&fd, 1, 0), 0));
+}
+
+Test(lib_publisher, a_refused_lane_is_told_to_whoever_needed_it_and_requests_still_work)
+{
+    struct pawl_message m = message("a", "b");
+    fake.attach_error = PAWL_E_LIMIT;
+    fake.reply_json = "{}";
+    cr_expect(eq(int, pawl_publish_async(client, &m, 5000, NULL, NULL, NULL), PAWL_ERR_LIMIT));
+    cr_expect(eq(str, (char *)pawl_last_error(client), "no!\n"));
+    char *reply;
+    cr_assert(eq(int, pawl_request(client, "{}", &reply), 0));
+    cr_expect(eq(str, reply, "{}"));
+    free(reply);
+    fake.attach_error = 0;
+    cr_expect(eq(int, pawl_publish_async(client, &m, 5000, NULL, NULL, NULL), 0));
 }

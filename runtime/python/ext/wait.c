@@ -1,0 +1,82 @@
+/*
+ * wait.c - waiting without the GIL, and with an ear for signals.
+ *
+ * Runs in: the Python interpreter. A short wait is libpawl's own (it spins, then sleeps); a longer one is a
+ * poll of its descriptor, which a signal ends, so that ^C works and an idle program does not wake up.
+ */
+#include "runtime/python/ext/ext.h"
+
+#include <errno.h>
+#include <math.h>
+#include <poll.h>
+#include <time.h>
+
+enum { SHORT_WAIT_MS = 20 };
+
+int64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+bool read_timeout(PyObject *timeout, int64_t *deadline_out)
+{
+    *deadline_out = FOREVER;
+    if (!timeout || timeout == Py_None)
+        return true;
+    double seconds = PyFloat_AsDouble(timeout);
+    if (seconds == -1.0 && PyErr_Occurred())
+        return false;
+    if (isnan(seconds) || seconds < 0) {
+        PyErr_SetString(PyExc_ValueError, "a timeout is None or a number of seconds, 0 or more");
+        return false;
+    }
+    if (seconds < 1e9)
+        *deadline_out = seconds == 0 ? 0 : now_ms() + (int64_t)ceil(seconds * 1000);
+    return true;
+}
+
+int milliseconds_left(int64_t deadline_ms)
+{
+    if (deadline_ms == FOREVER)
+        return -1;
+    int64_t left = deadline_ms - now_ms();
+    return left <= 0 ? 0 : left > INT32_MAX ? INT32_MAX : (int)left;
+}
+
+/* Without the GIL. How many things happened; 0; or an error. */
+static int wait_without_gil(struct pawl *pawl, int left_ms)
+{
+    int happened = pawl_dispatch(pawl, left_ms < 0 || left_ms > SHORT_WAIT_MS ? SHORT_WAIT_MS : left_ms);
+    if (happened != 0 || (left_ms >= 0 && left_ms <= SHORT_WAIT_MS))
+        return happened;
+    struct pollfd news = {.fd = pawl_fd(pawl), .events = POLLIN};
+    if (news.fd < 0)
+        return news.fd;
+    if (poll(&news, 1, left_ms < 0 ? -1 : left_ms - SHORT_WAIT_MS) <= 0)
+        return 0; /* a signal, or the time is over: the caller looks */
+    return pawl_dispatch(pawl, 0);
+}
+
+int wait_for_news(struct client *client, int64_t deadline_ms)
+{
+    if (!enter(client))
+        return -1;
+    int left_ms = milliseconds_left(deadline_ms);
+    if (left_ms == 0)
+        return 0;
+    client->busy = true;
+    int happened;
+    Py_BEGIN_ALLOW_THREADS;
+    happened = wait_without_gil(client->pawl, left_ms);
+    Py_END_ALLOW_THREADS;
+    client->busy = false;
+    if (PyErr_CheckSignals() != 0)
+        return -1;
+    if (happened < 0) {
+        raise_last(client, happened);
+        return -1;
+    }
+    return 1;
+}

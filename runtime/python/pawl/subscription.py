@@ -1,0 +1,265 @@
+"""A subscription: a queue of its own, a client of its own, and its handler's calls.
+
+Handlers run in a few worker tasks. A worker takes one event after the other, so a handler that never waits costs
+no task an event; as soon as one waits, the next worker goes on, up to the limit.
+"""
+
+import asyncio
+import collections
+import inspect
+import logging
+import os
+import sys
+
+from .errors import Error, NotFound, Stale
+from .event import event_of
+from .link import Link
+from .settings import queue_json
+
+log = logging.getLogger("pawl")
+
+CLAIM_MAX = 256
+SLICE_S = 0.005  # then the loop gets a turn, also when handlers never wait
+SLICE_LOOK = 8  # and how often that is looked at
+REOPEN_WAIT_S = (0.05, 0.2, 1, 2, 5, 10)
+
+
+class SubscriptionHandle:
+    """What subscribe() gives. `await handle.unsubscribe()` ends it."""
+
+    def __init__(self, subscription_id, pattern, unsubscribe=None, is_active=True):
+        self.subscription_id = subscription_id
+        self.pattern = pattern
+        self.is_active = is_active
+        self.unsubscribe = unsubscribe
+
+    def __repr__(self):
+        state = "active" if self.is_active else "ended"
+        return "<SubscriptionHandle %s %r, %s>" % (self.subscription_id, self.pattern, state)
+
+
+class Subscription:
+    def __init__(self, pattern, handler, *, connect, queue, temporary, settings, concurrency, prefetch, on_end):
+        self.id = os.urandom(6).hex()
+        self.pattern = pattern
+        self.handler = handler
+        self.queue = queue or "sub." + self.id
+        self.handled = self.failed = 0
+        self._late = 0  # of clients before this one, and what was refused at once
+        self._connect = connect
+        self._settings = dict(settings, temporary=temporary)
+        self._is_temporary = temporary
+        self._limit = concurrency
+        self._prefetch = prefetch
+        self._on_end = on_end
+        self._loop = None
+        self._link = None
+        self._consumer = None
+        self._ready = collections.deque()
+        self._workers = set()
+        self._spawn_is_due = False
+        self._is_ending = False
+        self._reopening = None
+
+    @property
+    def is_active(self):
+        return not self._is_ending
+
+    @is_active.setter
+    def is_active(self, value):
+        if not value:
+            self.end()
+
+    @property
+    def in_flight(self):
+        return len(self._workers) + len(self._ready)
+
+    @property
+    def late(self):
+        """Settlements that came too late: the event was given again."""
+        return self._late + (self._link.client.late_settlements if self._link else 0)
+
+    # ---- open ----
+
+    def open(self):
+        """In a thread that may wait. Return: what start() wants."""
+        client = self._connect()
+        try:
+            client.declare(self.queue, queue_json(self.pattern, **self._settings))
+            return client, client.consume(self.queue, prefetch=self._prefetch)
+        except BaseException:
+            client.close()
+            raise
+
+    def start(self, opened):
+        client, self._consumer = opened
+        self._loop = asyncio.get_running_loop()
+        self._link = Link(self._loop, client, self._on_news, self._on_lost)
+        self._link.soon()
+
+    # ---- events ----
+
+    def _on_news(self, _batches):
+        self._spawn()
+
+    def _spawn(self):
+        self._spawn_is_due = False
+        if self._is_ending or len(self._workers) >= self._limit or not (self._ready or self._claim(0)):
+            return
+        worker = self._loop.create_task(self._work())
+        self._workers.add(worker)
+        worker.add_done_callback(self._on_worker_end)
+
+    def _claim(self, own):
+        """No further ahead than what starts now: each claimed delivery counts as an attempt. `own`: 1 in a worker."""
+        room = self._limit - len(self._workers) + own - len(self._ready)
+        if room <= 0 or self._is_ending or not self._link.is_open:
+            return False
+        try:
+            self._ready.extend(self._consumer.claim(min(room, CLAIM_MAX), 0))
+        except Error as error:
+            self._on_lost(error)
+        return bool(self._ready)
+
+    async def _work(self):
+        loop, ready = self._loop, self._ready
+        slice_ends, count = loop.time() + SLICE_S, 0
+        while not self._is_ending and (ready or self._claim(1)):
+            delivery = ready.popleft()
+            if ready and not self._spawn_is_due and len(self._workers) < self._limit:
+                self._spawn_is_due = True
+                loop.call_soon(self._spawn)
+            await self._handle(delivery)
+            count += 1
+            if count % SLICE_LOOK == 0 and loop.time() > slice_ends:
+                await asyncio.sleep(0)
+                slice_ends = loop.time() + SLICE_S
+
+    def _on_worker_end(self, worker):
+        self._workers.discard(worker)
+        if not worker.cancelled() and worker.exception() is not None:
+            self._loop.call_exception_handler(
+                {"message": "a pawl worker ended", "exception": worker.exception(), "task": worker}
+            )
+        if self._is_ending and not self._workers:
+            self._close()
+        elif not self._is_ending and self._link.is_open:
+            self._link.soon()  # what it settled, and what waited for its place
+
+    async def _handle(self, delivery):
+        link = self._link
+        try:
+            result = self.handler(event_of(delivery, link.soon))
+            if result is not None and inspect.isawaitable(result):
+                await result
+        except asyncio.CancelledError:
+            if self._is_ending or _is_cancelled():
+                self._settle(delivery.release, delivery)
+                self.end()  # whoever cancels our tasks ends the loop, most likely
+                raise
+            self._fail(delivery, "CancelledError")
+        except Exception as error:  # pylint: disable=broad-except
+            log.warning("pawl: handler of %s failed on %s", self.pattern, delivery.topic, exc_info=True)
+            self._fail(delivery, "%s: %s" % (type(error).__name__, error))
+        except BaseException:
+            self._settle(delivery.release, delivery)
+            raise
+        else:
+            self.handled += 1
+            if not delivery.settled:
+                self._settle(delivery.ack, delivery)
+        link.soon()
+
+    def _fail(self, delivery, why):
+        self.failed += 1
+        # Words travel as C text of at most 4 KiB.
+        why = why.replace("\0", " ")[:1000].encode("utf-8", "replace").decode()
+        self._settle(lambda: delivery.nack(True, None, why, True), delivery)
+
+    def _settle(self, how, delivery):
+        """What the handler has settled is settled; what comes too late was given again."""
+        if delivery.settled:
+            return
+        try:
+            how()
+        except Stale:
+            self._late += 1
+        except Error as error:
+            self._late += 1
+            log.warning("pawl: %s could not be settled: %s", delivery.topic, error)
+
+    # ---- trouble ----
+
+    def _on_lost(self, error):
+        """The connection was given up, or the queue is gone: a temporary one goes with its scheduler."""
+        if self._is_ending or self._reopening:
+            return
+        self._link.stop()
+        self._ready.clear()
+        log.warning("pawl: subscription to %s was lost (%s); opening it again", self.pattern, error)
+        self._reopening = self._loop.create_task(self._reopen(error))
+
+    async def _reopen(self, error):
+        try:
+            for wait_s in REOPEN_WAIT_S:
+                try:
+                    opened = await self._loop.run_in_executor(None, self.open)
+                except Error as why:
+                    error = why
+                    if isinstance(why, NotFound):
+                        break
+                    await asyncio.sleep(wait_s)
+                    continue
+                if self._is_ending:
+                    opened[0].close()
+                    return
+                old, self._reopening = self._link, None
+                self._late += old.client.late_settlements
+                self.start(opened)
+                old.close()
+                return
+            log.error("pawl: subscription to %s ended: %s", self.pattern, error)
+            self.end()
+        finally:
+            self._reopening = None
+
+    # ---- the end ----
+
+    def end(self):
+        """Nothing new is handed out. Handlers that run go on, and settle; then the client is closed."""
+        if self._is_ending:
+            return
+        self._is_ending = True
+        if self._reopening:
+            self._reopening.cancel()
+        for delivery in self._ready:
+            self._settle(delivery.release, delivery)
+        self._ready.clear()
+        self._on_end(self)
+        if not self._workers:
+            self._close()
+
+    async def abort(self, timeout):
+        """End, and cancel the handlers that run."""
+        workers = list(self._workers)
+        self.end()
+        for worker in workers:
+            worker.cancel()
+        if workers:
+            await asyncio.wait(workers, timeout=timeout)
+        self._close()
+
+    def _close(self):
+        if self._link:
+            self._link.close()
+
+
+def _is_cancelled():
+    """Was this task cancelled, or did the handler come upon a cancellation of something else? Where that cannot
+    be told (before 3.11) it was."""
+    if sys.version_info < (3, 11):
+        return True
+    return asyncio.current_task().cancelling() > 0
+
+
+__all__ = ["Subscription", "SubscriptionHandle"]

@@ -1,0 +1,361 @@
+# bus_consume.t.sh - consume: as a stream, detached, with a command; ack, nack, reject, extend; retries and dead letters.
+
+depth() { pawl queue show "$1" --json | jq .depth; }
+in_flight() { pawl queue show "$1" --json | jq .in_flight; }
+# take QUEUE: the tag of its next delivery.
+take() { pawl consume "$1" --count 1 --wait 10s | jq -r .delivery; }
+dead() { pawl dlq list "$1" --json | jq -r "$2"; }
+
+test_a_detached_delivery_stays_in_flight_until_it_is_acked() {
+    pawl queue declare q --topic a
+    pawl publish a one >/dev/null
+    local tag
+    tag=$(take q)
+    expect_eq "$(in_flight q)" 1
+    expect_exit 0 pawl consume q --count 1 --wait 300ms
+    expect_stdout ''
+    expect_exit 0 pawl ack "$tag"
+    expect_eq "$(in_flight q) $(depth q)" '0 0'
+}
+
+test_a_late_or_second_ack_is_refused_with_its_own_error() {
+    pawl queue declare q --topic a
+    pawl publish a one >/dev/null
+    local tag
+    tag=$(take q)
+    expect_exit 0 pawl ack "$tag"
+    expect_exit 1 pawl ack "$tag"
+    expect_stderr "$tag"
+    expect_exit 1 pawl ack "$tag" --json
+    expect_json_err .error.code stale_receipt
+}
+
+test_several_deliveries_are_acked_at_once_and_one_that_fails_keeps_no_other() {
+    pawl queue declare q --topic a
+    seq 3 | pawl publish a --lines >/dev/null
+    pawl consume q --count 3 --wait 10s | jq -r .delivery >tags
+    pawl ack "$(sed -n 2p tags)"
+    # shellcheck disable=SC2046
+    expect_exit 1 pawl ack $(cat tags)
+    expect_eq "$(depth q)" 0
+}
+
+test_tags_that_are_none_are_refused() {
+    pawl queue declare q --topic a
+    local tag
+    for tag in nonsense q q:1:1 q:x:1:1 :1:1:1; do
+        capture pawl ack "$tag"
+        [ "$rc" -ne 0 ] || fail "$tag was acked"
+    done
+    expect_exit 2 pawl ack nosuch:1:1:1
+    expect_exit 2 pawl ack q:99:1:1
+}
+
+test_a_nack_delivers_again_with_the_next_attempt() {
+    pawl queue declare q --topic a --backoff fixed:0s
+    pawl publish a one >/dev/null
+    expect_exit 0 pawl nack "$(take q)"
+    expect_exit 0 pawl consume q --count 1 --wait 10s --auto-ack
+    expect_json '"\(.attempt) \(.failures)"' '2 1'
+}
+
+test_a_nack_with_a_delay_waits_that_long() {
+    pawl queue declare q --topic a
+    pawl publish a one >/dev/null
+    local begin
+    pawl nack "$(take q)" --delay 1s
+    begin=$(now_ms)
+    expect_exit 0 pawl consume q --count 1 --wait 200ms
+    expect_stdout ''
+    expect_exit 0 pawl consume q --count 1 --wait 10s --auto-ack
+    expect_json .attempt 2
+    [ $(($(now_ms) - begin)) -ge 800 ] || fail 'too early'
+}
+
+test_a_rejected_delivery_is_a_dead_letter_with_its_reason() {
+    pawl queue declare q --topic a
+    pawl publish a bad >/dev/null
+    expect_exit 0 pawl reject "$(take q)" --reason 'no such customer'
+    expect_exit 0 pawl dlq list q --json
+    expect_json '"\(.reason)|\(.error)|\(.attempts)|\(.data)|\(.topic)"' 'rejected|no such customer|1|bad|a'
+    expect_exit 0 pawl dlq list q
+    expect_match 'rejected .*no such customer'
+    expect_eq "$(depth q)" 0
+}
+
+test_after_the_limit_of_failures_an_event_is_dead() {
+    pawl queue declare q --topic a --max-deliver 2 --backoff fixed:0s
+    pawl publish a x >/dev/null
+    pawl nack "$(take q)"
+    pawl nack "$(take q)"
+    expect_eq "$(dead q '"\(.reason) \(.attempts)"')" 'delivery-limit 2'
+    expect_exit 0 pawl consume q --count 1 --wait 200ms
+    expect_stdout ''
+}
+
+test_a_delivery_that_is_not_settled_in_its_ack_wait_comes_again_and_its_tag_is_stale() {
+    pawl queue declare q --topic a --ack-wait 300ms --backoff fixed:0s
+    pawl publish a x >/dev/null
+    local tag
+    tag=$(take q)
+    expect_exit 0 pawl consume q --count 1 --wait 10s
+    expect_json .attempt 2
+    expect_exit 1 pawl ack "$tag"
+}
+
+test_extending_keeps_a_delivery() {
+    leave_running
+    background pawl serve
+    wait_until 'pawl health | grep -q scheduler'
+    pawl queue declare q --topic a --ack-wait 1s --backoff fixed:0s
+    pawl publish a x >/dev/null
+    local tag
+    tag=$(take q)
+    expect_exit 0 pawl extend "$tag" --by 1h
+    expect_exit 0 pawl consume q --count 1 --wait 2s
+    expect_stdout ''
+    expect_exit 0 pawl ack "$tag"
+    kill "$BACKGROUND"
+    expect_end 0 "$BACKGROUND"
+}
+
+test_auto_ack_leaves_in_the_queue_what_was_not_asked_for() {
+    pawl queue declare q --topic a
+    seq 10 | pawl publish a --lines >/dev/null
+    expect_exit 0 pawl consume q --count 3 --wait 10s --auto-ack
+    expect_eq "$(json .data | tr '\n' ' ')" '1 2 3 '
+    expect_eq "$(depth q)" 7
+    expect_exit 0 pawl consume q --wait 500ms --auto-ack
+    expect_eq "$(json '"\(.data):\(.attempt)"' | tr '\n' ' ')" '4:1 5:1 6:1 7:1 8:1 9:1 10:1 '
+    expect_eq "$(depth q)" 0
+}
+
+test_what_a_reader_that_left_did_not_get_stays() {
+    pawl queue declare q --topic a
+    seq 20000 | pawl publish a --lines >/dev/null
+    capture sh -c '"$1" consume q --wait 1s --auto-ack | head -n 1' sh "$PAWL"
+    expect_json .data 1
+    [ "$(depth q)" -gt 0 ] || fail 'all of it is gone'
+}
+
+test_peek_shows_all_and_takes_nothing() {
+    pawl queue declare q --topic a
+    seq 700 | pawl publish a --lines >/dev/null
+    expect_exit 0 pawl consume q --peek
+    expect_eq "$(json .data)" "$(seq 700)"
+    expect_json '.delivery' "$(yes null | head -n 700)"
+    expect_exit 0 pawl consume q --peek --from 698
+    expect_lines 3
+    expect_exit 0 pawl consume q --peek --count 2
+    expect_lines 2
+    expect_eq "$(depth q) $(in_flight q)" '700 0'
+}
+
+test_a_command_gets_data_and_environment_and_acks_with_0() {
+    pawl queue declare q --topic 'order.*'
+    pawl publish order.new 'the data' --header 'x-Customer.id=7' >id
+    expect_exit 0 pawl consume q --count 1 --wait 10s --exec sh -c \
+        'echo "$(cat)|$PAWL_QUEUE|$PAWL_TOPIC|$PAWL_EVENT|$PAWL_ATTEMPT|$PAWL_HEADER_X_CUSTOMER_ID|$PAWL_DELIVERY|$1"' sh 'an arg'
+    expect_match "^the data\|q\|order.new\|$(cat id)\|1\|7\|q:1:1:[0-9]+\|an arg$"
+    expect_eq "$(depth q)" 0
+}
+
+test_exit_65_rejects_and_others_are_tried_again_till_the_limit() {
+    pawl queue declare q --topic a --max-deliver 3 --backoff fixed:0s
+    pawl publish a reject >/dev/null
+    pawl publish a fail >/dev/null
+    expect_exit 1 pawl consume q --wait 1s --exec sh -c 'read -r word; echo "$word $PAWL_ATTEMPT"; [ "$word" != reject ] || exit 65; exit 3'
+    expect_sorted $'fail 1\nfail 2\nfail 3\nreject 1'
+    expect_eq "$(dead q '"\(.data) \(.reason) \(.error)"' | sort)" $'fail delivery-limit exit code 3\nreject rejected exit code 65'
+}
+
+test_a_rule_for_an_exit_code_beats_the_queues_limit() {
+    pawl queue declare q --topic a --max-deliver 5 --backoff fixed:0s --retry exit:9=never
+    pawl publish a x >/dev/null
+    expect_exit 1 pawl consume q --wait 500ms --exec sh -c 'echo "$PAWL_ATTEMPT"; exit 9'
+    expect_stdout 1
+    expect_eq "$(dead q .reason)" delivery-limit
+}
+
+test_a_command_that_is_killed_has_failed() {
+    pawl queue declare q --topic a --max-deliver 1
+    pawl publish a x >/dev/null
+    expect_exit 1 pawl consume q --count 1 --wait 10s --exec sh -c 'kill -9 $$'
+    expect_eq "$(dead q .error)" 'killed by signal 9 (Killed)'
+}
+
+test_75_spares_the_breaker_and_other_failures_trip_it() {
+    local code state
+    leave_running
+    background pawl serve
+    wait_until 'pawl health | grep -q scheduler'
+    for code in 75 1; do
+        pawl queue declare "q$code" --topic "t$code" --breaker 2,1h,1 --backoff fixed:0s --max-deliver 0
+        pawl publish "t$code" x >/dev/null
+        capture pawl consume "q$code" --count 2 --wait 1s --exec sh -c "exit $code"
+        state=$(pawl queue show "q$code" --json | jq -r .breaker)
+        [ "$code:$state" = 75:closed ] || [ "$code:$state" = 1:open ] || fail "after exit $code the breaker is $state"
+    done
+    kill "$BACKGROUND"
+    expect_end 0 "$BACKGROUND"
+}
+
+test_no_more_commands_run_at_a_time_than_was_said_and_as_many() {
+    pawl queue declare q --topic a
+    seq 4 | pawl publish a --lines >/dev/null
+    mkdir here
+    # Each waits until two are there at once; a third would be seen.
+    expect_exit 0 pawl consume q --count 4 --wait 10s --concurrency 2 --exec sh -c '
+        touch "here/$$"
+        while [ "$(ls here | wc -l)" -lt 2 ] && [ ! -e met ]; do sleep 0.01; done
+        touch met
+        ls here | wc -l
+        rm "here/$$"'
+    expect_lines 4
+    expect_match '^2$'
+    ! grep -qE '^[3-9]' out || fail 'three at a time'
+}
+
+test_a_command_that_is_not_there_touches_no_event() {
+    pawl queue declare q --topic a
+    pawl publish a x >/dev/null
+    expect_exit 2 pawl consume q --exec nosuchcommand-at-all
+    expect_stderr nosuchcommand-at-all
+    expect_exit 2 pawl consume q --exec ./nosuch
+    expect_eq "$(depth q) $(in_flight q)" '1 0'
+}
+
+test_a_consumer_that_is_killed_gives_its_events_to_the_next_with_another_attempt() {
+    leave_running
+    background pawl serve
+    wait_until 'pawl health | grep -q scheduler'
+    pawl queue declare q --topic a --backoff fixed:0s
+    pawl publish a x >/dev/null
+    background pawl consume q --exec sh -c 'touch began; while :; do sleep 0.05; done'
+    local consumer=$!
+    wait_until '[ -e began ]'
+    kill -9 "$consumer"
+    expect_exit 0 pawl consume q --count 1 --wait 10s --auto-ack
+    expect_json .attempt 2
+    kill "${BACKGROUND[0]}"
+    expect_end 0 "${BACKGROUND[0]}"
+}
+
+test_an_interrupt_lets_the_command_end_and_a_second_one_gives_its_event_back_uncounted() {
+    local consumer
+    pawl queue declare q --topic a
+    seq 2 | pawl publish a --lines >/dev/null
+    background pawl consume q --exec sh -c 'touch began; while [ ! -e go ]; do sleep 0.02; done'
+    consumer=$!
+    wait_until '[ -e began ]'
+    kill -INT "$consumer"
+    wait_until 'grep -q stopping background.err'
+    touch go
+    expect_end 5 "$consumer"
+    expect_eq "$(depth q)" 1
+    rm began go
+    background pawl consume q --exec sh -c 'touch began; while :; do sleep 0.02; done'
+    consumer=$!
+    wait_until '[ -e began ]'
+    kill -TERM "$consumer"
+    expect_end 5 "$consumer"
+    expect_exit 0 pawl consume q --count 1 --wait 10s --auto-ack
+    expect_json '"\(.data) \(.failures)"' '2 0'
+}
+
+test_a_plain_consumer_ends_at_an_interrupt() {
+    pawl queue declare q --topic a
+    background pawl consume q
+    local consumer=$!
+    wait_until 'pawl queue list --json | jq -e .queues'
+    pawl publish a x >/dev/null
+    wait_until '[ -s background.out ]'
+    kill -INT "$consumer"
+    expect_end 5 "$consumer"
+    jq -e '.data == "x"' background.out >/dev/null || fail 'the event was not printed'
+}
+
+test_ways_of_consuming_exclude_one_another() {
+    pawl queue declare q --topic a
+    expect_exit 2 pawl consume q --peek --auto-ack
+    expect_exit 2 pawl consume q --auto-ack --exec true
+    expect_exit 2 pawl consume q --concurrency 2
+    expect_exit 2 pawl consume q --from 3
+    expect_exit 2 pawl consume nosuch --count 1 --wait 1s
+    expect_exit 3 pawl consume q --group g --count 1 --wait 1s
+}
+
+# ---- dead letters ----
+
+three_dead() {
+    pawl queue declare q --topic 'a.*' --max-deliver 1
+    pawl publish a.1 one >/dev/null
+    pawl publish a.2 two >/dev/null
+    pawl publish a.1 three >/dev/null
+    pawl reject "$(take q)" --reason bad
+    pawl nack "$(take q)"
+    pawl reject "$(take q)" --reason worse
+}
+
+test_redrive_gives_all_dead_letters_back_counted_from_the_start() {
+    three_dead
+    expect_exit 0 pawl dlq redrive q
+    expect_stdout 3
+    expect_exit 0 pawl consume q --count 3 --wait 10s --auto-ack
+    expect_eq "$(json '"\(.data):\(.attempt):\(.failures)"' | sort | tr '\n' ' ')" 'one:1:0 three:1:0 two:1:0 '
+    expect_exit 0 pawl dlq list q --json
+    expect_stdout ''
+}
+
+test_redrive_and_purge_take_some_by_filter_or_number() {
+    three_dead
+    expect_exit 0 pawl dlq list q --filter reason=rejected --json
+    expect_lines 2
+    expect_exit 0 pawl dlq redrive q --filter reason=delivery-limit
+    expect_stdout 1
+    expect_exit 0 pawl dlq redrive q "$(dead q 'select(.data == "one") | .seq')"
+    expect_stdout 1
+    expect_eq "$(dead q .data)" three
+    expect_exit 0 pawl dlq purge q --filter topic=a.2
+    expect_stdout 0
+    expect_exit 0 pawl dlq purge q
+    expect_stdout 1
+    expect_eq "$(dead q .data)" ''
+}
+
+test_redrive_to_another_queue() {
+    three_dead
+    pawl queue declare byhand --topic never
+    expect_exit 0 pawl dlq redrive q --to byhand
+    expect_stdout 3
+    expect_eq "$(depth q) $(depth byhand)" '0 3'
+}
+
+test_show_has_all_of_one_dead_letter() {
+    three_dead
+    local seq
+    seq=$(dead q 'select(.data == "one") | .seq')
+    expect_exit 0 pawl dlq show q "$seq" --json
+    expect_json '"\(.data) \(.reason) \(.error) \(.queue)"' 'one rejected bad q'
+    expect_keys . 'first_at last_at published_at attempts headers event'
+    expect_exit 0 pawl dlq show q "$seq"
+    expect_match '^reason +rejected'
+    expect_exit 2 pawl dlq show q 9999
+}
+
+test_a_filter_that_is_not_known_is_told() {
+    three_dead
+    expect_exit 2 pawl dlq list q --filter cause=x
+    expect_exit 2 pawl dlq list q --filter reason=rejectd
+    expect_stderr rejected
+    expect_exit 2 pawl dlq redrive q notanumber
+}
+
+test_dead_letters_may_go_to_a_queue_of_another_name() {
+    pawl queue declare q --topic a --dlq graves
+    pawl publish a x >/dev/null
+    pawl reject "$(take q)"
+    expect_eq "$(dead q .data)" x
+    expect_exit 0 pawl queue list --json
+    expect_json '[.queues[].name] | sort | join(" ")' 'graves q'
+}

@@ -1,0 +1,198 @@
+# bus_limits.t.sh - limits of the configuration: at each, and one beyond, with its own error.
+
+configured() {
+    mkdir -p -m 700 state
+    printf '%s\n' "$@" >state/pawl.yaml
+}
+
+bytes() { head -c "$1" /dev/zero | tr '\0' "${2:-x}"; }
+
+expect_refused_as() {
+    expect_exit 1 "$PAWL" publish a --json <beyond
+    expect_json_err .error.code "$1"
+}
+
+test_an_event_may_be_as_large_as_the_setting_says_and_not_larger() {
+    configured 'event-payload: 1000'
+    pawl queue declare q --topic a
+    bytes 1000 | pawl publish a >id
+    bytes 1001 >beyond
+    expect_refused_as limit
+    expect_exit 0 pawl consume q --peek
+    expect_json '.data | length' 1000
+}
+
+test_the_default_is_1_mib_and_the_maximum_64() {
+    pawl queue declare q --topic a
+    bytes 1048576 | pawl publish a >id
+    bytes 1048577 >beyond
+    expect_exit 1 "$PAWL" publish a <beyond
+    configured 'event-payload: 64MiB'
+    wait_until '[ -z "$(processes)" ]'
+    bytes 67108864 | pawl publish a >id
+    bytes 67108865 >beyond
+    expect_exit 1 "$PAWL" publish a <beyond
+    configured 'event-payload: 67108865'
+    wait_until '[ -z "$(processes)" ]'
+    expect_exit 3 pawl publish a x
+    expect_stderr 'pawl.yaml:1:16'
+}
+
+test_headers_together_are_bounded() {
+    configured 'event-headers: 100'
+    pawl queue declare q --topic a
+    # 4 bytes of lengths, 1 of the name
+    expect_exit 0 pawl publish a x --header "n=$(bytes 95)"
+    expect_exit 1 pawl publish a x --header "n=$(bytes 96)"
+}
+
+test_topics_have_255_bytes() {
+    local most
+    most=$(bytes 255 t)
+    pawl queue declare q --topic '#'
+    expect_exit 0 pawl publish "$most" x
+    expect_exit 2 pawl publish "${most}t" x
+    expect_exit 0 pawl queue declare r --topic "$most"
+    expect_exit 2 pawl queue declare s --topic "${most}t"
+}
+
+test_a_queue_has_so_many_patterns() {
+    local i topics=()
+    for i in $(seq 16); do topics+=(--topic "t$i"); done
+    expect_exit 0 pawl queue declare q "${topics[@]}"
+    expect_exit 3 pawl queue declare r "${topics[@]}" --topic t17
+    expect_stderr 16
+    configured 'queue-patterns: 256'
+    wait_until '[ -z "$(processes)" ]'
+    for i in $(seq 17 256); do topics+=(--topic "t$i"); done
+    expect_exit 0 pawl queue declare r "${topics[@]}"
+    expect_exit 2 pawl queue declare s "${topics[@]}" --topic t257
+}
+
+test_there_are_so_many_queues() {
+    configured 'queues: 2'
+    pawl queue declare one --topic a
+    pawl queue declare two --topic a
+    expect_exit 3 pawl queue declare three --topic a --json
+    expect_json_err .error.code limit
+    expect_stderr 'limit is 2'
+    expect_exit 0 pawl queue declare two --topic a
+}
+
+test_a_stream_has_so_many_groups() {
+    configured 'stream-groups: 2'
+    pawl queue declare s --topic a --stream
+    pawl group create s one
+    pawl group create s two
+    expect_exit 3 pawl group create s three
+    expect_stderr 2
+}
+
+test_a_queue_takes_as_many_events_as_the_default_depth_says() {
+    configured 'queue-depth: 3'
+    pawl queue declare q --topic a
+    expect_exit 1 sh -c 'seq 4 | "$1" publish a --lines' sh "$PAWL"
+    expect_lines 3
+    expect_exit 0 pawl queue list --json
+    expect_json '.queues[0].depth' 3
+}
+
+test_an_ack_wait_and_a_limit_of_failures_that_nobody_set_are_the_settings() {
+    configured 'ack-wait: 7d' 'max-deliver: 4095' 'overflow: drop_oldest' 'durability: async'
+    pawl queue declare q --topic a
+    expect_exit 0 pawl queue show q --json
+    expect_json '.config | "\(.ack_wait_ns) \(.retry.limit) \(.overflow) \(.durability)"' '604800000000000 4095 drop_oldest async'
+}
+
+test_a_dead_letter_queue_drops_its_oldest_beyond_its_depth() {
+    configured 'dlq-depth: 2' 'max-deliver: 1'
+    pawl queue declare q --topic a
+    seq 3 | pawl publish a --lines >ids
+    expect_exit 1 pawl consume q --count 3 --wait 10s --exec false
+    expect_eq "$(pawl dlq list q --json | jq -r .data | sort | tr '\n' ' ')" '2 3 '
+}
+
+test_keys_beyond_the_window_are_forgotten_oldest_first() {
+    configured 'dedupe-keys: 2'
+    pawl queue declare q --topic a
+    local key
+    for key in k1 k2 k3; do pawl publish a x --id $key >/dev/null; done
+    expect_exit 0 pawl publish a x --id k3 --json
+    expect_json .duplicate true
+    expect_exit 0 pawl publish a x --id k1 --json
+    expect_json .duplicate false
+}
+
+test_there_are_so_many_clients() {
+    leave_running
+    configured 'clients: 2'
+    background pawl serve
+    local server=$!
+    wait_until 'pawl health | grep -q scheduler'
+    pawl queue declare q --topic a
+    background pawl consume q
+    local first=$!
+    background pawl consume q
+    wait_until '[ "$(ls -l /proc/$(pid_of scheduler)/fd | grep -c socket)" -ge 4 ]'
+    expect_exit 4 pawl queue list
+    expect_stderr clients
+    kill -INT "$first"
+    wait "$first" || true
+    wait_until 'pawl queue list'
+    kill "$server"
+    expect_end 0 "$server"
+}
+
+test_config_show_lists_every_setting_with_its_origin() {
+    configured 'ack-wait: 1m'
+    PAWL_MAX_DELIVER=9 expect_exit 0 pawl config show --origin --json
+    expect_json '.settings[] | select(.name == "ack-wait") | "\(.value) \(.origin) \(.maximum)"' '1m file 7d'
+    expect_json '.settings[] | select(.name == "max-deliver") | "\(.value) \(.origin) \(.maximum)"' '9 environment 4095'
+    expect_json '.settings[] | select(.name == "queues") | "\(.value) \(.origin)"' '1024 default'
+    expect_exit 0 pawl config show --origin
+    expect_match '^ack-wait +1m +file +7d$'
+    configured 'ack-wiat: 1m'
+    expect_exit 3 pawl config show
+    expect_stderr 'pawl.yaml:1:1'
+}
+
+test_limits_of_workflow_files_and_runs_are_settings_too() {
+    write flow.yaml <<'YAML'
+pawl: 1
+steps:
+  many: {foreach: [1, 2, 3, 4], run: [sh, -c, 'echo 12345678']}
+YAML
+    configured 'run-instances: 3'
+    expect_exit 1 pawl run flow.yaml
+    configured 'workflow-file: 20'
+    wait_until '[ -z "$(processes)" ]'
+    expect_exit 3 pawl check flow.yaml
+    expect_exit 3 pawl run flow.yaml
+    configured 'attempt-output: 5'
+    wait_until '[ -z "$(processes)" ]'
+    expect_exit 1 pawl run flow.yaml
+    expect_exit 0 pawl steps last --json
+    expect_contains output
+    configured 'workers: 3' 'run-instances: 4'
+    wait_until '[ -z "$(processes)" ]'
+    expect_exit 0 pawl run flow.yaml --json
+    expect_exit 0 pawl run flow.yaml -j 1
+}
+
+test_a_run_that_does_not_say_j_has_as_many_slots_as_the_server_was_given() {
+    leave_running
+    write flow.yaml <<'YAML'
+pawl: 1
+steps:
+  many:
+    foreach: [1, 2, 3, 4, 5]
+    shell: 'touch "here.$$"; until [ "$(ls here.* | wc -l)" -ge 5 ]; do sleep 0.01; done'
+    timeout: 20s
+YAML
+    background pawl serve --workers 5
+    local server=$!
+    wait_until 'pawl health | grep -q scheduler'
+    expect_exit 0 pawl run flow.yaml
+    kill "$server"
+    expect_end 0 "$server"
+}

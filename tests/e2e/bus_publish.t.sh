@@ -1,0 +1,193 @@
+# bus_publish.t.sh - publish: data, headers, keys, delays, lines; what is refused and how that is told.
+
+depth() { pawl queue show "$1" --json | jq .depth; }
+
+test_an_event_comes_out_as_it_went_in() {
+    pawl queue declare q --topic 'order.*'
+    expect_exit 0 pawl publish order.new '{"id": 7}' --header source=shop --header 'note=a=b c'
+    local id
+    id=$(stdout)
+    [[ $id =~ ^[0-9]+$ ]] || fail "no id: $id"
+    expect_exit 0 pawl consume q --count 1 --wait 10s --auto-ack
+    expect_lines 1
+    expect_json .queue q
+    expect_json .event "$id"
+    expect_json .attempt 1
+    expect_json .topic order.new
+    expect_json .data '{"id": 7}'
+    expect_json '.headers | "\(.source)|\(.note)"' 'shop|a=b c'
+    expect_json '.delivery | test("^q:1:1:[0-9]+$")' true
+    expect_json '.published_at | test("^20[0-9-]+T[0-9:.]+Z$")' true
+}
+
+test_data_comes_from_standard_input_without_an_operand() {
+    pawl queue declare q --topic a
+    printf 'two\nlines\n' | pawl publish a >id
+    expect_exit 0 pawl consume q --count 1 --wait 10s --auto-ack
+    expect_json .data $'two\nlines'
+    printf '' | pawl publish a >id
+    expect_exit 0 pawl consume q --count 1 --wait 10s --auto-ack
+    expect_json '.data | length' 0
+}
+
+test_data_that_is_not_text_comes_as_base64() {
+    pawl queue declare q --topic a
+    printf '\377\000\001' | pawl publish a >id
+    expect_exit 0 pawl consume q --count 1 --wait 10s --auto-ack
+    expect_json .data_base64 /wAB
+    expect_json 'has("data")' false
+}
+
+test_every_matching_queue_gets_its_own_copy() {
+    pawl queue declare one --topic 'order.*'
+    pawl queue declare all --topic '#'
+    pawl queue declare other --topic 'invoice.*'
+    expect_exit 0 pawl publish order.new x --json
+    expect_json .routed 2
+    expect_eq "$(depth one) $(depth all) $(depth other)" '1 1 0'
+    pawl consume one --count 1 --wait 10s --auto-ack >/dev/null
+    expect_eq "$(depth one) $(depth all)" '0 1'
+}
+
+test_an_event_that_nobody_wants_is_fine_unless_a_route_is_expected() {
+    pawl queue declare q --topic a
+    expect_exit 0 pawl publish b x --json
+    expect_json .routed 0
+    expect_exit 1 pawl publish b x --expect-routed
+    expect_stderr 'no queue'
+    expect_exit 0 pawl publish a x --expect-routed
+}
+
+test_a_key_is_stored_once_even_over_a_restart() {
+    pawl queue declare q --topic a
+    expect_exit 0 pawl publish a x --id order-7 --json
+    expect_json .duplicate false
+    expect_exit 0 pawl publish a x --id order-7 --json
+    expect_json .duplicate true
+    wait_until '[ -z "$(processes)" ]'
+    expect_exit 0 pawl publish a x --id order-7 --json
+    expect_json .duplicate true
+    expect_eq "$(depth q)" 1
+}
+
+test_each_line_is_an_event_in_order_and_the_last_needs_no_newline() {
+    pawl queue declare q --topic a
+    { seq 1 999; printf last; } | pawl publish a --lines >ids
+    expect_eq "$(wc -l <ids)" 1000
+    expect_eq "$(sort -nu ids | wc -l)" 1000
+    expect_exit 0 pawl consume q --count 1000 --wait 10s --auto-ack
+    expect_eq "$(json .data)" "$({ seq 1 999; echo last; })"
+}
+
+test_lines_are_published_as_they_come() {
+    pawl queue declare q --topic a
+    leave_running
+    mkfifo pipe
+    background sh -c '"$1" publish a --lines <pipe' sh "$PAWL"
+    local publisher=$!
+    exec 7>pipe
+    echo one >&7
+    expect_exit 0 pawl consume q --count 1 --wait 20s --auto-ack
+    expect_json .data one
+    wait_until '[ "$(wc -l <background.out)" = 1 ]'
+    exec 7>&-
+    expect_end 0 "$publisher"
+}
+
+test_a_delayed_event_comes_when_it_is_due() {
+    pawl queue declare q --topic a
+    pawl publish a later --delay 1500ms
+    pawl publish a now
+    local begin
+    begin=$(now_ms)
+    expect_exit 0 pawl consume q --count 2 --wait 20s --auto-ack
+    expect_eq "$(json .data)" $'now\nlater'
+    [ $(($(now_ms) - begin)) -ge 1000 ] || fail 'too early'
+}
+
+test_an_event_expires_after_its_ttl() {
+    pawl queue declare q --topic a
+    pawl publish a old --ttl 100ms
+    local published
+    published=$(now_ms)
+    pawl publish a young
+    wait_until "[ \$((\$(now_ms) - $published)) -gt 200 ]"
+    expect_exit 0 pawl consume q --count 1 --wait 10s --auto-ack
+    expect_json .data young
+    expect_exit 0 pawl dlq list q --json
+    expect_json '"\(.reason) \(.data)"' 'expired old'
+}
+
+test_higher_priorities_come_first_and_equal_ones_in_order() {
+    pawl queue declare q --topic a
+    local i
+    for i in 0a 5b 9c 5d 0e; do
+        pawl publish a "$i" --priority "${i:0:1}" >/dev/null
+    done
+    expect_exit 0 pawl consume q --count 5 --wait 10s --auto-ack
+    expect_eq "$(json .data | tr '\n' ' ')" '9c 5b 5d 0a 0e '
+}
+
+test_the_confirm_names_its_durability() {
+    pawl queue declare q --topic a
+    local mode
+    for mode in memory async fsync; do
+        expect_exit 0 pawl publish a x --durability $mode --json
+        expect_json .durability $mode
+    done
+    expect_exit 2 pawl publish a x --durability forever
+}
+
+test_wrong_usage_of_publish_is_told() {
+    expect_exit 2 pawl publish
+    expect_exit 2 pawl publish 'a..b' x
+    expect_stderr 'a..b'
+    expect_exit 2 pawl publish a x --header nothing
+    expect_exit 2 pawl publish a x --priority 10
+    expect_exit 2 pawl publish a x --delay 4000d
+    expect_exit 2 pawl publish a x --lines
+    expect_exit 2 pawl publish a --lines --id k
+    expect_exit 2 pawl publish "$(printf 'x%.0s' {1..256})" y
+}
+
+test_a_full_queue_rejects_and_the_exit_code_says_so() {
+    pawl queue declare q --topic a --max-depth 2 --overflow reject
+    expect_exit 0 pawl publish a 1
+    expect_exit 0 pawl publish a 2
+    expect_exit 1 pawl publish a 3
+    expect_stderr q
+    expect_eq "$(depth q)" 2
+    capture sh -c 'seq 3 | "$1" publish a --lines' sh "$PAWL"
+    expect_eq "$rc" 1
+    expect_stdout ''
+}
+
+test_a_full_queue_that_drops_keeps_the_newest_or_the_oldest() {
+    pawl queue declare newest --topic a --max-depth 2 --overflow drop_oldest
+    pawl queue declare oldest --topic a --max-depth 2 --overflow drop_newest
+    local i
+    for i in 1 2 3; do pawl publish a $i >/dev/null; done
+    expect_eq "$(pawl consume newest --peek | jq -r .data | tr '\n' ' ')" '2 3 '
+    expect_eq "$(pawl consume oldest --peek | jq -r .data | tr '\n' ' ')" '1 2 '
+}
+
+test_a_full_queue_may_send_what_does_not_fit_to_its_dead_letters() {
+    pawl queue declare q --topic a --max-depth 1 --overflow dead_letter
+    pawl publish a 1
+    expect_exit 0 pawl publish a 2
+    expect_exit 0 pawl dlq list q --json
+    expect_json '"\(.reason) \(.data)"' 'overflow 2'
+}
+
+test_a_publish_into_a_queue_that_blocks_waits_for_room() {
+    leave_running
+    pawl queue declare q --topic a --max-depth 1 --overflow block
+    pawl publish a 1
+    background pawl publish a 2
+    local waiting=$!
+    expect_exit 0 pawl queue list --json
+    wait_until '[ "$(pawl queue show q --json | jq .blocked_publishes)" = 1 ]'
+    pawl consume q --count 1 --wait 10s --auto-ack >/dev/null
+    expect_end 0 "$waiting"
+    expect_eq "$(depth q)" 1
+}

@@ -1,0 +1,290 @@
+# bus_serve.t.sh - serve: owns the directory, drains, reads its configuration again, sockets, service manager.
+
+# serve FLAGS...: in the background, until it serves. SERVE is its pid.
+serve() {
+    leave_running
+    background pawl serve "$@"
+    SERVE=$BACKGROUND_PID
+    wait_until 'grep -q "serving $T/" background.err || ! kill -0 $SERVE'
+    kill -0 "$SERVE" 2>/dev/null || fail "it did not start: $(cat background.err)"
+}
+background() {
+    [ "$1" != pawl ] || set -- "$PAWL" "${@:2}"
+    env --default-signal=INT,QUIT "$@" >"$T/background.out" 2>"$T/background.err" &
+    BACKGROUND_PID=$!
+    BACKGROUND+=($!)
+}
+end_serve() {
+    kill -"${1:-TERM}" "$SERVE"
+    expect_end 0 "$SERVE"
+}
+ack_wait_of_new() {
+    pawl queue declare "$1" --topic never
+    pawl queue show "$1" --json | jq .config.ack_wait_ns
+}
+
+test_serve_is_the_supervisor_and_ends_clean_at_sigterm_and_at_an_interrupt() {
+    local how
+    for how in TERM INT; do
+        serve
+        expect_eq "$(pid_of supervisor)" "$SERVE"
+        expect_exit 0 pawl health --json
+        expect_json .status serving
+        end_serve $how
+        wait_until '[ -z "$(processes)" ]' 5
+        expect_exit 0 pawl journal verify
+    done
+}
+
+test_a_directory_that_is_served_is_not_served_twice() {
+    serve
+    expect_exit 4 pawl serve
+    expect_stderr "pid $SERVE"
+    expect_exit 4 pawl serve --json
+    expect_json_err .error.code busy
+    end_serve
+}
+
+test_a_served_directory_needs_no_scheduler_of_a_command() {
+    serve
+    local scheduler
+    scheduler=$(pid_of scheduler)
+    pawl queue declare q --topic a
+    pawl publish a x >/dev/null
+    expect_exit 0 pawl consume q --count 1 --wait 10s --auto-ack
+    expect_eq "$(pid_of scheduler)" "$scheduler"
+    end_serve
+}
+
+test_runs_go_through_a_served_directory_too() {
+    write flow.yaml <<'YAML'
+pawl: 1
+steps: {one: {run: [echo, hello]}}
+YAML
+    serve
+    expect_exit 0 pawl run flow.yaml
+    expect_exit 0 pawl logs last one
+    expect_stdout hello
+    end_serve
+}
+
+test_serve_restarts_a_scheduler_that_died() {
+    serve
+    pawl queue declare q --topic a
+    pawl publish a kept >/dev/null
+    local scheduler
+    scheduler=$(pid_of scheduler)
+    kill -9 "$scheduler"
+    wait_until '[ -n "$(pid_of scheduler)" ] && [ "$(pid_of scheduler)" != '"$scheduler"' ]'
+    expect_exit 0 pawl consume q --count 1 --wait 20s --auto-ack
+    expect_json .data kept
+    end_serve
+}
+
+test_a_drain_lets_what_is_in_flight_settle_and_delivers_nothing_new() {
+    serve
+    pawl queue declare q --topic a
+    seq 2 | pawl publish a --lines >/dev/null
+    local supervisor=$SERVE consumer
+    background pawl consume q --exec sh -c 'echo "$PAWL_ATTEMPT" >>began; while [ ! -e go ]; do sleep 0.02; done'
+    consumer=$BACKGROUND_PID
+    wait_until '[ -e began ]'
+    kill -TERM "$supervisor"
+    wait_until 'grep -q "asked to stop" state/scheduler.log'
+    touch go
+    expect_end 0 "$supervisor"
+    kill -INT "$consumer"
+    wait "$consumer" || true
+    expect_eq "$(wc -l <began)" 1
+    expect_eq "$(pawl consume q --peek | jq -r .data)" 2
+}
+
+test_a_drain_ends_when_its_grace_is_over() {
+    write state/../pawl.yaml <<<'grace: 300ms'
+    serve --config pawl.yaml
+    pawl queue declare q --topic a --ack-wait 1h
+    pawl publish a x >/dev/null
+    pawl consume q --count 1 --wait 10s >/dev/null
+    local begin
+    begin=$(now_ms)
+    end_serve
+    [ $(($(now_ms) - begin)) -lt 8000 ] || fail 'the grace was not kept'
+}
+
+test_the_configuration_is_read_at_the_start_and_again_at_sighup() {
+    mkdir -m 700 state
+    echo 'ack-wait: 41s' >state/pawl.yaml
+    serve
+    expect_eq "$(ack_wait_of_new one)" 41000000000
+    echo 'ack-wait: 42s' >state/pawl.yaml
+    kill -HUP "$SERVE"
+    wait_until 'grep -q "read again" state/scheduler.log'
+    expect_eq "$(ack_wait_of_new two)" 42000000000
+    end_serve
+}
+
+test_a_mistake_in_the_configuration_changes_nothing_and_is_logged_with_its_place() {
+    mkdir -m 700 state
+    echo 'ack-wait: 41s' >state/pawl.yaml
+    serve
+    printf 'max-deliver: 3\nack-wiat: 42s\n' >state/pawl.yaml
+    kill -HUP "$SERVE"
+    wait_until 'grep -q "not taken up" state/scheduler.log'
+    grep -q 'pawl.yaml:2:1: .*ack-wiat.*ack-wait' state/scheduler.log || fail 'no place, or no hint'
+    expect_eq "$(ack_wait_of_new two)" 41000000000
+    expect_eq "$(pawl queue show two --json | jq .config.retry.limit)" 5
+    end_serve
+}
+
+test_a_scheduler_that_is_restarted_with_a_broken_configuration_keeps_the_one_before() {
+    mkdir -m 700 state
+    echo 'ack-wait: 41s' >state/pawl.yaml
+    serve
+    echo 'ack-wiat: 42s' >state/pawl.yaml
+    local scheduler
+    scheduler=$(pid_of scheduler)
+    kill -9 "$scheduler"
+    wait_until '[ -n "$(pid_of scheduler)" ] && [ "$(pid_of scheduler)" != '"$scheduler"' ]'
+    expect_eq "$(ack_wait_of_new two)" 41000000000
+    end_serve
+}
+
+test_serve_does_not_start_with_a_mistake_in_its_configuration() {
+    printf 'queues:\n  orders: {topic: "a..b"}\n' >my.yaml
+    expect_exit 3 pawl serve --config my.yaml
+    expect_stderr_match '^.*my.yaml:2:19: '
+    expect_exit 3 pawl serve --config nosuch.yaml
+    expect_stderr nosuch.yaml
+}
+
+test_queues_of_the_configuration_are_declared_and_changed_by_a_reload() {
+    cat >my.yaml <<'YAML'
+queues:
+  orders: {topic: 'order.*', ack-wait: 1m, retry: [deadline=2], stream: false}
+  clicks:
+    topics: ['click.#', view.*]
+    stream: true
+    retain: 7d
+YAML
+    serve --config my.yaml
+    expect_exit 0 pawl queue list --json
+    expect_json '[.queues[] | .name] | sort | join(" ")' 'clicks orders'
+    expect_eq "$(pawl queue show orders --json | jq -c .config.ack_wait_ns)" 60000000000
+    expect_eq "$(pawl queue show clicks --json | jq -c '[.config.stream, .config.topics]')" '[true,["click.#","view.*"]]'
+    sed -i 's/ack-wait: 1m/ack-wait: 2m/' my.yaml
+    kill -HUP "$SERVE"
+    wait_until 'grep -q "read again" state/scheduler.log'
+    expect_eq "$(pawl queue show orders --json | jq -c .config.ack_wait_ns)" 120000000000
+    end_serve
+}
+
+test_an_additional_socket_is_served_and_goes_with_the_server() {
+    mkdir run
+    serve --socket run/pawl.sock
+    [ -S run/pawl.sock ] || fail 'no socket'
+    expect_eq "$(stat -c %a run/pawl.sock)" 600
+    python3 - run/pawl.sock <<'PY'
+import socket, struct, sys
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[1])
+body = struct.pack("<IIII", 1, 1, 0, 0)
+s.sendall(struct.pack("<IHHQ", len(body), 1, 0, 7) + body)
+size, kind, fds, tag = struct.unpack("<IHHQ", s.recv(16, socket.MSG_WAITALL))
+assert (kind, tag) == (2, 7), (kind, tag)
+PY
+    expect_exit 0 pawl queue list
+    end_serve
+    [ ! -e run/pawl.sock ] || fail 'the socket was left'
+}
+
+test_a_path_that_is_no_socket_is_not_replaced() {
+    echo precious >file
+    expect_exit 2 pawl serve --socket file
+    expect_file file precious
+}
+
+test_a_service_manager_passes_sockets_and_is_told() {
+    leave_running
+    cat >manager.py <<'PY'
+import os, socket, sys
+notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+notify.bind("notify.sock")
+listener = socket.socket(socket.AF_UNIX)
+listener.bind("passed.sock")
+listener.listen()
+pid = os.fork()
+if pid == 0:
+    os.dup2(listener.fileno(), 3)
+    os.environ.update(NOTIFY_SOCKET=os.path.abspath("notify.sock"), LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+    os.execv(sys.argv[1], ["pawl", "serve"])
+open("pid", "w").write(str(pid))
+said = open("said", "w", buffering=1)
+client = None
+while True:
+    text = notify.recv(4096).decode()
+    said.write(text.split("\n")[0] + "\n")
+    if text == "READY=1" and client is None:
+        client = socket.socket(socket.AF_UNIX)
+        client.connect("passed.sock")
+        client.sendall(bytes([16, 0, 0, 0, 1, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0]) + bytes([1, 0, 0, 0, 1, 0, 0, 0] + [0] * 8))
+        said.write("WELCOME\n" if client.recv(6)[4] == 2 else "WHAT?\n")
+    if text == "STOPPING=1":
+        break
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+PY
+    background python3 manager.py "$PAWL"
+    local manager=$BACKGROUND_PID
+    wait_until 'grep -q WELCOME said'
+    kill -HUP "$(cat pid)"
+    wait_until '[ "$(grep -c READY said)" = 2 ]'
+    kill -TERM "$(cat pid)"
+    expect_end 0 "$manager"
+    expect_eq "$(tr '\n' ' ' <said)" 'READY=1 WELCOME RELOADING=1 READY=1 STOPPING=1 '
+}
+
+test_logs_go_to_standard_error_and_to_the_directory() {
+    serve
+    end_serve
+    grep -q 'asked to stop' background.err || fail 'nothing on standard error'
+    grep -q 'asked to stop' state/scheduler.log || fail 'nothing in scheduler.log'
+}
+
+# As root the guest is somebody else; as a user there is nobody else to be, and the socket's mode has to do.
+test_guests_may_use_the_bus_and_start_no_runs_and_strangers_nothing() {
+    mkdir -m 700 state
+    echo 'allow-uids: [65534]' >state/pawl.yaml
+    local public guest
+    public=$(mktemp -d) # the test's own directory is nobody else's to enter
+    chmod 755 "$public"
+    serve --socket "$public/pawl.sock"
+    expect_eq "$(stat -c %a "$public/pawl.sock")" 666
+    guest=$(
+        cat <<'PY'
+import socket, struct, sys
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[2])
+def call(kind, body):
+    s.sendall(struct.pack("<IHHQ", len(body), kind, 0, 7) + body + bytes(-len(body) % 8))
+    head = s.recv(16, socket.MSG_WAITALL)
+    size, kind, _, _ = struct.unpack("<IHHQ", head)
+    s.recv((size + 7) // 8 * 8, socket.MSG_WAITALL)
+    return kind
+try:
+    said = [call(1, struct.pack("<IIII", 1, 1, 0, 0)), call(128, b'{"op":"queue.list"}'), call(int(sys.argv[1]), b"")]
+except (OSError, struct.error):
+    said = "closed"
+print(said)
+PY
+    )
+    local runs=27
+    if [ "$(id -u)" = 0 ]; then
+        expect_exit 0 setpriv --reuid 65534 --regid 65534 --clear-groups /usr/bin/python3 -c "$guest" $runs "$public/pawl.sock"
+        expect_stdout '[2, 129, 3]'
+        expect_exit 0 setpriv --reuid 65533 --regid 65533 --clear-groups /usr/bin/python3 -c "$guest" $runs "$public/pawl.sock"
+        expect_stdout closed
+    fi
+    expect_exit 0 /usr/bin/python3 -c "$guest" $runs "$public/pawl.sock"
+    expect_stdout '[2, 129, 28]'
+    end_serve
+    rmdir "$public"
+}

@@ -1,0 +1,104 @@
+# bus_stream.t.sh - streams: groups with offsets, lag, commit, seek, replay, retention.
+
+lag() { pawl group lag clicks "$1" --json | jq ".groups[0].lag"; }
+committed() { pawl group lag clicks "$1" --json | jq ".groups[0].committed"; }
+
+stream_of() {
+    pawl queue declare clicks --topic 'click.*' --stream
+    seq "$1" | pawl publish click.x --lines >/dev/null
+}
+
+test_each_group_reads_all_of_a_stream() {
+    stream_of 5
+    local group
+    for group in billing search; do
+        expect_exit 0 pawl group create clicks $group --from earliest
+        expect_exit 0 pawl consume clicks --group $group --count 5 --wait 10s --auto-ack
+        expect_eq "$(json .data | tr '\n' ' ')" '1 2 3 4 5 '
+        expect_eq "$(lag $group)" 0
+    done
+}
+
+test_a_group_begins_at_the_end_unless_told_otherwise() {
+    stream_of 3
+    pawl group create clicks late
+    expect_eq "$(lag late)" 0
+    pawl publish click.x new >/dev/null
+    expect_exit 0 pawl consume clicks --group late --count 1 --wait 10s --auto-ack
+    expect_json .data new
+}
+
+test_a_consumer_may_make_its_group_where_it_wants() {
+    stream_of 4
+    expect_exit 0 pawl consume clicks --group a --from earliest --count 1 --wait 10s --auto-ack
+    expect_json .data 1
+    expect_exit 0 pawl consume clicks --group b --from 3 --count 1 --wait 10s --auto-ack
+    expect_json .data 3
+    # It is there already: it goes on.
+    expect_exit 0 pawl consume clicks --group a --from earliest --count 1 --wait 10s --auto-ack
+    expect_json .data 2
+}
+
+test_the_lag_falls_with_each_ack_and_outlives_the_scheduler() {
+    stream_of 10
+    pawl group create clicks g --from earliest
+    expect_eq "$(lag g)" 10
+    pawl consume clicks --group g --count 4 --wait 10s --auto-ack >/dev/null
+    wait_until '[ -z "$(processes)" ]'
+    expect_eq "$(lag g)" 6
+    expect_exit 0 pawl group lag clicks
+    expect_match '^g +5 '
+}
+
+test_seek_goes_to_earliest_latest_an_offset_and_a_time() {
+    stream_of 5
+    sleep 0.01 # another millisecond
+    local between
+    between=$(date -u +%Y-%m-%dT%H:%M:%S.%NZ)
+    seq 6 8 | pawl publish click.x --lines >/dev/null
+    pawl group create clicks g --from latest
+    expect_exit 0 pawl group seek clicks g earliest
+    expect_eq "$(lag g)" 8
+    expect_exit 0 pawl group seek clicks g 4
+    expect_stdout 4
+    expect_exit 0 pawl consume clicks --group g --count 1 --wait 10s --auto-ack
+    expect_json .data 4
+    expect_exit 0 pawl group seek clicks g "$between"
+    expect_stdout 6
+    expect_exit 0 pawl group seek clicks g latest
+    expect_eq "$(lag g)" 0
+    expect_exit 0 pawl group seek clicks g '1h ago'
+    expect_eq "$(lag g)" 8
+    expect_exit 2 pawl group seek clicks g yesterday-ish
+}
+
+test_commit_moves_a_group_forward() {
+    stream_of 6
+    pawl group create clicks g --from earliest
+    expect_exit 0 pawl group commit clicks g 4
+    expect_eq "$(committed g) $(lag g)" '4 3'
+    expect_exit 0 pawl consume clicks --group g --count 1 --wait 10s --auto-ack
+    expect_json .data 4
+    expect_exit 2 pawl group commit clicks g many
+}
+
+test_groups_are_of_streams_only() {
+    pawl queue declare q --topic a
+    expect_exit 3 pawl group create q g
+    expect_stderr stream
+    expect_exit 2 pawl group lag nosuch
+    pawl queue declare clicks --topic 'click.*' --stream
+    expect_exit 2 pawl group seek clicks nosuch earliest
+}
+
+test_a_stream_keeps_what_was_acked_until_retention_ends_it() {
+    pawl queue declare clicks --topic 'click.*' --stream --retain 4KiB
+    pawl group create clicks g --from earliest
+    for i in 1 2 3 4 5 6 7 8; do
+        head -c 1000 /dev/zero | tr '\0' "$i" | pawl publish click.x >/dev/null
+    done
+    expect_exit 0 pawl consume clicks --peek
+    [ "$(wc -l <out)" -lt 8 ] || fail 'all is kept'
+    [ "$(wc -l <out)" -ge 2 ] || fail 'too little is kept'
+    expect_eq "$(json '.data[0:1]' | tail -n 1)" 8
+}

@@ -1,0 +1,288 @@
+# lib.t.sh - libpawl as a program finds it: installed, found by pkg-config, linked, run.
+
+# install_library: below $T/root, with everything set up to build and run against it.
+install_library() {
+    make -C "$E2E_TOP" --no-print-directory install DESTDIR="$T/root" PREFIX=/usr BUILD="$(dirname "$PAWL")" >install.log 2>&1 ||
+        fail "$(cat install.log)"
+    export PKG_CONFIG_PATH=$T/root/usr/lib/pkgconfig PKG_CONFIG_SYSROOT_DIR=$T/root LD_LIBRARY_PATH=$T/root/usr/lib
+}
+
+# build NAME [FLAG...]: the installed example of that name.
+build() {
+    local name=$1
+    shift
+    # shellcheck disable=SC2046
+    gcc -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -o "$name" "$T/root/usr/share/doc/pawl/examples/c/$name.c" \
+        $(pkg-config --cflags --libs pawl) "$@"
+}
+
+# build_own NAME: from NAME.c here.
+build_own() {
+    # shellcheck disable=SC2046
+    gcc -std=c11 -D_GNU_SOURCE -Wall -Wextra -o "$1" "$1.c" $(pkg-config --cflags --libs pawl)
+}
+
+serve() {
+    background pawl serve
+    server=$!
+    wait_until 'pawl queue list >/dev/null 2>&1'
+}
+
+test_only_what_the_header_declares_is_visible() {
+    local declared visible
+    install_library
+    declared=$(tr '\n' ' ' <"$T/root/usr/include/pawl.h" | grep -oE 'PAWL_API [^;]*;' | grep -oE 'pawl_[a-z_]+\(' | tr -d '(' | sort -u)
+    visible=$(nm -D --defined-only "$T/root/usr/lib/libpawl.so.0" | awk '{print $3}' | sort -u)
+    expect_eq "$visible" "$declared"
+    expect_eq "$(nm --defined-only --extern-only "$T/root/usr/lib/libpawl.a" 2>/dev/null | awk 'NF == 3 {print $3}' | sort -u)" "$declared"
+    readelf -d "$T/root/usr/lib/libpawl.so.0" | grep -q 'soname: \[libpawl.so.0\]'
+    if readelf -d "$T/root/usr/lib/libpawl.so.0" | grep -q jemalloc; then fail "it brings an allocator"; fi
+}
+
+test_every_function_has_a_manual_page_that_names_its_errors() {
+    local name
+    install_library
+    for name in $(tr '\n' ' ' <"$T/root/usr/include/pawl.h" | grep -oE 'PAWL_API [^;]*;' | grep -oE 'pawl_[a-z_]+\(' | tr -d '(' | sort -u); do
+        [ -s "$T/root/usr/share/man/man3/$name.3" ] || fail "no manual page for $name"
+        grep -q '^\.SH ERRORS' "$T/root/usr/share/man/man3/$name.3" || fail "no ERRORS in the page of $name"
+    done
+}
+
+test_what_one_program_publishes_another_consumes() {
+    install_library
+    build publisher
+    build consumer
+    serve
+    expect_exit 0 pawl queue declare jobs --topic 'jobs.*'
+    seq 20000 >in
+    expect_exit 0 ./publisher "$PAWL_STATE" jobs.number <in
+    expect_exit 0 ./consumer "$PAWL_STATE" jobs 20000
+    cmp "$T/out" in
+    expect_exit 0 pawl queue show jobs --json
+    expect_json .depth 0
+    kill -TERM "$server"
+    expect_end 0 "$server"
+}
+
+test_the_static_library_stands_alone() {
+    install_library
+    # shellcheck disable=SC2046
+    gcc -std=c11 -D_GNU_SOURCE -o embedded "$T/root/usr/share/doc/pawl/examples/c/embedded.c" \
+        -I"$T/root/usr/include" "$T/root/usr/lib/libpawl.a" -luring -lfyaml -ljansson -lxxhash -lm -pthread
+    unset LD_LIBRARY_PATH
+    expect_exit 0 ./embedded
+    expect_stdout 'sum of squares: 338350'
+}
+
+test_an_embedded_scheduler_ends_with_its_program_and_leaves_nothing() {
+    install_library
+    build embedded
+    mkdir tmp
+    TMPDIR=$T/tmp expect_exit 0 ./embedded
+    expect_stdout 'sum of squares: 338350'
+    expect_eq "$(ls tmp)" ''
+}
+
+test_a_program_that_is_killed_takes_its_embedded_scheduler_along() {
+    install_library
+    write host.c <<'C'
+#include <stdio.h>
+#include <unistd.h>
+#include <pawl.h>
+static int handle(struct pawl_consumer *consumer, const struct pawl_delivery *delivery, void *context)
+{
+    (void)consumer, (void)delivery, (void)context;
+    return 0;
+}
+int main(void)
+{
+    struct pawl_handler_options handler = {.bytes = sizeof handler, .queue = "q", .handler = handle, .processes = 2};
+    struct pawl_start_options options = {.bytes = sizeof options, .handlers = &handler, .handler_count = 1};
+    struct pawl *pawl;
+    if (pawl_start(&options, &pawl) != 0)
+        return 1;
+    puts("up");
+    fflush(stdout);
+    pause();
+}
+C
+    build_own host
+    mkdir tmp
+    TMPDIR=$T/tmp ./host >host.out &
+    host=$!
+    wait_until 'grep -q up host.out'
+    wait_until 'ls -d tmp/pawl-*/state/journal >/dev/null 2>&1'
+    kill -KILL "$host"
+    wait_until '[ -z "$(ls tmp)" ]' 20
+}
+
+test_handlers_die_and_are_replaced_and_their_delivery_comes_again() {
+    install_library
+    write host.c <<'C'
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+#include <pawl.h>
+static int handle(struct pawl_consumer *consumer, const struct pawl_delivery *delivery, void *context)
+{
+    (void)consumer, (void)context;
+    if (delivery->attempt == 1)
+        raise(SIGKILL);
+    printf("attempt %u failures %u\n", delivery->attempt, delivery->failures);
+    fflush(stdout);
+    return 0;
+}
+int main(void)
+{
+    struct pawl_handler_options handler = {.bytes = sizeof handler, .queue = "q", .handler = handle};
+    struct pawl_start_options options = {.bytes = sizeof options, .handlers = &handler, .handler_count = 1};
+    const char *topic = "t";
+    struct pawl_queue_options queue = {.bytes = sizeof queue, .topics = &topic, .topic_count = 1, .backoff = "10ms"};
+    struct pawl_message message = {.bytes = sizeof message, .topic = "t"};
+    struct pawl *pawl;
+    if (pawl_start(&options, &pawl) != 0 || pawl_queue_declare(pawl, "q", &queue) != 0 ||
+        pawl_publish(pawl, &message, 10000, NULL) != 0) {
+        fprintf(stderr, "%s\n", pawl_last_error(NULL));
+        return 1;
+    }
+    char *reply;
+    for (int i = 0; i < 1000; i++) {
+        struct pawl_taken *seen = NULL;
+        if (pawl_peek(pawl, "q", NULL, 0, 1, NULL, &seen) == 0) {
+            pawl_close(pawl);
+            return 0;
+        }
+        usleep(10000);
+    }
+    pawl_request(pawl, "{\"op\":\"queue.show\",\"name\":\"q\"}", &reply);
+    fprintf(stderr, "%s\n", reply);
+    return 1;
+}
+C
+    build_own host
+    mkdir tmp
+    TMPDIR=$T/tmp expect_exit 0 ./host
+    expect_stdout 'attempt 2 failures 1'
+}
+
+test_a_served_directory_and_a_program_with_threads_are_refused_with_words() {
+    install_library
+    write host.c <<'C'
+#include <pthread.h>
+#include <stdio.h>
+#include <unistd.h>
+#include <pawl.h>
+static void *wait_here(void *context)
+{
+    pause();
+    return context;
+}
+int main(int argc, char **argv)
+{
+    struct pawl_start_options options = {.bytes = sizeof options, .state = argv[1]};
+    struct pawl *pawl;
+    pthread_t thread;
+    if (argc > 2)
+        pthread_create(&thread, NULL, wait_here, NULL);
+    int error = pawl_start(&options, &pawl);
+    printf("%d %s\n", error, pawl_last_error(NULL));
+    return 0;
+}
+C
+    build_own host
+    serve
+    expect_exit 0 ./host "$PAWL_STATE"
+    expect_contains '-10009 '
+    expect_contains "$PAWL_STATE/socket"
+    expect_exit 0 ./host other threads
+    expect_contains '-10011 '
+    kill -TERM "$server"
+    expect_end 0 "$server"
+}
+
+test_a_killed_scheduler_loses_no_confirmed_event_and_doubles_none() {
+    local part old
+    install_library
+    build publisher
+    build consumer
+    serve
+    expect_exit 0 pawl queue declare jobs --topic 'jobs.*' --max-depth 10000000
+    mkfifo lines
+    background sh -c 'exec ./publisher "$PAWL_STATE" jobs.number <lines'
+    publisher=$!
+    exec 9>lines
+    for part in 0 1 2; do
+        seq $((part * 300000 + 1)) $((part * 300000 + 300000)) >&9 &
+        feeder=$!
+        wait_until '[ "$(pawl queue show jobs --json 2>/dev/null | jq .depth)" -gt $((part * 300000 + 1000)) ]'
+        old=$(pid_of scheduler)
+        kill -KILL "$old"
+        wait_until '[ -n "$(pid_of scheduler)" ] && [ "$(pid_of scheduler)" != "$old" ]'
+        wait "$feeder"
+    done
+    exec 9>&-
+    expect_end 0 "$publisher"
+    expect_exit 0 ./consumer "$PAWL_STATE" jobs 900000
+    seq 900000 >in
+    sort -n "$T/out" | cmp - in
+    expect_exit 0 pawl queue show jobs --json
+    expect_json .depth 0
+    kill -TERM "$server"
+    expect_end 0 "$server"
+}
+
+test_a_workflow_is_submitted_waited_for_and_read() {
+    install_library
+    write flow.yaml <<'YAML'
+pawl: 1
+params: {who: nobody}
+steps:
+  hello: {run: [echo, "hello ${{ params.who }}"]}
+  bad: {run: [sh, -c, "exit ${CODE:-0}"]}
+YAML
+    write host.c <<'C'
+#include <stdio.h>
+#include <stdlib.h>
+#include <pawl.h>
+int main(int argc, char **argv)
+{
+    struct pawl_connect_options options = {.bytes = sizeof options, .may_launch = 1};
+    const char *params[] = {"who=world"};
+    struct pawl_run_options run = {.bytes = sizeof run, .params = params, .param_count = 1};
+    char id[72], *status = NULL;
+    struct pawl *pawl;
+    void *output;
+    size_t bytes;
+    (void)argc;
+    if (pawl_connect(&options, &pawl) != 0)
+        return printf("%s\n", pawl_last_error(NULL)), 4;
+    int error = pawl_run_submit(pawl, argv[1], &run, id);
+    if (error)
+        return printf("%d %s\n", error, pawl_last_error(pawl)), 1;
+    error = pawl_run_wait(pawl, id, 30000, &status);
+    printf("%d\n", error);
+    error = pawl_run_output(pawl, id, "hello", 0, &output, &bytes);
+    printf("%d %zu %s", error, bytes, error ? "\n" : (char *)output);
+    fprintf(stderr, "%s\n", status);
+    pawl_close(pawl);
+    return 0;
+}
+C
+    build_own host
+    expect_exit 0 ./host flow.yaml
+    expect_stdout '0
+0 12 hello world'
+    json_err '.state' | grep -q succeeded
+    CODE=3 expect_exit 0 ./host flow.yaml
+    expect_contains '-10011'
+    echo 'pawl: 2' >broken.yaml
+    expect_exit 1 ./host broken.yaml
+    expect_match '^-10008 broken.yaml:1:'
+}
+
+test_the_plugin_example_exports_its_descriptor() {
+    install_library
+    # shellcheck disable=SC2046
+    gcc -shared -fPIC -Wall -Wextra -Werror -o plugin.so "$T/root/usr/share/doc/pawl/examples/c/plugin.c" $(pkg-config --cflags pawl)
+    nm -D --defined-only plugin.so | grep -q ' pawl_plugin$'
+}
