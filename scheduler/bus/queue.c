@@ -409,7 +409,7 @@ int bus_group_apply(struct pawl_bus *bus, const struct pawl_bus_mark *mark)
     pawl_seqset_init(&sub->settled, mark->offset);
     sub->next = mark->offset;
     sub->ack_count = 0;
-    sub->cursor = (struct backlog_cursor){0};
+    sub->cursor = sub->aside = (struct backlog_cursor){0};
     bus_dirty(bus, sub);
     return 0;
 }

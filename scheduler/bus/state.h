@@ -65,7 +65,8 @@ struct bus_sub {
     uint64_t next; /* next first delivery */
     struct pawl_seqset settled;
     struct exceptions exceptions;
-    struct backlog_cursor cursor;
+    struct backlog_cursor cursor,
+        aside; /* aside: for those beside the cursor, which often come in order too */
     uint64_t in_flight;
     struct pawl_breaker breaker;
     struct pawl_breaker_image breaker_image; /* of a snapshot: until the clock is known */

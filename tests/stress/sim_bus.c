@@ -265,6 +265,14 @@ static struct memory_client *some_client(struct sim *sim)
     return client->open && client != sim->publisher.client ? client : NULL;
 }
 
+/* What is taken back from a lane by request: no handler sees it any more. */
+static void hand_no_more(struct memory_client *client, uint32_t consumer)
+{
+    for (uint64_t n = client->begun; n < client->delivery_count; n++)
+        if (client->deliveries[n].entry.consumer == consumer)
+            client->deliveries[n].begun = client->deliveries[n].over = true;
+}
+
 static void come_or_go(struct sim *sim)
 {
     struct memory_client *client = some_client(sim);
@@ -282,9 +290,7 @@ static void come_or_go(struct sim *sim)
     client->room = below(sim, 4) ? UINT32_MAX : (uint32_t)client->delivery_count + 3;
     if (below(sim, 4) == 0) {
         say(sim, "client %u consumes %s no more", client->number, queue->name);
-        for (uint64_t n = client->begun; n < client->delivery_count; n++)
-            if (client->deliveries[n].entry.consumer == consumer) /* no handler of it sees any more */
-                client->deliveries[n].begun = client->deliveries[n].over = true;
+        hand_no_more(client, consumer);
         (void)pawl_bus_consume_end(sim->memory.bus, sim->memory.now,
                                    pawl_bus_client(sim->memory.bus, client->number), consumer);
         return;
@@ -469,6 +475,8 @@ static void administer(struct sim *sim)
                 queue->name, group);
         } else {
             oracle_sought(&sim->oracle, q, group);
+            for (uint32_t i = 0; i < MEMORY_CLIENTS_MAX; i++)
+                hand_no_more(&memory->clients[i], q << 3 | group);
             reply =
                 memory_request(memory, 0, "{'op': 'group.seek', 'queue': '%s', 'group': 'g%u', 'to': '%s'}",
                                queue->name, group, below(sim, 2) ? "latest" : "earliest");
