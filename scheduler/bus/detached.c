@@ -136,7 +136,7 @@ int pawl_bus_peek(struct pawl_bus *bus, const struct pawl_wire_take *request,
         snprintf(why, 256, "%s has no group %s", queue->name, request->group);
         return PAWL_E_NOT_FOUND;
     }
-    uint64_t seq = request->from ? request->from : 1;
+    uint64_t seq = request->from > bus_queue_first(queue) ? request->from : bus_queue_first(queue);
     *end_out = false;
     while (count < max) {
         if (sub)

@@ -118,9 +118,8 @@ bool bus_choose(struct pawl_bus *bus, struct bus_sub *sub, struct bus_choice *ch
             seq = top->seq;
         int error;
         struct exception *exception = from_cursor ? NULL : top;
-        struct backlog_cursor aside = {0};
         const struct pawl_event *event =
-            backlog_read(bus, queue, from_cursor ? &sub->cursor : &aside, seq, &error);
+            backlog_read(bus, queue, from_cursor ? &sub->cursor : &sub->aside, seq, &error);
         if (!event) {
             if (sub->group && error == PAWL_E_NOT_FOUND) { /* trimmed */
                 bus_sub_drop_range(bus, sub, seq, seq, PAWL_BUS_END_DROPPED);

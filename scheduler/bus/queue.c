@@ -59,7 +59,9 @@ struct bus_sub *bus_sub_find(struct bus_queue *queue, const char *group)
 uint64_t bus_queue_first(const struct bus_queue *queue)
 {
     uint64_t first = backlog_first(&queue->backlog);
-    return first == UINT64_MAX ? queue->tail : first;
+    if (first == UINT64_MAX)
+        return queue->tail;
+    return first > queue->first_kept ? first : queue->first_kept;
 }
 
 int bus_queue_lost(struct bus_queue *queue, uint64_t end)
@@ -409,7 +411,7 @@ int bus_group_apply(struct pawl_bus *bus, const struct pawl_bus_mark *mark)
     pawl_seqset_init(&sub->settled, mark->offset);
     sub->next = mark->offset;
     sub->ack_count = 0;
-    sub->cursor = (struct backlog_cursor){0};
+    sub->cursor = sub->aside = (struct backlog_cursor){0};
     bus_dirty(bus, sub);
     return 0;
 }

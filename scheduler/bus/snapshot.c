@@ -34,10 +34,10 @@ struct chunk {
 static_assert(sizeof(struct chunk) == 24, "snapshot format");
 
 struct queue_item {
-    uint64_t tail, bytes, last_published_ns;
+    uint64_t tail, bytes, last_published_ns, first_kept;
     struct pawl_bus_queue_record record; /* then its config */
 };
-static_assert(sizeof(struct queue_item) == 120, "snapshot format");
+static_assert(sizeof(struct queue_item) == 128, "snapshot format");
 
 struct sub_item {
     uint64_t head;
@@ -113,8 +113,10 @@ static bool put(struct bus_snapshot *snapshot, const void *item, size_t bytes, c
 
 static int write_queue(struct bus_snapshot *snapshot, const struct bus_queue *queue)
 {
-    struct queue_item item = {
-        .tail = queue->tail, .bytes = queue->bytes, .last_published_ns = queue->last_published_ns};
+    struct queue_item item = {.tail = queue->tail,
+                              .bytes = queue->bytes,
+                              .last_published_ns = queue->last_published_ns,
+                              .first_kept = queue->first_kept};
     item.record = (struct pawl_bus_queue_record){.queue = queue->number,
                                                  .flags = queue->paused ? PAWL_BUS_QUEUE_PAUSED : 0};
     memcpy(item.record.name, queue->name, sizeof item.record.name);
@@ -367,6 +369,7 @@ static int load_queue(struct pawl_bus *bus, const void *body, size_t bytes)
         return error;
     queue->tail = item->tail;
     queue->last_published_ns = item->last_published_ns;
+    queue->first_kept = item->first_kept;
     return 0;
 }
 

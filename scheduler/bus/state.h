@@ -38,6 +38,7 @@ struct bus_queue {
     struct pawl_queue_config config;
     struct pawl_metrics_row *row;
     uint64_t tail;         /* next seq to give; the first is 1 */
+    uint64_t first_kept;   /* a stream: retention took what is below it, in the midst of an extent */
     uint64_t visible_tail; /* seqs below it may be delivered: their durability is reached */
     struct backlog backlog;
     uint64_t depth, bytes;                 /* unsettled (a stream: kept) */
@@ -65,7 +66,8 @@ struct bus_sub {
     uint64_t next; /* next first delivery */
     struct pawl_seqset settled;
     struct exceptions exceptions;
-    struct backlog_cursor cursor;
+    struct backlog_cursor cursor,
+        aside; /* aside: for those beside the cursor, which often come in order too */
     uint64_t in_flight;
     struct pawl_breaker breaker;
     struct pawl_breaker_image breaker_image; /* of a snapshot: until the clock is known */

@@ -23,6 +23,7 @@ int bus_trim_apply(struct pawl_bus *bus, const struct pawl_bus_mark *mark)
     if (mark->offset <= first)
         return 0;
     uint64_t gone = mark->offset - first;
+    queue->first_kept = mark->offset;
     uint64_t bytes = backlog_release(bus, &queue->backlog, first, mark->offset - 1);
     queue->bytes -= bytes < queue->bytes ? bytes : queue->bytes;
     queue->depth -= gone < queue->depth ? gone : queue->depth;

@@ -137,8 +137,10 @@ bool oracle_delivery(struct oracle *oracle, const struct pawl_inbound_entry *ent
         oracle_fail(oracle, "event %zu was delivered by queue %s before it was durable", number, queue->name);
     if (fate->seq == entry->seq && fate->attempt && entry->attempt <= fate->attempt &&
         (fate->epoch == memory->epoch || fate->begun_lsn))
-        oracle_fail(oracle, "event %zu in queue %s: attempt %u after %u", number, queue->name, entry->attempt,
-                    fate->attempt);
+        oracle_fail(oracle,
+                    "event %zu (seq %" PRIu64
+                    ") in queue %s/%u: attempt %u after %u, which began by lsn %" PRIu64,
+                    number, entry->seq, queue->name, group, entry->attempt, fate->attempt, fate->begun_lsn);
     if (queue->keyed && known->key)
         check_key(oracle, q, entry->seq, known->key);
     if (fate->seq != entry->seq)
@@ -154,6 +156,10 @@ void oracle_deliveries(struct oracle *oracle)
         for (size_t n = client->delivery_count; n > 0 && !client->deliveries[n - 1].judged; n--) {
             struct memory_delivery *delivery = &client->deliveries[n - 1];
             delivery->judged = true;
+            if (oracle->verbose)
+                fprintf(stderr, "  client %u gets %zu: queue %u/%u seq %" PRIu64 " attempt %u\n", i, n - 1,
+                        delivery->entry.queue, oracle_group_of(&delivery->entry), delivery->entry.seq,
+                        delivery->entry.attempt);
             (void)oracle_delivery(oracle, &delivery->entry, delivery->event,
                                   oracle_group_of(&delivery->entry));
         }
@@ -251,6 +257,9 @@ void oracle_flushed(struct oracle *oracle)
 void oracle_crashed(struct oracle *oracle, uint64_t kept_lsn)
 {
     for (size_t i = 0; i < oracle->event_count; i++)
+        if (oracle->events[i].after_lsn > kept_lsn)
+            oracle->events[i].after_lsn = kept_lsn; /* if it is there again, then beyond that */
+    for (size_t i = 0; i < oracle->event_count; i++)
         for (uint32_t q = 0; q < oracle->queue_count; q++)
             for (uint32_t g = 0; g <= oracle->queues[q].groups; g++) {
                 struct oracle_fate *fate = &oracle->events[i].fates[q][g];
@@ -260,7 +269,7 @@ void oracle_crashed(struct oracle *oracle, uint64_t kept_lsn)
                     fate->attempt = 0; /* nobody knows of it any more */
                 if (!fate->begun_lsn)
                     fate->attempt = 0;
-                if (!oracle->queues[q].fsync)
+                if (!oracle->queues[q].fsync || oracle->events[i].durability == PAWL_DURABILITY_MEMORY)
                     *fate = (struct oracle_fate){.excused = true};
             }
 }

@@ -52,6 +52,7 @@ struct oracle {
     uint64_t *seen; /* hashes of (queue, group, seq, attempt, epoch) that handlers got */
     size_t seen_count, seen_room;
     char wrong[512]; /* first rule that was broken */
+    bool verbose;
 };
 
 void oracle_fini(struct oracle *oracle);

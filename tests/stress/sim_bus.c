@@ -265,6 +265,14 @@ static struct memory_client *some_client(struct sim *sim)
     return client->open && client != sim->publisher.client ? client : NULL;
 }
 
+/* What is taken back from a lane by request: no handler sees it any more. */
+static void hand_no_more(struct memory_client *client, uint32_t consumer)
+{
+    for (uint64_t n = client->begun; n < client->delivery_count; n++)
+        if (client->deliveries[n].entry.consumer == consumer)
+            client->deliveries[n].begun = client->deliveries[n].over = true;
+}
+
 static void come_or_go(struct sim *sim)
 {
     struct memory_client *client = some_client(sim);
@@ -282,9 +290,7 @@ static void come_or_go(struct sim *sim)
     client->room = below(sim, 4) ? UINT32_MAX : (uint32_t)client->delivery_count + 3;
     if (below(sim, 4) == 0) {
         say(sim, "client %u consumes %s no more", client->number, queue->name);
-        for (uint64_t n = client->begun; n < client->delivery_count; n++)
-            if (client->deliveries[n].entry.consumer == consumer) /* no handler of it sees any more */
-                client->deliveries[n].begun = client->deliveries[n].over = true;
+        hand_no_more(client, consumer);
         (void)pawl_bus_consume_end(sim->memory.bus, sim->memory.now,
                                    pawl_bus_client(sim->memory.bus, client->number), consumer);
         return;
@@ -353,9 +359,11 @@ static void settle(struct sim *sim)
         static const enum pawl_settle_op ops[] = {
             PAWL_SETTLE_OP_ACK,    PAWL_SETTLE_OP_ACK,    PAWL_SETTLE_OP_ACK,    PAWL_SETTLE_OP_NACK,
             PAWL_SETTLE_OP_REJECT, PAWL_SETTLE_OP_EXTEND, PAWL_SETTLE_OP_RELEASE};
+        enum pawl_settle_op op = ops[below(sim, 7)];
+        if (op == PAWL_SETTLE_OP_EXTEND) /* who extends has begun */
+            begin_all(sim, client);
         uint64_t recent = client->delivery_count < 30 ? client->delivery_count : 30;
-        settle_one(sim, client, client->delivery_count - 1 - below(sim, (uint32_t)recent),
-                   ops[below(sim, 7)]);
+        settle_one(sim, client, client->delivery_count - 1 - below(sim, (uint32_t)recent), op);
     }
 }
 
@@ -467,6 +475,8 @@ static void administer(struct sim *sim)
                 queue->name, group);
         } else {
             oracle_sought(&sim->oracle, q, group);
+            for (uint32_t i = 0; i < MEMORY_CLIENTS_MAX; i++)
+                hand_no_more(&memory->clients[i], q << 3 | group);
             reply =
                 memory_request(memory, 0, "{'op': 'group.seek', 'queue': '%s', 'group': 'g%u', 'to': '%s'}",
                                queue->name, group, below(sim, 2) ? "latest" : "earliest");
@@ -535,6 +545,8 @@ static void compare_recoveries(struct sim *sim)
 static void snapshot(struct sim *sim)
 {
     flush(sim);
+    memory_sync(&sim->memory); /* it becomes good only when all that it holds is durable */
+    check(sim);
     memory_snapshot(&sim->memory);
     say(sim, "snapshot");
     if (below(sim, 4) == 0) {
@@ -689,6 +701,7 @@ static bool run_round(uint64_t seed, bool verbose)
     memory_init(&sim->memory);
     sim->memory.random = seed | 1;
     sim->oracle.memory = &sim->memory;
+    sim->oracle.verbose = verbose;
     sim->publisher.id = seed | 1;
     uint32_t queues = 1 + below(sim, ORACLE_QUEUES_MAX);
     for (uint32_t q = 0; q < queues; q++) {
