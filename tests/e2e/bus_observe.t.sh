@@ -165,19 +165,16 @@ YAML
     expect_exit 0 pawl wait h --timeout 20s
 }
 
-# switches PID: how often it has gone to sleep.
-switches() { awk '/^voluntary/ { print $2 }' "/proc/$1/status"; }
+# switches: how often the scheduler has gone to sleep.
+switches() { awk '/^voluntary/ { print $2 }' "/proc/$(pid_of scheduler)/status"; }
 
-slow an_idle_scheduler_is_not_woken_by_its_figures 60
 test_an_idle_scheduler_is_not_woken_by_its_figures() {
-    local scheduler
     serve --metrics 0
     pawl queue declare q --topic a
     pawl publish a x >/dev/null
     get /metrics
-    scheduler=$(pid_of scheduler)
     # Whatever follows the last work (the watermark, a last look at memory) is over when two seconds bring nothing.
-    wait_until 'before=$(switches "$scheduler"); sleep 2; [ "$(switches "$scheduler")" = "$before" ]' 20
+    wait_until 'before=$(switches); sleep 2; [ "$(switches)" = "$before" ]' 20
 }
 
 # --- HTTP -------------------------------------------------------------------------------------------------------
