@@ -78,6 +78,12 @@ const char *pawl_health_status_name(uint32_t status);
 /** pawl_health_put - "overall", "ready" and "components" into @object. */
 void pawl_health_put(const struct pawl_health *health, json_t *object);
 
+/** pawl_health_of - of a scheduler that has just answered. @sample may be NULL. */
+void pawl_health_of(const struct pawl_state *state, uint32_t scheduler_pid,
+                    const struct pawl_wire_process *processes, size_t process_count,
+                    const struct pawl_metrics_sample *sample, uint64_t latency_ns,
+                    struct pawl_health *health);
+
 /** pawl_health_look - look at the scheduler (at most @timeout_ns), its disk and memory, and judge. Return:
  * what pawl_observer_look() said. */
 int pawl_health_look(struct pawl_observer *observer, uint64_t timeout_ns, struct pawl_health *health);

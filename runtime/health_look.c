@@ -23,27 +23,43 @@ static void look_at_disk(const struct pawl_state *state, struct pawl_health_seen
     seen->disk_files = fs.f_files;
 }
 
-int pawl_health_look(struct pawl_observer *observer, uint64_t timeout_ns, struct pawl_health *health)
+void pawl_health_of(const struct pawl_state *state, uint32_t scheduler_pid,
+                    const struct pawl_wire_process *processes, size_t process_count,
+                    const struct pawl_metrics_sample *sample, uint64_t latency_ns, struct pawl_health *health)
 {
-    struct pawl_metrics_sample sample = {0};
     struct pawl_metrics_memory memory[PAWL_MEMORY_KINDS];
-    struct pawl_health_seen seen = {.answer = pawl_observer_look(observer, timeout_ns)};
-    seen.at_ns = pawl_clock_realtime_ns();
-    /* Of one that does not answer, what it wrote last may still be read; of one that is gone, nothing. */
-    bool there = seen.answer == 0 || seen.answer == -ETIMEDOUT;
-    if (there && pawl_observer_sample(observer, &sample) == 0)
-        seen.sample = &sample;
-    if (seen.answer == 0) {
-        seen.latency_ns = observer->latency_ns;
-        seen.processes = observer->processes;
-        seen.process_count = observer->process_count;
-        pawl_memory_kinds(observer->welcome.scheduler_pid, observer->processes, observer->process_count,
-                          seen.sample, memory);
-        seen.has_memory = true;
-        seen.memory = memory;
-    }
+    struct pawl_health_seen seen = {.at_ns = pawl_clock_realtime_ns(),
+                                    .latency_ns = latency_ns,
+                                    .processes = processes,
+                                    .process_count = process_count,
+                                    .sample = sample,
+                                    .has_memory = true,
+                                    .memory = memory};
+    pawl_memory_kinds(scheduler_pid, processes, process_count, sample, memory);
+    look_at_disk(state, &seen);
+    pawl_health_judge(health, &seen);
+}
+
+/* Of one that does not answer, what it wrote last may still be read; of one that is gone, nothing. */
+static void judge_silent(const struct pawl_observer *observer, int answer,
+                         const struct pawl_metrics_sample *sample, struct pawl_health *health)
+{
+    struct pawl_health_seen seen = {
+        .at_ns = pawl_clock_realtime_ns(), .answer = answer, .sample = answer == -ETIMEDOUT ? sample : NULL};
     look_at_disk(observer->state, &seen);
     pawl_health_judge(health, &seen);
-    pawl_metrics_sample_fini(&sample);
-    return seen.answer;
+}
+
+int pawl_health_look(struct pawl_observer *observer, uint64_t timeout_ns, struct pawl_health *health)
+{
+    struct pawl_metrics_sample taken = {0};
+    int answer = pawl_observer_look(observer, timeout_ns);
+    const struct pawl_metrics_sample *sample = pawl_observer_sample(observer, &taken) == 0 ? &taken : NULL;
+    if (answer == 0)
+        pawl_health_of(observer->state, observer->welcome.scheduler_pid, observer->processes,
+                       observer->process_count, sample, observer->latency_ns, health);
+    else
+        judge_silent(observer, answer, sample, health);
+    pawl_metrics_sample_fini(&taken);
+    return answer;
 }

@@ -236,7 +236,10 @@ static void answer_until_told(struct http *http, int signal_fd)
             timeout_ms = wait_ms < 60000 ? (int)wait_ms : 60000;
         if (poll(fds, 2, timeout_ms) < 0 && errno != EINTR)
             return;
-        (void)http->calls.MHD_run(http->daemon);
+        /* The first shuts down what took too long, the next one closes it, and only the third listens again
+         * where all places were taken: nothing would wake us for that. */
+        for (int i = 0; i < 3; i++)
+            (void)http->calls.MHD_run(http->daemon);
     }
 }
 

@@ -31,7 +31,7 @@ _pawl_offer() {
 _pawl() {
     local tool=${COMP_WORDS[0]} current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
     local verb='' operands=0 first='' i
-    local verbs='run map check graph runs status steps logs why resume retry cancel wait serve queue publish consume ack nack reject extend dlq group metrics gc doctor journal health config bench help'
+    local verbs='run map check graph runs status steps logs why resume retry cancel wait serve queue publish consume ack nack reject extend dlq group metrics top gc doctor journal health config bench help'
 
     # The verb, and how many operands stand between it and the word being completed.
     for ((i = 1; i < COMP_CWORD; i++)); do
@@ -42,7 +42,7 @@ _pawl() {
             --priority | --durability | --group | --from | --count | --wait | --concurrency | --reason | --by | --to | \
             --topic | --ack-wait | --max-deliver | --backoff | --retry | --dlq | --max-depth | --max-bytes | --overflow | \
             --topic-overflow | --max-in-flight | --rate | --guarantee | --ordering-key | --retain | --breaker | \
-            --unrouted-to | --over | -j | -f) [ "$verb ${COMP_WORDS[i]}" = 'logs -f' ] || i=$((i + 1)) ;;
+            --unrouted-to | --over | --metrics | --interval | --sort | -j | -f) [ "$verb ${COMP_WORDS[i]}" = 'logs -f' ] || i=$((i + 1)) ;;
         -*) ;;
         *)
             if [ -z "$verb" ]; then
@@ -70,6 +70,7 @@ _pawl() {
     --guarantee) _pawl_offer -W $'at_most_once\nat_least_once' -- "$current" && return ;;
     --overflow) _pawl_offer -W $'block\ndrop_newest\ndrop_oldest\nreject\ndead_letter' -- "$current" && return ;;
     --to | --dlq | --unrouted-to) _pawl_offer -W "$(_pawl_queues "$tool")" -- "$current" && return ;;
+    --sort) _pawl_offer -W $'queue\ndepth\nready\nflight\nin\nout\nack\nnack\ndead\nstate\ncons' -- "$current" && return ;;
     --socket | --config) _pawl_offer -f -- "$current" && return ;;
     --inputs | --results | --joblog) _pawl_offer -f -- "$current" && return ;;
     --filter)

@@ -1,6 +1,6 @@
 # fish completion for pawl: verbs, flags, runs, steps, files.
 
-set -l verbs run map check graph runs status steps logs why resume retry cancel wait serve queue publish consume ack nack reject extend dlq group metrics gc doctor journal health config bench help
+set -l verbs run map check graph runs status steps logs why resume retry cancel wait serve queue publish consume ack nack reject extend dlq group metrics top gc doctor journal health config bench help
 set -l takes_run status steps logs why resume retry cancel wait
 
 function __pawl_runs
@@ -47,13 +47,14 @@ complete -c pawl -n "not __fish_seen_subcommand_from $verbs" -a extend -d 'More 
 complete -c pawl -n "not __fish_seen_subcommand_from $verbs" -a dlq -d 'Dead letters'
 complete -c pawl -n "not __fish_seen_subcommand_from $verbs" -a group -d 'Consumer groups of streams'
 complete -c pawl -n "not __fish_seen_subcommand_from $verbs" -a metrics -d 'Counters'
+complete -c pawl -n "not __fish_seen_subcommand_from $verbs" -a top -d 'Queues, live on a terminal'
 complete -c pawl -n "not __fish_seen_subcommand_from $verbs" -a config -d 'The settings in force'
 complete -c pawl -n "not __fish_seen_subcommand_from $verbs" -a gc -d 'Remove what is no longer needed'
 complete -c pawl -n "not __fish_seen_subcommand_from $verbs" -a doctor -d 'Check the machine'
 complete -c pawl -n "not __fish_seen_subcommand_from $verbs" -a bench -d 'Measure pawl and the machine'
 complete -c pawl -n '__fish_seen_subcommand_from bench' -f -a 'ring journal exec flow'
 complete -c pawl -n "not __fish_seen_subcommand_from $verbs" -a journal -d 'Read a journal'
-complete -c pawl -n "not __fish_seen_subcommand_from $verbs" -a health -d 'The processes of pawl'
+complete -c pawl -n "not __fish_seen_subcommand_from $verbs" -a health -d 'Is all well? Parts and processes'
 complete -c pawl -n "not __fish_seen_subcommand_from $verbs" -a help -d 'What there is'
 
 complete -c pawl -l state -x -a '(__fish_complete_directories)' -d 'State directory'
@@ -156,5 +157,9 @@ complete -c pawl -n '__fish_seen_subcommand_from reject' -l reason -x -d 'Words 
 complete -c pawl -n '__fish_seen_subcommand_from extend' -l by -x -d 'From now'
 complete -c pawl -n '__fish_seen_subcommand_from dlq' -l to -x -a '(__pawl_queues)' -d 'Redrive into'
 complete -c pawl -n '__fish_seen_subcommand_from dlq' -l filter -x -a 'reason=delivery-limit reason=rejected reason=expired reason=overflow reason=interrupted' -d 'Only those'
+complete -c pawl -n '__fish_seen_subcommand_from serve' -l metrics -x -d 'Answer HTTP here'
+complete -c pawl -n '__fish_seen_subcommand_from top' -l once -d 'Print one look'
+complete -c pawl -n '__fish_seen_subcommand_from top' -l interval -x -d 'Between two looks'
+complete -c pawl -n '__fish_seen_subcommand_from top' -l sort -x -a 'queue depth ready flight in out ack nack dead state cons' -d 'By this column'
 complete -c pawl -n '__fish_seen_subcommand_from metrics' -l format -x -a 'prometheus json' -d 'Form'
 complete -c pawl -n '__fish_seen_subcommand_from metrics' -l over -x -d 'Look for so long'

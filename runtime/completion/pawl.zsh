@@ -47,12 +47,13 @@ _pawl_verbs() {
         'dlq:dead letters'
         'group:consumer groups of streams'
         'metrics:counters'
+        'top:queues, live on a terminal'
         'config:the settings in force'
         'gc:remove what is no longer needed'
         'doctor:check the machine'
         'bench:measure pawl and the machine'
         'journal:read a journal'
-        'health:the processes of pawl'
+        'health:is all well? parts and processes'
         'help:what there is'
     )
     _describe -t verbs 'verb' verbs
@@ -94,7 +95,7 @@ _pawl() {
         ;;
     serve)
         _arguments $everywhere '--socket[listen here as well]:path:_files' '--workers[slots of a run]:number' \
-            '--config[instead of pawl.yaml]:file:_files -g "*.(yaml|yml)"'
+            '--metrics[answer HTTP here]:address' '--config[instead of pawl.yaml]:file:_files -g "*.(yaml|yml)"'
         ;;
     queue)
         _arguments $everywhere '*--topic[what it takes]:pattern' '--ack-wait[time to settle]:duration' \
@@ -134,6 +135,10 @@ _pawl() {
     group)
         _arguments $everywhere '--from[where it begins]:place:(earliest latest)' \
             '1:what:(create commit seek lag)' '2:stream:_pawl_queues' '3:group' '4:place:(earliest latest)'
+        ;;
+    top)
+        _arguments $everywhere '--once[print one look]' '--interval[between two looks]:duration' \
+            '--sort[by this column]:column:(queue depth ready flight in out ack nack dead state cons)'
         ;;
     metrics) _arguments $everywhere '--format[form]:form:(prometheus json)' '--over[look for so long]:duration' ;;
     config)

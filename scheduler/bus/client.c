@@ -234,6 +234,9 @@ static void settle_one(struct pawl_bus *bus, struct pawl_bus_client *client, str
     struct bus_sub *sub = held->sub;
     uint64_t seq = held->seq;
     uint32_t attempt = held->attempt, round = held->breaker_round;
+    bool ends = settle->op != PAWL_SETTLE_OP_EXTEND && settle->op != PAWL_SETTLE_OP_RELEASE;
+    if (ends && !held->begun_at_ns) /* it began since its client was last heard */
+        bus_count_delivery(sub, seq, attempt);
     (void)number;
     switch ((enum pawl_settle_op)settle->op) {
     case PAWL_SETTLE_OP_ACK:
@@ -341,6 +344,7 @@ void pawl_bus_begun(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus_c
         if (held->state != BUS_HELD_UNSETTLED || !held->sub)
             continue;
         held->begun_at_ns = now.boottime_ns;
+        bus_count_delivery(held->sub, held->seq, held->attempt);
         held->deadline_at_ns = now.boottime_ns + held->sub->queue->config.ack_wait_ns;
         if (held->deadline_at_ns < soonest)
             soonest = held->deadline_at_ns;

@@ -95,7 +95,7 @@ int pawl_bus_take(struct pawl_bus *bus, struct pawl_now now, const struct pawl_w
                                               .ack_wait_ns = queue->config.ack_wait_ns},
                                     .deadline_at_ns = now.realtime_ns + queue->config.ack_wait_ns};
         bus_chosen(bus, sub, &choice);
-        bus_count_delivery(sub, &choice);
+        bus_count_delivery(sub, choice.seq, attempt);
         count++;
         if (queue->config.guarantee == PAWL_GUARANTEE_AT_MOST_ONCE) {
             bus_settle_gather(bus, sub, choice.seq);

@@ -293,15 +293,15 @@ static void ask_grant(struct pawl_bus *bus, struct bus_sub *sub, struct bus_choi
         bus_wait_for(bus, &wait);
 }
 
-void bus_count_delivery(const struct bus_sub *sub, const struct bus_choice *choice)
+void bus_count_delivery(const struct bus_sub *sub, uint64_t seq, uint32_t attempt)
 {
     struct pawl_metrics_row *row = sub->queue->row;
     if (!row)
         return;
     pawl_metrics_row_add(row, PAWL_QUEUE_DELIVERED, 1);
-    if (choice->exception && choice->exception->redelivered_cause_known)
-        pawl_metrics_row_add(
-            row, PAWL_QUEUE_REDELIVERED + (choice->exception->last_cause & 0xff) % PAWL_CAUSES, 1);
+    const struct exception *exception = attempt > 1 ? exception_find(&sub->exceptions, seq) : NULL;
+    if (exception && exception->redelivered_cause_known)
+        pawl_metrics_row_add(row, PAWL_QUEUE_REDELIVERED + (exception->last_cause & 0xff) % PAWL_CAUSES, 1);
 }
 
 /* 0; PAWL_E_QUEUE_FULL: this consumer takes no more now. */
@@ -335,8 +335,8 @@ static int hand_out(struct pawl_bus *bus, struct bus_sub *sub, struct bus_consum
     held->placed_at_ns = bus->now.boottime_ns;
     held->claimed = granted;
     consumer->used++;
-    bus_count_delivery(sub, choice);
     if (consumer->auto_ack) {
+        bus_count_delivery(sub, choice->seq, attempt);
         held->auto_ack = true;
         held->state = BUS_HELD_REVOKED;
         bus_settle_gather(bus, sub, choice->seq);

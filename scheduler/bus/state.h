@@ -338,7 +338,8 @@ void bus_expire(struct pawl_bus *bus, struct bus_sub *sub, uint64_t seq); /* if 
 void bus_chosen(struct pawl_bus *bus, struct bus_sub *sub, struct bus_choice *choice);
 uint64_t bus_ordering_key(const struct bus_queue *queue, const struct pawl_event *event); /* 0: it has none */
 bool bus_take_token(struct pawl_bus *bus, struct bus_sub *sub); /* rate: one more may go now */
-void bus_count_delivery(const struct bus_sub *sub, const struct bus_choice *choice); /* for the figures */
+/* For the figures: a handler has it now. What was given ahead and taken back does not count. */
+void bus_count_delivery(const struct bus_sub *sub, uint64_t seq, uint32_t attempt);
 void bus_key_release(struct pawl_bus *bus, struct bus_sub *sub, struct exception *exception, uint64_t seq);
 
 /* stream.c */

@@ -1,7 +1,7 @@
 # cli.t.sh - habits that all verbs share: help, typos, exit codes, the state directory, colour.
 
 VERBS='run map check graph runs status steps logs why resume retry cancel wait gc doctor journal health config
-    serve queue publish consume ack nack reject extend dlq group metrics'
+    serve queue publish consume ack nack reject extend dlq group metrics top'
 
 test_version_names_the_tool_and_a_number() {
     expect_exit 0 pawl --version

@@ -1,7 +1,7 @@
 # docs.t.sh - what the documents tell people to type works: commands as pasted, verbs and flags as named, links.
 # shellcheck disable=SC2016  # expansions in quotes are for the documents' shell
 
-DOCS="README.md docs/bus.md docs/guarantees.md docs/coming-from.md docs/c-api.md docs/architecture.md docs/glossary.md"
+DOCS="README.md docs/bus.md docs/guarantees.md docs/coming-from.md docs/c-api.md docs/observability.md docs/architecture.md docs/glossary.md"
 
 # commands FILE: what is in its fenced blocks of shell.
 commands() { awk '/^```sh$/ { on = 1; next } /^```/ { on = 0 } on' "$E2E_TOP/$1"; }
