@@ -344,6 +344,7 @@ Test(lib_consumer, a_delivery_that_settled_itself_is_readable_until_the_next_cla
 
 Test(lib_consumer, a_closed_consumer_takes_nothing_with_it)
 {
+    struct pawl_settle out[4];
     struct pawl_consumer *other;
     cr_assert(eq(int, pawl_consume(client, "others", NULL, &other), 0));
     deliver(1, 2);
@@ -351,6 +352,8 @@ Test(lib_consumer, a_closed_consumer_takes_nothing_with_it)
     cr_assert(eq(int, pawl_claim(consumer, got, 1, 5000), 1));
     pawl_consumer_close(consumer);
     cr_expect(eq(uint, fake.consume_ends, 1));
+    cr_assert(eq(uint, settlements(out, 4), 1), "what was handed out goes back");
+    cr_expect(eq(int, out[0].op, PAWL_SETTLE_OP_RELEASE));
     cr_expect(eq(int, pawl_ack(got[0]), PAWL_ERR_STALE));
     deliver(1, 1); /* was on its way */
     deliver(2, 1);

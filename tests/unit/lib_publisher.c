@@ -296,6 +296,13 @@ Test(lib_publisher, a_reservation_survives_a_lost_scheduler)
     expect_data(submit, 1, "later");
 }
 
+Test(lib_publisher, the_first_message_of_all_needs_a_topic_too)
+{
+    struct pawl_message m = message("", "");
+    cr_expect(eq(int, pawl_publish_async(client, &m, 5000, NULL, NULL, NULL), PAWL_ERR_INVALID));
+    cr_expect(eq(u64, pawl_unconfirmed(client), 0));
+}
+
 Test(lib_publisher, bad_messages_get_their_own_errors_and_words)
 {
     struct pawl_message m = message("a..b", "");
