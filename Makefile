@@ -197,9 +197,9 @@ install: all lib man
 # packages are there: each installs, then calls make again.
 
 test:
-	@sh tests/bootstrap.sh build test docs
-	@$(SUBMAKE) all lib man $(BUILD)/unit stress-build
-	@bash tests/run.sh $(BUILD)
+	@sh tests/bootstrap.sh build test docs python
+	@$(SUBMAKE) all lib man $(BUILD)/unit stress-build python-build
+	@PYTHON='$(PYTHON)' bash tests/run.sh $(BUILD)
 
 demo:
 	@sh tests/bootstrap.sh build
@@ -208,6 +208,10 @@ demo:
 
 unit: $(BUILD)/unit
 	$(BUILD)/unit
+
+# PYTEST='-k name'
+python-test: all python
+	@PAWL_BIN=$(BUILD)/pawl PYTHONPATH=$(BUILD)/python $(PYTHON) -m pytest -q -p no:cacheprovider $(PYTEST) tests/python
 
 e2e: all
 	@bash tests/e2e/run.sh $(E2E)
@@ -272,10 +276,10 @@ bench-peers: all
 	@bash bench/peers.sh $(BUILD)/pawl
 
 clean:
-	rm -rf build build-asan build-tsan build-fuzz pawl
+	rm -rf build build-asan build-tsan build-fuzz pawl runtime/python/build runtime/python/*.egg-info
 
 FORCE:
-.PHONY: all help lib python python-build man install test demo unit e2e stress-build check-stress asan tsan fuzz fuzz-run lint format lint-format lint-tidy \
+.PHONY: all help lib python python-build python-test man install test demo unit e2e stress-build check-stress asan tsan fuzz fuzz-run lint format lint-format lint-tidy \
 	lint-cppcheck lint-scripts bench bench-peers clean FORCE
 .SECONDARY:
 -include $(PY_OBJS:.o=.d) $(FUZZ_SRCS:%.c=$(BUILD)/%.d) $(ROOM_OBJS:.o=.d) $(TOOL_OBJS:.o=.d) $(UNIT_OBJS:.o=.d) $(SIM_OBJS:.o=.d) $(STRESS_OBJS:.o=.d)

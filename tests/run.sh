@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # run.sh - every test that is built, one sum at the end.
 #
-#   bash tests/run.sh [--only 'PHASE...'] BUILD_DIR      phases: unit stress e2e
+#   bash tests/run.sh [--only 'PHASE...'] BUILD_DIR      phases: unit stress python e2e
 #
 # The last line is `N passed, N failed`. Exit 1 if anything failed, or if nothing ran.
 # PAWL_STRESS_SECONDS (default 3): how long each stress program is run again and again.
 set -u
 
-phases='unit stress e2e'
+phases='unit stress python e2e'
 if [ "${1:-}" = --only ]; then
     phases=$2
     shift 2
@@ -73,6 +73,29 @@ run_stress() {
             failed=$((failed + 1))
         fi
     done
+}
+
+# The Python package of this build, by the interpreter whose packages the bootstrap installed.
+run_python() {
+    local rc count
+    PAWL_BIN=$build/pawl PYTHONPATH=$build/python PYTHONDONTWRITEBYTECODE=1 "${PYTHON:-/usr/bin/python3}" -m pytest -q \
+        -p no:cacheprovider --junit-xml "$scratch/python.xml" "$here/python" >"$scratch/python" 2>&1 </dev/null
+    rc=$?
+    tail -n "$([ $rc -eq 0 ] && echo 1 || echo 200)" "$scratch/python"
+    read -r -a count < <(sed -n \
+        's/.*errors="\([0-9]*\)" failures="\([0-9]*\)" skipped="\([0-9]*\)" tests="\([0-9]*\)".*/\1 \2 \3 \4/p' "$scratch/python.xml")
+    if [ "${#count[@]}" -ne 4 ] || [ "${count[3]}" -eq 0 ]; then
+        echo "python tests: no result (exit $rc)"
+        failed=$((failed + 1))
+        return
+    fi
+    local bad=$((count[0] + count[1] + count[2])) # one that is skipped proves nothing
+    passed=$((passed + count[3] - bad))
+    failed=$((failed + bad))
+    if [ $rc -ne 0 ] && [ $bad -eq 0 ]; then
+        echo "python tests: exit $rc though every test passed"
+        failed=$((failed + 1))
+    fi
 }
 
 # The whole suite once for each way of doing I/O.

@@ -44,7 +44,8 @@ class Subscription:
         self.pattern = pattern
         self.handler = handler
         self.queue = queue or "sub." + self.id
-        self.handled = self.failed = self.late = 0
+        self.handled = self.failed = 0
+        self._late = 0  # of clients before this one, and what was refused at once
         self._connect = connect
         self._settings = dict(settings, temporary=temporary)
         self._is_temporary = temporary
@@ -72,6 +73,11 @@ class Subscription:
     @property
     def in_flight(self):
         return len(self._workers) + len(self._ready)
+
+    @property
+    def late(self):
+        """Settlements that came too late: the event was given again."""
+        return self._late + (self._link.client.late_settlements if self._link else 0)
 
     # ---- open ----
 
@@ -137,7 +143,7 @@ class Subscription:
             )
         if self._is_ending and not self._workers:
             self._close()
-        elif not self._is_ending and self._link.is_open and not worker.cancelled():
+        elif not self._is_ending and self._link.is_open:
             self._link.soon()  # what it settled, and what waited for its place
 
     async def _handle(self, delivery):
@@ -149,6 +155,7 @@ class Subscription:
         except asyncio.CancelledError:
             if self._is_ending or _is_cancelled():
                 self._settle(delivery.release, delivery)
+                self.end()  # whoever cancels our tasks ends the loop, most likely
                 raise
             self._fail(delivery, "CancelledError")
         except Exception as error:  # pylint: disable=broad-except
@@ -176,9 +183,9 @@ class Subscription:
         try:
             how()
         except Stale:
-            self.late += 1
+            self._late += 1
         except Error as error:
-            self.late += 1
+            self._late += 1
             log.warning("pawl: %s could not be settled: %s", delivery.topic, error)
 
     # ---- trouble ----
@@ -207,6 +214,7 @@ class Subscription:
                     opened[0].close()
                     return
                 old, self._reopening = self._link, None
+                self._late += old.client.late_settlements
                 self.start(opened)
                 old.close()
                 return

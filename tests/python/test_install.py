@@ -1,0 +1,51 @@
+"""The package installed by pip, from the tree, without a network."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import zipfile
+
+TOP = pathlib.Path(__file__).resolve().parent.parent.parent
+# The build directory that is tested: that of PAWL_BIN.
+BUILD = pathlib.Path(os.environ.get("PAWL_BIN", "build/pawl")).resolve().parent
+
+
+def test_pip_installs_it_from_the_tree(tmp_path):
+    environment = dict(os.environ, PAWL_BUILD=os.path.relpath(BUILD, TOP), PAWL_MAKE="no", TMPDIR=str(tmp_path))
+    environment.pop("PYTHONPATH", None)
+    command = [sys.executable, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "--no-index"]
+    built = subprocess.run(
+        command + ["--wheel-dir", str(tmp_path / "wheel"), str(TOP / "runtime/python")],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=80,
+    )
+    assert built.returncode == 0, built.stdout + built.stderr
+    (wheel,) = (tmp_path / "wheel").iterdir()
+    assert wheel.name.startswith("pawl-0.1.0-cp39-abi3-linux_"), wheel.name
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    assert "pawl/_pawl.abi3.so" in names and "pawl/_keeper.py" in names and "pawl/py.typed" in names
+
+    installed = subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target", str(tmp_path / "lib"), str(wheel)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=80,
+    )
+    assert installed.returncode == 0, installed.stdout + installed.stderr
+    environment["PYTHONPATH"] = str(tmp_path / "lib")
+    program = (
+        "import asyncio, pawl\n"
+        "async def main():\n"
+        "    async with pawl.EventBackend() as backend:\n"
+        "        print(await backend.publish(pawl.MessagingEvent('a')), pawl.__file__)\n"
+        "asyncio.run(main())\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, timeout=60, cwd=tmp_path
+    )
+    assert (ran.returncode, ran.stdout) == (0, "True %s\n" % (tmp_path / "lib/pawl/__init__.py")), ran.stderr
