@@ -272,6 +272,9 @@ lint-scripts:
 bench: all
 	@bash bench/run.sh $(BUILD)/pawl
 
+bench-python: python
+	@PYTHONPATH=$(BUILD)/python $(PYTHON) bench/python_bus.py
+
 bench-peers: all
 	@bash bench/peers.sh $(BUILD)/pawl
 
@@ -280,6 +283,6 @@ clean:
 
 FORCE:
 .PHONY: all help lib python python-build python-test man install test demo unit e2e stress-build check-stress asan tsan fuzz fuzz-run lint format lint-format lint-tidy \
-	lint-cppcheck lint-scripts bench bench-peers clean FORCE
+	lint-cppcheck lint-scripts bench bench-python bench-peers clean FORCE
 .SECONDARY:
 -include $(PY_OBJS:.o=.d) $(FUZZ_SRCS:%.c=$(BUILD)/%.d) $(ROOM_OBJS:.o=.d) $(TOOL_OBJS:.o=.d) $(UNIT_OBJS:.o=.d) $(SIM_OBJS:.o=.d) $(STRESS_OBJS:.o=.d)
