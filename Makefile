@@ -152,7 +152,8 @@ python:
 
 python-build: $(PY_MODULE) $(PY_COPIES)
 
-$(PY_OBJS): PAWL_CFLAGS += -I$(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))' 2>/dev/null)
+PY_INCLUDE = -I$(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))' 2>/dev/null)
+$(PY_OBJS): PAWL_CFLAGS += $(PY_INCLUDE)
 
 $(PY_MODULE): $(PY_OBJS) $(BUILD)/libpawl.a
 	@mkdir -p $(@D)
@@ -261,12 +262,15 @@ format:
 lint-tidy:
 	@printf '%s\n' $(ALL_SRCS) | xargs -P $(JOBS) -n 4 sh -c '$(CLANG_TIDY) --quiet "$$@" -- -std=c11 \
 		-D_GNU_SOURCE -DPAWL_VERSION=\"$(VERSION)\" -I. 2>/dev/null' tidy
+	@$(CLANG_TIDY) --quiet $(PY_SRCS) -- -std=c11 -D_GNU_SOURCE -I. $(PY_INCLUDE) 2>/dev/null
 
 lint-cppcheck:
 	@mkdir -p $(BUILD)/cppcheck
 	@cppcheck --quiet -j $(JOBS) --cppcheck-build-dir=$(BUILD)/cppcheck --std=c11 -I. -D_GNU_SOURCE -D__linux__ --library=tests/cppcheck.xml \
 		--enable=warning,performance,portability --inline-suppr --error-exitcode=1 --suppress=uninitvar \
 		$(ROOM_SRCS) $(MAIN_SRCS) $(BENCH_SRCS) $(SIM_SRCS) $(STRESS_SRCS)
+	@cppcheck --quiet --std=c11 -I. -D_GNU_SOURCE -D__linux__ --library=python --enable=warning,performance,portability \
+		--inline-suppr --error-exitcode=1 --suppress=uninitvar $(PY_SRCS)
 
 lint-scripts:
 	@shellcheck -x $(SCRIPTS)

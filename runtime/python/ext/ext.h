@@ -136,7 +136,7 @@ PyObject *client_take(struct client *self, PyObject *args, PyObject *keywords);
 
 extern PyType_Spec delivery_spec;
 /** delivery_new - of what was just handed out. @topic is borrowed. NULL: an exception is set. */
-PyObject *delivery_new(struct client *client, struct consumer *consumer, const struct pawl_delivery *delivery,
+PyObject *delivery_new(struct client *client, struct consumer *consumer, const struct pawl_delivery *given,
                        PyObject *queue, PyObject *topic, const char *tag);
 /** delivery_own - may it be settled? NULL: an exception is set. */
 const struct pawl_delivery *delivery_own(struct delivery *self);
