@@ -137,6 +137,8 @@ int pawl_bus_peek(struct pawl_bus *bus, const struct pawl_wire_take *request,
         return PAWL_E_NOT_FOUND;
     }
     uint64_t seq = request->from ? request->from : 1;
+    if (queue->config.stream && seq < bus_queue_first(queue))
+        seq = bus_queue_first(queue);
     *end_out = false;
     while (count < max) {
         if (sub)

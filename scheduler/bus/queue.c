@@ -58,8 +58,9 @@ struct bus_sub *bus_sub_find(struct bus_queue *queue, const char *group)
 
 uint64_t bus_queue_first(const struct bus_queue *queue)
 {
-    uint64_t first = backlog_first(&queue->backlog);
-    return first == UINT64_MAX ? queue->tail : first;
+    /* A stream loses its events in order: of an extent that was trimmed in part the last ones are left. */
+    const struct extent *extent = backlog_extent(&queue->backlog, 0);
+    return extent ? extent->first + extent->count - extent->live : queue->tail;
 }
 
 int bus_queue_lost(struct bus_queue *queue, uint64_t end)
