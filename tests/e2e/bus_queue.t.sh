@@ -219,3 +219,14 @@ test_what_neighbours_call_it_gets_a_hint() {
     expect_exit 2 pawl subscribe a
     expect_stderr consume
 }
+
+test_a_dump_of_the_journal_names_the_records_of_the_bus() {
+    pawl queue declare q --topic a
+    pawl publish a one >/dev/null
+    pawl nack "$(pawl consume q --count 1 --wait 10s | jq -r .delivery)"
+    pawl queue delete q
+    wait_until '[ -z "$(processes)" ]'
+    expect_exit 0 pawl journal dump --json
+    expect_eq "$(json 'select(.type_number >= 64 and .type_number < 80) | .type' | tr '\n' ' ')" \
+        'queue events event_claim retry delete '
+}

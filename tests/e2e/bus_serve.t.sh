@@ -81,6 +81,25 @@ test_serve_restarts_a_scheduler_that_died() {
     end_serve
 }
 
+test_a_command_whose_scheduler_died_meanwhile_came_too_late_and_the_exit_code_says_so() {
+    serve
+    local server=$SERVE consumer scheduler
+    pawl queue declare q --topic a
+    pawl publish a one >/dev/null
+    background pawl consume q --count 1 --exec sh -c 'touch begun; until [ -e go ]; do sleep 0.02; done'
+    consumer=$BACKGROUND_PID
+    wait_until '[ -e begun ]'
+    scheduler=$(pid_of scheduler)
+    kill -9 "$scheduler"
+    wait_until '[ -n "$(pid_of scheduler)" ] && [ "$(pid_of scheduler)" != '"$scheduler"' ]'
+    wait_until 'pawl queue list'
+    touch go
+    expect_end 1 "$consumer"
+    expect_exit 0 pawl consume q --count 1 --wait 10s --auto-ack
+    expect_json .failures 0
+    SERVE=$server end_serve
+}
+
 test_a_drain_lets_what_is_in_flight_settle_and_delivers_nothing_new() {
     serve
     pawl queue declare q --topic a
