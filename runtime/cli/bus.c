@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "runtime/cli/errors.h"
 #include "runtime/queue_settings.h"
@@ -107,7 +108,14 @@ int pawl_cli_fail(const struct pawl_cli *cli, const struct pawl *pawl, int error
 int pawl_cli_open(const struct pawl_cli *cli, bool create, struct pawl **pawl_out)
 {
     struct pawl_state state;
+    struct stat st;
     char why[PAWL_STATE_WHY_BYTES] = "";
+    if (stat(cli->state, &st) == 0 && S_ISSOCK(st.st_mode)) {
+        /* For who may not look into the directory: the socket of `pawl serve --socket`. */
+        const struct pawl_connect_options there = {.bytes = sizeof there, .socket = cli->state};
+        int refused = pawl_connect(&there, pawl_out);
+        return refused == 0 ? 0 : pawl_cli_fail(cli, NULL, refused, "%s", cli->state);
+    }
     int error = pawl_state_open(cli->state, create ? PAWL_STATE_CREATE : PAWL_STATE_EXISTING, &state, why);
     if (error == -ENOENT && !create)
         return pawl_fail(cli, PAWL_EXIT_USAGE, "not_found",
