@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <fcntl.h>
 #include <poll.h>
@@ -141,6 +142,28 @@ static bool is_full(const struct pawl_loop *loop)
     return loop->connection_count >= loop->config.bus.clients + CONNECTIONS_BESIDE;
 }
 
+/* A stranger is told that it is one: it would try again otherwise. A fresh socket has room for it. */
+static void turn_away(int fd)
+{
+    static const char text[] = "this user may not connect";
+    static const char hint[] =
+        "let this user in: allow-uids or allow-gids in pawl.yaml of the state directory";
+    struct {
+        struct pawl_wire_header header;
+        struct pawl_wire_error error;
+        char words[(sizeof text + sizeof hint + 7) & ~(size_t)7];
+    } message = {.header = {.type = PAWL_WIRE_ERROR}};
+    message.error = (struct pawl_wire_error){.error = -EACCES,
+                                             .exit_code = pawl_control_exit_code(-EACCES),
+                                             .text_bytes = sizeof text - 1,
+                                             .hint_bytes = sizeof hint - 1};
+    memcpy(message.words, text, sizeof text - 1);
+    memcpy(message.words + sizeof text - 1, hint, sizeof hint - 1);
+    message.header.bytes = sizeof message - sizeof message.header;
+    (void)send(fd, &message, sizeof message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    close(fd);
+}
+
 static void accept_some(struct pawl_loop *loop, const struct pawl_listener *listener)
 {
     for (int i = 0; i < ACCEPTS_A_TURN; i++) {
@@ -153,7 +176,11 @@ static void accept_some(struct pawl_loop *loop, const struct pawl_listener *list
             return;
         }
         enum pawl_peer peer = pawl_peer_of(fd, &loop->config);
-        if (peer == PAWL_PEER_STRANGER || is_full(loop) || loop->ungreeted_count >= UNGREETED_MAX) {
+        if (peer == PAWL_PEER_STRANGER) {
+            turn_away(fd);
+            continue;
+        }
+        if (is_full(loop) || loop->ungreeted_count >= UNGREETED_MAX) {
             close(fd);
             continue;
         }

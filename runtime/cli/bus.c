@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "runtime/cli/errors.h"
 #include "runtime/queue_settings.h"
@@ -95,16 +96,29 @@ int pawl_cli_fail(const struct pawl_cli *cli, const struct pawl *pawl, int error
     for (; name[i] != '\0' && i + 1 < sizeof code; i++)
         code[i] = (char)tolower((unsigned char)name[i]);
     code[i] = '\0';
-    return pawl_fail(cli, pawl_cli_exit(error), code, hint_of(error), "%s", message);
+    /* The scheduler's words may end with the hint, for programs that have no other place for it. */
+    const char *hint = hint_of(error);
+    size_t bytes = strlen(message), hint_bytes = hint != NULL ? strlen(hint) : 0;
+    if (hint != NULL && bytes > hint_bytes + 3 && message[bytes - 1] == ')' &&
+        memcmp(message + bytes - 1 - hint_bytes, hint, hint_bytes) == 0)
+        message[bytes - hint_bytes - 3] = '\0';
+    return pawl_fail(cli, pawl_cli_exit(error), code, hint, "%s", message);
 }
 
 int pawl_cli_open(const struct pawl_cli *cli, bool create, struct pawl **pawl_out)
 {
     struct pawl_state state;
+    struct stat st;
     char why[PAWL_STATE_WHY_BYTES] = "";
+    if (stat(cli->state, &st) == 0 && S_ISSOCK(st.st_mode)) {
+        /* For who may not look into the directory: the socket of `pawl serve --socket`. */
+        const struct pawl_connect_options there = {.bytes = sizeof there, .socket = cli->state};
+        int refused = pawl_connect(&there, pawl_out);
+        return refused == 0 ? 0 : pawl_cli_fail(cli, NULL, refused, "%s", cli->state);
+    }
     int error = pawl_state_open(cli->state, create ? PAWL_STATE_CREATE : PAWL_STATE_EXISTING, &state, why);
     if (error == -ENOENT && !create)
-        return pawl_fail(cli, PAWL_EXIT_FAILED, "not_found",
+        return pawl_fail(cli, PAWL_EXIT_USAGE, "not_found",
                          "declare a queue: pawl queue declare NAME --topic PATTERN; or say --state DIR",
                          "there are no queues: no state directory %s", cli->state);
     if (error != 0)

@@ -30,6 +30,9 @@ struct pawl_consuming {
 struct pollfd;
 int pawl_consume_wait(struct pawl_consuming *consuming, struct pollfd *fds, unsigned count, int64_t wait_ms);
 
+/** pawl_consume_fail - say what the queue's error was; the exit code. */
+int pawl_consume_fail(const struct pawl_consuming *consuming, int error);
+
 /** pawl_consume_exec - run the command for each delivery. 0 or an exit code. */
 int pawl_consume_exec(struct pawl_consuming *consuming);
 

@@ -45,7 +45,7 @@ struct jobs {
     uint64_t told_at_ns;
     enum pawl_signal_level level;
     uint64_t busy_at_ns; /* when something last happened */
-    uint64_t late_before;
+    uint64_t stale;      /* settled by us when they had been given again already */
 };
 
 /* ---- one child ---- */
@@ -156,6 +156,7 @@ static int reap(struct jobs *jobs, unsigned slot)
     if (error != PAWL_ERR_STALE)
         return error;
     pawl_note(jobs->consuming->cli, "a delivery was settled too late: it is given again");
+    jobs->stale++;
     return 0;
 }
 
@@ -273,8 +274,7 @@ int pawl_consume_exec(struct pawl_consuming *consuming)
         if (error == 0)
             error = pawl_flush(consuming->pawl, FLUSH_MS);
     }
-    int status =
-        error != 0 ? pawl_cli_fail(consuming->cli, consuming->pawl, error, "%s", consuming->queue) : 0;
+    int status = error != 0 ? pawl_consume_fail(consuming, error) : 0;
     if (jobs.consumer != NULL)
         pawl_consumer_close(jobs.consumer);
     uint64_t late = error == 0 ? pawl_late_settlements(consuming->pawl) : 0;
@@ -283,7 +283,7 @@ int pawl_consume_exec(struct pawl_consuming *consuming)
                   late);
     if (status == 0 && jobs.level != PAWL_SIGNAL_NONE)
         status = PAWL_EXIT_INTERRUPTED;
-    if (status == 0 && (consuming->failed > 0 || late > 0))
+    if (status == 0 && (consuming->failed > 0 || late > 0 || jobs.stale > 0))
         status = PAWL_EXIT_FAILED;
     free(jobs.fds);
     free(jobs.job);

@@ -55,6 +55,13 @@ static const struct pawl_option consume_option_table[] = {
     {0},
 };
 
+int pawl_consume_fail(const struct pawl_consuming *consuming, int error)
+{
+    int status = pawl_cli_fail(consuming->cli, consuming->pawl, error, "%s", consuming->queue);
+    /* A stream without its group, a group of no stream: wrong usage, no wrong configuration. */
+    return error == PAWL_ERR_INVALID ? PAWL_EXIT_USAGE : status;
+}
+
 int pawl_consume_wait(struct pawl_consuming *consuming, struct pollfd *fds, unsigned count, int64_t wait_ms)
 {
     struct pollfd *all = calloc(count + 2, sizeof *all);
@@ -103,7 +110,7 @@ static int take(struct pawl_consuming *consuming)
                                                  : SLICE_MS,
                             &taken);
         if (got < 0 && got != -EINTR && got != -ETIMEDOUT && got != PAWL_ERR_EMPTY)
-            return pawl_cli_fail(consuming->cli, consuming->pawl, got, "%s", consuming->queue);
+            return pawl_consume_fail(consuming, got);
         int error = 0;
         for (int i = 0; i < got && error == 0; i++)
             error = pawl_delivery_print(&taken[i].delivery, taken[i].tag, stdout);
@@ -132,7 +139,7 @@ static int peek(struct pawl_consuming *consuming)
         size_t count = consuming->left < PEEK_AT_ONCE ? (size_t)consuming->left : PEEK_AT_ONCE;
         int got = pawl_peek(consuming->pawl, consuming->queue, consuming->group, from, count, &next, &taken);
         if (got < 0 && got != PAWL_ERR_EMPTY)
-            return pawl_cli_fail(consuming->cli, consuming->pawl, got, "%s", consuming->queue);
+            return pawl_consume_fail(consuming, got);
         int error = 0;
         for (int i = 0; i < got && error == 0; i++)
             error = pawl_delivery_print(&taken[i].delivery, NULL, stdout);
@@ -167,7 +174,7 @@ static int print_and_ack(struct pawl_consuming *consuming, const struct pawl_del
         return out_of_stdout(consuming, error);
     error = pawl_ack_batch(deliveries, (size_t)got);
     if (error != 0 && error != PAWL_ERR_STALE)
-        return pawl_cli_fail(consuming->cli, consuming->pawl, error, "%s", consuming->queue);
+        return pawl_consume_fail(consuming, error);
     return 0;
 }
 
@@ -197,7 +204,7 @@ static int auto_ack(struct pawl_consuming *consuming, struct pawl_consumer *cons
                         : pawl_consume_wait(consuming, NULL, 0,
                                             consuming->wait_ms < 0 ? -1 : consuming->wait_ms - idle_ms);
         if (error != 0)
-            return pawl_cli_fail(consuming->cli, consuming->pawl, error, "%s", consuming->queue);
+            return pawl_consume_fail(consuming, error);
     }
     return 0;
 }
@@ -213,11 +220,11 @@ static int consume_auto_ack(struct pawl_consuming *consuming)
         .from = consuming->from};
     int error = pawl_consume(consuming->pawl, consuming->queue, &options, &consumer);
     if (error != 0)
-        return pawl_cli_fail(consuming->cli, consuming->pawl, error, "%s", consuming->queue);
+        return pawl_consume_fail(consuming, error);
     int status = auto_ack(consuming, consumer);
     error = pawl_flush(consuming->pawl, FLUSH_MS);
     if (status == 0 && error != 0)
-        status = pawl_cli_fail(consuming->cli, consuming->pawl, error, "%s", consuming->queue);
+        status = pawl_consume_fail(consuming, error);
     pawl_consumer_close(consumer);
     return status;
 }

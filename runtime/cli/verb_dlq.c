@@ -35,7 +35,7 @@ static const struct pawl_option redrive_option_table[] = {
      offsetof(struct dlq_options, to), 0, 0},
     {0},
 };
-static const struct pawl_option purge_option_table[] = {
+static const struct pawl_option filter_option_table[] = {
     {0, "filter", "K=V", "only those with reason=, topic= or queue=", PAWL_OPTION_LIST,
      offsetof(struct dlq_options, filters), 0, 0},
     {0},
@@ -150,60 +150,6 @@ static int print_page(const struct pawl_cli *cli, const json_t *letters, bool fi
     return ferror(stdout) ? PAWL_EXIT_FAILED : 0;
 }
 
-static int run_list(struct pawl_cli *cli, const void *options, int operand_count, char **operands)
-{
-    (void)operand_count;
-    const struct dlq_options *o = options;
-    struct pawl *pawl = NULL;
-    json_t *filter = json_object();
-    uint64_t from = 0, left = o->count != 0 ? o->count : UINT64_MAX;
-    bool first = true;
-    int status = pawl_cli_check_name(cli, operands[0]);
-    if (status == 0)
-        status = read_filter(cli, &o->filters, filter);
-    if (status == 0)
-        status = pawl_cli_open(cli, false, &pawl);
-    while (status == 0 && left > 0) {
-        json_t *reply = NULL;
-        status = pawl_cli_ask(cli, pawl, list_request(operands[0], from, left < PAGE ? left : PAGE, filter),
-                              &reply);
-        if (status != 0)
-            break;
-        const json_t *letters = json_object_get(reply, "events");
-        uint64_t next = pawl_cli_count(reply, "next");
-        left -= json_array_size(letters);
-        status = print_page(cli, letters, first);
-        if (first && json_array_size(letters) == 0 && next == 0)
-            pawl_note(cli, "no dead letters of %s", operands[0]);
-        first = first && json_array_size(letters) == 0;
-        json_decref(reply);
-        if (next <= from)
-            break;
-        from = next;
-    }
-    if (pawl != NULL)
-        pawl_close(pawl);
-    json_decref(filter);
-    return pawl_output_finish(cli, status);
-}
-
-static const struct pawl_verb pawl_verb_dlq_list = {
-    .name = "dlq list",
-    .summary = "the dead letters of a queue, oldest first",
-    .operands = "QUEUE",
-    .examples = "pawl dlq list orders\npawl dlq list orders --filter reason=rejected --json | jq .seq",
-    .notes = "QUEUE is the queue whose events died; with --json a stream, one letter a line",
-    .options = list_option_table,
-    .options_bytes = sizeof(struct dlq_options),
-    .operands_min = 1,
-    .operands_max = 1,
-    .run = run_list,
-};
-
-struct no_options {
-    uint64_t given;
-};
-
 static void print_whole(const json_t *letter)
 {
     const char *key;
@@ -225,44 +171,124 @@ static void print_whole(const json_t *letter)
     }
 }
 
-static int run_show(struct pawl_cli *cli, const void *options, int operand_count, char **operands)
+/* Letters whole, an empty line between two. */
+static int print_whole_page(const struct pawl_cli *cli, const json_t *letters, bool first)
 {
-    (void)options;
-    json_t *seqs = json_array(), *reply = NULL;
-    int status = pawl_cli_check_name(cli, operands[0]);
-    if (status == 0)
-        status = read_seqs(cli, operand_count - 1, operands + 1, seqs);
-    if (status == 0) {
-        json_t *request = list_request(operands[0], 0, json_array_size(seqs), NULL);
-        json_object_set(request, "seqs", seqs);
-        status = pawl_cli_do(cli, false, request, &reply);
-    }
-    const json_t *letters = json_object_get(reply, "events"), *letter;
     size_t i;
+    const json_t *letter;
     json_array_foreach(letters, i, letter)
     {
         json_t *whole = letter_json(letter);
-        if (cli->json)
+        if (cli->json) {
             pawl_json_print(whole, stdout);
-        else
+        } else {
+            fputs(first && i == 0 ? "" : "\n", stdout);
             print_whole(whole);
+        }
         json_decref(whole);
     }
-    if (status == 0 && json_array_size(letters) < json_array_size(seqs))
-        status = pawl_fail(cli, PAWL_EXIT_USAGE, "not_found", "pawl dlq list shows what there is",
-                           "%s: no dead letter has that number", operands[0]);
-    json_decref(reply);
+    return ferror(stdout) ? PAWL_EXIT_FAILED : 0;
+}
+
+typedef int page_function(const struct pawl_cli *cli, const json_t *letters, bool first);
+
+/* Every letter that @o and @seqs choose, page by page. *found_out: how many. 0 or an exit code. */
+static int walk(const struct pawl_cli *cli, const struct dlq_options *o, const char *queue, json_t *seqs,
+                page_function *print, uint64_t *found_out)
+{
+    struct pawl *pawl = NULL;
+    json_t *filter = json_object();
+    uint64_t from = 0, left = o->count != 0 ? o->count : UINT64_MAX;
+    int status = read_filter(cli, &o->filters, filter);
+    *found_out = 0;
+    if (status == 0)
+        status = pawl_cli_open(cli, false, &pawl);
+    while (status == 0 && left > 0) {
+        json_t *request = list_request(queue, from, left < PAGE ? left : PAGE, filter), *reply = NULL;
+        if (json_array_size(seqs) > 0)
+            json_object_set(request, "seqs", seqs);
+        status = pawl_cli_ask(cli, pawl, request, &reply);
+        if (status != 0)
+            break;
+        const json_t *letters = json_object_get(reply, "events");
+        uint64_t next = pawl_cli_count(reply, "next");
+        left -= json_array_size(letters);
+        status = print(cli, letters, *found_out == 0);
+        *found_out += json_array_size(letters);
+        json_decref(reply);
+        if (next <= from)
+            break;
+        from = next;
+    }
+    if (pawl != NULL)
+        pawl_close(pawl);
+    json_decref(filter);
+    return status;
+}
+
+static int run_list(struct pawl_cli *cli, const void *options, int operand_count, char **operands)
+{
+    (void)operand_count;
+    uint64_t found = 0;
+    int status = pawl_cli_check_name(cli, operands[0]);
+    if (status == 0)
+        status = walk(cli, options, operands[0], NULL, print_page, &found);
+    if (status == 0 && found == 0)
+        pawl_note(cli, "no dead letters of %s", operands[0]);
+    return pawl_output_finish(cli, status);
+}
+
+static const struct pawl_verb pawl_verb_dlq_list = {
+    .name = "dlq list",
+    .summary = "the dead letters of a queue, oldest first",
+    .operands = "QUEUE",
+    .examples = "pawl dlq list orders\npawl dlq list orders --filter reason=rejected --json | jq .seq",
+    .notes = "QUEUE is the queue whose events died; with --json a stream, one letter a line",
+    .options = list_option_table,
+    .options_bytes = sizeof(struct dlq_options),
+    .operands_min = 1,
+    .operands_max = 1,
+    .run = run_list,
+};
+
+/* Not as many as there are numbers: some of them are of no letter. */
+static int tell_missing(const struct pawl_cli *cli, const char *queue, const json_t *seqs, uint64_t found)
+{
+    if (found >= json_array_size(seqs))
+        return 0;
+    return pawl_fail(cli, PAWL_EXIT_USAGE, "not_found", "pawl dlq list shows what there is",
+                     json_array_size(seqs) == 1 ? "%s: no dead letter has that number"
+                                                : "%s: not every number is of a dead letter",
+                     queue);
+}
+
+static int run_show(struct pawl_cli *cli, const void *options, int operand_count, char **operands)
+{
+    json_t *seqs = json_array();
+    uint64_t found = 0;
+    int status = pawl_cli_check_name(cli, operands[0]);
+    if (status == 0)
+        status = read_seqs(cli, operand_count - 1, operands + 1, seqs);
+    if (status == 0)
+        status = walk(cli, options, operands[0], seqs, print_whole_page, &found);
+    if (status == 0)
+        status = tell_missing(cli, operands[0], seqs, found);
+    if (status == 0 && found == 0)
+        pawl_note(cli, "no dead letters of %s", operands[0]);
     json_decref(seqs);
     return pawl_output_finish(cli, status);
 }
 
 static const struct pawl_verb pawl_verb_dlq_show = {
     .name = "dlq show",
-    .summary = "one dead letter with all that is known of it",
-    .operands = "QUEUE SEQ...",
-    .examples = "pawl dlq show orders 12\npawl dlq show orders 12 --json | jq -r .data",
-    .options_bytes = sizeof(struct no_options),
-    .operands_min = 2,
+    .summary = "dead letters with all that is known of them",
+    .operands = "QUEUE [SEQ...]",
+    .examples = "pawl dlq show orders 12\npawl dlq show orders 12 --json | jq -r .data\n"
+                "pawl dlq show orders --filter reason=rejected",
+    .notes = "all of them unless SEQ or --filter choose",
+    .options = filter_option_table,
+    .options_bytes = sizeof(struct dlq_options),
+    .operands_min = 1,
     .operands_max = -1,
     .run = run_show,
 };
@@ -323,8 +349,13 @@ static int change(struct pawl_cli *cli, const struct dlq_options *o, const char 
     if (status == 0)
         print_change(cli, count_of, changed, skipped);
     if (status == 0 && skipped > 0)
-        status = pawl_fail(cli, PAWL_EXIT_FAILED, "skipped", "name a queue: --to QUEUE",
+        status = pawl_fail(cli, PAWL_EXIT_FAILED, "skipped",
+                           strcmp(op, "dlq.purge") == 0
+                               ? "settle them first: pawl queue show says how many are in flight"
+                               : "name a queue: --to QUEUE",
                            "%" PRIu64 " stay: their queue is gone, full, or they are in flight", skipped);
+    if (status == 0)
+        status = tell_missing(cli, operands[0], seqs, changed + skipped);
     json_decref(seqs);
     json_decref(filter);
     return pawl_output_finish(cli, status);
@@ -359,7 +390,7 @@ static const struct pawl_verb pawl_verb_dlq_purge = {
     .summary = "drop dead letters; prints how many",
     .operands = "QUEUE [SEQ...]",
     .examples = "pawl dlq purge orders\npawl dlq purge orders --filter reason=rejected",
-    .options = purge_option_table,
+    .options = filter_option_table,
     .options_bytes = sizeof(struct dlq_options),
     .operands_min = 1,
     .operands_max = -1,

@@ -11,6 +11,7 @@
 #include "runtime/cli/errors.h"
 #include "runtime/cli/output.h"
 #include "runtime/cli/verbs.h"
+#include "scheduler/bus/bus.h"
 #include "scheduler/core.h"
 #include "scheduler/journal.h"
 #include "shm/error.h"
@@ -100,34 +101,21 @@ static int verify(const struct pawl_cli *cli, int dirfd)
 
 static const char *type_name(uint8_t type)
 {
-    switch (type) {
-    case PAWL_RECORD_EPOCH:
-        return "epoch";
-    case PAWL_RECORD_RUN:
-        return "run";
-    case PAWL_RECORD_ITEMS:
-        return "items";
-    case PAWL_RECORD_ITEMS_END:
-        return "items_end";
-    case PAWL_RECORD_CLAIM:
-        return "claim";
-    case PAWL_RECORD_STEP:
-        return "step";
-    case PAWL_RECORD_STEP_STATE:
-        return "step_state";
-    case PAWL_RECORD_RUN_STATE:
-        return "run_state";
-    case PAWL_RECORD_SEALED:
-        return "sealed";
-    case PAWL_RECORD_REOPEN:
-        return "reopen";
-    case PAWL_RECORD_WATERMARK:
-        return "watermark";
-    case PAWL_RECORD_SNAPSHOT:
-        return "snapshot";
-    default:
-        return "unknown";
-    }
+    static const char *const names[256] = {
+        [PAWL_RECORD_EPOCH] = "epoch",           [PAWL_RECORD_RUN] = "run",
+        [PAWL_RECORD_ITEMS] = "items",           [PAWL_RECORD_ITEMS_END] = "items_end",
+        [PAWL_RECORD_CLAIM] = "claim",           [PAWL_RECORD_STEP] = "step",
+        [PAWL_RECORD_STEP_STATE] = "step_state", [PAWL_RECORD_RUN_STATE] = "run_state",
+        [PAWL_RECORD_SEALED] = "sealed",         [PAWL_RECORD_REOPEN] = "reopen",
+        [PAWL_RECORD_WATERMARK] = "watermark",   [PAWL_RECORD_SNAPSHOT] = "snapshot",
+        [PAWL_BUS_RECORD_EVENTS] = "events",     [PAWL_BUS_RECORD_CLAIM] = "event_claim",
+        [PAWL_BUS_RECORD_ACK] = "ack",           [PAWL_BUS_RECORD_RETRY] = "retry",
+        [PAWL_BUS_RECORD_DEAD] = "dead",         [PAWL_BUS_RECORD_EXTEND] = "extend",
+        [PAWL_BUS_RECORD_QUEUE] = "queue",       [PAWL_BUS_RECORD_DELETE] = "delete",
+        [PAWL_BUS_RECORD_GROUP] = "group",       [PAWL_BUS_RECORD_TRIM] = "trim",
+        [PAWL_BUS_RECORD_RELEASE] = "release",   [PAWL_BUS_RECORD_MOVE] = "move",
+    };
+    return names[type] != NULL ? names[type] : "unknown";
 }
 
 static int dump_record(void *context, const struct pawl_record *record, uint64_t place)

@@ -1,9 +1,11 @@
 /*
  * verb_queue.c - `pawl queue`: which queues there are, how one stands; pause, resume, purge, delete.
  */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "runtime/cli/bus.h"
 #include "runtime/cli/errors.h"
@@ -45,7 +47,11 @@ static int run_list(struct pawl_cli *cli, const void *options, int operand_count
     (void)operand_count;
     (void)operands;
     json_t *reply = NULL;
-    int status = pawl_cli_do(cli, false, pawl_cli_request("queue.list", NULL, NULL), &reply);
+    int status = 0;
+    if (access(cli->state, F_OK) != 0 && errno == ENOENT) /* nothing was ever declared there */
+        reply = json_pack("{s:i,s:[]}", "schema", 1, "queues");
+    else
+        status = pawl_cli_do(cli, false, pawl_cli_request("queue.list", NULL, NULL), &reply);
     if (status == 0 && cli->json)
         pawl_json_print(reply, stdout);
     else if (status == 0 && json_array_size(json_object_get(reply, "queues")) == 0)

@@ -3,6 +3,8 @@
  * tags.
  */
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "runtime/cli/bus.h"
 #include "runtime/cli/errors.h"
@@ -32,6 +34,26 @@ static const struct pawl_option extend_option_table[] = {
     {0},
 };
 
+/* Why @tag names no delivery that there is: the queue or the event. Returns the exit code. */
+static int tell_missing(const struct pawl_cli *cli, struct pawl *pawl, const char *tag)
+{
+    char name[80], *reply = NULL;
+    int name_bytes = (int)strcspn(tag, ":/"), seq_bytes;
+    const char *seq = strchr(tag, ':') + 1; /* it is a tag: it has three colons */
+    seq_bytes = (int)strcspn(seq, ":");
+    snprintf(name, sizeof name, "%.*s", name_bytes, tag);
+    json_t *request = pawl_cli_request("queue.show", "name", name);
+    char *text = json_dumps(request, JSON_COMPACT);
+    int error = text != NULL ? pawl_request(pawl, text, &reply) : 0;
+    free(reply);
+    free(text);
+    json_decref(request);
+    if (error == PAWL_ERR_NOT_FOUND)
+        return pawl_cli_fail(cli, pawl, error, "%.200s", tag);
+    return pawl_fail(cli, PAWL_EXIT_USAGE, "not_found", "pawl consume prints the deliveries that it took",
+                     "%.200s: queue %s has no event %.*s", tag, name, seq_bytes, seq);
+}
+
 /* Each delivery; one that fails does not keep the others. The first failure is the exit code. */
 static int settle(struct pawl_cli *cli, const char *op, int64_t value_ms, const char *text, int count,
                   char **tags)
@@ -46,7 +68,15 @@ static int settle(struct pawl_cli *cli, const char *op, int64_t value_ms, const 
     for (int i = 0; i < count; i++) {
         int error = pawl_settle_tag(pawl, tags[i], op, value_ms, text);
         if (error != 0) {
-            int exit_code = pawl_cli_fail(cli, pawl, error, "%.200s", tags[i]);
+            int exit_code = 0;
+            if (error == PAWL_ERR_INVALID) /* a wrong argument, not a wrong configuration */
+                exit_code = pawl_fail(cli, PAWL_EXIT_USAGE, "invalid",
+                                      "write what pawl consume prints as delivery, QUEUE:SEQ:ATTEMPT:EPOCH",
+                                      "'%.200s' is not a delivery", tags[i]);
+            else if (error == PAWL_ERR_NOT_FOUND)
+                exit_code = tell_missing(cli, pawl, tags[i]);
+            else
+                exit_code = pawl_cli_fail(cli, pawl, error, "%.200s", tags[i]);
             status = status == 0 ? exit_code : status;
         } else {
             json_array_append_new(settled, pawl_json_text(tags[i]));

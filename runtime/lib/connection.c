@@ -142,7 +142,7 @@ void pawl_lib_shake_hands(struct pawl *pawl, int fd)
     pawl->phase = PAWL_LIB_HELLO;
     pawl->hello_tag = ++pawl->next_tag;
     error = send_message(pawl, PAWL_WIRE_HELLO, pawl->hello_tag, &hello, sizeof hello);
-    if (!error)
+    if (!error || error == PAWL_E_CLOSED) /* who closed may have said why */
         error = pawl_lib_watch_socket(pawl);
     if (error)
         pawl_lib_lost(pawl);

@@ -20,6 +20,7 @@ struct request {
     json_t *out;
     uint64_t lsn;
     char *why;
+    const char *died_in; /* of dlq requests: only letters of this queue; NULL: all */
 };
 
 enum { DLQ_PAGE_MAX = 1000, REDRIVE_STEP = 4096 };
@@ -273,7 +274,22 @@ static int on_delete(struct request *request)
 
 /* ---- dead letters ---- */
 
-/* The dead-letter queue of the queue that is named, or that queue itself when it is one. */
+static bool is_shared(struct pawl_bus *bus, const struct bus_queue *dlq, const struct bus_queue *owner)
+{
+    char name[PAWL_NAME_BYTES + 8];
+    for (uint32_t i = 0; i < bus->queue_end; i++) {
+        const struct bus_queue *other = bus->queues[i];
+        if (!other || other == owner || other->config.dead_letters)
+            continue;
+        bus_dlq_name(other, name);
+        if (strcmp(name, dlq->name) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* The dead-letter queue of the queue that is named, whose letters alone are meant; or that queue itself when
+ * it is one. */
 static struct bus_queue *dlq_of(struct request *request, int *error_out)
 {
     struct bus_queue *queue = queue_of(request, "queue", error_out);
@@ -282,12 +298,11 @@ static struct bus_queue *dlq_of(struct request *request, int *error_out)
     if (queue->config.dead_letters)
         return queue;
     char name[PAWL_NAME_BYTES + 8];
-    if (queue->config.dlq[0])
-        snprintf(name, sizeof name, "%s", queue->config.dlq);
-    else
-        snprintf(name, sizeof name, "%.60s.dlq", queue->name);
+    bus_dlq_name(queue, name);
     struct bus_queue *dlq = bus_queue_find(request->bus, name);
     *error_out = dlq ? 0 : 1; /* nothing has died yet */
+    if (dlq && is_shared(request->bus, dlq, queue))
+        request->died_in = queue->name;
     return dlq;
 }
 
@@ -305,6 +320,9 @@ static bool passes(const struct request *request, const struct pawl_event *event
     json_t *filter = json_object_get(request->in, "filter"), *value;
     const char *key;
     char text[300];
+    if (request->died_in &&
+        strcmp(header(event, "pawl-dead-queue", text, sizeof text), request->died_in) != 0)
+        return false;
     json_object_foreach(filter, key, value)
     {
         const char *want = json_string_value(value);
@@ -524,33 +542,41 @@ static int on_dlq_redrive(struct request *request)
     return error < 0 ? fail(request, error, "a dead letter cannot be read: %s", pawl_error_text(error)) : 0;
 }
 
+struct dlq_purge {
+    uint64_t purged, skipped;
+};
+
 static int purge_letter(struct request *request, struct bus_queue *dlq, uint64_t seq,
                         const struct pawl_event *event, void *ctx)
 {
+    struct dlq_purge *letters = ctx;
     (void)event;
-    if (!dlq->sub || !is_free(dlq->sub, seq))
+    if (!dlq->sub || !is_free(dlq->sub, seq)) {
+        letters->skipped++;
         return 0;
+    }
     bus_sub_drop_range(request->bus, dlq->sub, seq, seq, PAWL_BUS_END_PURGED);
-    ++*(uint64_t *)ctx;
+    letters->purged++;
     return 0;
 }
 
 static int on_dlq_purge(struct request *request)
 {
     int error = check_filter(request);
-    uint64_t count = 0, next = 0;
+    uint64_t next = 0;
+    struct dlq_purge letters = {0};
     struct bus_queue *dlq = error ? NULL : dlq_of(request, &error);
     if (error < 0)
         return error;
     bool all = json_object_size(json_object_get(request->in, "filter")) == 0 &&
-               !json_is_array(json_object_get(request->in, "seqs"));
+               !json_is_array(json_object_get(request->in, "seqs")) && !request->died_in;
     if (dlq && all && dlq->sub)
-        count = purge(request->bus, dlq);
+        letters.purged = purge(request->bus, dlq);
     else if (dlq)
-        error = each_letter(request, dlq, UINT64_MAX, purge_letter, &count, &next);
+        error = each_letter(request, dlq, UINT64_MAX, purge_letter, &letters, &next);
     request->lsn = UINT64_MAX;
-    request->out =
-        json_pack("{s:i,s:s,s:I}", "schema", 1, "dlq", dlq ? dlq->name : "", "purged", (json_int_t)count);
+    request->out = json_pack("{s:i,s:s,s:I,s:I}", "schema", 1, "dlq", dlq ? dlq->name : "", "purged",
+                             (json_int_t)letters.purged, "skipped", (json_int_t)letters.skipped);
     return error < 0 ? fail(request, error, "a dead letter cannot be read: %s", pawl_error_text(error)) : 0;
 }
 

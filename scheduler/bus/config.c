@@ -221,6 +221,22 @@ static int load_overflow_topics(const json_t *json, struct pawl_queue_config *co
     return 0;
 }
 
+/* What @part says of limit, backoff and causes; what it leaves out stays. */
+static int load_retry(const json_t *part, struct pawl_queue_config *config, char why[256])
+{
+    if (!json_is_object(part))
+        return complain(why, PAWL_E_INVALID, "retry: an object with limit, backoff and causes");
+    json_t *all = pawl_retry_rules_json(&config->retry);
+    if (!all || json_object_update(all, (json_t *)(uintptr_t)part) != 0) {
+        json_decref(all);
+        return -ENOMEM;
+    }
+    pawl_retry_rules_fini(&config->retry);
+    int error = pawl_retry_rules_load(all, &config->retry, why);
+    json_decref(all);
+    return error;
+}
+
 static int load_parts(const json_t *json, struct pawl_queue_config *config, char why[256])
 {
     const json_t *part = json_object_get(json, "rate");
@@ -254,13 +270,7 @@ static int load_parts(const json_t *json, struct pawl_queue_config *config, char
         config->breaker.probes_max = (uint32_t)probes;
     }
     part = json_object_get(json, "retry");
-    if (!error && part && !json_is_null(part)) {
-        pawl_retry_rules_fini(&config->retry);
-        error = pawl_retry_rules_load(part, &config->retry, why);
-        if (!error && !json_object_get(part, "limit"))
-            config->retry.base.limit = PAWL_RETRY_LIMIT_DEFAULT;
-    }
-    return error;
+    return !error && part && !json_is_null(part) ? load_retry(part, config, why) : error;
 }
 
 static int load_numbers(const json_t *json, struct pawl_queue_config *config, char why[256])

@@ -41,7 +41,8 @@ static uint64_t append_claim(struct pawl_bus *bus, struct bus_sub *sub, uint64_t
                                      .range_count = 1,
                                      .attempt = attempt,
                                      .realtime_ns = bus->now.realtime_ns,
-                                     .deadline_at_ns = deadline_ns};
+                                     .deadline_at_ns = deadline_ns,
+                                     .reason = (uint32_t)bus->epoch};
     struct pawl_bus_range range = {seq, seq};
     if (!backlog_is_volatile(&sub->queue->backlog, seq))
         return bus_append(bus, PAWL_BUS_RECORD_CLAIM, &record, sizeof record, &range, sizeof range);
@@ -107,7 +108,6 @@ int pawl_bus_take(struct pawl_bus *bus, struct pawl_now now, const struct pawl_w
             bus->failed = true;
             break;
         }
-        exception->epoch = bus->epoch;
         exception->due_at_ns = now.boottime_ns + queue->config.ack_wait_ns;
         if (queue->config.breaker.failure_threshold)
             exception->breaker_round = pawl_breaker_on_start(&sub->breaker);
@@ -276,7 +276,7 @@ int pawl_bus_settle_one(struct pawl_bus *bus, struct pawl_now now, const struct 
     if (exception && exception->state == EXCEPTION_DETACHED) {
         /* A delivery that outlived its scheduler keeps the epoch in which it was given. */
         bool same = exception->attempt == settle->attempt &&
-                    (exception->epoch == settle->epoch || exception->epoch == 0) &&
+                    ((uint32_t)exception->epoch == (uint32_t)settle->epoch || exception->epoch == 0) &&
                     settle->epoch <= bus->epoch;
         return same ? settle_detached(bus, sub, exception, settle, text) : PAWL_E_STALE_RECEIPT;
     }

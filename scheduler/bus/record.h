@@ -47,7 +47,7 @@ struct pawl_bus_ranges {
     uint64_t realtime_ns;
     uint64_t deadline_at_ns; /* CLAIM: realtime, of detached ones; 0: bound to a client */
     uint32_t failures;       /* CLAIM */
-    uint32_t reason;         /* ACK: enum pawl_bus_end */
+    uint32_t reason;         /* ACK: enum pawl_bus_end. CLAIM of detached ones: the epoch, cut to 32 bits */
 };
 static_assert(sizeof(struct pawl_bus_ranges) == 40, "journal format");
 enum pawl_bus_end {

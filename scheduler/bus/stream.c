@@ -8,7 +8,7 @@
 #include "scheduler/bus/state.h"
 #include "shm/error.h"
 
-enum { TRIM_STEP_NS_DIVISOR = 8 };
+enum { TRIM_STEP_NS_DIVISOR = 8, TRIM_SLACK_DIVISOR = 64 /* so that not every event is a trim */ };
 #define TRIM_AGAIN_MIN_NS UINT64_C(1000000000)
 
 int bus_trim_apply(struct pawl_bus *bus, const struct pawl_bus_mark *mark)
@@ -67,6 +67,29 @@ uint64_t bus_stream_offset(struct pawl_bus *bus, struct bus_queue *queue, uint64
     return low;
 }
 
+/* The first event of the newest that together have at most @retain_bytes; the newest one stays whatever its
+ * size. Of an extent that goes in part, events count as if they were equal. */
+static uint64_t first_that_fits(const struct bus_queue *queue, uint64_t retain_bytes)
+{
+    uint64_t bytes = queue->bytes, from = bus_queue_first(queue);
+    for (size_t i = 0; bytes > retain_bytes; i++) {
+        const struct extent *extent = backlog_extent(&queue->backlog, i);
+        if (!extent)
+            break;
+        uint64_t end = extent->first + extent->count, excess = bytes - retain_bytes;
+        if (extent->live == 0)
+            continue;
+        if (excess < extent->live_bytes) {
+            uint64_t each = extent->live_bytes / extent->live;
+            from = end - extent->live + (each ? (excess + each - 1) / each : 0);
+            break;
+        }
+        from = end;
+        bytes -= extent->live_bytes < bytes ? extent->live_bytes : bytes;
+    }
+    return from < queue->tail ? from : queue->tail - 1;
+}
+
 void bus_stream_trim(struct pawl_bus *bus, struct bus_queue *queue)
 {
     const struct pawl_queue_config *config = &queue->config;
@@ -75,15 +98,10 @@ void bus_stream_trim(struct pawl_bus *bus, struct bus_queue *queue)
     uint64_t first = bus_queue_first(queue), keep_from = first;
     if (config->retain_ns && bus->now.realtime_ns > config->retain_ns)
         keep_from = bus_stream_offset(bus, queue, bus->now.realtime_ns - config->retain_ns);
-    /* By size: whole extents from the oldest on. */
-    uint64_t bytes = queue->bytes;
-    for (size_t i = 0; config->retain_bytes && bytes > config->retain_bytes; i++) {
-        const struct extent *extent = backlog_extent(&queue->backlog, i);
-        if (!extent || !backlog_extent(&queue->backlog, i + 1))
-            break;
-        bytes -= extent->live_bytes < bytes ? extent->live_bytes : bytes;
-        if (extent->first + extent->count > keep_from)
-            keep_from = extent->first + extent->count;
+    if (config->retain_bytes &&
+        queue->bytes > config->retain_bytes + config->retain_bytes / TRIM_SLACK_DIVISOR) {
+        uint64_t fits_from = first_that_fits(queue, config->retain_bytes);
+        keep_from = fits_from > keep_from ? fits_from : keep_from;
     }
     if (keep_from > first) {
         struct pawl_bus_mark mark = {
@@ -91,7 +109,8 @@ void bus_stream_trim(struct pawl_bus *bus, struct bus_queue *queue)
         bus_append(bus, PAWL_BUS_RECORD_TRIM, &mark, sizeof mark, NULL, 0);
         bus_queue_row(queue);
     }
-    if (config->retain_ns && queue->tail > bus_queue_first(queue)) {
+    bool waits = queue->trim_at_ns > bus->now.boottime_ns;
+    if (config->retain_ns && !waits && queue->tail > bus_queue_first(queue)) {
         uint64_t step_ns = config->retain_ns / TRIM_STEP_NS_DIVISOR;
         if (step_ns < TRIM_AGAIN_MIN_NS)
             step_ns = config->retain_ns < TRIM_AGAIN_MIN_NS ? config->retain_ns : TRIM_AGAIN_MIN_NS;

@@ -44,11 +44,28 @@ test_tags_that_are_none_are_refused() {
     pawl queue declare q --topic a
     local tag
     for tag in nonsense q q:1:1 q:x:1:1 :1:1:1; do
-        capture pawl ack "$tag"
-        [ "$rc" -ne 0 ] || fail "$tag was acked"
+        expect_exit 2 pawl ack "$tag"
+        expect_stderr QUEUE:SEQ:ATTEMPT:EPOCH
     done
     expect_exit 2 pawl ack nosuch:1:1:1
+    expect_stderr 'no queue is called nosuch'
     expect_exit 2 pawl ack q:99:1:1
+    expect_stderr 'queue q has no event 99'
+}
+
+test_a_detached_delivery_is_settled_by_its_own_tag_only_also_in_later_lives() {
+    pawl queue declare q --topic a
+    pawl publish a one >/dev/null
+    local tag life
+    tag=$(take q)
+    life=${tag##*:}
+    wait_until '[ -z "$(processes)" ]'
+    expect_exit 1 pawl ack "${tag%:*}:$((life - 1))"
+    wait_until '[ -z "$(processes)" ]'
+    expect_exit 1 pawl ack "${tag%:*}:$((life + 1))"
+    expect_eq "$(in_flight q)" 1
+    expect_exit 0 pawl ack "$tag"
+    expect_eq "$(depth q)" 0
 }
 
 test_a_nack_delivers_again_with_the_next_attempt() {
@@ -341,6 +358,47 @@ test_show_has_all_of_one_dead_letter() {
     expect_exit 0 pawl dlq show q "$seq"
     expect_match '^reason +rejected'
     expect_exit 2 pawl dlq show q 9999
+}
+
+test_show_without_numbers_has_all_or_what_a_filter_chooses() {
+    pawl queue declare q --topic a
+    seq 3 | pawl publish a --lines >/dev/null
+    pawl consume q --count 3 --wait 10s | jq -r .delivery | xargs "$PAWL" reject
+    expect_exit 0 pawl dlq show q --json
+    expect_json .data $'1\n2\n3'
+    expect_exit 0 pawl dlq show q --filter reason=expired --json
+    expect_stdout ''
+    expect_exit 0 pawl dlq show q
+    expect_match '^data +3$'
+}
+
+test_a_number_of_no_dead_letter_is_told() {
+    pawl queue declare q --topic a
+    pawl publish a one >/dev/null
+    pawl reject "$(take q)"
+    local what
+    for what in show redrive purge; do
+        expect_exit 2 pawl dlq "$what" q 77
+        expect_stderr 'no dead letter has that number'
+    done
+    expect_exit 2 pawl dlq redrive q 1 77
+    expect_stdout 1
+    expect_eq "$(depth q)" 1
+}
+
+test_queues_that_share_a_dead_letter_queue_see_their_own_dead_letters() {
+    pawl queue declare p --topic a --dlq dead
+    pawl queue declare q --topic a --dlq dead
+    pawl publish a one >/dev/null
+    pawl reject "$(take p)"
+    pawl reject "$(take q)"
+    expect_eq "$(dead p .queue) $(dead q .queue)" 'p q'
+    expect_eq "$(dead dead .queue)" $'p\nq'
+    expect_exit 0 pawl dlq purge p
+    expect_stdout 1
+    expect_eq "$(dead dead .queue)" q
+    expect_exit 0 pawl dlq redrive q
+    expect_eq "$(depth p) $(depth q)" '0 1'
 }
 
 test_a_filter_that_is_not_known_is_told() {

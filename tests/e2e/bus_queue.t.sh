@@ -34,6 +34,34 @@ test_a_second_declaration_changes_what_it_says_and_keeps_the_rest() {
     expect_eq "$(config_of orders topics)" '["order.*"]'
 }
 
+test_limit_backoff_and_rules_of_retries_change_one_by_one() {
+    pawl queue declare q --topic a --max-deliver 7 --backoff fixed:3s --retry nack=2
+    expect_exit 0 pawl queue declare q --retry deadline=1
+    expect_eq "$(config_of q retry.limit)" 7
+    expect_eq "$(config_of q retry.backoff.initial_ns)" 3000000000
+    expect_exit 0 pawl queue declare q --backoff fixed:4s
+    expect_exit 0 pawl queue declare q --max-deliver 8
+    expect_eq "$(config_of q retry.limit)" 8
+    expect_eq "$(config_of q retry.backoff.initial_ns)" 4000000000
+    expect_eq "$(config_of q retry.causes.deadline.limit)" 1
+}
+
+test_a_backoff_leaves_the_limit_of_the_configuration() {
+    mkdir -p -m 700 "$PAWL_STATE"
+    echo 'max-deliver: 9' >"$PAWL_STATE/pawl.yaml"
+    pawl queue declare q --topic a --backoff fixed:1s
+    expect_eq "$(config_of q retry.limit)" 9
+}
+
+test_a_state_directory_that_is_not_there_has_no_queues() {
+    expect_exit 0 pawl queue list --json
+    expect_json '.queues | length' 0
+    expect_exit 2 pawl consume q --wait 0s
+    expect_exit 2 pawl queue show q --json
+    expect_json_err .error.code not_found
+    [ ! -e "$PAWL_STATE" ] || fail 'looking made it'
+}
+
 test_a_declaration_that_cannot_be_met_is_refused_and_changes_nothing() {
     pawl queue declare orders --topic 'order.*'
     expect_exit 3 pawl queue declare orders --topic 'order.*' --stream
@@ -190,4 +218,15 @@ test_what_neighbours_call_it_gets_a_hint() {
     expect_stderr --delay
     expect_exit 2 pawl subscribe a
     expect_stderr consume
+}
+
+test_a_dump_of_the_journal_names_the_records_of_the_bus() {
+    pawl queue declare q --topic a
+    pawl publish a one >/dev/null
+    pawl nack "$(pawl consume q --count 1 --wait 10s | jq -r .delivery)"
+    pawl queue delete q
+    wait_until '[ -z "$(processes)" ]'
+    expect_exit 0 pawl journal dump --json
+    expect_eq "$(json 'select(.type_number >= 64 and .type_number < 80) | .type' | tr '\n' ' ')" \
+        'queue events event_claim retry delete '
 }

@@ -18,6 +18,7 @@ end_serve() {
     kill -"${1:-TERM}" "$SERVE"
     expect_end 0 "$SERVE"
 }
+in_flight_of() { pawl queue show "$1" --json | jq .in_flight; }
 ack_wait_of_new() {
     pawl queue declare "$1" --topic never
     pawl queue show "$1" --json | jq .config.ack_wait_ns
@@ -79,6 +80,25 @@ test_serve_restarts_a_scheduler_that_died() {
     expect_exit 0 pawl consume q --count 1 --wait 20s --auto-ack
     expect_json .data kept
     end_serve
+}
+
+test_a_command_whose_scheduler_died_meanwhile_came_too_late_and_the_exit_code_says_so() {
+    serve
+    local server=$SERVE consumer scheduler
+    pawl queue declare q --topic a
+    pawl publish a one >/dev/null
+    background pawl consume q --count 1 --exec sh -c 'touch begun; until [ -e go ]; do sleep 0.02; done'
+    consumer=$BACKGROUND_PID
+    wait_until '[ -e begun ]'
+    scheduler=$(pid_of scheduler)
+    kill -9 "$scheduler"
+    wait_until '[ -n "$(pid_of scheduler)" ] && [ "$(pid_of scheduler)" != '"$scheduler"' ]'
+    wait_until 'pawl queue list'
+    touch go
+    expect_end 1 "$consumer"
+    expect_exit 0 pawl consume q --count 1 --wait 10s --auto-ack
+    expect_json .failures 0
+    SERVE=$server end_serve
 }
 
 test_a_drain_lets_what_is_in_flight_settle_and_delivers_nothing_new() {
@@ -287,4 +307,37 @@ PY
     expect_stdout '[2, 129, 28]'
     end_serve
     rmdir "$public"
+}
+
+test_the_verbs_of_the_bus_take_a_socket_and_strangers_are_told_at_once() {
+    mkdir -m 700 state
+    echo 'allow-uids: [65534]' >state/pawl.yaml
+    local public as=() stranger=()
+    public=$(mktemp -d)
+    chmod 755 "$public"
+    install -m 755 "$PAWL" "$public/pawl"
+    serve --socket "$public/socket"
+    pawl queue declare q --topic a
+    if [ "$(id -u)" = 0 ]; then
+        as=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+        stranger=(setpriv --reuid=65533 --regid=65533 --clear-groups)
+    fi
+    cd "$public" # where somebody else may be
+    capture "${as[@]}" "$public/pawl" publish --state "$public/socket" a one
+    expect_eq "$rc" 0
+    capture "${as[@]}" "$public/pawl" consume q --state "$public/socket" --count 1 --wait 10s
+    expect_json .data one
+    capture "${as[@]}" "$public/pawl" ack --state "$public/socket" "$(json .delivery)"
+    expect_eq "$rc $(in_flight_of q)" '0 0'
+    if [ "$(id -u)" = 0 ]; then
+        local before
+        before=$(now_ms)
+        capture "${stranger[@]}" "$public/pawl" publish --state "$public/socket" a two
+        expect_eq "$rc" 4
+        expect_stderr allow-uids
+        [ $(($(now_ms) - before)) -lt 5000 ] || fail 'it tried again and again'
+    fi
+    cd "$T"
+    end_serve
+    rm -r "$public"
 }

@@ -102,3 +102,49 @@ test_a_stream_keeps_what_was_acked_until_retention_ends_it() {
     [ "$(wc -l <out)" -ge 2 ] || fail 'too little is kept'
     expect_eq "$(json '.data[0:1]' | tail -n 1)" 8
 }
+
+test_retention_by_size_cuts_a_burst_and_does_not_wait_for_the_age() {
+    pawl queue declare clicks --topic 'click.*' --stream --retain 7d --retain 2KiB
+    pawl publish click.x first >/dev/null
+    seq 200 | pawl publish click.x --lines >/dev/null
+    pawl publish click.x last >/dev/null
+    expect_exit 0 pawl queue show clicks --json
+    [ "$(json .bytes)" -le 2200 ] || fail "it holds $(json .bytes) bytes"
+    [ "$(json .bytes)" -ge 1500 ] || fail "it holds $(json .bytes) bytes"
+    expect_exit 0 pawl consume clicks --peek
+    expect_eq "$(json .data | tail -n 2 | tr '\n' ' ')" '200 last '
+}
+
+test_a_consumer_without_from_begins_its_group_at_the_earliest() {
+    stream_of 3
+    expect_exit 0 pawl consume clicks --group a --count 1 --wait 10s --auto-ack
+    expect_json .data 1
+}
+
+test_a_stream_is_consumed_by_group_and_a_queue_is_not() {
+    stream_of 1
+    pawl queue declare plain --topic a
+    expect_exit 2 pawl consume clicks --wait 0s
+    expect_stderr --group
+    expect_exit 2 pawl consume clicks --wait 0s --auto-ack
+    expect_exit 2 pawl consume plain --group g --wait 0s
+    expect_stderr 'no stream'
+}
+
+test_a_stream_that_is_trimmed_again_and_again_counts_what_it_keeps() {
+    pawl queue declare clicks --topic 'click.*' --stream --retain 3s
+    # One scheduler, and several trims within one stretch of the journal.
+    (for i in $(seq 70); do
+        echo "$i"
+        sleep 0.1
+    done) | pawl publish click.x --lines >/dev/null
+    expect_exit 0 pawl consume clicks --peek
+    local kept
+    kept=$(wc -l <out)
+    [ "$kept" -lt 70 ] || fail 'all is kept'
+    expect_eq "$(json .data | tail -n 1)" 70
+    expect_exit 0 pawl queue show clicks --json
+    [ "$(json .depth)" -le "$kept" ] || fail "depth $(json .depth), but $kept were there"
+    [ "$(json .depth)" -ge 1 ] || fail 'what is young is gone'
+    expect_eq "$(json .bytes)" "$(($(json .depth) * 72))"
+}
