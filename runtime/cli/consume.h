@@ -21,7 +21,8 @@ struct pawl_consuming {
     bool has_from;
     uint64_t from;
     unsigned concurrency;
-    char **command; /* --exec; ends with NULL */
+    char **command;     /* --exec; ends with NULL */
+    const char *plugin; /* --plugin: FILE[,CONFIG_JSON] */
     uint64_t done, failed;
 };
 
@@ -32,5 +33,9 @@ int pawl_consume_wait(struct pawl_consuming *consuming, struct pollfd *fds, unsi
 
 /** pawl_consume_exec - run the command for each delivery. 0 or an exit code. */
 int pawl_consume_exec(struct pawl_consuming *consuming);
+
+/** pawl_consume_plugin - have processes of their own handle deliveries with a shared object. 0 or an exit
+ * code. */
+int pawl_consume_plugin(struct pawl_consuming *consuming);
 
 #endif

@@ -39,7 +39,8 @@ _pawl() {
         --exec) return ;;
         --state | --color | --progress | --set | --inputs | --run-id | --filter | --item | --attempt | --timeout | \
             --format | --keep-runs | --older-than | --socket | --workers | --config | --header | --id | --delay | --ttl | \
-            --priority | --durability | --group | --from | --count | --wait | --concurrency | --reason | --by | --to | \
+            --priority | --durability | --group | --from | --count | --wait | --concurrency | --plugin | \
+            --reason | --by | --to | \
             --topic | --ack-wait | --max-deliver | --backoff | --retry | --dlq | --max-depth | --max-bytes | --overflow | \
             --topic-overflow | --max-in-flight | --rate | --guarantee | --ordering-key | --retain | --breaker | \
             --unrouted-to | --over | -j | -f) [ "$verb ${COMP_WORDS[i]}" = 'logs -f' ] || i=$((i + 1)) ;;
