@@ -21,6 +21,8 @@ struct pawl_consuming {
     bool has_from;
     uint64_t from;
     unsigned concurrency;
+    unsigned prefetch;  /* --exec; 0: as many as run at a time */
+    bool waits;         /* --exec: for a queue that is not declared yet */
     char **command;     /* --exec; ends with NULL */
     const char *plugin; /* --plugin: FILE[,CONFIG_JSON] */
     uint64_t done, failed;
@@ -30,6 +32,9 @@ struct pawl_consuming {
  * no bound). Fills fds[].revents. 0, or an error of pawl.h. */
 struct pollfd;
 int pawl_consume_wait(struct pawl_consuming *consuming, struct pollfd *fds, unsigned count, int64_t wait_ms);
+
+/** pawl_consume_find_command - is there such a command, at its path or in PATH? 0; -ENOENT; -errno. */
+int pawl_consume_find_command(const char *name);
 
 /** pawl_consume_exec - run the command for each delivery. 0 or an exit code. */
 int pawl_consume_exec(struct pawl_consuming *consuming);

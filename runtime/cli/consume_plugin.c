@@ -173,7 +173,10 @@ static void on_end(struct crew *crew, pid_t pid, int status)
         crew->helpers.list[index].dismissed = true;
         return;
     }
-    if (atomic_exchange_explicit(&crew->share->running[index], 0, memory_order_relaxed))
+    bool running = atomic_exchange_explicit(&crew->share->running[index], 0, memory_order_relaxed) != 0;
+    if (crew->helpers.list[index].dismissed && !running)
+        return; /* it was told to go before it could listen */
+    if (running)
         atomic_fetch_add_explicit(&crew->share->failed, 1, memory_order_relaxed);
     if (crew->level < PAWL_SIGNAL_INTERRUPT)
         pawl_note(crew->consuming->cli,

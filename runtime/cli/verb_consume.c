@@ -243,19 +243,11 @@ static int check_options(const struct pawl_cli *cli, const struct consume_option
 /* A typo must not send a queue to its dead letters. */
 static int check_command(const struct pawl_cli *cli, const char *name)
 {
-    const char *path = getenv("PATH");
+    int error = pawl_consume_find_command(name);
+    if (error == 0)
+        return 0;
     if (strchr(name, '/') != NULL)
-        return access(name, X_OK) == 0
-                   ? 0
-                   : pawl_fail_error(cli, PAWL_EXIT_USAGE, -errno, NULL, "cannot run %.200s", name);
-    for (const char *at = path != NULL ? path : "/usr/bin:/bin"; at != NULL; at = strchr(at, ':')) {
-        char candidate[4096];
-        at += *at == ':';
-        int bytes = (int)strcspn(at, ":");
-        snprintf(candidate, sizeof candidate, "%.*s%s%s", bytes, at, bytes > 0 ? "/" : "./", name);
-        if (access(candidate, X_OK) == 0)
-            return 0;
-    }
+        return pawl_fail_error(cli, PAWL_EXIT_USAGE, error, NULL, "cannot run %.200s", name);
     return pawl_fail(cli, PAWL_EXIT_USAGE, "not_found", NULL, "there is no command %.200s", name);
 }
 

@@ -71,7 +71,7 @@ _pawl() {
     --guarantee) _pawl_offer -W $'at_most_once\nat_least_once' -- "$current" && return ;;
     --overflow) _pawl_offer -W $'block\ndrop_newest\ndrop_oldest\nreject\ndead_letter' -- "$current" && return ;;
     --to | --dlq | --unrouted-to) _pawl_offer -W "$(_pawl_queues "$tool")" -- "$current" && return ;;
-    --socket | --config) _pawl_offer -f -- "$current" && return ;;
+    --socket | --config | --plugin) _pawl_offer -f -- "$current" && return ;;
     --inputs | --results | --joblog) _pawl_offer -f -- "$current" && return ;;
     --filter)
         if [ "$verb" = dlq ]; then

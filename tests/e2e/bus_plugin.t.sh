@@ -172,3 +172,239 @@ test_a_plugin_for_a_queue_that_does_not_exist_is_told() {
     expect_exit 2 pawl consume nosuch --plugin ./plugin.so --concurrency 2
     expect_stderr nosuch
 }
+
+# ---- handlers of pawl serve ----
+
+# serve FLAGS...: with my.yaml, in the background, until it serves. server is its pid.
+serve() {
+    leave_running
+    background pawl serve --config my.yaml "$@"
+    server=$!
+    wait_until 'grep -q "serving $T/" background.err || ! kill -0 $server'
+    kill -0 "$server" 2>/dev/null || fail "it did not start: $(cat background.err)"
+}
+end_serve() {
+    kill -TERM "$server"
+    expect_end 0 "$server"
+    wait_until '[ -z "$(processes)" ]'
+}
+workers() { pid_of 'worker' | sort | tr '\n' ' '; }
+worker_count() { pid_of worker | wc -l; }
+# reload: standard input is the new my.yaml.
+reload() {
+    local before
+    before=$(grep -c 'read again' state/scheduler.log || true)
+    cat >my.yaml
+    kill -HUP "$server"
+    wait_until '[ "$(grep -c "read again" state/scheduler.log)" -gt '"$before"' ]'
+}
+
+test_handlers_of_the_configuration_do_the_work_and_health_lists_them() {
+    plugin
+    write my.yaml <<'YAML'
+queues: {q: {topic: a}, r: {topic: b}}
+handlers:
+  - {queue: q, plugin: plugin.so, config: {rate: 5, to: [x, "7"]}, processes: 1}
+  - {queue: r, exec: [sh, -c, 'cat >>"$T/done"'], processes: 2, prefetch: 1}
+YAML
+    serve
+    pawl publish a good >/dev/null
+    pawl publish b text >/dev/null
+    wait_until '[ -s handled ] && [ -s done ]'
+    expect_eq "$(cat done)" text
+    expect_eq "$(cut -d' ' -f1,4- handled)" 'good {"rate":5,"to":["x","7"]}'
+    wait_until '[ "$(depth q) $(depth r)" = "0 0" ]'
+    expect_exit 0 pawl health --json
+    expect_json '[.processes[] | select(.role == "worker") | .number] | sort | join(" ")' '1 2 3'
+    expect_eq "$(json '.processes[] | select(.role == "worker") | .pid' | sort | tr '\n' ' ')" "$(workers)"
+    local pid
+    for pid in $(workers); do
+        expect_eq "$(awk '/^PPid/ {print $2}' "/proc/$pid/status")" "$server"
+        expect_match_text "$(tr '\0' ' ' <"/proc/$pid/cmdline")" '^pawl: worker [1-3] *$'
+    done
+    end_serve
+}
+expect_match_text() { [[ $1 =~ $2 ]] || fail "'$1' does not match $2"; }
+
+test_workers_says_how_many_processes_a_handler_has_that_does_not_say_it() {
+    plugin
+    write my.yaml <<'YAML'
+handlers:
+  - {queue: q, plugin: plugin.so}
+  - {queue: r, plugin: plugin.so, processes: 1}
+YAML
+    serve --workers 3
+    expect_eq "$(worker_count)" 4
+    end_serve
+}
+
+test_a_handler_waits_for_its_queue() {
+    plugin
+    write my.yaml <<<'handlers: [{queue: q, plugin: plugin.so, processes: 1}, {queue: r, exec: [touch, done], processes: 1}]'
+    sed -i "s|touch, done|touch, $T/done|" my.yaml
+    serve
+    pawl queue declare q --topic a
+    pawl queue declare r --topic a
+    pawl publish a good >/dev/null
+    wait_until '[ -e handled ] && [ -e done ]'
+    end_serve
+}
+
+test_a_handler_that_crashes_is_there_again_and_its_event_has_another_attempt() {
+    plugin
+    write my.yaml <<'YAML'
+queues: {q: {topic: a, backoff: 'fixed:0s', max-deliver: 3}}
+handlers: [{queue: q, plugin: plugin.so, processes: 1}]
+YAML
+    serve
+    printf '%s\n' crash good | pawl publish a --lines >/dev/null
+    wait_until '[ "$(depth q)" = 0 ]' 30
+    expect_eq "$(cut -d' ' -f1,2 handled | sort | tr '\n' ';')" 'crash 1;crash 2;crash 3;good 1;'
+    grep -q 'handler process .* killed by signal 11' state/scheduler.log || fail 'the crash is not in the log'
+    end_serve
+}
+
+test_a_reload_adds_removes_and_changes_handlers_and_leaves_the_others_alone() {
+    plugin
+    write my.yaml <<'YAML'
+handlers:
+  - {queue: q, plugin: plugin.so, processes: 2}
+  - {queue: r, exec: ['true'], processes: 1}
+YAML
+    serve
+    wait_until '[ "$(worker_count)" = 3 ]'
+    local before kept
+    before=$(workers)
+    reload <<'YAML'
+handlers:
+  - {queue: q, plugin: plugin.so, processes: 2}
+  - {queue: s, exec: ['true'], processes: 2}
+YAML
+    wait_until '[ "$(worker_count)" = 4 ] && [ "$(comm -12 <(tr " " "\n" <<<"'"$before"'" | sort -u) <(pid_of worker | sort -u) | grep -c .)" = 2 ]'
+    kept=$(workers)
+    # a change of its configuration is a change, a changed file too
+    reload <<'YAML'
+handlers: [{queue: q, plugin: plugin.so, config: 5, processes: 1}]
+YAML
+    wait_until '[ "$(worker_count)" = 1 ]'
+    [[ $kept != *"$(pid_of worker)"* ]] || fail 'a handler with another configuration is the same process'
+    kept=$(pid_of worker)
+    plugin # again: another file
+    cp my.yaml same.yaml
+    reload <same.yaml
+    wait_until '[ "$(worker_count)" = 1 ] && [ "$(pid_of worker)" != '"$kept"' ]'
+    reload <<<'{}'
+    wait_until '[ "$(worker_count)" = 0 ]'
+    end_serve
+}
+
+test_a_mistake_in_a_reload_leaves_the_handlers_as_they_are() {
+    plugin
+    write my.yaml <<<'handlers: [{queue: q, plugin: plugin.so, processes: 2}]'
+    serve
+    wait_until '[ "$(worker_count)" = 2 ]'
+    local before
+    before=$(workers)
+    echo 'handlers: [{queue: q, plugn: plugin.so}]' >my.yaml
+    kill -HUP "$server"
+    wait_until 'grep -q "not taken up" state/scheduler.log'
+    grep -q 'my.yaml:1:23: .*plugn.*plugin' state/scheduler.log || fail "no place, or no hint"
+    expect_eq "$(workers)" "$before"
+    end_serve
+}
+
+test_handlers_go_on_when_the_scheduler_is_restarted() {
+    plugin
+    write my.yaml <<<'{queues: {q: {topic: a}}, handlers: [{queue: q, plugin: plugin.so, processes: 1}]}'
+    serve
+    pawl publish a one >/dev/null
+    wait_until '[ -e handled ]'
+    local scheduler worker
+    scheduler=$(pid_of scheduler) worker=$(pid_of worker)
+    kill -9 "$scheduler"
+    wait_until '[ -n "$(pid_of scheduler)" ] && [ "$(pid_of scheduler)" != '"$scheduler"' ]'
+    pawl publish a two >/dev/null
+    wait_until 'grep -q "^two 1" handled'
+    expect_eq "$(pid_of worker)" "$worker"
+    wait_until '[ "$(pawl health --json | jq -c "[.processes[] | select(.role == \"worker\") | .pid]")" = "['"$worker"']" ]'
+    end_serve
+}
+
+test_a_stop_lets_handlers_end_what_they_do_and_begins_nothing_new() {
+    plugin
+    write my.yaml <<'YAML'
+queues: {q: {topic: a}, r: {topic: b}}
+handlers:
+  - {queue: q, plugin: plugin.so, processes: 1}
+  - {queue: r, exec: [sh, -c, 'echo >>"$T/began"; while [ ! -e "$T/go" ]; do sleep 0.02; done'], processes: 1}
+YAML
+    serve
+    printf '%s\n' wait two | pawl publish a --lines >/dev/null
+    printf '%s\n' one two | pawl publish b --lines >/dev/null
+    wait_until '[ -e handled ] && [ -e began ]'
+    kill -TERM "$server"
+    wait_until 'grep -q "asked to stop" state/scheduler.log'
+    touch go
+    expect_end 0 "$server"
+    expect_eq "$(wc -l <handled) $(wc -l <began)" '1 1'
+    expect_eq "$(depth q) $(depth r)" '1 1'
+}
+
+test_workers_of_runs_and_handlers_have_numbers_of_their_own() {
+    plugin
+    write my.yaml <<<'handlers: [{queue: q, plugin: plugin.so, processes: 2}]'
+    write flow.yaml <<'YAML'
+pawl: 1
+steps: {one: {shell: 'touch began; while [ ! -e go ]; do sleep 0.02; done'}}
+YAML
+    serve
+    wait_until '[ "$(worker_count)" = 2 ]'
+    background pawl run -j 1 flow.yaml
+    local run=$!
+    wait_until '[ -e began ]'
+    expect_exit 0 pawl health --json
+    expect_json '[.processes[] | select(.role == "worker") | .number] | sort | join(" ")' '1 2 3'
+    touch go
+    expect_end 0 "$run"
+    end_serve
+}
+
+test_serve_does_not_start_with_a_handler_that_is_of_no_use() {
+    plugin
+    plugin other 7
+    local handler words
+    while IFS='|' read -r handler words; do
+        echo "handlers: [{queue: q, $handler}]" >my.yaml
+        expect_exit 3 pawl serve --config my.yaml
+        expect_stderr "$words"
+    done <<'CASES'
+plugin: nosuch.so|there is no such plugin
+plugin: other.so|ABI 7
+plugin: plugin.so, config: fail|is a map, a list, or JSON
+plugin: plugin.so, config: [fail]|init() failed with 7
+exec: [nosuch-command]|there is no command nosuch-command
+exec: ./nosuch|takes a list
+processes: 1|`plugin` or `exec`, one of them
+plugin: plugin.so, exec: [ls]|`plugin` or `exec`, one of them
+exec: [ls], config: {}|`config` is for a plugin
+plugin: plugin.so, processes: 0|not within 1 and 4096
+plugin: plugin.so, processes: 4097|not within 1 and 4096
+plugin: plugin.so, prefetch: 4097|not within 1 and 4096
+plugin: plugin.so, processes: many|takes a number
+plugin: plugin.so, group: "-x"|`group`
+CASES
+    echo 'handlers: [{plugin: plugin.so}]' >my.yaml
+    expect_exit 3 pawl serve --config my.yaml
+    expect_stderr 'without `queue`'
+    expect_stderr 'my.yaml:1:12'
+    echo 'handlers: [{queue: q, plugin: plugin.so, processes: 4096}, {queue: r, plugin: plugin.so, processes: 1}]' >my.yaml
+    expect_exit 3 pawl serve --config my.yaml
+    expect_stderr '4097 processes together: at most 4096'
+}
+
+test_config_show_lists_handlers_and_takes_as_many_processes_as_may_be() {
+    mkdir -m 700 state
+    echo 'handlers: [{queue: q, plugin: x.so, processes: 4096}]' >state/pawl.yaml
+    expect_exit 0 pawl config show --json
+    expect_json '.settings[] | select(.name == "handler q") | .value' "plugin $T/state/x.so, 4096 processes"
+}
