@@ -126,9 +126,10 @@ $(BUILD)/sim.a: $(SIM_OBJS)
 	@rm -f $@
 	$(Q)$(AR) rcs $@ $^
 
-$(BUILD)/pawl: $(TOOL_OBJS) $(BUILD)/rooms.a
+# All of the library, and visible: plugins that the tool loads may call any function of pawl.h.
+$(BUILD)/pawl: $(TOOL_OBJS) $(LIB_SRCS:%.c=$(BUILD)/%.o) $(BUILD)/rooms.a
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(TOOL_LIBS)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -rdynamic -o $@ $^ $(TOOL_LIBS)
 
 $(BUILD)/unit: $(UNIT_OBJS) $(BUILD)/sim.a $(BUILD)/rooms.a
 	$(call say,LINK,$@)

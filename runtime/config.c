@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "runtime/config_file.h"
+#include "runtime/config_handlers.h"
 #include "runtime/units.h"
 #include "runtime/yaml.h"
 #include "runtime/yaml_text.h"
@@ -229,6 +230,8 @@ static int read_file(const struct pawl_config_source *source, struct pawl_config
         origins->file_read = true;
         error = pawl_config_file_parse(bytes, length, config, origins, errors);
     }
+    if (error == 0)
+        error = pawl_config_handlers_resolve(config, fd);
     free(bytes);
     if (fd >= 0)
         close(fd);
@@ -248,6 +251,7 @@ int pawl_config_load(const struct pawl_config_source *source, struct pawl_config
     if (error == 0 || error == PAWL_E_INVALID) {
         take_environment(config_out, origins, errors);
         take_flags(config_out, source, origins, errors);
+        pawl_config_handlers_check(config_out, errors);
     }
     if (error == 0 && errors->count > 0)
         error = PAWL_E_INVALID;

@@ -5,6 +5,8 @@
  *   allow-uids: [1000]
  *   queues:
  *     orders: {topic: order.*, ack-wait: 30s, retry: [deadline=2]}
+ *   handlers:
+ *     - {queue: orders, plugin: orders.so, config: {rate: 5}, processes: 2}
  *
  * Runs in: whoever loads the configuration. Pure but for memory.
  */
@@ -15,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/config_handlers.h"
 #include "runtime/queue_settings.h"
 #include "runtime/suggest.h"
 #include "runtime/yaml.h"
@@ -159,7 +162,7 @@ static void take_queue(struct file *file, const struct pawl_yaml_node *key, cons
 
 static void unknown_key(struct file *file, const struct pawl_yaml_node *key)
 {
-    static const char *const others[] = {"max-queues", "allow-uids", "allow-gids"};
+    static const char *const others[] = {"max-queues", "allow-uids", "allow-gids", "handlers"};
     struct pawl_suggest suggest;
     char hint[96] = "`pawl config show` lists all settings";
     pawl_suggest_init(&suggest, key->text, key->length);
@@ -219,6 +222,8 @@ static void take_root(struct file *file, const struct pawl_yaml_node *root)
             take_ids(file, key, item->value, file->config->allow_uids, &file->config->allow_uid_count);
         else if (strcmp(key, "allow-gids") == 0)
             take_ids(file, key, item->value, file->config->allow_gids, &file->config->allow_gid_count);
+        else if (strcmp(key, "handlers") == 0)
+            file->error = pawl_config_handlers_take(file->config, item->value, file->errors);
         else if (limit != NULL)
             take_limit(file, limit, item->value);
         else

@@ -144,7 +144,9 @@ static const char *process_state_name(uint32_t state)
 
 static const char *role_name(uint32_t role)
 {
-    return role == PAWL_ROLE_WORKER ? "worker" : role == PAWL_ROLE_SUPERVISOR ? "supervisor" : NULL;
+    return role == PAWL_ROLE_WORKER || role == PAWL_ROLE_HANDLER ? "worker"
+           : role == PAWL_ROLE_SUPERVISOR                        ? "supervisor"
+                                                                 : NULL;
 }
 
 static void add_process(json_t *list, const char *role, uint32_t pid, const char *state, uint32_t number,

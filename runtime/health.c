@@ -78,7 +78,7 @@ static void judge_workers(struct pawl_health_component *component, const struct 
     }
     for (size_t i = 0; i < seen->process_count; i++) {
         const struct pawl_wire_process *process = &seen->processes[i];
-        if (process->role != PAWL_ROLE_WORKER)
+        if (process->role != PAWL_ROLE_WORKER && process->role != PAWL_ROLE_HANDLER)
             continue;
         count++;
         busy += process->state == PAWL_PROCESS_BUSY;

@@ -1,7 +1,7 @@
 /*
- * helpers.c - forks, counts and ends an embedding program's handler processes.
+ * helpers.c - forks, counts, numbers and ends helper processes.
  *
- * Runs in: the supervisor, one thread.
+ * Runs in: their parent, one thread.
  */
 #include "runtime/helpers.h"
 
@@ -19,40 +19,79 @@ void pawl_helpers_forget_host(const struct pawl_helpers *helpers)
         close(helpers->host_fds[i]);
 }
 
-uint64_t pawl_helpers_fill(struct pawl_helpers *helpers, uint64_t now_ns, void (*leave)(void *ctx), void *ctx)
+bool pawl_helpers_number_is_used(const struct pawl_helpers *helpers, uint32_t number)
+{
+    for (unsigned i = 0; helpers && i < helpers->count; i++)
+        if (helpers->list[i].pid && helpers->list[i].number == number)
+            return true;
+    return false;
+}
+
+/* Mostly the same one again. */
+static uint32_t free_number(const struct pawl_helpers *helpers, unsigned index,
+                            const struct pawl_helpers_parent *parent)
+{
+    uint32_t number = index - helpers->numbered_from + 1;
+    while (pawl_helpers_number_is_used(helpers, number) ||
+           (parent->number_is_used && parent->number_is_used(parent->ctx, number)))
+        number++;
+    return number;
+}
+
+/* When it is to be looked at again. */
+static uint64_t fork_one(struct pawl_helpers *helpers, unsigned index, uint64_t now_ns,
+                         const struct pawl_helpers_parent *parent)
+{
+    struct pawl_helper *helper = &helpers->list[index];
+    if (helper->due_ns > now_ns)
+        return helper->due_ns;
+    helper->number = index >= helpers->numbered_from ? free_number(helpers, index, parent) : 0;
+    pid_t pid = fork();
+    if (pid == 0) {
+        if (parent->leave)
+            parent->leave(parent->ctx);
+        _exit(helpers->main(helpers->ctx, index));
+    }
+    helper->forked_at_ns = now_ns;
+    if (pid < 0) {
+        helper->due_ns = now_ns + WAIT_MAX_NS;
+        return helper->due_ns;
+    }
+    helper->pid = pid;
+    if (parent->forked)
+        parent->forked(parent->ctx, helper);
+    return UINT64_MAX;
+}
+
+uint64_t pawl_helpers_fill(struct pawl_helpers *helpers, uint64_t now_ns,
+                           const struct pawl_helpers_parent *parent)
 {
     uint64_t next_ns = UINT64_MAX;
-    for (unsigned i = 0; helpers && !helpers->stopping && i < helpers->count; i++) {
+    for (unsigned i = 0; helpers && i < helpers->count; i++) {
         struct pawl_helper *helper = &helpers->list[i];
-        if (helper->pid)
-            continue;
-        if (helper->due_ns > now_ns) {
-            next_ns = helper->due_ns < next_ns ? helper->due_ns : next_ns;
-            continue;
+        uint64_t at_ns = UINT64_MAX;
+        if (helper->pid && helper->dismissed && helper->kill_at_ns <= now_ns) {
+            (void)kill(helper->pid, SIGKILL);
+            helper->kill_at_ns = UINT64_MAX;
+        } else if (helper->pid && helper->dismissed) {
+            at_ns = helper->kill_at_ns;
+        } else if (!helper->pid && !helper->dismissed && !helpers->stopping) {
+            at_ns = fork_one(helpers, i, now_ns, parent);
         }
-        pid_t pid = fork();
-        if (pid == 0) {
-            leave(ctx);
-            _exit(helpers->main(helpers->ctx, i));
-        }
-        helper->forked_at_ns = now_ns;
-        if (pid > 0) {
-            helper->pid = pid;
-        } else {
-            helper->due_ns = now_ns + WAIT_MAX_NS;
-            next_ns = helper->due_ns < next_ns ? helper->due_ns : next_ns;
-        }
+        next_ns = at_ns < next_ns ? at_ns : next_ns;
     }
     return next_ns;
 }
 
-bool pawl_helpers_reaped(struct pawl_helpers *helpers, pid_t pid, bool clean, uint64_t now_ns)
+bool pawl_helpers_reaped(struct pawl_helpers *helpers, pid_t pid, bool clean, uint64_t now_ns,
+                         uint32_t *number_out)
 {
     for (unsigned i = 0; helpers && i < helpers->count; i++) {
         struct pawl_helper *helper = &helpers->list[i];
         if (helper->pid != pid)
             continue;
         helper->pid = 0;
+        *number_out = helper->number;
         uint64_t wait_ns = helper->wait_ns * 2;
         if (clean || now_ns - helper->forked_at_ns >= QUICK_DEATH_NS)
             wait_ns = 0;
@@ -63,6 +102,15 @@ bool pawl_helpers_reaped(struct pawl_helpers *helpers, pid_t pid, bool clean, ui
         return true;
     }
     return false;
+}
+
+void pawl_helpers_dismiss(struct pawl_helpers *helpers, unsigned index, uint64_t now_ns, uint64_t patience_ns)
+{
+    struct pawl_helper *helper = &helpers->list[index];
+    helper->dismissed = true;
+    helper->kill_at_ns = patience_ns < UINT64_MAX - now_ns ? now_ns + patience_ns : UINT64_MAX;
+    if (helper->pid)
+        (void)kill(helper->pid, SIGTERM);
 }
 
 void pawl_helpers_stop(struct pawl_helpers *helpers, int signal_number)

@@ -213,7 +213,7 @@ void pawl_memory_kinds(uint32_t scheduler_pid, const struct pawl_wire_process *p
         memory[kind] = (struct pawl_metrics_memory){.kind = names[kind]};
     memory[PAWL_MEMORY_SCHEDULER].bytes = resident_bytes(scheduler_pid, &memory[PAWL_MEMORY_SHARED].bytes);
     for (size_t i = 0; i < count; i++) {
-        if (processes[i].role == PAWL_ROLE_WORKER)
+        if (processes[i].role == PAWL_ROLE_WORKER || processes[i].role == PAWL_ROLE_HANDLER)
             memory[PAWL_MEMORY_WORKERS].bytes += resident_bytes(processes[i].pid, NULL);
         else if (processes[i].role == PAWL_ROLE_SUPERVISOR)
             memory[PAWL_MEMORY_SUPERVISOR].bytes += resident_bytes(processes[i].pid, NULL);

@@ -139,6 +139,38 @@ static void leave_with_host(struct supervisor *supervisor)
     (void)!chdir("/");
 }
 
+/* ---- helpers ---- */
+
+static void send_handler(struct supervisor *supervisor, uint16_t type, uint32_t number, pid_t pid)
+{
+    struct pawl_wire_process body = {.role = PAWL_ROLE_HANDLER,
+                                     .number = number,
+                                     .pid = (uint32_t)pid,
+                                     .since_ns = clock_ns(CLOCK_REALTIME)};
+    if (supervisor->wire.fd >= 0 && number != 0)
+        (void)pawl_wire_queue_message(&supervisor->wire, type, 0, &body, sizeof body, NULL, 0, NULL, 0);
+}
+
+static void on_helper_forked(void *ctx, const struct pawl_helper *helper)
+{
+    send_handler(ctx, PAWL_WIRE_HANDLER_UP, helper->number, helper->pid);
+}
+
+static bool is_workers_number(void *ctx, uint32_t number)
+{
+    const struct supervisor *supervisor = ctx;
+    return number < supervisor->number_end && supervisor->workers[number].pid != 0;
+}
+
+/* A new scheduler knows of none. */
+static void tell_of_helpers(struct supervisor *supervisor)
+{
+    const struct pawl_helpers *helpers = supervisor->options->helpers;
+    for (unsigned i = 0; helpers && i < helpers->count; i++)
+        if (helpers->list[i].pid)
+            send_handler(supervisor, PAWL_WIRE_HANDLER_UP, helpers->list[i].number, helpers->list[i].pid);
+}
+
 static void leave_for_helper(void *ctx)
 {
     struct supervisor *supervisor = ctx;
@@ -191,17 +223,18 @@ static int read_config(void *ctx, struct pawl_config *config_out, char *text, un
     return error;
 }
 
-/* In the supervisor: what a later scheduler falls back to. */
-static void remember_config(struct supervisor *supervisor)
+/* In the supervisor: what a later scheduler falls back to. False: there is a mistake in it. */
+static bool remember_config(struct supervisor *supervisor)
 {
     struct pawl_config config;
     char text[8];
     if (!supervisor->options->serving || load_config(supervisor, &config, text, sizeof text) != 0)
-        return;
+        return false;
     if (supervisor->has_config)
         pawl_config_fini(&supervisor->config);
     supervisor->config = config;
     supervisor->has_config = true;
+    return true;
 }
 
 _Noreturn static void be_scheduler(struct supervisor *supervisor, int fd, bool restarted)
@@ -283,14 +316,18 @@ static int fork_scheduler(struct supervisor *supervisor, bool restarted)
     for (uint32_t number = 1; number < supervisor->number_end; number++)
         if (supervisor->workers[number].pid)
             send_worker(supervisor, PAWL_WIRE_WORKER_UP, number, &supervisor->workers[number], 0);
+    tell_of_helpers(supervisor);
     return 0;
 }
 
 static int fork_worker(struct supervisor *supervisor)
 {
     uint32_t number = 1;
-    while (number < supervisor->number_end && supervisor->workers[number].pid)
+    while (is_workers_number(supervisor, number) ||
+           pawl_helpers_number_is_used(supervisor->options->helpers, number))
         number++;
+    if (number > WORKERS_MAX)
+        return -EAGAIN;
     char mark[PAWL_NAME_BYTES];
     snprintf(mark, sizeof mark, "%s:%u", supervisor->state->mark, number);
 
@@ -453,7 +490,10 @@ static void reap(struct supervisor *supervisor)
             continue;
         }
         bool clean = WIFEXITED(status) && WEXITSTATUS(status) == 0;
-        if (pawl_helpers_reaped(supervisor->options->helpers, pid, clean, clock_ns(CLOCK_BOOTTIME))) {
+        uint32_t handler = 0;
+        if (pawl_helpers_reaped(supervisor->options->helpers, pid, clean, clock_ns(CLOCK_BOOTTIME),
+                                &handler)) {
+            send_handler(supervisor, PAWL_WIRE_HANDLER_DOWN, handler, pid);
             if (!clean && !supervisor->stopping)
                 say(WIFSIGNALED(status) ? "handler process %lld was killed by signal %lld"
                                         : "handler process %lld ended with exit code %lld",
@@ -481,7 +521,9 @@ static void reload(struct supervisor *supervisor)
     snprintf(text, sizeof text, "RELOADING=1\nMONOTONIC_USEC=%llu",
              (unsigned long long)(clock_ns(CLOCK_MONOTONIC) / 1000));
     notify(supervisor, text);
-    remember_config(supervisor);
+    struct pawl_helpers *helpers = supervisor->options->helpers;
+    if (remember_config(supervisor) && helpers && helpers->reconfigure)
+        helpers->reconfigure(helpers, &supervisor->config, clock_ns(CLOCK_BOOTTIME));
     (void)kill(supervisor->scheduler.pid, SIGHUP);
 }
 
@@ -554,7 +596,8 @@ static uint64_t press_on(struct supervisor *supervisor, uint64_t now_ns)
         return short_of && supervisor->fork_at_ns > now_ns ? supervisor->fork_at_ns - now_ns : UINT64_MAX;
     }
     uint64_t passed_ns = now_ns - supervisor->stop_at_ns;
-    if (passed_ns >= LEAVE_TERM_NS)
+    uint64_t grace_ns = supervisor->has_config ? supervisor->config.grace_ns : 0;
+    if (passed_ns >= LEAVE_TERM_NS && passed_ns >= grace_ns)
         pawl_helpers_stop(supervisor->options->helpers, SIGKILL);
     if (supervisor->stop_stage < 1 && passed_ns >= LEAVE_TERM_NS && supervisor->scheduler.pid == 0) {
         supervisor->stop_stage = 1;
@@ -570,9 +613,13 @@ static uint64_t press_on(struct supervisor *supervisor, uint64_t now_ns)
 static void run(struct supervisor *supervisor)
 {
     struct pawl_helpers *helpers = supervisor->options->helpers;
+    const struct pawl_helpers_parent parent = {.leave = leave_for_helper,
+                                               .number_is_used = is_workers_number,
+                                               .forked = on_helper_forked,
+                                               .ctx = supervisor};
     while (supervisor->scheduler.pid || supervisor->alive || pawl_helpers_alive(helpers)) {
         fill_workers(supervisor);
-        uint64_t due_ns = pawl_helpers_fill(helpers, clock_ns(CLOCK_BOOTTIME), leave_for_helper, supervisor);
+        uint64_t due_ns = pawl_helpers_fill(helpers, clock_ns(CLOCK_BOOTTIME), &parent);
         bool unsent = supervisor->wire.fd >= 0 && pawl_wire_flush(&supervisor->wire) == -EAGAIN;
         struct pollfd fds[2] = {
             {.fd = supervisor->signal_fd, .events = POLLIN},
@@ -675,7 +722,7 @@ int pawl_supervise(const struct pawl_supervise_options *options)
         free(supervisor.workers);
         return EXIT_INTERNAL;
     }
-    remember_config(&supervisor);
+    (void)remember_config(&supervisor);
     int error = fork_scheduler(&supervisor, false);
     if (error) {
         say("cannot fork the scheduler: errno %lld", -error, 0);

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "scheduler/clients.h"
+#include "scheduler/handlers.h"
 #include "scheduler/lanes.h"
 #include "scheduler/roster.h"
 #include "shm/error.h"
@@ -170,6 +171,7 @@ void pawl_control_end(struct pawl_connection *connection)
         pawl_lanes_disconnected(loop, connection);
     } else if (connection->role == PAWL_ROLE_SUPERVISOR) {
         loop->lanes->supervisor = NULL;
+        pawl_handlers_gone(loop);
         loop->leave = true; /* it is our parent: nothing goes on without it */
         pawl_lanes_supervisor_gone(loop);
     }

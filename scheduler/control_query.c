@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "scheduler/figures.h"
+#include "scheduler/handlers.h"
 #include "scheduler/lanes.h"
 #include "shm/error.h"
 
@@ -369,6 +370,9 @@ static void on_health(struct pawl_connection *connection, uint64_t tag)
             add_process(&page, PAWL_ROLE_WORKER, number, worker->pid, pawl_figures_worker_state(worker),
                         worker->since_ns);
     }
+    struct pawl_wire_process handler;
+    for (uint32_t i = 0; pawl_handlers_look(loop, i, &handler); i++)
+        add_process(&page, handler.role, handler.number, (pid_t)handler.pid, handler.state, handler.since_ns);
     page_send(&page, connection, PAWL_WIRE_HEALTH_OK, tag);
 }
 

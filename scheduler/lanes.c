@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "scheduler/figures.h"
+#include "scheduler/handlers.h"
 #include "scheduler/roster.h"
 #include "shm/doorbell.h"
 #include "shm/error.h"
@@ -244,6 +245,8 @@ static void on_worker_up(struct pawl_loop *loop, const struct pawl_wire_process 
 void pawl_lanes_supervisor_message(struct pawl_loop *loop, struct pawl_wire_message *message)
 {
     const struct pawl_wire_process *process = message->body;
+    if (pawl_handlers_message(loop, message))
+        return;
     if (message->header.bytes < sizeof *process || process->number == 0 || process->number > PAWL_WORKERS_MAX)
         return;
     if (message->header.type == PAWL_WIRE_WORKER_UP)

@@ -88,6 +88,10 @@ struct pawl_loop {
     /* lanes.h */
     struct pawl_lanes *lanes;
 
+    /* handlers.h */
+    struct pawl_wire_process *handlers;
+    uint32_t handler_count;
+
     /* queue.h */
     uint64_t secure_at_ns; /* when the journal gets its reserve, if something runs then; 0: not due */
     struct pawl_queue *queues;

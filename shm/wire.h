@@ -90,6 +90,8 @@ enum pawl_wire_type {
                                job lives */
     PAWL_WIRE_RETIRE,       /* scheduler: pawl_wire_process: this worker is leaving: do not replace it */
     PAWL_WIRE_SERVES,       /* scheduler: empty: it has recovered and serves; again after each reload */
+    PAWL_WIRE_HANDLER_UP, /* supervisor: pawl_wire_process: a handler process of its was forked; for health */
+    PAWL_WIRE_HANDLER_DOWN, /* supervisor: the same: it has ended */
 
     /* workers */
     PAWL_WIRE_LANE = 96, /* scheduler: pawl_wire_lane + fds {world, lane, scheduler eventfd, own eventfd} */
@@ -106,7 +108,12 @@ enum pawl_wire_type {
                         kill it */
 };
 
-enum pawl_wire_role { PAWL_ROLE_CLIENT = 1, PAWL_ROLE_WORKER = 2, PAWL_ROLE_SUPERVISOR = 3 };
+enum pawl_wire_role {
+    PAWL_ROLE_CLIENT = 1,
+    PAWL_ROLE_WORKER = 2,
+    PAWL_ROLE_SUPERVISOR = 3,
+    PAWL_ROLE_HANDLER = 4, /* never greets with it: to the scheduler a handler process is a client */
+};
 
 struct pawl_wire_hello {
     uint32_t version;

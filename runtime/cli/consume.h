@@ -21,7 +21,10 @@ struct pawl_consuming {
     bool has_from;
     uint64_t from;
     unsigned concurrency;
-    char **command; /* --exec; ends with NULL */
+    unsigned prefetch;  /* --exec; 0: as many as run at a time */
+    bool waits;         /* --exec: for a queue that is not declared yet */
+    char **command;     /* --exec; ends with NULL */
+    const char *plugin; /* --plugin: FILE[,CONFIG_JSON] */
     uint64_t done, failed;
 };
 
@@ -33,7 +36,14 @@ int pawl_consume_wait(struct pawl_consuming *consuming, struct pollfd *fds, unsi
 /** pawl_consume_fail - say what the queue's error was; the exit code. */
 int pawl_consume_fail(const struct pawl_consuming *consuming, int error);
 
+/** pawl_consume_find_command - is there such a command, at its path or in PATH? 0; -ENOENT; -errno. */
+int pawl_consume_find_command(const char *name);
+
 /** pawl_consume_exec - run the command for each delivery. 0 or an exit code. */
 int pawl_consume_exec(struct pawl_consuming *consuming);
+
+/** pawl_consume_plugin - have processes of their own handle deliveries with a shared object. 0 or an exit
+ * code. */
+int pawl_consume_plugin(struct pawl_consuming *consuming);
 
 #endif

@@ -27,7 +27,7 @@
 #include "runtime/cli/signals.h"
 #include "shm/clock.h"
 
-enum { EXIT_NO_EXEC = 127, FLUSH_MS = 30000 };
+enum { EXIT_NO_EXEC = 127, FLUSH_MS = 30000, DECLARED_LOOK_MS = 200 };
 #define GRACE_NS UINT64_C(10000000000)
 
 struct job {
@@ -247,22 +247,52 @@ static int work(struct jobs *jobs)
     return error;
 }
 
+int pawl_consume_find_command(const char *name)
+{
+    const char *path = getenv("PATH");
+    if (strchr(name, '/') != NULL)
+        return access(name, X_OK) == 0 ? 0 : -errno;
+    for (const char *at = path != NULL ? path : "/usr/bin:/bin"; at != NULL; at = strchr(at, ':')) {
+        char candidate[4096];
+        at += *at == ':';
+        int bytes = (int)strcspn(at, ":");
+        snprintf(candidate, sizeof candidate, "%.*s%s%s", bytes, at, bytes > 0 ? "/" : "./", name);
+        if (access(candidate, X_OK) == 0)
+            return 0;
+    }
+    return -ENOENT;
+}
+
+static int subscribe(struct jobs *jobs)
+{
+    struct pawl_consuming *consuming = jobs->consuming;
+    const struct pawl_consumer_options options = {
+        .bytes = sizeof options,
+        .group = consuming->group,
+        .prefetch = consuming->prefetch != 0 ? consuming->prefetch : consuming->concurrency,
+        .has_from = consuming->has_from,
+        .from = consuming->from};
+    for (;;) {
+        int error = pawl_consume(consuming->pawl, consuming->queue, &options, &jobs->consumer);
+        if (error != PAWL_ERR_NOT_FOUND || !consuming->waits || pawl_signals_level() != PAWL_SIGNAL_NONE)
+            return error;
+        (void)poll(&(struct pollfd){.fd = pawl_signals_fd(), .events = POLLIN}, 1, DECLARED_LOOK_MS);
+    }
+}
+
 int pawl_consume_exec(struct pawl_consuming *consuming)
 {
     struct jobs jobs = {.consuming = consuming, .room = consuming->concurrency};
-    const struct pawl_consumer_options options = {.bytes = sizeof options,
-                                                  .group = consuming->group,
-                                                  .prefetch = consuming->concurrency,
-                                                  .has_from = consuming->has_from,
-                                                  .from = consuming->from};
     jobs.job = calloc(jobs.room, sizeof *jobs.job);
     jobs.fds = calloc(jobs.room, sizeof *jobs.fds);
     int error = jobs.job != NULL && jobs.fds != NULL ? 0 : -ENOMEM;
     for (unsigned i = 0; i < jobs.room && error == 0; i++)
         jobs.fds[i].fd = -1;
     if (error == 0)
-        error = pawl_consume(consuming->pawl, consuming->queue, &options, &jobs.consumer);
-    if (error == 0) {
+        error = subscribe(&jobs);
+    if (error == PAWL_ERR_NOT_FOUND && consuming->waits)
+        error = 0; /* it was told to go */
+    else if (error == 0) {
         jobs.busy_at_ns = pawl_clock_monotonic_ns();
         error = work(&jobs);
         if (jobs.running > 0) {

@@ -14,6 +14,7 @@
 
 static atomic_int level; /* enum pawl_signal_level; relaxed: one thread and its own handler */
 static int wake_fd = -1;
+static int first_of_term = PAWL_SIGNAL_INTERRUPT;
 
 static void wake(void)
 {
@@ -26,7 +27,7 @@ static void on_signal(int number)
 {
     int saved = errno;
     int now = atomic_load_explicit(&level, memory_order_relaxed);
-    int next = number == SIGINT || now >= PAWL_SIGNAL_INTERRUPT ? now + 1 : PAWL_SIGNAL_INTERRUPT;
+    int next = number == SIGINT || now >= first_of_term ? now + 1 : first_of_term;
     atomic_store_explicit(&level, next > PAWL_SIGNAL_KILL ? PAWL_SIGNAL_KILL : next, memory_order_relaxed);
     wake();
     errno = saved;
@@ -48,6 +49,12 @@ int pawl_signals_install(void)
             return -errno;
     }
     return 0;
+}
+
+int pawl_signals_install_gently(void)
+{
+    first_of_term = PAWL_SIGNAL_DRAIN;
+    return pawl_signals_install();
 }
 
 int pawl_signals_fd(void)

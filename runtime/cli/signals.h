@@ -18,6 +18,9 @@ enum pawl_signal_level {
  */
 int pawl_signals_install(void);
 
+/** pawl_signals_install_gently - the same for who is ended by its parent: SIGTERM is what ^C is. */
+int pawl_signals_install_gently(void);
+
 /** pawl_signals_fd - readable when the level may have risen; call pawl_signals_level() then. */
 int pawl_signals_fd(void);
 

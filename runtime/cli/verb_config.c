@@ -16,6 +16,7 @@
 #include "runtime/cli/submit.h"
 #include "runtime/cli/verbs.h"
 #include "runtime/config.h"
+#include "runtime/config_handlers.h"
 #include "runtime/state.h"
 #include "shm/error.h"
 
@@ -82,6 +83,15 @@ static void show_limits(struct listing *listing, struct pawl_config *config,
         char name[96];
         snprintf(name, sizeof name, "queue %.80s", config->queues[i].name);
         show(listing, name, config->queues[i].json, "file", NULL, "declared when the scheduler starts");
+    }
+    for (size_t i = 0; i < config->handler_count; i++) {
+        const struct pawl_config_handler *handler = &config->handlers[i];
+        char name[96], value[256];
+        snprintf(name, sizeof name, "handler %.80s", handler->queue);
+        snprintf(value, sizeof value, "%s %.200s, %u processes", handler->plugin ? "plugin" : "exec",
+                 handler->plugin ? handler->plugin : handler->exec[0],
+                 pawl_config_handler_processes(config, handler));
+        show(listing, name, value, "file", NULL, "of pawl serve");
     }
 }
 

@@ -33,7 +33,7 @@ enum {
 
 struct consume_options {
     uint64_t given;
-    const char *group, *from;
+    const char *group, *from, *plugin;
     bool peek, auto_ack;
     uint64_t count, wait_ns, concurrency;
     struct pawl_text_list command;
@@ -48,8 +48,10 @@ static const struct pawl_option consume_option_table[] = {
     {0, "count", "N", "end after so many", PAWL_OPTION_COUNT, OFFSET(count), 1, 0},
     {0, "wait", "D", "end when nothing came for so long", PAWL_OPTION_DURATION, OFFSET(wait_ns), 0, 0},
     {0, "auto-ack", NULL, "ack what was printed", PAWL_OPTION_FLAG, OFFSET(auto_ack), 0, 0},
-    {0, "concurrency", "N", "commands at a time (default 1)", PAWL_OPTION_COUNT, OFFSET(concurrency), 1,
-     4096},
+    {0, "plugin", "FILE[,JSON]", "a handler in a shared object, and its configuration", PAWL_OPTION_TEXT,
+     OFFSET(plugin), 0, 0},
+    {0, "concurrency", "N", "commands or handlers at a time (default 1)", PAWL_OPTION_COUNT,
+     OFFSET(concurrency), 1, 4096},
     {0, "exec", "CMD...", "run it for each; the rest of the line is the command", PAWL_OPTION_REST,
      OFFSET(command), 0, 0},
     {0},
@@ -234,11 +236,11 @@ static int consume_auto_ack(struct pawl_consuming *consuming)
 static int check_options(const struct pawl_cli *cli, const struct consume_options *o)
 {
     bool exec = o->command.count > 0;
-    if ((o->peek && o->auto_ack) || (o->peek && exec) || (o->auto_ack && exec))
+    if (o->peek + o->auto_ack + exec + (o->plugin != NULL) > 1)
         return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", "choose one",
-                         "--peek, --auto-ack and --exec exclude one another");
-    if (o->concurrency != 0 && !exec)
-        return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", NULL, "--concurrency goes with --exec");
+                         "--peek, --auto-ack, --plugin and --exec exclude one another");
+    if (o->concurrency != 0 && !exec && o->plugin == NULL)
+        return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", NULL, "--concurrency goes with --exec or --plugin");
     if (o->from != NULL && o->group == NULL && !o->peek)
         return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", "name a group of a stream: --group GROUP; or --peek",
                          "--from is about streams");
@@ -248,19 +250,11 @@ static int check_options(const struct pawl_cli *cli, const struct consume_option
 /* A typo must not send a queue to its dead letters. */
 static int check_command(const struct pawl_cli *cli, const char *name)
 {
-    const char *path = getenv("PATH");
+    int error = pawl_consume_find_command(name);
+    if (error == 0)
+        return 0;
     if (strchr(name, '/') != NULL)
-        return access(name, X_OK) == 0
-                   ? 0
-                   : pawl_fail_error(cli, PAWL_EXIT_USAGE, -errno, NULL, "cannot run %.200s", name);
-    for (const char *at = path != NULL ? path : "/usr/bin:/bin"; at != NULL; at = strchr(at, ':')) {
-        char candidate[4096];
-        at += *at == ':';
-        int bytes = (int)strcspn(at, ":");
-        snprintf(candidate, sizeof candidate, "%.*s%s%s", bytes, at, bytes > 0 ? "/" : "./", name);
-        if (access(candidate, X_OK) == 0)
-            return 0;
-    }
+        return pawl_fail_error(cli, PAWL_EXIT_USAGE, error, NULL, "cannot run %.200s", name);
     return pawl_fail(cli, PAWL_EXIT_USAGE, "not_found", NULL, "there is no command %.200s", name);
 }
 
@@ -302,6 +296,8 @@ static int consume(struct pawl_consuming *consuming, const struct consume_option
         return peek(consuming);
     if (consuming->command != NULL)
         return pawl_consume_exec(consuming);
+    if (consuming->plugin != NULL)
+        return pawl_consume_plugin(consuming);
     return o->auto_ack ? consume_auto_ack(consuming) : take(consuming);
 }
 
@@ -313,6 +309,7 @@ static int run_consume(struct pawl_cli *cli, const void *options, int operand_co
         .cli = cli,
         .queue = operands[0],
         .group = o->group,
+        .plugin = o->plugin,
         .left = o->count != 0 ? o->count : UINT64_MAX,
         .wait_ms = pawl_option_given(cli->verb, o, "wait") ? (int64_t)((o->wait_ns + 999999) / 1000000) : -1,
         .concurrency = o->concurrency != 0 ? (unsigned)o->concurrency : 1,

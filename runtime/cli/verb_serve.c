@@ -17,13 +17,12 @@
 
 #include "runtime/cli/errors.h"
 #include "runtime/cli/output.h"
+#include "runtime/cli/serve_helpers.h"
 #include "runtime/cli/serve_socket.h"
 #include "runtime/cli/verbs.h"
 #include "runtime/config.h"
-#include "runtime/helpers.h"
 #include "runtime/launch.h"
 #include "runtime/metrics_http.h"
-#include "runtime/proctitle.h"
 #include "runtime/state.h"
 #include "runtime/supervise.h"
 #include "shm/clock.h"
@@ -41,7 +40,8 @@ struct serve_options {
 #define OFFSET(member) offsetof(struct serve_options, member)
 static const struct pawl_option serve_option_table[] = {
     {0, "socket", "PATH", "listen here as well", PAWL_OPTION_TEXT, OFFSET(socket), 0, 0},
-    {0, "workers", "N", "slots of a run that does not say -j", PAWL_OPTION_TEXT, OFFSET(workers), 0, 0},
+    {0, "workers", "N", "slots of a run, processes of a handler, that are not said", PAWL_OPTION_TEXT,
+     OFFSET(workers), 0, 0},
     {0, "metrics", "ADDR", "answer HTTP at HOST:PORT, :PORT or PORT (loopback)", PAWL_OPTION_TEXT,
      OFFSET(metrics), 0, 0},
     {0, "config", "FILE", "instead of pawl.yaml in the state directory", PAWL_OPTION_TEXT, OFFSET(config), 0,
@@ -55,9 +55,8 @@ struct serve {
     struct pawl_state state;
     struct pawl_serving serving;
     struct pawl_config_flag flags[1];
-    int metrics_fd; /* where HTTP is answered, by a helper */
-    struct pawl_helper helper;
-    struct pawl_helpers helpers; /* count 0: none */
+    int metrics_fd; /* where HTTP is answered, by a helper; -1: nowhere */
+    struct pawl_serve_helpers helpers;
     char *config, *socket;
 };
 
@@ -72,15 +71,12 @@ static char *absolute(const char *path)
 }
 
 /* The mistakes of the configuration, as `pawl check` says those of a workflow. 0 or an exit code. */
-static int check_config(struct serve *serve, bool *guests_out)
+static int check_config(struct serve *serve, struct pawl_config *config_out)
 {
     static struct pawl_load_errors errors;
-    struct pawl_config config;
-    int error = pawl_config_load(&serve->serving.config, &config, NULL, &errors);
-    *guests_out = config.allow_uid_count + config.allow_gid_count > 0;
-    pawl_config_fini(&config);
+    int error = pawl_config_load(&serve->serving.config, config_out, NULL, &errors);
     if (error == 0)
-        return 0;
+        return pawl_serve_helpers_check(serve->cli, config_out);
     (void)pawl_fail_load(serve->cli, pawl_config_file_name(&serve->serving.config), error, &errors);
     return PAWL_EXIT_INVALID;
 }
@@ -172,21 +168,6 @@ static int keep_options(struct serve *serve, const struct serve_options *o)
     return 0;
 }
 
-/* In a child of the supervisor. */
-static int answer_http(void *ctx, unsigned index)
-{
-    struct serve *serve = ctx;
-    (void)index;
-    pid_t supervisor = getppid();
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != supervisor)
-        return PAWL_EXIT_INTERNAL;
-    close(serve->serving.lock_fd); /* it has no part in what the lock protects */
-    pawl_proctitle_set("pawl: metrics");
-    if (serve->serving.log_fd >= 0)
-        pawl_log_open(serve->serving.log_fd, "metrics", PAWL_LOG_INFO);
-    return pawl_metrics_http_main(serve->metrics_fd, &serve->state);
-}
-
 static int open_metrics(struct serve *serve, const char *address)
 {
     char why[PAWL_METRICS_WHY_BYTES] = "";
@@ -204,13 +185,14 @@ static int open_metrics(struct serve *serve, const char *address)
                          "--metrics %.80s: %s", address, why);
     }
     serve->metrics_fd = fd;
-    serve->helpers = (struct pawl_helpers){.count = 1,
-                                           .main = answer_http,
-                                           .ctx = serve,
-                                           .list = &serve->helper,
-                                           .host_fds = &serve->metrics_fd,
-                                           .host_fd_count = 1};
     return 0;
+}
+
+static int begin_helpers(struct serve *serve, const struct pawl_config *config)
+{
+    int error = pawl_serve_helpers_init(&serve->helpers, serve->cli, &serve->state, &serve->serving,
+                                        serve->metrics_fd, config);
+    return error == 0 ? 0 : pawl_fail(serve->cli, PAWL_EXIT_INTERNAL, "memory", NULL, "out of memory");
 }
 
 static int run_serve(struct pawl_cli *cli, const void *options, int operand_count, char **operands)
@@ -218,8 +200,9 @@ static int run_serve(struct pawl_cli *cli, const void *options, int operand_coun
     (void)operand_count;
     (void)operands;
     char why[PAWL_STATE_WHY_BYTES] = "";
-    struct serve serve = {.cli = cli};
-    bool guests = false;
+    struct serve serve = {.cli = cli, .metrics_fd = -1};
+    struct pawl_config config;
+    pawl_config_default(&config);
     int error = pawl_state_open(cli->state, PAWL_STATE_CREATE, &serve.state, why);
     if (error != 0)
         return pawl_fail(cli, PAWL_EXIT_UNREACHABLE, "state", NULL, "%s",
@@ -228,19 +211,23 @@ static int run_serve(struct pawl_cli *cli, const void *options, int operand_coun
     if (status == 0)
         status = passed_sockets(&serve);
     if (status == 0)
-        status = check_config(&serve, &guests);
+        status = check_config(&serve, &config);
     if (status == 0)
         status = open_metrics(&serve, ((const struct serve_options *)options)->metrics);
     if (status == 0)
         status = take_lock(&serve);
     if (status == 0)
-        status = open_sockets(&serve, guests);
+        status = open_sockets(&serve, config.allow_uid_count + config.allow_gid_count > 0);
+    if (status == 0)
+        status = begin_helpers(&serve, &config);
+    pawl_config_fini(&config);
     if (status == 0) {
         fflush(NULL);
-        status = pawl_launch_here(&serve.state, &serve.serving, serve.helpers.count ? &serve.helpers : NULL);
+        status = pawl_launch_here(&serve.state, &serve.serving, &serve.helpers.helpers);
         if (serve.socket != NULL)
             (void)unlink(serve.socket);
     }
+    pawl_serve_helpers_fini(&serve.helpers);
     free((char *)(uintptr_t)serve.flags[0].value);
     free(serve.socket);
     free(serve.config);

@@ -39,7 +39,8 @@ _pawl() {
         --exec) return ;;
         --state | --color | --progress | --set | --inputs | --run-id | --filter | --item | --attempt | --timeout | \
             --format | --keep-runs | --older-than | --socket | --workers | --config | --header | --id | --delay | --ttl | \
-            --priority | --durability | --group | --from | --count | --wait | --concurrency | --reason | --by | --to | \
+            --priority | --durability | --group | --from | --count | --wait | --concurrency | --plugin | \
+            --reason | --by | --to | \
             --topic | --ack-wait | --max-deliver | --backoff | --retry | --dlq | --max-depth | --max-bytes | --overflow | \
             --topic-overflow | --max-in-flight | --rate | --guarantee | --ordering-key | --retain | --breaker | \
             --unrouted-to | --over | --metrics | --interval | --sort | -j | -f) [ "$verb ${COMP_WORDS[i]}" = 'logs -f' ] || i=$((i + 1)) ;;
@@ -71,7 +72,7 @@ _pawl() {
     --overflow) _pawl_offer -W $'block\ndrop_newest\ndrop_oldest\nreject\ndead_letter' -- "$current" && return ;;
     --to | --dlq | --unrouted-to) _pawl_offer -W "$(_pawl_queues "$tool")" -- "$current" && return ;;
     --sort) _pawl_offer -W $'queue\ndepth\nready\nflight\nin\nout\nack\nnack\ndead\nstate\ncons' -- "$current" && return ;;
-    --socket | --config) _pawl_offer -f -- "$current" && return ;;
+    --socket | --config | --plugin) _pawl_offer -f -- "$current" && return ;;
     --inputs | --results | --joblog) _pawl_offer -f -- "$current" && return ;;
     --filter)
         if [ "$verb" = dlq ]; then

@@ -151,6 +151,7 @@ complete -c pawl -n '__fish_seen_subcommand_from consume' -l peek -d 'Take nothi
 complete -c pawl -n '__fish_seen_subcommand_from consume dlq' -l count -x -d 'At most'
 complete -c pawl -n '__fish_seen_subcommand_from consume' -l wait -x -d 'End when idle'
 complete -c pawl -n '__fish_seen_subcommand_from consume' -l auto-ack -d 'Ack what was printed'
+complete -c pawl -n '__fish_seen_subcommand_from consume' -l plugin -r -d 'A handler in a shared object'
 complete -c pawl -n '__fish_seen_subcommand_from consume' -l concurrency -x -d 'Commands at a time'
 complete -c pawl -n '__fish_seen_subcommand_from consume' -l exec -r -d 'Run a command for each'
 complete -c pawl -n '__fish_seen_subcommand_from reject' -l reason -x -d 'Words that stay'

@@ -120,7 +120,7 @@ _pawl() {
     consume)
         _arguments $everywhere '--group[of a stream]:group' '--from[where it begins]:place:(earliest latest)' \
             '--peek[take nothing]' '--count[end after]:number' '--wait[end when idle for]:duration' \
-            '--auto-ack[ack what was printed]' '--concurrency[commands at a time]:number' \
+            '--auto-ack[ack what was printed]' '--plugin[a handler in a shared object]:file:_files' '--concurrency[commands at a time]:number' \
             '--exec[run a command for each]:*::command:_normal' '1:queue:_pawl_queues'
         ;;
     ack) _arguments $everywhere '*:delivery' ;;

@@ -8,22 +8,20 @@
 #include "runtime/lib/lib.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "runtime/handler.h"
 #include "runtime/launch.h"
 #include "runtime/proctitle.h"
 #include "runtime/supervise.h"
 #include "shm/error.h"
 
-enum { HANDLER_PROCESSES_MAX = 1024, HANDLER_PREFETCH = 16, DECLARED_LOOK_MS = 200 };
+enum { HANDLER_PROCESSES_MAX = 1024 };
 
 struct pawl_lib_embedded {
     pid_t supervisor;
@@ -38,95 +36,30 @@ struct handlers {
 
 /* ---- in a handler process ---- */
 
-struct life {
-    struct pawl *pawl;
-    struct pawl_consumer *consumer;
-    int signal_fd;
-};
-
-/* Was it told to go, within this time? */
-static bool is_dismissed(const struct life *life, int timeout_ms)
-{
-    struct pollfd fd = {.fd = life->signal_fd, .events = POLLIN};
-    return poll(&fd, 1, timeout_ms) > 0;
-}
-
-static void settle_by_result(const struct pawl_delivery *delivery, int result)
-{
-    char text[64];
-    /* One that the handler settled itself is stale by now, which is all right. */
-    if (result == PAWL_HANDLER_ACK)
-        (void)pawl_ack(delivery);
-    else if (result == PAWL_HANDLER_REJECT)
-        (void)pawl_reject(delivery, NULL);
-    else if (result == PAWL_HANDLER_NACK)
-        (void)pawl_nack_cause(delivery, PAWL_HANDLER_NACK, -1, 1, NULL);
-    else if (snprintf(text, sizeof text, "the handler returned %d", result) > 0)
-        (void)pawl_nack_cause(delivery, -1, -1, 0, text);
-}
-
-static int serve(struct life *life, const struct pawl_handler_options *handler)
-{
-    struct pollfd fds[2] = {{.fd = life->signal_fd, .events = POLLIN},
-                            {.fd = pawl_fd(life->pawl), .events = POLLIN}};
-    for (;;) {
-        const struct pawl_delivery *delivery;
-        int got = 0;
-        while (!is_dismissed(life, 0) && (got = pawl_claim(life->consumer, &delivery, 1, 0)) > 0)
-            settle_by_result(delivery, handler->handler(life->consumer, delivery, handler->context));
-        if (got < 0)
-            return 1;
-        if (is_dismissed(life, 0))
-            return 0;
-        if (poll(fds, 2, -1) < 0 && errno != EINTR)
-            return 1;
-        if (pawl_dispatch(life->pawl, 0) < 0)
-            return 1;
-    }
-}
-
-/* Its queue may not be declared yet. */
-static int subscribe(struct life *life, const struct pawl_handler_options *handler)
-{
-    struct pawl_consumer_options options = {.bytes = sizeof options,
-                                            .group = handler->group,
-                                            .prefetch =
-                                                handler->prefetch ? handler->prefetch : HANDLER_PREFETCH};
-    for (;;) {
-        int error = pawl_consume(life->pawl, handler->queue, &options, &life->consumer);
-        if (error != PAWL_E_NOT_FOUND)
-            return error;
-        if (is_dismissed(life, DECLARED_LOOK_MS))
-            return -EINTR;
-    }
-}
-
 static int handler_main(void *context, unsigned index)
 {
     const struct handlers *handlers = context;
     const struct pawl_handler_options *handler = &handlers->list[handlers->of_process[index]];
-    struct life life = {0};
-    sigset_t set;
-    (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
-    if (getppid() == 1)
-        return 0;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    (void)sigprocmask(SIG_BLOCK, &set, NULL);
-    life.signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    struct pawl_handling handling = {.queue = handler->queue,
+                                     .group = handler->group,
+                                     .prefetch = handler->prefetch,
+                                     .waits = true,
+                                     .handler = handler->handler,
+                                     .context = handler->context,
+                                     .signal_fd = pawl_handling_listen(0)};
+    if (handling.signal_fd < 0)
+        return handling.signal_fd == -ESRCH ? 0 : 1;
     pawl_launch_restore_streams();
     char title[96];
     snprintf(title, sizeof title, "pawl: handler %u (%s)", index + 1, handler->queue);
     pawl_proctitle_set(title);
+    struct pawl *pawl;
     struct pawl_connect_options options = {.bytes = sizeof options, .state = handlers->state_path};
-    if (life.signal_fd < 0 || pawl_connect(&options, &life.pawl) != 0)
+    if (pawl_connect(&options, &pawl) != 0)
         return 1;
-    int error = subscribe(&life, handler);
-    int code = error == -EINTR ? 0 : error ? 1 : serve(&life, handler);
-    if (code == 0)
-        (void)pawl_flush(life.pawl, 1000); /* what it settled need not be done again */
+    int code = pawl_handling_run(pawl, &handling) == 0 ? 0 : 1;
     fflush(NULL);
-    pawl_close(life.pawl);
+    pawl_close(pawl);
     return code;
 }
 

@@ -130,6 +130,8 @@ int pawl_bus_may_settle(struct pawl_bus_client *client, const struct pawl_settle
 void pawl_bus_begun(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus_client *client,
                     uint64_t begun);
 uint64_t pawl_bus_delivered(const struct pawl_bus_client *client); /* numbers given so far */
+/** pawl_bus_is_handling - does its handler hold a delivery that it has seen and not settled? */
+bool pawl_bus_is_handling(const struct pawl_bus_client *client);
 uint64_t pawl_bus_begun_count(const struct pawl_bus_client *client);
 /** pawl_bus_may_submit - false: this client's publishes wait (something of it is parked): read only
  * settlements. */

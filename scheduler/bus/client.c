@@ -29,6 +29,11 @@ uint64_t pawl_bus_begun_count(const struct pawl_bus_client *client)
     return client->begun;
 }
 
+bool pawl_bus_is_handling(const struct pawl_bus_client *client)
+{
+    return client->begun > client->held_first;
+}
+
 bool pawl_bus_may_submit(const struct pawl_bus_client *client)
 {
     return client->parked_count < BUS_PARKED_MAX && client->parked_bytes < UINT64_C(16) << 20;

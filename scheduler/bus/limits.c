@@ -89,8 +89,25 @@ void pawl_bus_limits_default(struct pawl_bus_limits *limits)
             *(uint64_t *)(void *)((char *)limits + (limit->offset - at)) = limit->initial;
 }
 
+void pawl_config_handler_fini(struct pawl_config_handler *handler)
+{
+    free(handler->queue);
+    free(handler->group);
+    free(handler->plugin);
+    free(handler->config_json);
+    for (char **word = handler->exec; word && *word; word++)
+        free(*word);
+    free(handler->exec);
+    memset(handler, 0, sizeof *handler);
+}
+
 void pawl_config_fini(struct pawl_config *config)
 {
+    for (size_t i = 0; i < config->handler_count; i++)
+        pawl_config_handler_fini(&config->handlers[i]);
+    free(config->handlers);
+    config->handlers = NULL;
+    config->handler_count = 0;
     for (size_t i = 0; i < config->queue_count; i++) {
         free(config->queues[i].name);
         free(config->queues[i].json);

@@ -61,6 +61,15 @@ struct pawl_config_queue {
     char *json; /* its configuration, as queue.declare takes it */
 };
 
+/* Processes that `pawl serve` has for a queue; the scheduler never looks at it. */
+struct pawl_config_handler {
+    char *queue, *group;        /* group NULL: no stream */
+    char *plugin, *config_json; /* plugin NULL: exec; config_json NULL: none */
+    char **exec;                /* ends with NULL */
+    uint32_t processes;         /* 0: as many as `workers` says */
+    uint32_t prefetch;          /* 0: default */
+};
+
 struct pawl_config {
     struct pawl_bus_limits bus;
     struct pawl_run_limits run;
@@ -70,6 +79,8 @@ struct pawl_config {
     gid_t allow_gids[PAWL_ALLOWED_MAX];
     struct pawl_config_queue *queues; /* to be declared at the start, and after a reload */
     size_t queue_count;
+    struct pawl_config_handler *handlers;
+    size_t handler_count;
 };
 
 enum pawl_limit_kind {
@@ -101,7 +112,10 @@ void pawl_bus_limits_default(struct pawl_bus_limits *limits);
 /** pawl_config_default - the same for everything; owns nothing. */
 void pawl_config_default(struct pawl_config *config);
 
-/** pawl_config_fini - frees the queues. */
+/** pawl_config_handler_fini - frees what it has. */
+void pawl_config_handler_fini(struct pawl_config_handler *handler);
+
+/** pawl_config_fini - frees queues and handlers. */
 void pawl_config_fini(struct pawl_config *config);
 
 static inline uint64_t *pawl_limit_value(struct pawl_config *config, const struct pawl_limit *limit)

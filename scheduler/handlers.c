@@ -1,0 +1,73 @@
+/*
+ * handlers.c - who they are, and whether they are attached and busy.
+ *
+ * Runs in: scheduler. Nothing is decided by it.
+ */
+#include "scheduler/handlers.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "scheduler/bus/bus.h"
+#include "scheduler/clients.h"
+#include "scheduler/control.h"
+
+static struct pawl_wire_process *find(const struct pawl_loop *loop, uint32_t pid)
+{
+    for (uint32_t i = 0; i < loop->handler_count; i++)
+        if (loop->handlers[i].pid == pid)
+            return &loop->handlers[i];
+    return NULL;
+}
+
+static void add(struct pawl_loop *loop, const struct pawl_wire_process *process)
+{
+    struct pawl_wire_process *known = find(loop, process->pid);
+    if (!known) {
+        size_t bytes = (loop->handler_count + (size_t)1) * sizeof *loop->handlers;
+        struct pawl_wire_process *grown = realloc(loop->handlers, bytes);
+        if (!grown)
+            return; /* it is not listed */
+        loop->handlers = grown;
+        known = &grown[loop->handler_count++];
+    }
+    *known = *process;
+}
+
+bool pawl_handlers_message(struct pawl_loop *loop, const struct pawl_wire_message *message)
+{
+    const struct pawl_wire_process *process = message->body;
+    bool up = message->header.type == PAWL_WIRE_HANDLER_UP;
+    if (!up && message->header.type != PAWL_WIRE_HANDLER_DOWN)
+        return false;
+    if (message->header.bytes < sizeof *process)
+        return true;
+    struct pawl_wire_process *known = find(loop, process->pid);
+    if (up)
+        add(loop, process);
+    else if (known)
+        *known = loop->handlers[--loop->handler_count];
+    return true;
+}
+
+void pawl_handlers_gone(struct pawl_loop *loop)
+{
+    free(loop->handlers);
+    loop->handlers = NULL;
+    loop->handler_count = 0;
+}
+
+bool pawl_handlers_look(const struct pawl_loop *loop, uint32_t index, struct pawl_wire_process *process_out)
+{
+    if (index >= loop->handler_count)
+        return false;
+    *process_out = loop->handlers[index];
+    process_out->state = PAWL_PROCESS_STARTING;
+    for (const struct pawl_connection *connection = loop->connections; connection;
+         connection = connection->next) {
+        const struct pawl_bus_client *client = pawl_clients_of(connection);
+        if ((uint32_t)connection->pid == process_out->pid && client && !connection->closing)
+            process_out->state = pawl_bus_is_handling(client) ? PAWL_PROCESS_BUSY : PAWL_PROCESS_IDLE;
+    }
+    return true;
+}
