@@ -108,3 +108,49 @@ test_storm_over_the_bus_loses_no_confirmed_event_and_gives_no_delivery_twice() {
     [ "$(wc -l <"$T/confirmed")" -ge 50 ] || fail "too little happened"
     expect_exit 0 pawl journal verify
 }
+
+# The lane of the command with this pid, as /proc/PID/fd/N.
+lane_of() {
+    local fd
+    for fd in "/proc/$1/fd"/*; do
+        case $(readlink "$fd" || true) in *memfd:pawl-client-lane*) echo "$fd" ;; esac
+    done
+}
+
+# scribble LANE OFFSET BYTES: whatever comes.
+scribble() { head -c "$3" /dev/urandom | dd of="$1" bs=64k seek="$2" oflag=seek_bytes conv=notrunc status=none; }
+
+slow test_a_client_that_scribbles_over_its_lane_harms_itself_alone 120
+test_a_client_that_scribbles_over_its_lane_harms_itself_alone() {
+    local round scheduler liar lane
+    # cursors one by one, all of them, the settle ring, the submit ring, everything
+    local -a where=('128 8' '256 8' '384 8' '512 8' '640 8' '768 4' '128 700' '4096 32768' '36864 65536' '128 500000')
+    export MARKS=$T
+    : >"$T/ended"
+    leave_running
+    background pawl serve
+    wait_until 'grep -q serving background.err' 20
+    pawl queue declare work --topic 'work' --ack-wait 2s --max-deliver 0 --backoff 10ms
+    scheduler=$(pid_of scheduler)
+    for round in "${!where[@]}"; do
+        # The liar holds a delivery that never ends; its lane is known once it has begun.
+        rm -f "$T/held"
+        pawl publish work "held $round" >/dev/null
+        "$PAWL" consume work --exec sh -c 'touch "$MARKS/held"; exec sleep 60' >/dev/null 2>&1 &
+        liar=$!
+        BACKGROUND+=($!)
+        wait_until '[ -e "$T/held" ]'
+        lane=$(lane_of "$liar" | head -n 1)
+        [ -n "$lane" ] || fail "the liar has no lane"
+        # shellcheck disable=SC2086 # offset and bytes
+        scribble "$lane" ${where[$round]}
+        # Meanwhile honest ones go on, and what the liar held comes to them when it is gone or too late.
+        seq 1 50 | sed "s/^/honest $round./" | expect_exit 0 pawl publish work --lines
+        kill -KILL "$liar" 2>/dev/null || true
+        expect_exit 0 pawl consume work --count 51 --wait 30s --exec sh -c 'cat >>"$MARKS/ended"; echo >>"$MARKS/ended"'
+        expect_eq "$(pawl queue show work --json | jq .depth)" 0
+    done
+    expect_eq "$(grep -c honest "$T/ended")" $((50 * ${#where[@]}))
+    expect_eq "$(sort -u "$T/ended" | grep -c held)" ${#where[@]}
+    expect_eq "$(pid_of scheduler)" "$scheduler"
+}
