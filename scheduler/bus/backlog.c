@@ -355,6 +355,8 @@ const struct pawl_event *backlog_read(struct pawl_bus *bus, struct bus_queue *qu
         }
     }
     int error = fetch(bus, cursor);
+    if (error) /* the event was copied forward meanwhile, and the record's segment is gone */
+        error = find_record(bus, queue, cursor, seq);
     if (error) {
         *error_out = error;
         *cursor = (struct backlog_cursor){0};
