@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 import types
 
 import pytest
@@ -267,6 +268,7 @@ async def test_handlers_run_beside_one_another_up_to_the_limit():
         await until(lambda: running == 5)
         await asyncio.sleep(0.1)
         assert running == 5
+        assert backend.get_queue_pressure_stats()["in_flight"] == 5  # none is claimed that does not start
         gate.set()
         await until(lambda: done == 20)
         assert most == 5
@@ -289,18 +291,47 @@ async def test_one_at_a_time_keeps_the_order():
 
 @in_loop
 async def test_handlers_that_never_wait_leave_the_loop_its_turns():
-    async with pawl.EventBackend() as backend:
-        got = Collector()
-        await backend.subscribe("a", got)
-        turns = 0
-        publishing = asyncio.ensure_future(
-            backend.publish_batch([pawl.MessagingEvent("a", {"n": n}) for n in range(20_000)])
-        )
-        while len(got.events) < 20_000:
-            turns += 1
+    async with pawl.EventBackend(concurrency=256) as backend:
+        handled = at_last_turn = most = 0
+
+        async def handler(_event):
+            nonlocal handled
+            handled += 1
+            ends = time.perf_counter() + 0.001
+            while time.perf_counter() < ends:
+                pass
+
+        with pawl.connect(backend.state) as client:
+            client.declare("work", "a")
+        assert await backend.publish_batch([pawl.MessagingEvent("a") for _ in range(500)]) == 500
+        await backend.subscribe("a", handler, queue="work")
+        while handled < 500:
             await asyncio.sleep(0)
-        assert await publishing == 20_000
-        assert turns > 20
+            most, at_last_turn = max(most, handled - at_last_turn), handled
+        assert most < 50  # of 256 that were claimed at once, a millisecond each
+
+
+@in_loop
+async def test_a_handler_that_waits_keeps_no_other_event_from_its_own():
+    async with pawl.EventBackend(concurrency=500) as backend:
+        gate, begun = asyncio.Event(), 0
+
+        async def handler(event):
+            nonlocal begun
+            begun += 1
+            if event.data["n"] % 7 == 0:
+                await gate.wait()
+            elif event.data["n"] % 5 == 0:
+                await asyncio.sleep(0)
+            else:
+                time.sleep(0.0005)
+
+        await backend.subscribe("a", handler)
+        for first in range(0, 2000, 100):
+            await backend.publish_batch([pawl.MessagingEvent("a", {"n": first + n}) for n in range(100)])
+        await until(lambda: begun == 2000)  # 286 of them wait
+        gate.set()
+        await until_empty(backend)
 
 
 @in_loop
@@ -413,6 +444,26 @@ async def test_a_handler_may_end_its_own_subscription():
         await backend.subscribe("a", again, queue="kept")
         await until(lambda: len(again.events) == 2)
         assert (got, sorted(again.data)) == ([0], [1, 2])
+
+
+@in_loop
+async def test_what_was_claimed_and_not_begun_goes_back_without_a_failure():
+    async with pawl.EventBackend(concurrency=3) as backend:
+        got, again = [], Collector()
+        with pawl.connect(backend.state) as client:
+            client.declare("kept", "a")
+        await backend.publish_batch([pawl.MessagingEvent("a", n) for n in range(3)])
+
+        async def handler(event):
+            got.append(event.data)
+            await handle.unsubscribe()
+
+        handle = await backend.subscribe("a", handler, queue="kept")
+        await until(lambda: not handle.is_active)
+        await backend.subscribe("a", again, queue="kept")
+        await until(lambda: len(got) + len(again.events) == 3)
+        assert sorted(got + again.data) == [0, 1, 2]
+        assert [event.delivery.failures for event in again.events] == [0] * len(again.events)
 
 
 @in_loop

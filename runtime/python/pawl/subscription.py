@@ -20,7 +20,6 @@ log = logging.getLogger("pawl")
 
 CLAIM_MAX = 256
 SLICE_S = 0.005  # then the loop gets a turn, also when handlers never wait
-SLICE_LOOK = 8  # and how often that is looked at
 REOPEN_WAIT_S = (0.05, 0.2, 1, 2, 5, 10)
 
 
@@ -58,6 +57,8 @@ class Subscription:
         self._ready = collections.deque()
         self._workers = set()
         self._spawn_is_due = False
+        self._turn_ends = None
+        self._yielding = 0
         self._is_ending = False
         self._reopening = None
 
@@ -104,11 +105,19 @@ class Subscription:
 
     def _spawn(self):
         self._spawn_is_due = False
+        if self._yielding:
+            return  # no handler waits: a worker has let the loop have its turn, and goes on
         if self._is_ending or len(self._workers) >= self._limit or not (self._ready or self._claim(0)):
             return
         worker = self._loop.create_task(self._work())
         self._workers.add(worker)
         worker.add_done_callback(self._on_worker_end)
+
+    def _spawn_soon(self):
+        """Once the worker that runs now waits, or has let the loop have its turn."""
+        if not self._spawn_is_due and len(self._workers) < self._limit:
+            self._spawn_is_due = True
+            self._loop.call_soon(self._spawn)
 
     def _claim(self, own):
         """No further ahead than what starts now: each claimed delivery counts as an attempt. `own`: 1 in a worker."""
@@ -122,18 +131,31 @@ class Subscription:
         return bool(self._ready)
 
     async def _work(self):
-        loop, ready = self._loop, self._ready
-        slice_ends, count = loop.time() + SLICE_S, 0
+        ready = self._ready
         while not self._is_ending and (ready or self._claim(1)):
             delivery = ready.popleft()
-            if ready and not self._spawn_is_due and len(self._workers) < self._limit:
-                self._spawn_is_due = True
-                loop.call_soon(self._spawn)
+            if ready:
+                self._spawn_soon()
             await self._handle(delivery)
-            count += 1
-            if count % SLICE_LOOK == 0 and loop.time() > slice_ends:
-                await asyncio.sleep(0)
-                slice_ends = loop.time() + SLICE_S
+            if self._has_had_its_turn():
+                self._yielding += 1
+                try:
+                    await asyncio.sleep(0)
+                finally:
+                    self._yielding -= 1
+                # Had nobody been asked for meanwhile, what came would lie there while our next handler waits.
+                self._spawn_soon()
+
+    def _has_had_its_turn(self):
+        """All workers of a turn of the loop share its slice."""
+        now = self._loop.time()
+        if self._turn_ends is None:
+            self._turn_ends = now + SLICE_S
+            self._loop.call_soon(self._begin_turn)
+        return now > self._turn_ends
+
+    def _begin_turn(self):
+        self._turn_ends = None
 
     def _on_worker_end(self, worker):
         self._workers.discard(worker)
@@ -141,6 +163,8 @@ class Subscription:
             self._loop.call_exception_handler(
                 {"message": "a pawl worker ended", "exception": worker.exception(), "task": worker}
             )
+        if worker.cancelled():
+            self.end()
         if self._is_ending and not self._workers:
             self._close()
         elif not self._is_ending and self._link.is_open:
