@@ -219,7 +219,7 @@ unit: $(BUILD)/unit
 python-test: all python
 	@PAWL_BIN=$(BUILD)/pawl PYTHONPATH=$(BUILD)/python $(PYTHON) -m pytest -q -p no:cacheprovider $(PYTEST) tests/python
 
-e2e: all
+e2e: all lib
 	@bash tests/e2e/run.sh $(E2E)
 
 stress-build: $(STRESS_BINS)

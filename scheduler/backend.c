@@ -39,6 +39,11 @@ static void release(void *ctx, uint64_t place)
     pawl_kept_release(&loop->kept, place & ~PAWL_PLACE_VOLATILE);
 }
 
+static void cut(void *ctx)
+{
+    pawl_loop_cut(ctx);
+}
+
 static int has_room(void *ctx, size_t bytes)
 {
     struct pawl_loop *loop = ctx;
@@ -122,6 +127,7 @@ const struct pawl_bus_backend pawl_journal_backend = {
     .append = append,
     .keep = keep,
     .release = release,
+    .cut = cut,
     .has_room = has_room,
     .read = read_record,
     .next = next,

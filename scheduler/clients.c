@@ -22,8 +22,9 @@ enum {
     SETTLEMENTS_A_TURN = PAWL_SETTLE_ENTRIES,
     SUBMISSIONS_A_TURN = 4096,
     SUBMIT_BYTES_A_TURN = 4 << 20,
+    CUT_BYTES = 256 << 10, /* what no act holds together is no one batch of the journal */
     COLD_AFTER_TURNS = 64,
-    ACT_PARTS_MAX = 1024,
+    ACT_PARTS_MAX = PAWL_UNCONFIRMED_MAX / 2 + 1,
     REPLIES_MAX = 1 << 20,
 };
 
@@ -152,11 +153,26 @@ static bool arm_bell(struct pawl_client *client)
            pawl_io_read8(client->loop->io, &client->bell_read, client->bell_fd) == 0;
 }
 
+/* May its next submission be taken? No: it waits for room in a queue, or for the disk. */
+static bool may_submit(const struct pawl_client *client)
+{
+    return client->act_parts > 0 ||
+           (pawl_bus_may_submit(client->bus) &&
+            pawl_journal_has_room(client->loop->journal, 0, PAWL_JOURNAL_FOR_WORK) != PAWL_E_LIMIT);
+}
+
+/* Is there anything that can be taken now? What has to wait wakes nobody: that for which it waits does. */
+static bool has_news(const struct pawl_client *client)
+{
+    return pawl_client_port_settling(&client->port) ||
+           (pawl_client_port_submitting(&client->port) && may_submit(client));
+}
+
 /* D1, for each lane: the flag, then the look; the client publishes, then looks at the flag. */
 static bool sleep_lane(struct pawl_client *client)
 {
     pawl_doorbell_prepare(&client->port.inbound->sleeping);
-    return pawl_client_port_waiting(&client->port) || pawl_client_port_has_room(&client->port);
+    return has_news(client) || pawl_client_port_has_room(&client->port);
 }
 
 bool pawl_clients_prepare(struct pawl_loop *loop)
@@ -180,7 +196,7 @@ bool pawl_clients_waiting(const struct pawl_loop *loop)
 {
     for (const struct pawl_client *client = loop->clients ? loop->clients->hot : NULL; client;
          client = client->next_hot)
-        if (pawl_client_port_waiting(&client->port))
+        if (has_news(client))
             return true;
     return false;
 }
@@ -240,7 +256,7 @@ static int need_copy(struct pawl_loop *loop)
 }
 
 static int make_client(struct pawl_connection *connection, const struct pawl_wire_attach *request,
-                       struct pawl_wire_attached *attached_out)
+                       struct pawl_wire_attached *attached_out, int *read_end_out)
 {
     struct pawl_loop *loop = connection->loop;
     struct pawl_clients *clients = clients_of(loop);
@@ -253,8 +269,9 @@ static int make_client(struct pawl_connection *connection, const struct pawl_wir
     client->connection = connection;
     client->bell_read = (struct pawl_io_request){.done = on_bell, .ctx = client};
     client->bell_fd = pawl_doorbell_open();
-    client->own_bell_fd = pawl_doorbell_open();
-    int error = client->bell_fd < 0 ? client->bell_fd : client->own_bell_fd < 0 ? client->own_bell_fd : 0;
+    int error = pawl_doorbell_open_pipe(&client->own_bell_fd, read_end_out);
+    if (client->bell_fd < 0)
+        error = client->bell_fd;
     uint32_t bytes = ring_bytes(loop->config.bus.event_payload_bytes);
     if (!error)
         error = pawl_client_port_create(bytes, bytes, &client->port);
@@ -296,18 +313,21 @@ void pawl_clients_attach(struct pawl_connection *connection, const struct pawl_w
                            "%u clients are attached", loop->attached_count);
         return;
     }
-    int error = make_client(connection, request, &body);
+    int read_end = -1;
+    int error = make_client(connection, request, &body, &read_end);
     if (error) {
+        if (read_end >= 0)
+            close(read_end);
         pawl_control_error(connection, tag, error, NULL, "a lane cannot be made: %s", pawl_error_text(error));
         return;
     }
     loop->attached_count++;
     pawl_figures_clients(loop);
     struct pawl_client *client = connection->attached;
-    int fds[4] = {client->port.lane_segment.fd, client->port.inbound_segment.fd, client->bell_fd,
-                  client->own_bell_fd};
+    int fds[4] = {client->port.lane_segment.fd, client->port.inbound_segment.fd, client->bell_fd, read_end};
     error = pawl_wire_queue_message(&connection->wire, PAWL_WIRE_ATTACHED, tag, &body, sizeof body, NULL, 0,
                                     fds, 4);
+    close(read_end);
     if (error)
         pawl_control_end(connection);
 }
@@ -344,9 +364,12 @@ void pawl_clients_disconnected(struct pawl_connection *connection)
     if (!client)
         return;
     struct pawl_loop *loop = client->loop;
-    /* What it had published into its lane before it went is taken: it may have been its last words. */
-    while (!client->bad && drain(client))
-        ;
+    /* What it had published into its lane before it went is taken: it may have been its last words. The lane
+     * may have outlived its socket in another process, which goes on writing: not for ever. */
+    uint32_t turns = client->port.submit_bytes / (SUBMISSIONS_A_TURN * (uint32_t)sizeof(struct pawl_submit)) +
+                     client->port.submit_bytes / SUBMIT_BYTES_A_TURN + 2;
+    while (turns > 0 && !client->bad && drain(client))
+        turns--;
     connection->attached = NULL;
     pawl_bus_client_close(loop->bus, loop->now, client->number);
     loop->clients->by_number[client->number] = NULL;
@@ -438,7 +461,7 @@ static bool part_holds(const struct pawl_submit *submit)
                                 submit->bytes - sizeof *submit) == 0;
     const struct pawl_settle *settle = (const struct pawl_settle *)(const void *)(submit + 1);
     return submit->bytes >= sizeof *submit + sizeof *settle &&
-           settle->text_bytes <= submit->bytes - sizeof *submit - sizeof *settle;
+           pawl_settle_check(settle, submit->bytes - sizeof *submit - sizeof *settle) == 0;
 }
 
 /* All parts are there: all are done, or none, and in one batch of the journal. */
@@ -465,6 +488,7 @@ static bool do_act(struct pawl_client *client)
         refuse_act(client, error);
         return true;
     }
+    pawl_bus_act_hold(loop->bus, true);
     for (size_t used = 0; used < client->act_used && !client->bad;) {
         struct pawl_submit *submit = (struct pawl_submit *)(void *)(client->act + used);
         const struct pawl_settle *settle = (const struct pawl_settle *)(submit + 1);
@@ -475,14 +499,15 @@ static bool do_act(struct pawl_client *client)
         used += submit->bytes;
     }
     pawl_bus_flush(loop->bus, loop->now);
+    pawl_bus_act_hold(loop->bus, false);
     pawl_loop_cut(loop);
     return !client->bad;
 }
 
 static bool gather_act(struct pawl_client *client, const struct pawl_submit *submit)
 {
-    if (client->act_parts == ACT_PARTS_MAX) {
-        condemn(client, "an atomic act has too many parts");
+    if (client->act_parts == ACT_PARTS_MAX || client->act_used + submit->bytes > client->port.submit_bytes) {
+        condemn(client, "an atomic act is larger than its lane");
         return false;
     }
     if (client->act_used + submit->bytes > client->act_room) {
@@ -534,11 +559,14 @@ static bool drain_submissions(struct pawl_client *client)
     struct pawl_loop *loop = client->loop;
     struct pawl_submit *copy = (struct pawl_submit *)(void *)loop->clients->copy;
     uint64_t until = client->port.submit_position + SUBMIT_BYTES_A_TURN;
+    uint64_t cut_at = client->port.submit_position + CUT_BYTES;
     for (int i = 0; i < SUBMISSIONS_A_TURN && client->port.submit_position < until; i++) {
-        if (client->act_parts == 0 &&
-            (!pawl_bus_may_submit(client->bus) ||
-             pawl_journal_has_room(loop->journal, 0, PAWL_JOURNAL_FOR_WORK) == PAWL_E_LIMIT))
-            return false; /* it waits: for room in a queue, or for the disk */
+        if (!may_submit(client))
+            return false;
+        if (client->port.submit_position >= cut_at) {
+            pawl_loop_cut(loop);
+            cut_at = client->port.submit_position + CUT_BYTES;
+        }
         int got = pawl_client_port_submission(&client->port, copy, loop->clients->copy_bytes);
         if (got == 0)
             return false;
@@ -685,7 +713,9 @@ bool pawl_clients_drain(struct pawl_loop *loop)
     for (struct pawl_client *client = loop->clients->hot, *next; client; client = next) {
         next = client->next_hot;
         more |= drain(client);
-        if (++client->quiet_turns < COLD_AFTER_TURNS || client->stalled || client->reply_count > 0)
+        pawl_loop_cut(loop); /* however many clients there are */
+        if (++client->quiet_turns < COLD_AFTER_TURNS || client->stalled || client->reply_count > 0 ||
+            pawl_client_port_submitting(&client->port))
             continue;
         if (arm_bell(client) && !sleep_lane(client))
             make_cold(client);

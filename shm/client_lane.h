@@ -227,12 +227,20 @@ void pawl_client_port_destroy(struct pawl_client_port *port);
 
 /** pawl_client_port_waiting - is there anything to read? (submissions, settlements, room that was given back
  * is not told) Cheap: two loads. */
-static inline bool pawl_client_port_waiting(const struct pawl_client_port *port)
+static inline bool pawl_client_port_submitting(const struct pawl_client_port *port)
 {
     /* Relaxed: only a hint; whoever reads acquires (C1), and whoever sleeps has fenced before (D1). */
-    return atomic_load_explicit(&port->lane->submit_produced, memory_order_relaxed) !=
-               port->submit_position ||
-           atomic_load_explicit(&port->lane->settle_produced, memory_order_relaxed) != port->settle_position;
+    return atomic_load_explicit(&port->lane->submit_produced, memory_order_relaxed) != port->submit_position;
+}
+
+static inline bool pawl_client_port_settling(const struct pawl_client_port *port)
+{
+    return atomic_load_explicit(&port->lane->settle_produced, memory_order_relaxed) != port->settle_position;
+}
+
+static inline bool pawl_client_port_waiting(const struct pawl_client_port *port)
+{
+    return pawl_client_port_submitting(port) || pawl_client_port_settling(port);
 }
 
 /** pawl_client_port_has_room - did the client give back any since reply() or deliver() was refused with

@@ -4,6 +4,7 @@
 #include "shm/doorbell.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -11,6 +12,16 @@ int pawl_doorbell_open(void)
 {
     int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     return fd < 0 ? -errno : fd;
+}
+
+int pawl_doorbell_open_pipe(int *ring_fd_out, int *sleep_fd_out)
+{
+    int fds[2];
+    if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) != 0)
+        return -errno;
+    *sleep_fd_out = fds[0];
+    *ring_fd_out = fds[1];
+    return 0;
 }
 
 void pawl_doorbell_write(int fd)
@@ -22,7 +33,7 @@ void pawl_doorbell_write(int fd)
 
 void pawl_doorbell_clear(int fd)
 {
-    uint64_t count;
-    while (read(fd, &count, sizeof count) < 0 && errno == EINTR)
+    uint64_t counts[64]; /* a pipe holds one for each ring */
+    while (read(fd, counts, sizeof counts) < 0 && errno == EINTR)
         ;
 }

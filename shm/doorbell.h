@@ -30,6 +30,15 @@
 /** pawl_doorbell_open - an eventfd, non-blocking, close-on-exec. Return: descriptor or -errno. */
 int pawl_doorbell_open(void);
 
+/**
+ * pawl_doorbell_open_pipe - a bell for a sleeper that is not trusted
+ *
+ * An eventfd is one open file for both: its sleeper could fill it and make it blocking, and whoever rings
+ * next would hang. A pipe has a file for each end: the ringer's is non-blocking whatever the sleeper does.
+ * Write to *ring_fd_out with pawl_doorbell_write(); SIGPIPE is to be ignored. 0 or -errno.
+ */
+int pawl_doorbell_open_pipe(int *ring_fd_out, int *sleep_fd_out);
+
 /* Sleeper: about to sleep. Look for work once more after this, before sleeping. */
 static inline void pawl_doorbell_prepare(_Atomic uint32_t *flag)
 {
@@ -52,18 +61,18 @@ static inline bool pawl_doorbell_must_ring(const _Atomic uint32_t *flag)
 
 /** pawl_doorbell_write - wake whoever waits for this eventfd; never blocks (a full counter is readable
  * already). */
-void pawl_doorbell_write(int eventfd);
+void pawl_doorbell_write(int fd);
 
 /** pawl_doorbell_ring - must_ring, then write. Return: whether it was written. */
-static inline bool pawl_doorbell_ring(const _Atomic uint32_t *flag, int eventfd)
+static inline bool pawl_doorbell_ring(const _Atomic uint32_t *flag, int fd)
 {
     if (!pawl_doorbell_must_ring(flag))
         return false;
-    pawl_doorbell_write(eventfd);
+    pawl_doorbell_write(fd);
     return true;
 }
 
 /** pawl_doorbell_clear - take what was written; never blocks. */
-void pawl_doorbell_clear(int eventfd);
+void pawl_doorbell_clear(int fd);
 
 #endif

@@ -69,10 +69,10 @@ enum pawl_wire_type {
     /* clients: the event bus. What need not be fast speaks JSON; events travel in lanes (client_lane.h) */
     PAWL_WIRE_BUS = 128, /* JSON object with "op" (docs/bus.md) -> BUS_OK: JSON, once durable */
     PAWL_WIRE_BUS_OK,
-    PAWL_WIRE_ATTACH, /* pawl_wire_attach -> ATTACHED + fds {lane, inbound, to-scheduler eventfd, own eventfd}
-                       */
-    PAWL_WIRE_ATTACHED,    /* pawl_wire_attached */
-    PAWL_WIRE_CONSUME,     /* pawl_wire_consume: deliver into my lane -> CONSUME_OK */
+    PAWL_WIRE_ATTACH,   /* pawl_wire_attach -> ATTACHED + fds {lane, inbound, to-scheduler eventfd, own pipe}
+                         */
+    PAWL_WIRE_ATTACHED, /* pawl_wire_attached */
+    PAWL_WIRE_CONSUME,  /* pawl_wire_consume: deliver into my lane -> CONSUME_OK */
     PAWL_WIRE_CONSUME_OK,  /* pawl_wire_consume_ok */
     PAWL_WIRE_CONSUME_END, /* pawl_wire_consume: only client and consumer count; what has not begun goes back
                               -> OK */

@@ -78,6 +78,7 @@ static void leave_lane(struct pawl *pawl)
     pawl_lib_publisher_lost(pawl);
     pawl_lib_consumers_lost(pawl);
     (void)epoll_ctl(pawl->epoll_fd, EPOLL_CTL_DEL, lane->own_fd, NULL);
+    (void)epoll_ctl(pawl->epoll_fd, EPOLL_CTL_DEL, lane->self_fd, NULL);
     pawl->lane = NULL;
     pawl_lib_lane_lose(lane);
 }
@@ -294,8 +295,10 @@ static void on_attached(struct pawl *pawl)
     memcpy(&attached, message->body, sizeof attached);
     int error = pawl_lib_lane_open(pawl, message->fds, attached.epoch, &pawl->lane);
     if (error == 0) {
-        struct epoll_event event = {.events = EPOLLIN, .data.fd = pawl->lane->own_fd};
-        if (epoll_ctl(pawl->epoll_fd, EPOLL_CTL_ADD, pawl->lane->own_fd, &event) != 0)
+        struct epoll_event own = {.events = EPOLLIN, .data.fd = pawl->lane->own_fd};
+        struct epoll_event self = {.events = EPOLLIN, .data.fd = pawl->lane->self_fd};
+        if (epoll_ctl(pawl->epoll_fd, EPOLL_CTL_ADD, pawl->lane->own_fd, &own) != 0 ||
+            epoll_ctl(pawl->epoll_fd, EPOLL_CTL_ADD, pawl->lane->self_fd, &self) != 0)
             error = -errno;
     }
     if (error) {

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "shm/doorbell.h"
 #include "shm/error.h"
 
 enum { SLOTS_FIRST = 256, SLAB_DELIVERIES = 64 };
@@ -24,13 +25,18 @@ int pawl_lib_lane_open(struct pawl *pawl, int fds[4], uint64_t epoch, struct paw
     lane->slots = calloc(SLOTS_FIRST, sizeof(struct pawl_lib_delivery *));
     if (!lane->slots)
         goto free_lane;
-    error = pawl_client_end_attach(fds[0], fds[1], &lane->end);
-    if (error)
+    int self_fd = pawl_doorbell_open();
+    error = self_fd < 0 ? self_fd : pawl_client_end_attach(fds[0], fds[1], &lane->end);
+    if (error) {
+        if (self_fd >= 0)
+            close(self_fd);
         goto free_lane;
+    }
     lane->pawl = pawl;
     lane->slot_mask = SLOTS_FIRST - 1;
     lane->scheduler_fd = fds[2];
     lane->own_fd = fds[3];
+    lane->self_fd = self_fd;
     lane->epoch = epoch;
     lane->number_base = pawl->numbers;
     lane->consumed = lane->consumed_told = lane->end.inbound_position;
@@ -54,6 +60,7 @@ void pawl_lib_lane_close(struct pawl_lib_lane *lane)
     }
     close(lane->scheduler_fd);
     close(lane->own_fd);
+    close(lane->self_fd);
     free(lane->slots);
     free(lane);
 }

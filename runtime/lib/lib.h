@@ -46,6 +46,7 @@ struct pawl_lib_lane {
     struct pawl *pawl;
     struct pawl_client_end end;
     int scheduler_fd, own_fd; /* doorbells */
+    int self_fd;              /* what makes pawl_fd() readable without the scheduler */
     uint64_t epoch;
     uint64_t number_base;       /* the handle's number of this lane's delivery 0 */
     bool gone;                  /* nothing is settled or sent here any more */

@@ -110,7 +110,7 @@ void pawl_lib_arm(struct pawl *pawl)
         return;
     pawl_doorbell_prepare(&lane->end.lane->sleeping); /* D1 */
     if (pawl->unseen || lane_has_news(lane, false))
-        pawl_doorbell_write(lane->own_fd);
+        pawl_doorbell_write(lane->self_fd);
 }
 
 int pawl_fd(const struct pawl *pawl)
@@ -136,6 +136,7 @@ int pawl_dispatch(struct pawl *pawl, int timeout_ms)
         if (pawl->polled && pawl->lane) {
             pawl_doorbell_awake(&pawl->lane->end.lane->sleeping);
             pawl_doorbell_clear(pawl->lane->own_fd);
+            pawl_doorbell_clear(pawl->lane->self_fd);
         }
         pawl_lib_step(pawl);
         pawl_lib_take_in(pawl);

@@ -517,6 +517,7 @@ static int redrive_letter(struct request *request, struct bus_queue *dlq, uint64
     }
     if (dlq->sub)
         bus_sub_drop_range(bus, dlq->sub, seq, seq, PAWL_BUS_END_DROPPED);
+    bus_cut(bus);
     redrive->moved++;
     return 0;
 }

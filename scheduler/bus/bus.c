@@ -270,6 +270,12 @@ uint64_t bus_waited_lsn(const struct pawl_bus *bus)
                            : 0;
 }
 
+void bus_cut(struct pawl_bus *bus)
+{
+    if (bus->backend.cut && !bus->acting && !bus->failed && !bus->replaying)
+        bus->backend.cut(bus->ctx);
+}
+
 void bus_dirty(struct pawl_bus *bus, struct bus_sub *sub)
 {
     if (sub->dirty || bus->replaying)

@@ -61,6 +61,9 @@ struct pawl_bus_backend {
     uint64_t (*append)(void *ctx, uint8_t type, const struct iovec *body, int count, uint64_t *place_out);
     uint64_t (*keep)(void *ctx, const struct iovec *body, int count, uint32_t queues);
     void (*release)(void *ctx, uint64_t place);
+    /* What was appended so far need not stand or fall with what follows: a batch has a bound. NULL: no bound.
+     */
+    void (*cut)(void *ctx);
     /* 0: new events of this size may be appended; PAWL_E_NO_SPACE, PAWL_E_LIMIT (later). */
     int (*has_room)(void *ctx, size_t bytes);
     /* The body of the record at a place; valid until the next call of the backend. 0 or an error. */
@@ -116,6 +119,9 @@ void pawl_bus_act_begin(struct pawl_bus *bus);
  * act_begin()? 0 or why not: asked for each part of an atomic act before any is done. */
 int pawl_bus_may_publish(struct pawl_bus *bus, const struct pawl_submit *submit,
                          const struct pawl_event *event);
+/** pawl_bus_act_hold - the parts of an act are done between true and false: all that they append is one
+ * batch, and nobody else's records come in between. Flush before false. */
+void pawl_bus_act_hold(struct pawl_bus *bus, bool holds);
 /** pawl_bus_publish - one event that was copied and checked; its `id` and time are filled in. Answered by
  * replies. */
 void pawl_bus_publish(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus_client *client,
@@ -124,7 +130,8 @@ void pawl_bus_publish(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus
  * ones are answered by replies. @text: settle->text_bytes, or NULL. */
 int pawl_bus_settle(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus_client *client,
                     const struct pawl_settle *settle, const char *text);
-/** pawl_bus_may_settle - does it hold all of these now? 0; PAWL_E_STALE_RECEIPT. */
+/** pawl_bus_may_settle - may it be part of an atomic act: does it hold all of these now? 0;
+ * PAWL_E_STALE_RECEIPT; PAWL_E_INVALID: failures are not, a dead letter has a size. */
 int pawl_bus_may_settle(struct pawl_bus_client *client, const struct pawl_settle *settle);
 /** pawl_bus_begun - its handlers have seen the deliveries below this number. */
 void pawl_bus_begun(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus_client *client,

@@ -36,7 +36,7 @@ bool pawl_bus_is_handling(const struct pawl_bus_client *client)
 
 bool pawl_bus_may_submit(const struct pawl_bus_client *client)
 {
-    return client->parked_count < BUS_PARKED_MAX && client->parked_bytes < UINT64_C(16) << 20;
+    return client->parked_count < BUS_PARKED_MAX && client->parked_bytes < BUS_PARKED_BYTES_MAX;
 }
 
 int pawl_bus_client_open(struct pawl_bus *bus, struct pawl_now now, uint32_t number, uint64_t publisher,
@@ -318,6 +318,8 @@ int pawl_bus_settle(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus_c
 
 int pawl_bus_may_settle(struct pawl_bus_client *client, const struct pawl_settle *settle)
 {
+    if (settle->op == PAWL_SETTLE_OP_NACK || settle->op == PAWL_SETTLE_OP_REJECT)
+        return PAWL_E_INVALID;
     if (settle->first > settle->last || settle->first < client->held_first ||
         settle->last >= client->held_next)
         return PAWL_E_STALE_RECEIPT;
@@ -470,11 +472,16 @@ int pawl_bus_consume(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus_
         snprintf(why, 256, "a prefetch of %u is not within 1 and %d", request->credit, PAWL_CREDIT_MAX);
         return PAWL_E_LIMIT;
     }
-    for (struct bus_consumer *other = client->consumers; other; other = other->next_of_client)
+    uint32_t count = 0;
+    for (struct bus_consumer *other = client->consumers; other; other = other->next_of_client, count++)
         if (other->id == request->consumer && !other->ended) {
             snprintf(why, 256, "this client has a consumer %u already", request->consumer);
             return PAWL_E_STATE;
         }
+    if (count >= BUS_CONSUMERS_MAX) {
+        snprintf(why, 256, "this client has %u consumers", count);
+        return PAWL_E_LIMIT;
+    }
     struct bus_sub *sub = find_sub(bus, request, why);
     if (!sub)
         return bus_queue_find(bus, request->queue) ? PAWL_E_INVALID : PAWL_E_NOT_FOUND;

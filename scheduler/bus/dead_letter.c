@@ -190,6 +190,7 @@ void bus_dead(struct pawl_bus *bus, struct bus_sub *sub, uint64_t seq, uint32_t 
     int error;
     struct backlog_cursor cursor = {0};
     bus_group_flush(bus);
+    bus_cut(bus);
     const struct pawl_event *event = backlog_read(bus, queue, &cursor, seq, &error);
     if (!event)
         bus_log(bus, PAWL_LOG_ERROR, "queue %s: event %" PRIu64 " cannot be read: %s", queue->name, seq,

@@ -265,7 +265,8 @@ int pawl_bus_settle_one(struct pawl_bus *bus, struct pawl_now now, const struct 
     char why[256];
     int error = 0;
     bus->now = now;
-    if (settle->op < PAWL_SETTLE_OP_ACK || settle->op > PAWL_SETTLE_OP_RELEASE)
+    const struct pawl_settle words = {.op = settle->op, .flags = settle->flags, .cause = settle->cause};
+    if (pawl_settle_check(&words, 0) != 0)
         return PAWL_E_INVALID;
     struct bus_sub *sub = sub_of(bus, settle->queue, settle->group, why, &error);
     if (!sub)

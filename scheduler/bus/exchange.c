@@ -14,7 +14,11 @@
 #include "shm/error.h"
 #include "shm/topic.h"
 
-enum { ROUTES_HASH = 4096 };
+enum {
+    ROUTES_HASH = 4096,
+    RECORD_BYTES = 256,       /* around what a record is about, at most */
+    ACT_BYTES_MAX = 68 << 20, /* the greatest event with its routes; the journal's batch holds it */
+};
 
 /* ---- routes ---- */
 
@@ -476,6 +480,11 @@ static void parked_done(struct pawl_bus *bus, struct bus_parked_publish *publish
     if (client) {
         client->parked_count--;
         client->parked_bytes -= publish->event->bytes;
+    } else if (!bus->replaying) {
+        bus->orphans--;
+        bus->orphan_bytes -= publish->event->bytes;
+    }
+    if (client) {
         if (publish->routed > 0) {
             struct pawl_reply reply = {.type = PAWL_REPLY_CONFIRM,
                                        .first = sequence,
@@ -561,6 +570,7 @@ void bus_unpark(struct pawl_bus *bus, struct bus_queue *queue)
         struct bus_queue *one[1] = {queue};
         struct bus_route route = {.queues = one, .queue_count = 1};
         bus_group_flush(bus);
+        bus_cut(bus);
         uint64_t tail = queue->tail;
         if (group_open(bus, &route, NULL, publish->submit.sequence, publish->submit.durability) == 0) {
             /* The last that waited: all that this publisher has sent so far is settled with it. */
@@ -589,8 +599,16 @@ void bus_parked_refuse(struct pawl_bus *bus, struct bus_queue *queue, int error)
     queue->parked_tail = &queue->parked;
 }
 
+static bool may_outlive(const struct pawl_bus *bus, const struct pawl_bus_client *client,
+                        const struct bus_parked_publish *publish)
+{
+    return (!client->publisher || publish->routed > 0) && bus->orphans < BUS_PARKED_MAX &&
+           bus->orphan_bytes + publish->event->bytes <= BUS_PARKED_BYTES_MAX;
+}
+
 /* Nobody waits for its confirm: what is not confirmed may have happened or not. A publisher that has a name
- * sends again after a reconnect what was not confirmed: of that, what no queue has yet is forgotten here. */
+ * sends again after a reconnect what was not confirmed: of that, what no queue has yet is forgotten here. So
+ * is what is beyond the bound of one client: else publishers that come, park and go would take all memory. */
 void bus_parked_drop_client(struct pawl_bus *bus, struct pawl_bus_client *client)
 {
     for (uint32_t i = 0; i < bus->queue_end && client->parked_count > 0; i++) {
@@ -601,7 +619,9 @@ void bus_parked_drop_client(struct pawl_bus *bus, struct pawl_bus_client *client
             struct bus_parked_publish *publish = parked->publish;
             if (publish->client != client) {
                 link = &parked->next;
-            } else if (!client->publisher || publish->routed > 0) {
+            } else if (may_outlive(bus, client, publish)) {
+                bus->orphans++;
+                bus->orphan_bytes += publish->event->bytes;
                 publish->client = NULL;
                 link = &parked->next;
             } else {
@@ -856,6 +876,18 @@ void pawl_bus_publish(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus
 void pawl_bus_act_begin(struct pawl_bus *bus)
 {
     bus->act++;
+    bus->act_bytes = 0;
+}
+
+void pawl_bus_act_hold(struct pawl_bus *bus, bool holds)
+{
+    bus->acting = holds;
+    if (holds || !bus->unpark_due)
+        return;
+    bus->unpark_due = false;
+    for (uint32_t i = 0; i < bus->queue_end; i++)
+        if (bus->queues[i] && bus->queues[i]->parked)
+            bus_unpark(bus, bus->queues[i]);
 }
 
 static bool all_promise(const struct pawl_bus *bus, const struct bus_route *route, uint64_t bytes)
@@ -889,7 +921,10 @@ int pawl_bus_may_publish(struct pawl_bus *bus, const struct pawl_submit *submit,
         return -ENOMEM;
     if (route->queue_count == 0)
         return submit->flags & PAWL_SUBMIT_EXPECT_ROUTED ? PAWL_E_UNROUTED : 0;
+    bus->act_bytes += event->bytes + RECORD_BYTES + route->queue_count * sizeof(struct pawl_bus_route);
+    if (bus->act_bytes > ACT_BYTES_MAX)
+        return PAWL_E_LIMIT;
     if (!all_promise(bus, route, event->bytes))
         return PAWL_E_QUEUE_FULL;
-    return bus->backend.has_room(bus->ctx, event->bytes) == PAWL_E_NO_SPACE ? PAWL_E_NO_SPACE : 0;
+    return bus->backend.has_room(bus->ctx, bus->act_bytes) == PAWL_E_NO_SPACE ? PAWL_E_NO_SPACE : 0;
 }

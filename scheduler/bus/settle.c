@@ -191,7 +191,9 @@ void bus_settle_flush(struct pawl_bus *bus)
         } else {
             free(ranges);
         }
-        if (sub->queue->parked)
+        if (sub->queue->parked && bus->acting)
+            bus->unpark_due = true;
+        else if (sub->queue->parked)
             bus_unpark(bus, sub->queue);
         bus_queue_row(sub->queue);
         bus->backend.changed(bus->ctx);

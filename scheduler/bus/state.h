@@ -19,6 +19,8 @@
 #include "scheduler/bus/timers.h"
 
 enum {
+    BUS_PARKED_BYTES_MAX = 16 << 20,
+    BUS_CONSUMERS_MAX = 1024,        /* of a client */
     BUS_GROUP_BYTES_MAX = 256 << 10, /* events that are gathered into one record */
     BUS_ROUTES_CACHED_MAX = 16384,
     BUS_DISPATCH_A_TURN = 2048, /* deliveries of one subscription in a row */
@@ -199,8 +201,12 @@ struct pawl_bus {
     uint64_t epoch, next_event; /* next id */
     bool replaying, failed, draining;
     uint64_t durable_lsn;
-    uint64_t act;   /* number of the newest atomic act */
-    uint64_t stamp; /* rises with every call that may move what read() gave */
+    uint64_t act;                   /* number of the newest atomic act */
+    uint64_t act_bytes;             /* of what it would append */
+    bool acting;                    /* its parts are being done */
+    bool unpark_due;                /* it made room in a queue for which somebody waits */
+    uint64_t orphans, orphan_bytes; /* parked publishes whose clients went */
+    uint64_t stamp;                 /* rises with every call that may move what read() gave */
 
     struct bus_queue **queues; /* by number; NULL: none */
     uint32_t queue_end, queue_room, queue_count;
@@ -237,6 +243,8 @@ void bus_reply_durable(struct pawl_bus *bus, const struct pawl_bus_client *clien
                        const struct pawl_reply *reply, uint64_t lsn);
 /* What waits longest for the disk; 0: nothing does. */
 uint64_t bus_waited_lsn(const struct pawl_bus *bus);
+/* Between two changes that may stand alone. */
+void bus_cut(struct pawl_bus *bus);
 void bus_dirty(struct pawl_bus *bus, struct bus_sub *sub);
 void bus_timer(struct pawl_bus *bus, uint64_t due_boottime_ns, enum bus_timer_kind kind, uint64_t a,
                uint32_t b);

@@ -1,6 +1,7 @@
 /*
  * bus_exchange - from a publish to the queues: routes, admission, overflow, confirms.
  */
+#include "scheduler/bus/state.h"
 #include "tests/unit/bus_support.h"
 
 static struct memory m;
@@ -521,4 +522,76 @@ Test(bus_exchange, an_event_in_memory_lives_until_the_last_of_its_queues_has_set
     cr_expect(eq(int, memory_ack(&m, b, 0), 0));
     memory_turn(&m);
     cr_expect(eq(sz, m.kept_live, 0));
+}
+
+Test(bus_exchange, an_act_as_large_as_a_batch_can_be_is_the_largest_and_no_failure_is_part_of_one)
+{
+    memory_declare(&m, "q", "'topics': ['t'], 'max_bytes': 1000000000");
+    struct memory_client *client = consumer_of(&m, "q", 10);
+    (void)memory_say(&m, client, "t", "x");
+    memory_turn(&m);
+    struct pawl_event *event = memory_event(&(struct memory_publish){.topic = "t", .data = "x"});
+    struct pawl_submit submit = {.type = PAWL_SUBMIT_EVENT};
+    size_t bytes = event->bytes, fit = 0;
+    event->bytes = 1 << 20; /* all that is asked about is its size */
+    pawl_bus_act_begin(m.bus);
+    while (fit < 100 && pawl_bus_may_publish(m.bus, &submit, event) == 0)
+        fit++;
+    cr_expect(all(ge(sz, fit, 64), lt(sz, fit, 72)), "%zu MiB", fit);
+    cr_expect(eq(int, pawl_bus_may_publish(m.bus, &submit, event), PAWL_E_LIMIT));
+    event->bytes = (uint32_t)bytes;
+    free(event);
+    for (uint8_t op = PAWL_SETTLE_OP_ACK; op <= PAWL_SETTLE_OP_RELEASE; op++) {
+        struct pawl_settle settle = {.op = op};
+        bool failure = op == PAWL_SETTLE_OP_NACK || op == PAWL_SETTLE_OP_REJECT;
+        cr_expect(eq(int, pawl_bus_may_settle(pawl_bus_client(m.bus, client->number), &settle),
+                     failure ? PAWL_E_INVALID : 0));
+    }
+}
+
+Test(bus_exchange, what_an_act_makes_room_for_comes_after_it)
+{
+    memory_declare(&m, "q", "'topics': ['t'], 'max_depth': 1, 'overflow': 'block'");
+    struct memory_client *client = consumer_of(&m, "q", 10);
+    fill(client, "t", 2);
+    memory_turn(&m);
+    expect_number(&m, "q", "blocked_publishes", 1);
+    pawl_bus_act_hold(m.bus, true);
+    cr_expect(eq(int, memory_ack(&m, client, 0), 0));
+    pawl_bus_flush(m.bus, m.now);
+    expect_number(&m, "q", "blocked_publishes", 1);
+    pawl_bus_act_hold(m.bus, false);
+    expect_number(&m, "q", "blocked_publishes", 0);
+    expect_number(&m, "q", "depth", 1);
+}
+
+Test(bus_exchange, publishes_whose_publishers_went_wait_up_to_the_bound_of_one)
+{
+    memory_declare(&m, "q", "'topics': ['t'], 'max_depth': 1, 'overflow': 'block'");
+    struct memory_client *first = memory_open(&m, 0);
+    fill(first, "t", 1);
+    for (int i = 0; i < 3; i++) {
+        struct memory_client *client = memory_open(&m, 0);
+        fill(client, "t", BUS_PARKED_MAX - 1);
+        memory_turn(&m);
+        memory_close(&m, client);
+    }
+    expect_number(&m, "q", "blocked_publishes", BUS_PARKED_MAX);
+    /* Those that went in are of the bound no more. */
+    json_decref(memory_request(&m, 0, "{'op': 'queue.purge', 'name': 'q'}"));
+    struct memory_client *last = memory_open(&m, 0);
+    fill(last, "t", 1);
+    memory_turn(&m);
+    memory_close(&m, last);
+    expect_number(&m, "q", "blocked_publishes", BUS_PARKED_MAX);
+}
+
+Test(bus_exchange, a_client_has_a_bounded_number_of_consumers)
+{
+    memory_declare(&m, "q", "'topics': ['t']");
+    struct memory_client *client = memory_open(&m, 0);
+    for (uint32_t i = 1; i <= BUS_CONSUMERS_MAX; i++)
+        cr_assert(eq(int, memory_consume(&m, client, i, "q", "", 1, 0), 0));
+    cr_expect(eq(int, memory_consume(&m, client, BUS_CONSUMERS_MAX + 1, "q", "", 1, 0), PAWL_E_LIMIT));
+    expect_number(&m, "q", "consumers", BUS_CONSUMERS_MAX);
 }

@@ -1,0 +1,119 @@
+#!/usr/bin/env bash
+# bus_attack.t.sh - many, large, or stuck clients of the bus: they get what they asked for, or their own error; the
+# scheduler serves on.
+
+serve() {
+    background pawl serve "$@"
+    SERVE=$!
+    wait_until 'timeout 5 "$PAWL" queue list --json >/dev/null'
+}
+
+# end_serve: it was the same scheduler all along, and ends well.
+end_serve() {
+    expect_eq "$(grep -c 'the journal failed' "$PAWL_STATE/scheduler.log")" 0
+    kill "$SERVE"
+    expect_end 0 "$SERVE"
+}
+
+# lines COUNT BYTES
+lines() {
+    local i
+    head -c "$2" /dev/zero | tr '\0' x >line
+    for ((i = 0; i < $1; i++)); do cat line && echo; done
+}
+
+slow test_more_dead_letters_than_a_batch_of_the_journal_holds_are_redriven 120
+test_more_dead_letters_than_a_batch_of_the_journal_holds_are_redriven() {
+    serve
+    pawl queue declare q --topic 't' --max-deliver 1 --max-bytes 4G
+    lines 90 900000 | timeout 60 "$PAWL" publish t --lines >ids
+    expect_eq "$(wc -l <ids)" 90
+    timeout 60 "$PAWL" consume q --count 90 --wait 5s --exec sh -c 'cat >/dev/null; exit 65' || true
+    expect_eq "$(pawl queue show q --json | jq '.depth, .dlq_depth' | xargs)" "0 90"
+    expect_exit 0 timeout 60 "$PAWL" dlq redrive q
+    expect_eq "$(pawl queue show q --json | jq '.depth, .dlq_depth' | xargs)" "90 0"
+    end_serve
+}
+
+# Fifty publishers in one process, each with a lane of its own: what fits into it at once, while nobody takes it.
+slow test_publishers_that_fill_their_lanes_all_at_once_are_all_served 120
+test_publishers_that_fill_their_lanes_all_at_once_are_all_served() {
+    local build scheduler publishers
+    write many.c <<'C'
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "pawl.h"
+enum { PUBLISHERS = 50, EVENTS = 4, DATA_BYTES = 900000 };
+static int confirmed;
+static void on_confirm(void *context, const struct pawl_confirm *confirm)
+{
+    (void)context;
+    confirmed += confirm->error == 0;
+}
+int main(void)
+{
+    static struct pawl *pawl[PUBLISHERS];
+    char *data = calloc(1, DATA_BYTES);
+    struct pawl_connect_options options = {.bytes = sizeof options};
+    struct pawl_message message = {.bytes = sizeof message, .topic = "t", .data = data, .data_bytes = 1};
+    for (int i = 0; i < PUBLISHERS; i++)
+        if (pawl_connect(&options, &pawl[i]) != 0 || pawl_publish(pawl[i], &message, 30000, NULL) != 0)
+            return 1;
+    close(creat("attached", 0600));
+    while (access("go", F_OK) != 0)
+        usleep(10000);
+    message.data_bytes = DATA_BYTES;
+    for (int i = 0; i < PUBLISHERS; i++) {
+        for (int k = 0; k < EVENTS; k++)
+            if (pawl_publish_async(pawl[i], &message, 0, on_confirm, NULL, NULL) != 0)
+                return 2;
+        pawl_kick(pawl[i]);
+    }
+    close(creat("full", 0600));
+    for (int i = 0; i < PUBLISHERS; i++)
+        if (pawl_flush(pawl[i], 60000) != 0)
+            return 3;
+    printf("%d\n", confirmed);
+    return 0;
+}
+C
+    build=$(dirname "$PAWL")
+    expect_exit 0 cc -std=gnu11 -I "$E2E_TOP/runtime" -o many many.c "$build/libpawl.so.0" -Wl,-rpath,"$build"
+    serve
+    pawl queue declare q --topic t --max-bytes 4G
+    scheduler=$(pid_of scheduler)
+    ./many >confirmed &
+    publishers=$!
+    wait_until '[ -e attached ]' 60
+    kill -STOP "$scheduler"
+    touch go
+    wait_until '[ -e full ]' 60
+    kill -CONT "$scheduler"
+    expect_end 0 "$publishers"
+    expect_file confirmed 200
+    expect_eq "$(pawl queue show q --json | jq .depth)" 250
+    end_serve
+}
+
+turns() { awk '{print $14 + $15}' "/proc/$1/stat"; }
+
+test_a_publisher_that_waits_for_room_costs_no_time() {
+    local scheduler before
+    serve
+    pawl queue declare q --topic 't' --max-depth 5 --overflow block
+    scheduler=$(pid_of scheduler)
+    seq 20000 | timeout 50 "$PAWL" publish t --lines >ids &
+    wait_until '[ "$(pawl queue show q --json | jq .blocked_publishes)" -gt 1000 ]'
+    before=$(turns "$scheduler")
+    sleep 2
+    [ $(($(turns "$scheduler") - before)) -le 5 ] || fail "$(($(turns "$scheduler") - before)) ticks in 2 s"
+    # And it goes on when there is room.
+    pawl queue declare q --topic 't' --max-depth 100000 --overflow block
+    wait_until '[ "$(wc -l <ids)" = 20000 ]' 30
+    wait $!
+    expect_eq "$(pawl queue show q --json | jq .depth)" 20000
+    end_serve
+}
