@@ -44,7 +44,9 @@ RUNTIME_SRCS   := $(sort $(wildcard runtime/*.c))
 LIB_SRCS       := $(sort $(wildcard runtime/lib/*.c))
 MAIN_SRCS      := runtime/cli/main.c
 CLI_SRCS       := $(filter-out $(MAIN_SRCS),$(sort $(wildcard runtime/cli/*.c)))
-BENCH_SRCS     := $(sort $(wildcard bench/*.c))
+# A program of its own, for `make bench-peers` alone.
+PEERS_SRCS     := bench/peers_bus.c
+BENCH_SRCS     := $(filter-out $(PEERS_SRCS),$(sort $(wildcard bench/*.c)))
 UNIT_SRCS      := $(sort $(wildcard tests/unit/*.c))
 SIM_SRCS       := $(sort $(wildcard tests/sim/*.c))
 STRESS_SRCS    := $(sort $(wildcard tests/stress/*.c))
@@ -57,7 +59,7 @@ UNIT_OBJS := $(UNIT_SRCS:%.c=$(BUILD)/%.o)
 SIM_OBJS  := $(SIM_SRCS:%.c=$(BUILD)/%.o)
 STRESS_OBJS := $(STRESS_SRCS:%.c=$(BUILD)/%.o)
 STRESS_BINS := $(STRESS_SRCS:%.c=$(BUILD)/%)
-ALL_SRCS  := $(ROOM_SRCS) $(MAIN_SRCS) $(BENCH_SRCS) $(UNIT_SRCS) $(SIM_SRCS) $(STRESS_SRCS) $(FUZZ_SRCS)
+ALL_SRCS  := $(ROOM_SRCS) $(MAIN_SRCS) $(BENCH_SRCS) $(PEERS_SRCS) $(UNIT_SRCS) $(SIM_SRCS) $(STRESS_SRCS) $(FUZZ_SRCS)
 ALL_HDRS  := $(sort $(wildcard shm/*.h scheduler/*.h scheduler/bus/*.h workers/*.h runtime/*.h runtime/lib/*.h runtime/cli/*.h bench/*.h tests/*/*.h))
 
 MAN_SRCS  := $(sort $(wildcard docs/man/*.scd))
@@ -269,7 +271,7 @@ lint-cppcheck:
 	@mkdir -p $(BUILD)/cppcheck
 	@cppcheck --quiet -j $(JOBS) --cppcheck-build-dir=$(BUILD)/cppcheck --std=c11 -I. -D_GNU_SOURCE -D__linux__ --library=tests/cppcheck.xml \
 		--enable=warning,performance,portability --inline-suppr --error-exitcode=1 --suppress=uninitvar \
-		$(ROOM_SRCS) $(MAIN_SRCS) $(BENCH_SRCS) $(SIM_SRCS) $(STRESS_SRCS)
+		$(ROOM_SRCS) $(MAIN_SRCS) $(BENCH_SRCS) $(PEERS_SRCS) $(SIM_SRCS) $(STRESS_SRCS)
 	@cppcheck --quiet --std=c11 -I. -D_GNU_SOURCE -D__linux__ --library=python --enable=warning,performance,portability \
 		--inline-suppr --error-exitcode=1 --suppress=uninitvar $(PY_SRCS)
 
@@ -284,8 +286,12 @@ bench: all
 bench-python: python
 	@PYTHONPATH=$(BUILD)/python $(PYTHON) bench/python_bus.py
 
-bench-peers: all
-	@bash bench/peers.sh $(BUILD)/pawl
+bench-peers: all $(BUILD)/peers_bus
+	@bash bench/peers.sh $(BUILD)/pawl $(BUILD)/peers_bus
+
+$(BUILD)/peers_bus: $(PEERS_SRCS:%.c=$(BUILD)/%.o) $(BUILD)/bench/bench_support.o
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^
 
 clean:
 	rm -rf build build-asan build-tsan build-fuzz pawl runtime/python/build runtime/python/*.egg-info
@@ -294,4 +300,4 @@ FORCE:
 .PHONY: all help lib python python-build python-test man install test demo unit e2e stress-build check-stress asan tsan fuzz fuzz-run lint format lint-format lint-tidy \
 	lint-cppcheck lint-scripts bench bench-python bench-peers clean FORCE
 .SECONDARY:
--include $(PY_OBJS:.o=.d) $(FUZZ_SRCS:%.c=$(BUILD)/%.d) $(ROOM_OBJS:.o=.d) $(TOOL_OBJS:.o=.d) $(UNIT_OBJS:.o=.d) $(SIM_OBJS:.o=.d) $(STRESS_OBJS:.o=.d)
+-include $(PEERS_SRCS:%.c=$(BUILD)/%.d) $(PY_OBJS:.o=.d) $(FUZZ_SRCS:%.c=$(BUILD)/%.d) $(ROOM_OBJS:.o=.d) $(TOOL_OBJS:.o=.d) $(UNIT_OBJS:.o=.d) $(SIM_OBJS:.o=.d) $(STRESS_OBJS:.o=.d)

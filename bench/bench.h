@@ -5,6 +5,7 @@
 #define PAWL_BENCH_BENCH_H
 
 #include <stdint.h>
+#include <sys/types.h>
 
 struct pawl_bench_options {
     double seconds;         /* how long, about; 0: the bench's own default */
@@ -84,8 +85,9 @@ double pawl_bench_spawn_floor(unsigned slots, unsigned tasks);
 
 /* ---- for the benches ---- */
 
-double pawl_bench_cpu_seconds(int who); /* RUSAGE_SELF or RUSAGE_CHILDREN: user and system */
-uint64_t pawl_bench_rss_bytes(void);    /* of this process, now */
+double pawl_bench_cpu_seconds(int who);      /* RUSAGE_SELF or RUSAGE_CHILDREN: user and system */
+double pawl_bench_cpu_seconds_of(pid_t pid); /* of another process that lives */
+uint64_t pawl_bench_rss_bytes(void);         /* of this process, now */
 
 struct pawl_bench_samples {
     uint64_t *ns;

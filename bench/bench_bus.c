@@ -8,7 +8,6 @@
  * wake-up, a device sync.
  */
 #include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -199,20 +198,6 @@ static pid_t pid_of(struct pawl *pawl, const char *role)
     return pid;
 }
 
-static double cpu_of(pid_t pid)
-{
-    char path[64], line[1024];
-    unsigned long user = 0, system = 0;
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    FILE *file = fopen(path, "re");
-    const char *rest = file && fgets(line, sizeof line, file) ? strrchr(line, ')') : NULL;
-    if (rest)
-        (void)sscanf(rest + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system);
-    if (file)
-        fclose(file);
-    return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
-}
-
 static uint64_t peak_of(pid_t pid)
 {
     char path[64], line[256];
@@ -220,8 +205,8 @@ static uint64_t peak_of(pid_t pid)
     snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
     FILE *file = fopen(path, "re");
     while (file && fgets(line, sizeof line, file))
-        if (sscanf(line, "VmHWM: %lu", &kib) == 1)
-            break;
+        if (strncmp(line, "VmHWM:", 6) == 0)
+            kib = strtoul(line + 6, NULL, 10);
     if (file)
         fclose(file);
     return kib * 1024;
@@ -363,7 +348,7 @@ static int measure(const struct bus_run *run, pid_t scheduler, struct pawl_bench
     }
     for (uint32_t i = 0; i < run->consumers && !error; i++)
         error = read_all(go[0], &word, 1);
-    double cpu = cpu_of(scheduler), children = pawl_bench_cpu_seconds(RUSAGE_CHILDREN);
+    double cpu = pawl_bench_cpu_seconds_of(scheduler), children = pawl_bench_cpu_seconds(RUSAGE_CHILDREN);
     uint64_t from_ns = now_ns();
     pids[run->consumers] = error ? -1 : fork();
     if (pids[run->consumers] == 0)
@@ -382,7 +367,8 @@ static int measure(const struct bus_run *run, pid_t scheduler, struct pawl_bench
     result->seconds = (double)(finished_ns - from_ns) / 1e9;
     result->per_second = (double)got / result->seconds;
     result->cpu_seconds_per_million =
-        (cpu_of(scheduler) - cpu + pawl_bench_cpu_seconds(RUSAGE_CHILDREN) - children) / (double)got * 1e6;
+        (pawl_bench_cpu_seconds_of(scheduler) - cpu + pawl_bench_cpu_seconds(RUSAGE_CHILDREN) - children) /
+        (double)got * 1e6;
     result->rss_bytes = peak_of(scheduler);
     pawl_bench_percentiles(&samples, result);
     free(samples.ns);
@@ -494,8 +480,9 @@ int pawl_bench_recover(const struct pawl_bench_options *options, const char *dir
     uint64_t from_ns = now_ns();
     FILE *pipe_file = popen(command, "re");
     if (pipe_file) {
-        if (fscanf(pipe_file, "%" SCNu64, &bytes) != 1)
-            bytes = 0;
+        char text[32];
+        if (fgets(text, sizeof text, pipe_file))
+            bytes = strtoull(text, NULL, 10);
         pclose(pipe_file);
     }
     double read_seconds = (double)(now_ns() - from_ns) / 1e9;
@@ -510,7 +497,7 @@ int pawl_bench_recover(const struct pawl_bench_options *options, const char *dir
     if (!error) {
         scheduler = pid_of(pawl, "scheduler");
         result_out->rss_bytes = peak_of(scheduler);
-        result_out->cpu_seconds_per_million = cpu_of(scheduler) / (double)run.events * 1e6;
+        result_out->cpu_seconds_per_million = pawl_bench_cpu_seconds_of(scheduler) / (double)run.events * 1e6;
     }
 end:
     pawl_close(pawl);

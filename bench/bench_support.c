@@ -18,6 +18,23 @@ double pawl_bench_cpu_seconds(int who)
            (double)usage.ru_stime.tv_sec + (double)usage.ru_stime.tv_usec * 1e-6;
 }
 
+double pawl_bench_cpu_seconds_of(pid_t pid)
+{
+    enum { USER_TIME = 12 }; /* fields behind the name, which may hold anything: user, then system */
+    char path[64], line[1024];
+    unsigned long ticks = 0;
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *file = fopen(path, "re");
+    char *rest = file && fgets(line, sizeof line, file) ? strrchr(line, ')') : NULL, *place = NULL;
+    for (int i = 0; rest && i < USER_TIME + 2; i++) {
+        const char *field = strtok_r(i == 0 ? rest : NULL, " ", &place);
+        ticks += field && i >= USER_TIME ? strtoul(field, NULL, 10) : 0;
+    }
+    if (file)
+        fclose(file);
+    return (double)ticks / (double)sysconf(_SC_CLK_TCK);
+}
+
 uint64_t pawl_bench_rss_bytes(void)
 {
     char line[128] = "";

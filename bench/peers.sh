@@ -1,16 +1,25 @@
 #!/usr/bin/env bash
-# peers.sh - the same batch of processes on pawl and on those of its peers that are installed.
+# peers.sh - the same batch of processes, and the same events, on pawl and on those of its peers that are installed.
 #
-#   bash bench/peers.sh PATH_TO_PAWL        TASKS=2000 SLOTS=$(nproc) ROUNDS=3
+#   bash bench/peers.sh PATH_TO_PAWL PATH_TO_PEERS_BUS        TASKS=2000 SLOTS=$(nproc) ROUNDS=3
+#                                                             EVENTS=200000 RATE=10000 ONLY=exec|bus
 #
-# Each runs TASKS times /bin/true with SLOTS at a time, its output captured where the peer does that. pawl records
+# Processes: each runs TASKS times /bin/true with SLOTS at a time, its output captured where the peer does that. pawl records
 # every result on disk and syncs it; the others record nothing (GNU parallel: a joblog, unsynced). Median of ROUNDS.
+#
+# Events: one publisher, one queue, one consumer, each a process; 100 bytes; published, delivered, acknowledged,
+# removed, every one counted. Peers get EVENTS of them (those that sync each: a fortieth), pawl ten times as many,
+# since it would be done before it has begun. Then RATE a second for latency.
 set -euo pipefail
 
 pawl=$(realpath "$1")
+peers_bus=$(realpath "$2")
 tasks=${TASKS:-2000}
 slots=${SLOTS:-$(nproc)}
 rounds=${ROUNDS:-3}
+events=${EVENTS:-200000}
+event_rate=${RATE:-10000}
+only=${ONLY:-exec bus}
 # Beside the tree rather than under /tmp, which may be memory.
 scratch=$(mktemp -d "$PWD/build/bench.XXXXXX")
 trap 'rm -rf "$scratch"' EXIT
@@ -51,16 +60,88 @@ rate() {
     done | sort -n | sed -n "$(((rounds + 1) / 2))p"
 }
 
-echo "$tasks times /bin/true, $slots at a time; $(uname -sr), $(nproc) cores, $(findmnt -no FSTYPE -T . 2>/dev/null || echo '?') below"
-printf '%-14s %10s %18s\n' what 'tasks/s' 'pawl map is times'
-base=$(rate pawl_map)
-printf '%-14s %10d\n' 'pawl map' "$base"
-printf '%-14s %10d %18s\n' 'pawl run' "$(rate pawl_run)" ''
-for peer in xargs make ninja xjobs parallel; do
-    if command -v "$peer" >/dev/null; then
-        speed=$(rate "$peer")
-        printf '%-14s %10d %18s\n' "$peer" "$speed" "$(awk -v a="$base" -v b="$speed" 'BEGIN { printf "%.2f", a / b }')"
+bench_exec() {
+    echo "$tasks times /bin/true, $slots at a time; $(uname -sr), $(nproc) cores, $(findmnt -no FSTYPE -T . 2>/dev/null || echo '?') below"
+    printf '%-14s %10s %18s\n' what 'tasks/s' 'pawl map is times'
+    local base peer speed
+    base=$(rate pawl_map)
+    printf '%-14s %10d\n' 'pawl map' "$base"
+    printf '%-14s %10d %18s\n' 'pawl run' "$(rate pawl_run)" ''
+    for peer in xargs make ninja xjobs parallel; do
+        if command -v "$peer" >/dev/null; then
+            speed=$(rate "$peer")
+            printf '%-14s %10d %18s\n' "$peer" "$speed" "$(awk -v a="$base" -v b="$speed" 'BEGIN { printf "%.2f", a / b }')"
+        else
+            printf '%-14s %10s\n' "$peer" 'not installed'
+        fi
+    done
+}
+
+# ---- events ----
+
+# "events/s CPU-seconds-a-million p50-us p99-us" of one run: NAME MODE EVENTS RATE.
+run_bus() {
+    local directory
+    directory=$(mktemp -d bus.XXXXXX)
+    if [ "$1" = pawl ]; then
+        "$pawl" bench bus --durability "$2" --events "$3" ${4:+--rate "$4"} --payload 100 --json |
+            awk -v RS='[,{]' -F: '{ gsub(/"/, "", $1); v[$1] = $2 }
+                END { printf "%.0f %.2f %.1f %.1f\n", v["per_second"], v["cpu_seconds_per_million"],
+                             v["p50_ns"] / 1000, v["p99_ns"] / 1000 }'
     else
-        printf '%-14s %10s\n' "$peer" 'not installed'
+        "$peers_bus" "$1-$2" "$3" 100 "${4:-0}" "$PWD/$directory"
     fi
-done
+    rm -rf "$directory"
+}
+
+# The round whose rate is the median. At a rate the one whose p50 is.
+median_bus() {
+    local key=1
+    [ -z "${4:-}" ] || key=3
+    for _ in $(seq "$rounds"); do run_bus "$@"; done | sort -n -k "$key,$key" | sed -n "$(((rounds + 1) / 2))p"
+}
+
+# Prints a row; the rate stays in $speed.
+row_bus() {
+    local name=$1 mode=$2 count=$3 base=$4 cpu ratio='' late p50 p99
+    read -r speed cpu _ < <(median_bus "$name" "$mode" "$count")
+    read -r late _ p50 p99 < <(median_bus "$name" "$mode" "$((event_rate * 2))" "$event_rate")
+    # Behind its publisher the latency is that of a growing queue, and says nothing.
+    [ "$((late * 20))" -ge "$((event_rate * 19))" ] || p50=- p99=-
+    [ -z "$base" ] || ratio=$(awk -v a="$base" -v b="$speed" 'BEGIN { printf "%.1f", a / b }')
+    printf '%-22s %10d %8s %12s %10s %10s\n' "$name $mode" "$speed" "$ratio" "$cpu" "$p50" "$p99"
+}
+
+# A table: TITLE, pawl's mode, then NAME MODE EVENTS of each peer.
+table_bus() {
+    local base speed=0
+    printf '\n%-22s %10s %8s %12s %10s %10s\n' "$1" 'events/s' 'pawl is' 'CPU s/mill.' 'p50 us' 'p99 us'
+    row_bus pawl "$2" "$((events * 10))" ''
+    base=$speed
+    shift 2
+    while [ $# -gt 0 ]; do
+        if command -v "$(server_of "$1")" >/dev/null; then
+            row_bus "$1" "$2" "$3" "$base"
+        else
+            printf '%-22s %10s\n' "$1 $2" 'not installed'
+        fi
+        shift 3
+    done
+}
+
+server_of() {
+    case $1 in
+    redis) echo redis-server ;;
+    *) echo "$1" ;;
+    esac
+}
+
+bench_bus() {
+    echo "$events events of 100 bytes, publish, deliver, ack; latency at $event_rate/s; load $(cut -d' ' -f1 /proc/loadavg)"
+    table_bus 'in memory' memory redis memory "$events" beanstalkd memory "$((events / 2))"
+    table_bus 'synced soon' async redis everysec "$events" beanstalkd 50ms "$((events / 4))"
+    table_bus 'synced, then confirmed' fsync redis always "$events" beanstalkd always "$((events / 40))"
+}
+
+case $only in *exec*) bench_exec ;; esac
+case $only in *bus*) bench_bus ;; esac
