@@ -1,6 +1,6 @@
 # install.t.sh - what `make install` lays down, manual pages, completions.
 
-VERBS='run map check graph runs status steps logs why resume retry cancel wait gc doctor journal health config bench'
+VERBS='run map check graph runs status steps logs why resume retry cancel wait gc doctor journal health config bench serve queue publish consume ack nack reject extend dlq group metrics top'
 
 test_install_lays_everything_below_prefix_and_destdir() {
     local verb
@@ -42,7 +42,7 @@ complete_for() {
 test_bash_completes_verbs_flags_runs_and_steps() {
     # shellcheck disable=SC1091
     . "$E2E_TOP/runtime/completion/pawl.bash"
-    expect_eq "$(complete_for re | tr '\n' ' ')" 'resume retry '
+    expect_eq "$(complete_for re | tr '\n' ' ')" 'reject resume retry '
     complete_for run --keep | grep -qx -e '--keep-going'
     write flow.yaml <<'YAML'
 pawl: 1
