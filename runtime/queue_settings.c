@@ -305,9 +305,9 @@ const struct pawl_queue_setting pawl_queue_settings[] = {
     {"max-bytes", "max_bytes", PAWL_SETTING_BYTES, false, 1, PAWL_LIMIT_DISK, NULL},
     {"overflow", "overflow", PAWL_SETTING_OTHER, false, 0, 0, put_overflow},
     {"topic-overflow", "overflow_topics", PAWL_SETTING_OTHER, true, 0, 0, put_topic_overflow},
-    {"max-in-flight", "max_in_flight", PAWL_SETTING_COUNT, false, 1, 1000000, NULL},
+    {"max-in-flight", "max_in_flight", PAWL_SETTING_COUNT, false, 0, 1000000, NULL},
     {"rate", "rate", PAWL_SETTING_OTHER, false, 0, 0, put_rate},
-    {"ttl", "ttl_ns", PAWL_SETTING_DURATION, false, 1, 3650 * DAY_NS, NULL},
+    {"ttl", "ttl_ns", PAWL_SETTING_DURATION, false, 0, 3650 * DAY_NS, NULL},
     {"strict-attempts", "strict_attempts", PAWL_SETTING_FLAG, false, 0, 0, NULL},
     {"guarantee", "guarantee", PAWL_SETTING_OTHER, false, 0, 0, put_guarantee},
     {"durability", "durability", PAWL_SETTING_OTHER, false, 0, 0, put_durability},
@@ -348,8 +348,16 @@ static int put_number(json_t *config, const struct pawl_queue_setting *setting, 
         error = read_count(value, &amount, &end) && *end == '\0' ? 0 : PAWL_E_INVALID;
         form = "is not a number";
     }
-    if (error == PAWL_E_LIMIT || (error == 0 && amount > setting->maximum))
-        return refuse(why, PAWL_E_LIMIT, value, "is above the limit");
+    if (error == PAWL_E_LIMIT || (error == 0 && amount > setting->maximum)) {
+        char words[64] = "is above the limit";
+        if (setting->kind == PAWL_SETTING_DURATION)
+            snprintf(words, sizeof words, "is above the limit: at most %llud",
+                     (unsigned long long)(setting->maximum / DAY_NS));
+        else if (setting->maximum != PAWL_LIMIT_DISK)
+            snprintf(words, sizeof words, "is above the limit: at most %llu",
+                     (unsigned long long)setting->maximum);
+        return refuse(why, PAWL_E_LIMIT, value, words);
+    }
     if (error != 0)
         return refuse(why, PAWL_E_INVALID, value, form);
     if (amount < setting->minimum)

@@ -20,7 +20,11 @@
 #include "shm/event.h"
 #include "shm/topic.h"
 
-enum { HEADERS_MAX = 1024, TROUBLES_TOLD = 10 };
+enum {
+    HEADERS_MAX = 1024,
+    EARLY_MAX = 65536, /* as many as may be unconfirmed */
+    TROUBLES_TOLD = 10
+};
 #define DELAY_NS_MAX (UINT64_C(3650) * 86400 * 1000000000)
 
 struct publish_options {
@@ -51,47 +55,76 @@ struct publishing {
     const struct pawl_cli *cli;
     struct pawl *pawl;
     uint64_t refused;
-    int error; /* the first that a publish was refused with */
+    uint64_t unsent;            /* lines that were refused before they got a sequence number */
+    uint64_t next;              /* sequence number of the next confirm to tell; 0: none was published yet */
+    struct pawl_confirm *early; /* confirms that came before it: by sequence % EARLY_MAX */
+    char why[256];              /* the first that was refused */
 };
 
-static void tell_refused(struct publishing *publishing, uint64_t number, int error)
+static void tell_refused(struct publishing *publishing, uint64_t number, const char *why)
 {
-    if (publishing->error == 0)
-        publishing->error = error;
+    if (publishing->refused == 0)
+        snprintf(publishing->why, sizeof publishing->why, "%s", why);
     publishing->refused++;
     if (publishing->refused <= TROUBLES_TOLD)
-        pawl_note(publishing->cli, "event %" PRIu64 " was refused: %s", number, pawl_strerror(error));
+        pawl_note(publishing->cli, "event %" PRIu64 " was refused: %s", number, why);
     else if (publishing->refused == TROUBLES_TOLD + 1)
         pawl_note(publishing->cli, "more were refused");
 }
 
-/* A line for each event, in the order of publishing: confirms come so. */
-static void on_confirm(void *context, const struct pawl_confirm *confirm)
+static void print_json(const struct pawl_confirm *confirm, const char *id, const char *why)
 {
-    struct publishing *publishing = context;
+    json_t *line = pawl_json_document();
+    bool stored = confirm->error == 0 && confirm->event_id != 0;
+    json_object_set_new(line, "event", stored ? json_string(id) : json_null());
+    json_object_set_new(line, "routed", json_integer(confirm->routed));
+    json_object_set_new(line, "refused", json_integer(confirm->refused));
+    json_object_set_new(line, "duplicate", json_boolean(confirm->duplicate));
+    const char *durability = confirm->error == 0 ? pawl_durability_name(confirm->durability) : NULL;
+    json_object_set_new(line, "durability", durability != NULL ? json_string(durability) : json_null());
+    json_object_set_new(line, "error", confirm->error != 0 ? pawl_json_text(why) : json_null());
+    pawl_json_print(line, stdout);
+    json_decref(line);
+}
+
+static void tell_confirm(struct publishing *publishing, const struct pawl_confirm *confirm)
+{
     char id[24];
     snprintf(id, sizeof id, "%" PRIu64, confirm->event_id);
-    if (publishing->cli->json) {
-        json_t *line = pawl_json_document();
-        json_object_set_new(line, "event",
-                            confirm->error == 0 && confirm->event_id != 0 ? json_string(id) : json_null());
-        json_object_set_new(line, "routed", json_integer(confirm->routed));
-        json_object_set_new(line, "refused", json_integer(confirm->refused));
-        json_object_set_new(line, "duplicate", json_boolean(confirm->duplicate));
-        const char *durability = pawl_durability_name(confirm->durability);
-        json_object_set_new(line, "durability", durability != NULL ? json_string(durability) : json_null());
-        json_object_set_new(
-            line, "error", confirm->error != 0 ? pawl_json_text(pawl_strerror(confirm->error)) : json_null());
-        pawl_json_print(line, stdout);
-        json_decref(line);
-    } else if (confirm->error == 0) {
+    if (publishing->cli->json)
+        print_json(confirm, id, pawl_strerror(confirm->error));
+    else if (confirm->error == 0)
         printf("%s\n", id);
-    }
     if (confirm->error != 0)
-        tell_refused(publishing, confirm->sequence, confirm->error);
+        tell_refused(publishing, confirm->sequence + publishing->unsent, pawl_strerror(confirm->error));
     else if (confirm->refused > 0) {
         pawl_note(publishing->cli, "event %s: %u of its queues refused it", id, confirm->refused);
         publishing->refused++;
+    }
+}
+
+/* A line for each event, in the order of publishing. A refusal waits for no disk: it overtakes what was
+ * stored. */
+static void on_confirm(void *context, const struct pawl_confirm *confirm)
+{
+    struct publishing *publishing = context;
+    if (confirm->sequence != publishing->next) {
+        if (publishing->early == NULL)
+            publishing->early = calloc(EARLY_MAX, sizeof *publishing->early);
+        if (publishing->early != NULL)
+            publishing->early[confirm->sequence % EARLY_MAX] = *confirm;
+        else
+            tell_confirm(publishing, confirm); /* out of place, not lost */
+        return;
+    }
+    tell_confirm(publishing, confirm);
+    publishing->next++;
+    while (publishing->early != NULL) {
+        struct pawl_confirm *held = &publishing->early[publishing->next % EARLY_MAX];
+        if (held->sequence != publishing->next)
+            break;
+        tell_confirm(publishing, held);
+        publishing->next++;
     }
 }
 
@@ -158,7 +191,7 @@ static int publish_one(struct publishing *publishing, struct pawl_message *messa
         int status = pawl_cli_fail(publishing->cli, publishing->pawl, error, "%.80s", message->topic);
         return status == PAWL_EXIT_INVALID ? PAWL_EXIT_FAILED : status; /* it was refused */
     }
-    on_confirm(publishing, &confirm);
+    tell_confirm(publishing, &confirm);
     return publishing->refused > 0 ? PAWL_EXIT_FAILED : 0;
 }
 
@@ -184,9 +217,21 @@ static int publish_line(struct publishing *publishing, struct pawl_message *mess
 {
     message->data = line;
     message->data_bytes = bytes;
-    int error = pawl_publish_async(publishing->pawl, message, -1, on_confirm, publishing, NULL);
+    uint64_t sequence = 0;
+    int error = pawl_publish_async(publishing->pawl, message, -1, on_confirm, publishing, &sequence);
+    if (error == 0 && publishing->next == 0)
+        publishing->next = sequence;
     if (error == PAWL_ERR_LIMIT || error == PAWL_ERR_INVALID) {
-        tell_refused(publishing, number, error);
+        const struct pawl_confirm refused = {.error = error};
+        char why[sizeof publishing->why];
+        snprintf(why, sizeof why, "%s", pawl_last_error(publishing->pawl));
+        error = pawl_flush(publishing->pawl, -1); /* what comes before it is told before it */
+        if (error != 0)
+            return pawl_cli_fail(publishing->cli, publishing->pawl, error, "%.80s", message->topic);
+        if (publishing->cli->json)
+            print_json(&refused, "", why);
+        tell_refused(publishing, number, why);
+        publishing->unsent++;
         return 0;
     }
     if (error != 0)
@@ -274,8 +319,8 @@ static int publish_lines(struct publishing *publishing, struct pawl_message *mes
         status = PAWL_EXIT_INTERRUPTED;
     if (status == 0 && publishing->refused > 0)
         status = pawl_fail(publishing->cli, PAWL_EXIT_FAILED, "refused", NULL,
-                           "%" PRIu64 " of %" PRIu64 " events were refused: %s", publishing->refused, number,
-                           pawl_strerror(publishing->error));
+                           "%" PRIu64 " of %" PRIu64 " events were refused%s%s", publishing->refused, number,
+                           publishing->why[0] != '\0' ? ": " : "", publishing->why);
     return status;
 }
 
@@ -311,6 +356,7 @@ static int run_publish(struct pawl_cli *cli, const void *options, int operand_co
     }
     if (publishing.pawl != NULL)
         pawl_close(publishing.pawl);
+    free(publishing.early);
     for (size_t i = 0; i < o->headers.count; i++)
         free((char *)(uintptr_t)headers[i].name);
     free(headers);

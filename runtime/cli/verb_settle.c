@@ -99,9 +99,21 @@ static int run_ack(struct pawl_cli *cli, const void *options, int operand_count,
     return settle(cli, "ack", 0, NULL, operand_count, operands);
 }
 
+enum { DAYS_TO_SETTLE_MAX = 7, DAYS_OF_DELAY_MAX = 3650 };
+
+static int check_days(const struct pawl_cli *cli, const char *flag, uint64_t ns, unsigned days)
+{
+    if (ns <= days * UINT64_C(86400) * 1000000000)
+        return 0;
+    return pawl_fail(cli, PAWL_EXIT_USAGE, "limit", NULL, "--%s: above the limit: at most %ud", flag, days);
+}
+
 static int run_nack(struct pawl_cli *cli, const void *options, int operand_count, char **operands)
 {
     const struct settle_options *o = options;
+    int status = check_days(cli, "delay", o->duration_ns, DAYS_OF_DELAY_MAX);
+    if (status != 0)
+        return status;
     bool given = pawl_option_given(cli->verb, o, "delay");
     return settle(cli, "nack", given ? (int64_t)((o->duration_ns + 999999) / 1000000) : -1, NULL,
                   operand_count, operands);
@@ -116,6 +128,9 @@ static int run_reject(struct pawl_cli *cli, const void *options, int operand_cou
 static int run_extend(struct pawl_cli *cli, const void *options, int operand_count, char **operands)
 {
     const struct settle_options *o = options;
+    int status = check_days(cli, "by", o->duration_ns, DAYS_TO_SETTLE_MAX);
+    if (status != 0)
+        return status;
     return settle(cli, "extend", (int64_t)((o->duration_ns + 999999) / 1000000), NULL, operand_count,
                   operands);
 }

@@ -14,7 +14,7 @@
 #include "shm/doorbell.h"
 #include "shm/error.h"
 
-enum { SLOTS_FIRST = 256, SLAB_DELIVERIES = 64 };
+enum { SLOTS_FIRST = 256, SLAB_DELIVERIES = 64, REPLIES_A_BELL = PAWL_REPLY_ENTRIES / 4 };
 
 int pawl_lib_lane_open(struct pawl *pawl, int fds[4], uint64_t epoch, struct pawl_lib_lane **lane_out)
 {
@@ -126,6 +126,10 @@ size_t pawl_lib_take_in_replies(struct pawl *pawl)
     int got = 0;
     while (pawl->lane && (got = pawl_client_end_reply(&pawl->lane->end, &reply)) > 0) {
         count++;
+        /* The scheduler may sleep with more than the ring holds. It was full then: one of these comes after.
+         */
+        if (pawl->lane->end.reply_position % REPLIES_A_BELL == 0)
+            pawl_doorbell_ring(&pawl->lane->end.inbound->sleeping, pawl->lane->scheduler_fd); /* D1 */
         pawl->happened++;
         if (reply.first > reply.last || (reply.type == PAWL_REPLY_LATE && reply.last >= pawl->lane->tail)) {
             got = PAWL_E_BAD_MESSAGE;

@@ -368,6 +368,8 @@ int pawl_queue_config_load(const json_t *json, const char *name, const struct pa
     if (!error && config->stream && config->guarantee == PAWL_GUARANTEE_AT_MOST_ONCE)
         error =
             complain(why, PAWL_E_INVALID, "guarantee: a stream keeps its events, at_most_once forgets them");
+    if (!error && !config->stream && (config->retain_ns || config->retain_bytes))
+        error = complain(why, PAWL_E_INVALID, "retain: only a stream keeps events after they are acked");
     if (!error && config->stream && config->ordering_key[0])
         error = complain(why, PAWL_E_INVALID, "ordering_key: a stream is in order by itself");
     if (!error && config->guarantee == PAWL_GUARANTEE_AT_MOST_ONCE)

@@ -191,3 +191,27 @@ test_a_publish_into_a_queue_that_blocks_waits_for_room() {
     expect_end 0 "$waiting"
     expect_eq "$(depth q)" 1
 }
+
+test_each_refused_line_is_told_by_its_number_and_in_its_place() {
+    pawl queue declare q --topic a --max-depth 3
+    {
+        echo one
+        head -c 1048577 /dev/zero | tr '\0' x
+        echo
+        printf '%s\n' three four five
+    } >lines
+    expect_exit 1 pawl publish a --lines --json <lines
+    expect_eq "$(json '.error // "stored"' | cut -c1-13 | tr '\n' ' ')" 'stored event of 1048 stored stored queue has no  '
+    expect_exit 1 pawl publish a --lines <lines
+    expect_stderr 'event 2 was refused: event of 1048577 bytes: the limit is 1048576'
+    expect_stderr 'event 5 was refused'
+    expect_stderr '5 of 5 events were refused'
+}
+
+test_more_refusals_than_the_ring_of_replies_holds_all_arrive() {
+    pawl queue declare q --topic a --max-depth 10
+    seq 50000 >lines
+    expect_exit 1 timeout 50 "$PAWL" publish a --lines --json <lines
+    expect_lines 50000
+    expect_eq "$(grep -c '"error":null' out)" 10
+}
