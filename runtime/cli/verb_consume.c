@@ -75,6 +75,13 @@ int pawl_consume_wait(struct pawl_consuming *consuming, struct pollfd *fds, unsi
     return happened < 0 && happened != -EINTR ? happened : 0;
 }
 
+int pawl_consume_fail(const struct pawl_consuming *consuming, const struct pawl *pawl, int error,
+                      bool subscribed)
+{
+    int status = pawl_cli_fail(consuming->cli, pawl, error, "%s", consuming->queue);
+    return error == PAWL_ERR_NOT_FOUND && subscribed ? PAWL_EXIT_FAILED : status;
+}
+
 static int out_of_stdout(const struct pawl_consuming *consuming, int error)
 {
     if (error == -EPIPE)
@@ -91,6 +98,7 @@ static int flush_stdout(void)
 
 static int take(struct pawl_consuming *consuming)
 {
+    bool asked = false;
     uint64_t idle_since_ns = pawl_clock_monotonic_ns();
     while (consuming->left > 0) {
         struct pawl_taken *taken = NULL;
@@ -105,7 +113,8 @@ static int take(struct pawl_consuming *consuming)
                                                  : SLICE_MS,
                             &taken);
         if (got < 0 && got != -EINTR && got != -ETIMEDOUT && got != PAWL_ERR_EMPTY)
-            return pawl_cli_fail(consuming->cli, consuming->pawl, got, "%s", consuming->queue);
+            return pawl_consume_fail(consuming, consuming->pawl, got, asked);
+        asked = true;
         int error = 0;
         for (int i = 0; i < got && error == 0; i++)
             error = pawl_delivery_print(&taken[i].delivery, taken[i].tag, stdout);
@@ -199,7 +208,7 @@ static int auto_ack(struct pawl_consuming *consuming, struct pawl_consumer *cons
                         : pawl_consume_wait(consuming, NULL, 0,
                                             consuming->wait_ms < 0 ? -1 : consuming->wait_ms - idle_ms);
         if (error != 0)
-            return pawl_cli_fail(consuming->cli, consuming->pawl, error, "%s", consuming->queue);
+            return pawl_consume_fail(consuming, consuming->pawl, error, true);
     }
     return 0;
 }
