@@ -33,8 +33,9 @@ struct pawl_consuming {
 struct pollfd;
 int pawl_consume_wait(struct pawl_consuming *consuming, struct pollfd *fds, unsigned count, int64_t wait_ms);
 
-/** pawl_consume_fail - say what the queue's error was; the exit code. */
-int pawl_consume_fail(const struct pawl_consuming *consuming, int error);
+/** pawl_consume_fail - the error that ended it, in words: exit 1 when its queue was deleted meanwhile. */
+int pawl_consume_fail(const struct pawl_consuming *consuming, const struct pawl *pawl, int error,
+                      bool subscribed);
 
 /** pawl_consume_find_command - is there such a command, at its path or in PATH? 0; -ENOENT; -errno. */
 int pawl_consume_find_command(const char *name);

@@ -304,7 +304,7 @@ int pawl_consume_exec(struct pawl_consuming *consuming)
         if (error == 0)
             error = pawl_flush(consuming->pawl, FLUSH_MS);
     }
-    int status = error != 0 ? pawl_consume_fail(consuming, error) : 0;
+    int status = error != 0 ? pawl_consume_fail(consuming, consuming->pawl, error, jobs.consumer != NULL) : 0;
     if (jobs.consumer != NULL)
         pawl_consumer_close(jobs.consumer);
     uint64_t late = error == 0 ? pawl_late_settlements(consuming->pawl) : 0;

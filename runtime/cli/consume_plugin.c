@@ -57,6 +57,8 @@ static void leave(void *ctx)
 {
     struct crew *crew = ctx;
     sigset_t set;
+    crew->consuming->queue = crew->queue;
+    crew->consuming->group = crew->group;
     sigemptyset(&set);
     sigaddset(&set, SIGCHLD);
     (void)sigprocmask(SIG_UNBLOCK, &set, NULL);
@@ -103,6 +105,8 @@ static int work(const struct crew *crew, unsigned index)
         .place = index,
         .wait_ms = consuming->wait_ms};
     struct pawl *pawl;
+    bool subscribed = false;
+    handling.subscribed_out = &subscribed;
     if (left == 0)
         return 0;
     handling.signal_fd = pawl_handling_listen(crew->self);
@@ -118,7 +122,7 @@ static int work(const struct crew *crew, unsigned index)
         error = pawl_handling_run(pawl, &handling);
     int code = error == 0 || is_failing(crew)
                    ? 0
-                   : fail_all(crew, pawl_cli_fail(consuming->cli, said, error, "%s", crew->queue));
+                   : fail_all(crew, pawl_consume_fail(consuming, said, error, subscribed));
     if (said != NULL)
         pawl_close(pawl);
     pawl_plugin_unload(&instance);

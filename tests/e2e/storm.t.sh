@@ -2,13 +2,13 @@
 # the books are compared with the marks that the steps left outside the state directory.
 
 STORM_SECONDS=${STORM_SECONDS:-60}
-slow test_storm_of_kills_loses_nothing_and_repeats_no_recorded_success 400
+slow test_storm_of_kills_loses_nothing_and_repeats_no_recorded_success 500
 
 storm_flow() {
     write flow.yaml <<'EOF'
 pawl: 1
 name: storm
-params: {count: 5000}
+params: {count: 7000}
 defaults: {retries: {limit: 50, backoff: {initial: 10ms, max: 100ms}}}
 steps:
   list:
@@ -49,7 +49,7 @@ test_storm_of_kills_loses_nothing_and_repeats_no_recorded_success() {
     while [ "$(now_ms)" -lt "$deadline" ] || [ "$rounds" -lt 30 ]; do
         if [ -z "$command" ] || ! kill -0 "$command" 2>/dev/null; then
             [ -z "$command" ] || wait "$command" 2>/dev/null || true
-            "$PAWL" run flow.yaml --resume -j 4 --set count=5000 >"$T/run.out" 2>"$T/run.err" &
+            "$PAWL" run flow.yaml --resume -j 4 --set count=7000 >"$T/run.out" 2>"$T/run.err" &
             command=$!
         fi
         # Some progress between two kills: marks are the clock, not the wall.
@@ -75,12 +75,12 @@ test_storm_of_kills_loses_nothing_and_repeats_no_recorded_success() {
             rounds=$((rounds + 1))
         fi
         sleep "0.$((RANDOM % 4 + 1))"
-        [ "$(step_states succeeded)" -lt 4700 ] || break
+        [ "$(step_states succeeded)" -lt 6700 ] || break
     done
     kill -KILL "$command" 2>/dev/null || true
     wait "$command" 2>/dev/null || true
 
-    expect_exit 0 timeout 200 "$PAWL" run flow.yaml --resume -j 4 --set count=5000
+    expect_exit 0 timeout 200 "$PAWL" run flow.yaml --resume -j 4 --set count=7000
     echo "rounds $rounds; kills: command ${kills[command]}, supervisor ${kills[supervisor]}," \
         "scheduler ${kills[scheduler]}, worker ${kills[worker]}, all ${kills[all]}"
     for role in command supervisor scheduler worker all; do
@@ -89,8 +89,8 @@ test_storm_of_kills_loses_nothing_and_repeats_no_recorded_success() {
 
     expect_eq "$(run_state)" succeeded
     pawl steps last --json | jq -r 'select(.step == "work") | "\(.index) \(.attempts) \(.state)"' >"$T/final"
-    expect_eq "$(wc -l <"$T/final")" 5000
-    expect_eq "$(grep -c ' succeeded$' "$T/final")" 5000
+    expect_eq "$(wc -l <"$T/final")" 7000
+    expect_eq "$(grep -c ' succeeded$' "$T/final")" 7000
     # Nothing lost: each instance's recorded attempt did reach its end, outside the state directory.
     sed -n 's/^end //p' "$MARKS" | sort -u >"$T/ended"
     cut -d' ' -f1,2 "$T/final" | sort -u >"$T/successes"
@@ -106,7 +106,7 @@ test_storm_of_kills_loses_nothing_and_repeats_no_recorded_success() {
     expect_eq "$(cat "$T/later")" ""
     # The output of the last step was made from all of them.
     expect_exit 0 pawl logs last sum
-    expect_lines 5000
+    expect_lines 7000
 }
 
 step_states() { timeout 10 "$PAWL" status last --json 2>/dev/null | jq -r ".steps.$1 // 0" 2>/dev/null || echo 0; }
