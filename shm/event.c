@@ -145,6 +145,15 @@ bool pawl_event_header_next(const void *headers, size_t headers_bytes, size_t *a
     return true;
 }
 
+size_t pawl_event_headers_text_bytes(const void *headers, size_t headers_bytes)
+{
+    const char *name, *value;
+    size_t at = 0, name_bytes, value_bytes, total = 0;
+    while (pawl_event_header_next(headers, headers_bytes, &at, &name, &name_bytes, &value, &value_bytes))
+        total += name_bytes + value_bytes;
+    return total;
+}
+
 const char *pawl_event_header_find(const struct pawl_event *event, const char *name, size_t name_bytes,
                                    size_t *value_bytes_out)
 {

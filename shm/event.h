@@ -20,7 +20,8 @@
 enum {
     PAWL_TOPIC_BYTES_MAX = 255,
     PAWL_EVENT_KEY_BYTES_MAX = 255,
-    PAWL_EVENT_HEADERS_BYTES_MAX = 64 << 10, /* SPEC 7: maximum; the default limit is 16 KiB */
+    PAWL_EVENT_HEADERS_TEXT_MAX = 64 << 10,  /* SPEC 7: names and values; the default limit is 16 KiB */
+    PAWL_EVENT_HEADERS_BYTES_MAX = 68 << 10, /* packed: with the lengths of 1,024 of them */
     PAWL_EVENT_DATA_BYTES_MAX = 64 << 20,    /* SPEC 7: maximum; the default limit is 1 MiB */
     PAWL_EVENT_PRIORITY_MAX = 9,
 };
@@ -93,6 +94,9 @@ static inline const void *pawl_event_data(const struct pawl_event *event)
 {
     return pawl_event_headers(event) + event->headers_bytes;
 }
+
+/** pawl_event_headers_text_bytes - names and values together, which is what limits count. */
+size_t pawl_event_headers_text_bytes(const void *headers, size_t headers_bytes);
 
 /** pawl_event_header_pack - append one header at @out + *used of @room bytes.
  * Return: 0; PAWL_E_LIMIT (no room); PAWL_E_INVALID (empty name, or above 65,535 bytes). */

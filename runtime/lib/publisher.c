@@ -51,13 +51,16 @@ static int pack_headers(struct pawl *pawl, const struct pawl_message *message, s
             return pawl_lib_fail(pawl, error,
                                  "header '%.64s': a name is 1 to 65,535 bytes, a value at most 65,535", name);
         if (error)
-            return pawl_lib_fail(pawl, error, "headers above %zu bytes together", most);
+            return pawl_lib_fail(pawl, error, "headers above %zu bytes together, packed", most);
     }
     parts->headers = publisher->headers + from;
     parts->headers_bytes = *used - from;
-    if (pawl->headers_bytes_max && parts->headers_bytes > pawl->headers_bytes_max)
-        return pawl_lib_fail(pawl, PAWL_E_LIMIT, "headers of %zu bytes: the limit is %llu",
-                             parts->headers_bytes, (unsigned long long)pawl->headers_bytes_max);
+    size_t text_bytes = parts->headers_bytes;
+    if (pawl->headers_bytes_max && text_bytes > pawl->headers_bytes_max)
+        text_bytes = pawl_event_headers_text_bytes(parts->headers, parts->headers_bytes);
+    if (pawl->headers_bytes_max && text_bytes > pawl->headers_bytes_max)
+        return pawl_lib_fail(pawl, PAWL_E_LIMIT, "headers of %zu bytes: the limit is %llu (event-headers)",
+                             text_bytes, (unsigned long long)pawl->headers_bytes_max);
     return 0;
 }
 

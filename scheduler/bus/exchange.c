@@ -774,9 +774,11 @@ uint64_t bus_put(struct pawl_bus *bus, struct bus_queue *queue, struct pawl_even
 static int check_publish(struct pawl_bus *bus, const struct pawl_submit *submit,
                          const struct pawl_event *event)
 {
+    uint64_t headers_bytes = event->headers_bytes;
+    if (headers_bytes > bus->limits.event_headers_bytes) /* packed: their lengths do not count */
+        headers_bytes = pawl_event_headers_text_bytes(pawl_event_headers(event), event->headers_bytes);
     if (event->data_bytes > bus->limits.event_payload_bytes ||
-        event->headers_bytes > bus->limits.event_headers_bytes ||
-        event->delay_ns > bus->limits.publish_delay_ns)
+        headers_bytes > bus->limits.event_headers_bytes || event->delay_ns > bus->limits.publish_delay_ns)
         return PAWL_E_LIMIT;
     if (submit->durability > PAWL_DURABILITY_FSYNC || submit->guarantee > PAWL_GUARANTEE_AT_LEAST_ONCE)
         return PAWL_E_INVALID;

@@ -23,7 +23,7 @@ const struct pawl_limit pawl_limit_table[] = {
     {"event-payload", "data of one event", PAWL_LIMIT_BYTES, AT(bus.event_payload_bytes), MIB, 1,
      PAWL_EVENT_DATA_BYTES_MAX},
     {"event-headers", "headers of one event, together", PAWL_LIMIT_BYTES, AT(bus.event_headers_bytes),
-     16 * KIB, 1, PAWL_EVENT_HEADERS_BYTES_MAX},
+     16 * KIB, 1, PAWL_EVENT_HEADERS_TEXT_MAX},
     {"queue-patterns", "topic patterns of one queue", PAWL_LIMIT_COUNT, AT(bus.queue_patterns), 16, 1, 256},
     {"queues", "queues", PAWL_LIMIT_COUNT, AT(bus.queues), 1024, 1, 65536},
     {"stream-groups", "consumer groups of one stream", PAWL_LIMIT_COUNT, AT(bus.stream_groups), 64, 1, 1024},

@@ -16,7 +16,7 @@
 /* Limits of the bus. Counts and bytes are inclusive: that many are allowed, one more is refused. */
 struct pawl_bus_limits {
     uint64_t event_payload_bytes;
-    uint64_t event_headers_bytes; /* all headers of an event, packed */
+    uint64_t event_headers_bytes; /* names and values of all headers of an event */
     uint64_t queue_patterns;      /* of one queue */
     uint64_t queues;
     uint64_t stream_groups; /* of one stream */

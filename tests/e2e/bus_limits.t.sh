@@ -41,9 +41,25 @@ test_the_default_is_1_mib_and_the_maximum_64() {
 test_headers_together_are_bounded() {
     configured 'event-headers: 100'
     pawl queue declare q --topic a
-    # 4 bytes of lengths, 1 of the name
-    expect_exit 0 pawl publish a x --header "n=$(bytes 95)"
-    expect_exit 1 pawl publish a x --header "n=$(bytes 96)"
+    # names and values
+    expect_exit 0 pawl publish a x --header "n=$(bytes 49)" --header "m=$(bytes 49)"
+    expect_exit 1 pawl publish a x --header "n=$(bytes 49)" --header "m=$(bytes 50)"
+    expect_stderr event-headers
+}
+
+test_headers_have_16_kib_by_default_and_64_at_most() {
+    pawl queue declare q --topic a
+    expect_exit 0 pawl publish a x --header "n=$(bytes 16383)"
+    expect_exit 1 pawl publish a x --header "n=$(bytes 16384)"
+    wait_until '[ -z "$(processes)" ]'
+    configured 'event-headers: 64KiB'
+    local most=(--header "n=$(bytes 32767)" --header "m=$(bytes 32767)")
+    expect_exit 0 pawl publish a x "${most[@]}"
+    expect_exit 1 pawl publish a x "${most[@]}" --header k=
+    expect_exit 0 pawl consume q --count 2 --wait 10s --auto-ack
+    expect_eq "$(json '.headers | [.[] | length] | add' | tr '\n' ' ')" '16383 65534 '
+    configured 'event-headers: 65KiB'
+    expect_exit 3 pawl config show
 }
 
 test_topics_have_255_bytes() {

@@ -114,11 +114,13 @@ Test(event, parts_at_their_maximum_are_packed_and_one_beyond_is_0)
 {
     static char text[256], value[65530], headers[PAWL_EVENT_HEADERS_BYTES_MAX];
     memset(text, 't', sizeof text);
-    /* One header that fills them all: 4 bytes of lengths, a name, a value. */
-    size_t used = 0;
+    /* Two headers that fill them all: each 4 bytes of lengths, a name, a value. */
+    size_t used = 0, rest = sizeof headers - 4 - 2 - sizeof value - 4 - 2;
     cr_assert(
         eq(int, pawl_event_header_pack(headers, sizeof headers, &used, text, 2, value, sizeof value), 0));
+    cr_assert(eq(int, pawl_event_header_pack(headers, sizeof headers, &used, text, 2, value, rest), 0));
     cr_assert(eq(sz, used, sizeof headers));
+    cr_expect(eq(sz, pawl_event_headers_text_bytes(headers, sizeof headers), sizeof headers - 8));
     struct pawl_event_parts parts = {.topic = text,
                                      .topic_bytes = 255,
                                      .key = text,
