@@ -130,25 +130,6 @@ static int handle_all(const struct life *life)
     }
 }
 
-static int serve(const struct life *life)
-{
-    struct pollfd fds[2] = {{.fd = life->handling->signal_fd, .events = POLLIN},
-                            {.fd = pawl_fd(life->pawl), .events = POLLIN}};
-    for (;;) {
-        int done = handle_all(life);
-        if (done != 0)
-            return done > 0 ? 0 : done;
-        int64_t wait_ms = idle_left_ms(life->handling);
-        if (wait_ms == 0)
-            return 0;
-        if (poll(fds, 2, wait_ms > 60000 ? 60000 : (int)wait_ms) < 0 && errno != EINTR)
-            return -errno;
-        int happened = pawl_dispatch(life->pawl, 0);
-        if (happened < 0)
-            return happened;
-    }
-}
-
 /* Its queue may not be declared yet. */
 static int subscribe(struct life *life)
 {
@@ -167,12 +148,41 @@ static int subscribe(struct life *life)
     }
 }
 
+static int serve(struct life *life)
+{
+    struct pollfd fds[2] = {{.fd = life->handling->signal_fd, .events = POLLIN},
+                            {.fd = pawl_fd(life->pawl), .events = POLLIN}};
+    for (;;) {
+        int done = handle_all(life);
+        if (done == PAWL_ERR_NOT_FOUND && life->handling->waits) {
+            /* Its queue was deleted: it may be declared again. */
+            pawl_consumer_close(life->consumer);
+            done = subscribe(life);
+            if (done == 0)
+                continue;
+            done = done == -EINTR ? 1 : done;
+        }
+        if (done != 0)
+            return done > 0 ? 0 : done;
+        int64_t wait_ms = idle_left_ms(life->handling);
+        if (wait_ms == 0)
+            return 0;
+        if (poll(fds, 2, wait_ms > 60000 ? 60000 : (int)wait_ms) < 0 && errno != EINTR)
+            return -errno;
+        int happened = pawl_dispatch(life->pawl, 0);
+        if (happened < 0)
+            return happened;
+    }
+}
+
 int pawl_handling_run(struct pawl *pawl, const struct pawl_handling *handling)
 {
     struct life life = {.pawl = pawl, .handling = handling};
     int error = subscribe(&life);
     if (error)
         return error == -EINTR ? 0 : error;
+    if (handling->subscribed_out)
+        *handling->subscribed_out = true;
     error = serve(&life);
     if (error == 0)
         error = pawl_flush(pawl, FLUSH_MS); /* what it settled need not be done again */

@@ -33,6 +33,7 @@ struct pawl_handling {
     int signal_fd;                     /* of pawl_handling_listen(): readable: it was told to go */
     struct pawl_handling_share *share; /* NULL: no bounds */
     uint32_t place;                    /* in share->running */
+    bool *subscribed_out;              /* NULL, or set when its queue was there */
     int64_t wait_ms;                   /* with a share: end when nothing came for so long; -1: never */
 };
 

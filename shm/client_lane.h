@@ -165,6 +165,7 @@ enum pawl_reply_type {
     PAWL_REPLY_PARTIAL =
         3, /* publishes first..last: `queue` refused with error; a CONFIRM for the others follows */
     PAWL_REPLY_LATE = 4, /* deliveries first..last: the settlement was refused with error */
+    PAWL_REPLY_GONE = 5, /* consumers first..last: their queue or group was deleted; error says so */
 };
 
 enum {

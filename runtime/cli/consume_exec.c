@@ -274,6 +274,7 @@ static int subscribe(struct jobs *jobs)
         .from = consuming->from};
     for (;;) {
         int error = pawl_consume(consuming->pawl, consuming->queue, &options, &jobs->consumer);
+        consuming->subscribed = error == 0;
         if (error != PAWL_ERR_NOT_FOUND || !consuming->waits || pawl_signals_level() != PAWL_SIGNAL_NONE)
             return error;
         (void)poll(&(struct pollfd){.fd = pawl_signals_fd(), .events = POLLIN}, 1, DECLARED_LOOK_MS);

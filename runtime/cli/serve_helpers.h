@@ -42,9 +42,9 @@ struct pawl_serve_helpers {
 int pawl_serve_helpers_check(const struct pawl_cli *cli, const struct pawl_config *config);
 
 /** pawl_serve_helpers_init - for this configuration. 0 or -ENOMEM. */
-int pawl_serve_helpers_init(struct pawl_serve_helpers *helpers, const struct pawl_cli *cli,
+int pawl_serve_helpers_init(struct pawl_serve_helpers *crew, const struct pawl_cli *cli,
                             const struct pawl_state *state, const struct pawl_serving *serving,
                             int metrics_fd, const struct pawl_config *config);
-void pawl_serve_helpers_fini(struct pawl_serve_helpers *helpers);
+void pawl_serve_helpers_fini(struct pawl_serve_helpers *crew);
 
 #endif

@@ -60,6 +60,8 @@ static const struct pawl_option consume_option_table[] = {
 int pawl_consume_fail(const struct pawl_consuming *consuming, int error)
 {
     int status = pawl_cli_fail(consuming->cli, consuming->pawl, error, "%s", consuming->queue);
+    if (error == PAWL_ERR_NOT_FOUND && consuming->subscribed)
+        return PAWL_EXIT_FAILED; /* it was deleted meanwhile */
     /* A stream without its group, a group of no stream: wrong usage, no wrong configuration. */
     return error == PAWL_ERR_INVALID ? PAWL_EXIT_USAGE : status;
 }
@@ -113,6 +115,7 @@ static int take(struct pawl_consuming *consuming)
                             &taken);
         if (got < 0 && got != -EINTR && got != -ETIMEDOUT && got != PAWL_ERR_EMPTY)
             return pawl_consume_fail(consuming, got);
+        consuming->subscribed = true;
         int error = 0;
         for (int i = 0; i < got && error == 0; i++)
             error = pawl_delivery_print(&taken[i].delivery, taken[i].tag, stdout);
@@ -223,6 +226,7 @@ static int consume_auto_ack(struct pawl_consuming *consuming)
     int error = pawl_consume(consuming->pawl, consuming->queue, &options, &consumer);
     if (error != 0)
         return pawl_consume_fail(consuming, error);
+    consuming->subscribed = true;
     int status = auto_ack(consuming, consumer);
     error = pawl_flush(consuming->pawl, FLUSH_MS);
     if (status == 0 && error != 0)

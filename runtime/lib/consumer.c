@@ -131,6 +131,20 @@ void pawl_consumer_close(struct pawl_consumer *consumer)
     pawl_lib_arm(pawl);
 }
 
+void pawl_lib_consumer_gone(struct pawl *pawl, uint64_t number, int error)
+{
+    struct pawl_consumer *consumer = pawl->consumers;
+    while (consumer && consumer->number != number)
+        consumer = consumer->next;
+    if (!consumer)
+        return; /* closed meanwhile */
+    consumer->error = error < 0 ? error : PAWL_E_NOT_FOUND;
+    for (struct pawl_lib_delivery *delivery = consumer->first; delivery; delivery = delivery->next)
+        delivery->state = PAWL_LIB_SETTLED; /* the scheduler has taken it back */
+    consumer->first = consumer->last = NULL;
+    consumer->waiting = 0;
+}
+
 /* Their waiting deliveries went with the lane. */
 void pawl_lib_consumers_lost(struct pawl *pawl)
 {
@@ -176,6 +190,19 @@ static int hand_out(struct pawl_consumer *consumer, const struct pawl_delivery *
     return (int)count;
 }
 
+static int fail_consumer(const struct pawl_consumer *consumer)
+{
+    if (consumer->error != PAWL_E_NOT_FOUND)
+        return pawl_lib_fail(consumer->pawl, consumer->error, "queue %s: %s", consumer->queue,
+                             pawl_error_text(consumer->error));
+    return consumer->group[0]
+               ? pawl_lib_fail(consumer->pawl, consumer->error,
+                               "group %s of stream %s is not there any more: it was deleted", consumer->group,
+                               consumer->queue)
+               : pawl_lib_fail(consumer->pawl, consumer->error,
+                               "queue %s is not there any more: it was deleted", consumer->queue);
+}
+
 int pawl_claim(struct pawl_consumer *consumer, const struct pawl_delivery **deliveries_out, size_t max,
                int timeout_ms)
 {
@@ -199,8 +226,7 @@ int pawl_claim(struct pawl_consumer *consumer, const struct pawl_delivery **deli
             return count;
         }
         if (consumer->error)
-            return pawl_lib_fail(pawl, consumer->error, "queue %s: %s", consumer->queue,
-                                 pawl_error_text(consumer->error));
+            return fail_consumer(consumer);
         if (first) {
             if (timeout_ms > 0)
                 deadline_ns = pawl_lib_deadline(timeout_ms);

@@ -137,6 +137,8 @@ size_t pawl_lib_take_in_replies(struct pawl *pawl)
         }
         if (reply.type == PAWL_REPLY_LATE)
             late(pawl, &reply);
+        else if (reply.type == PAWL_REPLY_GONE)
+            pawl_lib_consumer_gone(pawl, reply.first, reply.error);
         else
             pawl_lib_confirm(pawl, &reply);
     }
@@ -244,8 +246,8 @@ static int take_in(struct pawl *pawl, struct pawl_lib_lane *lane, const struct p
     lane->slots[lane->tail++ & lane->slot_mask] = delivery;
     pawl->numbers++;
     pawl->happened++;
-    if (!consumer) {
-        /* Its consumer was closed: the scheduler has taken it back. */
+    if (!consumer || consumer->error) {
+        /* Its consumer was closed, or its queue deleted: the scheduler has taken it back. */
         delivery->state = PAWL_LIB_SETTLED;
         return 0;
     }

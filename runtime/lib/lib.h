@@ -336,6 +336,8 @@ void pawl_lib_send(struct pawl *pawl);
 /* ---- consumer.c, delivery.c ---- */
 
 void pawl_lib_consumers_lost(struct pawl *pawl);
+/** pawl_lib_consumer_gone - its queue is not there any more: what was not handed out is nobody's. */
+void pawl_lib_consumer_gone(struct pawl *pawl, uint64_t number, int error);
 void pawl_lib_delivery_done(struct pawl_lib_delivery *delivery); /* settled or void: its bytes may go */
 /** pawl_lib_settle_send - the pending run goes into the ring, all becomes visible. */
 void pawl_lib_settle_send(struct pawl *pawl);

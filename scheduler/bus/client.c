@@ -171,11 +171,18 @@ void bus_sub_revoke_held(struct pawl_bus *bus, struct bus_sub *sub)
     }
 }
 
-void bus_sub_drop_consumers(struct bus_sub *sub)
+void bus_sub_drop_consumers(struct pawl_bus *bus, struct bus_sub *sub)
 {
     while (sub->consumers) {
         struct bus_consumer *consumer = sub->consumers;
+        const struct pawl_reply reply = {.type = PAWL_REPLY_GONE,
+                                         .error = PAWL_E_NOT_FOUND,
+                                         .first = consumer->id,
+                                         .last = consumer->id,
+                                         .queue = sub->queue->number};
         unlink_consumer(consumer);
+        if (!bus->replaying)
+            bus->backend.reply(bus->ctx, consumer->client->number, &reply);
         consumer->sub = NULL;
         consumer->ended = true; /* freed with its last delivery, or with its client */
     }

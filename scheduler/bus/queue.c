@@ -149,7 +149,7 @@ static void unlink_dirty(struct pawl_bus *bus, struct bus_sub *sub)
 void bus_sub_free(struct pawl_bus *bus, struct bus_sub *sub)
 {
     bus_sub_revoke_held(bus, sub);
-    bus_sub_drop_consumers(sub);
+    bus_sub_drop_consumers(bus, sub);
     unlink_dirty(bus, sub);
     size_t cursor = 0;
     for (const struct exception *exception; (exception = exceptions_next(&sub->exceptions, &cursor));)

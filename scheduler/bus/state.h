@@ -327,8 +327,8 @@ struct bus_held *bus_held_at(struct pawl_bus_client *client, uint64_t number);
 struct bus_held *bus_held_new(struct pawl_bus *bus, struct pawl_bus_client *client);
 void bus_held_done(struct pawl_bus *bus, struct pawl_bus_client *client, struct bus_held *held);
 void bus_client_tick(struct pawl_bus *bus, struct pawl_bus_client *client);
-void bus_sub_revoke_held(struct pawl_bus *bus, struct bus_sub *sub); /* the subscription moves or goes */
-void bus_sub_drop_consumers(struct bus_sub *sub);
+void bus_sub_revoke_held(struct pawl_bus *bus, struct bus_sub *sub);    /* the subscription moves or goes */
+void bus_sub_drop_consumers(struct pawl_bus *bus, struct bus_sub *sub); /* each is told */
 void bus_deadline_soon(struct pawl_bus *bus, struct pawl_bus_client *client, uint64_t at_ns);
 
 /* dispatch.c */

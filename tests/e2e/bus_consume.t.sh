@@ -417,3 +417,20 @@ test_dead_letters_may_go_to_a_queue_of_another_name() {
     expect_exit 0 pawl queue list --json
     expect_json '[.queues[].name] | sort | join(" ")' 'graves q'
 }
+
+# ---- a queue that goes ----
+
+test_a_consumer_whose_queue_is_deleted_ends_with_an_error() {
+    local way
+    for way in '' '--auto-ack' '--exec true'; do
+        pawl queue declare q --topic a
+        pawl publish a one >/dev/null
+        # shellcheck disable=SC2086
+        background pawl consume q $way
+        local consumer=$!
+        wait_until '[ "$(pawl queue show q --json | jq .depth)" = 0 ] || [ "$(in_flight q)" = 1 ]'
+        pawl queue delete q
+        expect_end 1 "$consumer"
+        grep -q 'queue.* q' background.err || fail "no words: $(cat background.err)"
+    done
+}

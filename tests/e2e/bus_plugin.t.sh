@@ -408,3 +408,26 @@ test_config_show_lists_handlers_and_takes_as_many_processes_as_may_be() {
     expect_exit 0 pawl config show --json
     expect_json '.settings[] | select(.name == "handler q") | .value' "plugin $T/state/x.so, 4096 processes"
 }
+
+test_a_plugins_consumer_ends_with_an_error_when_its_queue_is_deleted_and_a_served_handler_waits_for_it_again() {
+    plugin
+    write my.yaml <<<'handlers: [{queue: q, plugin: plugin.so, processes: 1}]'
+    serve
+    pawl queue declare q --topic a
+    pawl queue declare own --topic b
+    background pawl consume own --plugin ./plugin.so --concurrency 2
+    local consumer=$! worker
+    worker=$(pid_of worker)
+    pawl publish a one >/dev/null
+    pawl publish b two >/dev/null
+    wait_until '[ "$(depth q) $(depth own) $(handled)" = "0 0 2" ]'
+    pawl queue delete own
+    pawl queue delete q
+    expect_end 1 "$consumer"
+    grep -q 'own is not there any more' background.err || fail "no words: $(cat background.err)"
+    pawl queue declare q --topic a
+    pawl publish a three >/dev/null
+    wait_until 'grep -q "^three 1" handled'
+    expect_eq "$(pid_of worker)" "$worker"
+    end_serve
+}

@@ -289,6 +289,14 @@ def test_a_closed_consumer_hands_back(client, state):
         assert sorted(each.data for each in got) == [b"0", b"1", b"2", b"3", b"4"]
 
 
+def test_a_consumer_whose_queue_is_deleted_is_told(client):
+    client.declare("q", "a")
+    consumer = client.consume("q")
+    client.delete("q")
+    with pytest.raises(pawl.NotFound, match="deleted"):
+        consumer.claim(1, 20)
+
+
 def test_everything_of_a_closed_client_says_so(client, state):
     client.declare("q", "a")
     client.publish("a")

@@ -284,6 +284,50 @@ Test(lib_consumer, a_late_settlement_is_counted_and_told)
     cr_expect(eq(int, late_error, PAWL_ERR_STALE));
 }
 
+/* It says so before what was placed earlier is read, or after it. */
+static void expect_gone(bool taken_in)
+{
+    struct pawl_consumer *other;
+    cr_assert(eq(int, pawl_consume(client, "others", NULL, &other), 0));
+    deliver(1, 3);
+    cr_assert(eq(int, pawl_claim(consumer, got, 1, 5000), 1));
+    if (taken_in)
+        cr_expect(eq(int, pawl_claim(other, got + 1, 1, 0), 0));
+    fake_lock(&fake);
+    fake_reply(&fake, (struct pawl_reply){
+                          .type = PAWL_REPLY_GONE, .error = PAWL_E_NOT_FOUND, .first = 1, .last = 1});
+    fake_unlock(&fake);
+    cr_expect(gt(int, pawl_dispatch(client, 5000), 0));
+    cr_expect(eq(int, pawl_claim(consumer, got + 1, 2, 5000), PAWL_ERR_NOT_FOUND));
+    cr_expect(ne(ptr, (void *)(uintptr_t)strstr(pawl_last_error(client), "jobs"), NULL));
+    cr_expect(ne(ptr, (void *)(uintptr_t)strstr(pawl_last_error(client), "deleted"), NULL));
+    cr_expect(eq(str, (char *)(uintptr_t)got[0]->data, "data 0"));
+    cr_expect(eq(int, pawl_ack(got[0]), 0));
+    deliver(2, 1);
+    cr_assert(eq(int, pawl_claim(other, got, 1, 5000), 1));
+    cr_expect(eq(u64, got[0]->number, 3));
+    cr_expect(eq(u64, fake_begun(&fake), 4));
+}
+
+Test(lib_consumer, a_consumer_whose_queue_was_deleted_gets_no_more_and_is_told_and_others_go_on)
+{
+    expect_gone(false);
+}
+
+Test(lib_consumer, what_was_taken_in_of_a_deleted_queue_is_not_handed_out)
+{
+    expect_gone(true);
+}
+
+Test(lib_consumer, a_claim_that_waits_ends_when_its_queue_is_deleted)
+{
+    fake_lock(&fake);
+    fake_reply(&fake, (struct pawl_reply){
+                          .type = PAWL_REPLY_GONE, .error = PAWL_E_NOT_FOUND, .first = 1, .last = 1});
+    fake_unlock(&fake);
+    cr_expect(eq(int, pawl_claim(consumer, got, 1, -1), PAWL_ERR_NOT_FOUND));
+}
+
 Test(lib_consumer, deliveries_of_a_lost_scheduler_stay_readable_and_settle_as_stale)
 {
     deliver(1, 3);
