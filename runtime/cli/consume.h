@@ -25,7 +25,7 @@ struct pawl_consuming {
     bool waits;         /* --exec: for a queue that is not declared yet */
     char **command;     /* --exec; ends with NULL */
     const char *plugin; /* --plugin: FILE[,CONFIG_JSON] */
-    bool subscribed; /* its queue was there */
+    bool subscribed;    /* its queue was there */
     uint64_t done, failed;
 };
 

@@ -119,9 +119,7 @@ static int work(const struct crew *crew, unsigned index)
     consuming->pawl = error == 0 ? pawl : NULL;
     if (error == 0)
         error = pawl_handling_run(pawl, &handling);
-    int code = error == 0 || is_failing(crew)
-                   ? 0
-                   : fail_all(crew, pawl_consume_fail(consuming, error));
+    int code = error == 0 || is_failing(crew) ? 0 : fail_all(crew, pawl_consume_fail(consuming, error));
     if (consuming->pawl != NULL)
         pawl_close(consuming->pawl);
     pawl_plugin_unload(&instance);
