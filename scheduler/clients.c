@@ -59,6 +59,8 @@ struct pawl_client {
     struct pawl_reply last; /* not put into the ring yet: it may grow. type 0: none */
     /* settle_durable follows the journal in steps of one flush */
     uint64_t told_settled, waiting_settled, waiting_lsn;
+    /* the same for settlements with words: submit positions. last: behind the last one that was taken */
+    uint64_t last_worded, told_worded, waiting_worded;
     /* parts of an atomic act that is not whole yet */
     unsigned char *act;
     size_t act_used, act_room;
@@ -541,6 +543,7 @@ static bool take_submission(struct pawl_client *client, struct pawl_submit *subm
         return false;
     }
     const struct pawl_settle *settle = (const struct pawl_settle *)(submit + 1);
+    client->last_worded = client->port.submit_position;
     return take_settlement(client, settle, settle->text_bytes ? (const char *)(settle + 1) : NULL);
 }
 
@@ -860,26 +863,29 @@ bool pawl_clients_publish(struct pawl_loop *loop)
     return left;
 }
 
+static void tell_durable(struct pawl_client *client)
+{
+    client->waiting_lsn = 0;
+    client->told_settled = client->waiting_settled;
+    client->told_worded = client->waiting_worded;
+    pawl_client_port_settled(&client->port, client->told_settled);
+    pawl_client_port_submit_settled(&client->port, client->told_worded);
+    ring(client); /* D1: it may sleep until then */
+}
+
 void pawl_clients_tell_durable(struct pawl_loop *loop)
 {
     for (struct pawl_client *client = loop->clients ? loop->clients->hot : NULL; client;
          client = client->next_hot) {
-        uint64_t position = client->port.settle_position;
-        if (client->waiting_lsn && client->waiting_lsn <= loop->durable_lsn) {
-            client->waiting_lsn = 0;
-            client->told_settled = client->waiting_settled;
-            pawl_client_port_settled(&client->port, client->told_settled);
-            ring(client);
-        }
-        if (!client->waiting_lsn && position != client->told_settled) {
-            client->waiting_settled = position;
+        if (client->waiting_lsn && client->waiting_lsn <= loop->durable_lsn)
+            tell_durable(client);
+        if (!client->waiting_lsn && (client->port.settle_position != client->told_settled ||
+                                     client->last_worded != client->told_worded)) {
+            client->waiting_settled = client->port.settle_position;
+            client->waiting_worded = client->last_worded;
             client->waiting_lsn = pawl_journal_last_lsn(loop->journal);
-            if (client->waiting_lsn <= loop->durable_lsn) {
-                client->waiting_lsn = 0;
-                client->told_settled = position;
-                pawl_client_port_settled(&client->port, position);
-                ring(client);
-            }
+            if (client->waiting_lsn <= loop->durable_lsn)
+                tell_durable(client);
         }
         if (client->waiting_lsn)
             client->quiet_turns = 0; /* stays hot until it has been told */

@@ -9,7 +9,8 @@
  *   384   reply_consumed      entries               384   submit_consumed     bytes
  *   512   inbound_consumed    bytes                 512   settle_consumed     entries
  *   640   begun               delivery numbers      640   settle_durable      entries
- *   768   sleeping            the client's flag     768   sleeping            the scheduler's, for this lane
+ *   768   sleeping            the client's flag     768   submit_durable      bytes
+ *                                                   896   sleeping            the scheduler's, for this lane
  *   4096  settle[1024], 32 bytes each               4096  reply[1024], 64 bytes each
  *   36864 submit ring, submit_bytes                 69632 inbound ring, inbound_bytes
  *
@@ -22,6 +23,7 @@
  * C1  release store of a produced word  ->  acquire load by the other side: entries below are visible
  * C2  release store of a consumed word  ->  acquire load by the other side: bytes below may be overwritten
  * C3  release store of begun            ->  acquire load by the scheduler: handlers saw deliveries below it
+ * C4  release store of a durable word   ->  acquire load by the client: settlements below it survive
  * D1  doorbell.h: produced word, fence, flag on one side; flag, fence, produced word on the other
  *
  * A client may die, or lie, between any two instructions: the scheduler copies an entry, checks the copy, and
@@ -41,7 +43,7 @@
 #include "shm/segment.h"
 
 enum {
-    PAWL_CLIENT_LANE_VERSION = 1,
+    PAWL_CLIENT_LANE_VERSION = 2,
     PAWL_SETTLE_ENTRIES = 1024,
     PAWL_REPLY_ENTRIES = 1024,
     PAWL_CLIENT_RING_BYTES_MIN = 1 << 20,
@@ -78,9 +80,12 @@ struct pawl_client_inbound {
     alignas(PAWL_ISOLATION_BYTES) _Atomic uint64_t submit_consumed;
     alignas(PAWL_ISOLATION_BYTES) _Atomic uint64_t settle_consumed;
     alignas(PAWL_ISOLATION_BYTES) _Atomic uint64_t settle_durable;
+    alignas(PAWL_ISOLATION_BYTES) _Atomic uint64_t submit_durable;
     alignas(PAWL_ISOLATION_BYTES) _Atomic uint32_t sleeping;
 };
 static_assert(offsetof(struct pawl_client_inbound, settle_durable) == 640, "client lane layout");
+static_assert(offsetof(struct pawl_client_inbound, submit_durable) == 768, "client lane layout");
+static_assert(offsetof(struct pawl_client_inbound, sleeping) == 896, "client lane layout");
 
 /* ---- client to scheduler ---- */
 
@@ -276,10 +281,18 @@ int pawl_client_port_settlement(struct pawl_client_port *port, struct pawl_settl
  * given back: then ring the client's bell as after publish(); it may wait for room. */
 bool pawl_client_port_release(struct pawl_client_port *port);
 
-/** pawl_client_port_settled - the first @entries of the settle ring are durable. */
+/** pawl_client_port_settled - the first @entries of the settle ring are durable. Then ring the client's bell
+ * as after publish(): it may wait for that. */
 static inline void pawl_client_port_settled(struct pawl_client_port *port, uint64_t entries)
 {
-    atomic_store_explicit(&port->inbound->settle_durable, entries, memory_order_release);
+    atomic_store_explicit(&port->inbound->settle_durable, entries, memory_order_release); /* C4 */
+}
+
+/** pawl_client_port_submit_settled - the same for settlements of the submit ring that end at or below
+ * @position. (Those that are part of an atomic act are durable with its confirm.) */
+static inline void pawl_client_port_submit_settled(struct pawl_client_port *port, uint64_t position)
+{
+    atomic_store_explicit(&port->inbound->submit_durable, position, memory_order_release); /* C4 */
 }
 
 /** pawl_client_port_begun - C3, checked against @delivered (numbers given so far); PAWL_E_BAD_MESSAGE: beyond
@@ -389,7 +402,13 @@ static inline void pawl_client_end_begun(struct pawl_client_end *end, uint64_t b
 static inline uint64_t pawl_client_end_settled_durable(const struct pawl_client_end *end)
 {
     return atomic_load_explicit((_Atomic uint64_t *)(uintptr_t)&end->inbound->settle_durable,
-                                memory_order_acquire);
+                                memory_order_acquire); /* C4 */
+}
+
+static inline uint64_t pawl_client_end_submit_durable(const struct pawl_client_end *end)
+{
+    return atomic_load_explicit((_Atomic uint64_t *)(uintptr_t)&end->inbound->submit_durable,
+                                memory_order_acquire); /* C4 */
 }
 
 #endif

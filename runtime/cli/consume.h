@@ -25,6 +25,7 @@ struct pawl_consuming {
     bool waits;         /* --exec: for a queue that is not declared yet */
     char **command;     /* --exec; ends with NULL */
     const char *plugin; /* --plugin: FILE[,CONFIG_JSON] */
+    bool subscribed;    /* its queue was there */
     uint64_t done, failed;
 };
 
@@ -33,9 +34,8 @@ struct pawl_consuming {
 struct pollfd;
 int pawl_consume_wait(struct pawl_consuming *consuming, struct pollfd *fds, unsigned count, int64_t wait_ms);
 
-/** pawl_consume_fail - the error that ended it, in words: exit 1 when its queue was deleted meanwhile. */
-int pawl_consume_fail(const struct pawl_consuming *consuming, const struct pawl *pawl, int error,
-                      bool subscribed);
+/** pawl_consume_fail - say what the queue's error was; the exit code: 1 when it was deleted meanwhile. */
+int pawl_consume_fail(const struct pawl_consuming *consuming, int error);
 
 /** pawl_consume_find_command - is there such a command, at its path or in PATH? 0; -ENOENT; -errno. */
 int pawl_consume_find_command(const char *name);

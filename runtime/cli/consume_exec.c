@@ -274,6 +274,7 @@ static int subscribe(struct jobs *jobs)
         .from = consuming->from};
     for (;;) {
         int error = pawl_consume(consuming->pawl, consuming->queue, &options, &jobs->consumer);
+        consuming->subscribed = error == 0;
         if (error != PAWL_ERR_NOT_FOUND || !consuming->waits || pawl_signals_level() != PAWL_SIGNAL_NONE)
             return error;
         (void)poll(&(struct pollfd){.fd = pawl_signals_fd(), .events = POLLIN}, 1, DECLARED_LOOK_MS);
@@ -304,7 +305,7 @@ int pawl_consume_exec(struct pawl_consuming *consuming)
         if (error == 0)
             error = pawl_flush(consuming->pawl, FLUSH_MS);
     }
-    int status = error != 0 ? pawl_consume_fail(consuming, consuming->pawl, error, jobs.consumer != NULL) : 0;
+    int status = error != 0 ? pawl_consume_fail(consuming, error) : 0;
     if (jobs.consumer != NULL)
         pawl_consumer_close(jobs.consumer);
     uint64_t late = error == 0 ? pawl_late_settlements(consuming->pawl) : 0;

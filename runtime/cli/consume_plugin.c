@@ -86,7 +86,7 @@ static bool is_failing(const struct crew *crew)
 
 static int work(const struct crew *crew, unsigned index)
 {
-    const struct pawl_consuming *consuming = crew->consuming;
+    struct pawl_consuming *consuming = crew->consuming;
     const struct pawl_connect_options options = {
         .bytes = sizeof options, .state = consuming->state, .may_launch = 1};
     struct pawl_plugin_instance instance;
@@ -105,8 +105,7 @@ static int work(const struct crew *crew, unsigned index)
         .place = index,
         .wait_ms = consuming->wait_ms};
     struct pawl *pawl;
-    bool subscribed = false;
-    handling.subscribed_out = &subscribed;
+    handling.subscribed_out = &crew->consuming->subscribed;
     if (left == 0)
         return 0;
     handling.signal_fd = pawl_handling_listen(crew->self);
@@ -117,14 +116,12 @@ static int work(const struct crew *crew, unsigned index)
                    ? PAWL_EXIT_USAGE
                    : fail_all(crew, pawl_fail(consuming->cli, PAWL_EXIT_USAGE, "plugin", NULL, "%s", why));
     int error = pawl_connect(&options, &pawl);
-    const struct pawl *said = error == 0 ? pawl : NULL;
+    consuming->pawl = error == 0 ? pawl : NULL;
     if (error == 0)
         error = pawl_handling_run(pawl, &handling);
-    int code = error == 0 || is_failing(crew)
-                   ? 0
-                   : fail_all(crew, pawl_consume_fail(consuming, said, error, subscribed));
-    if (said != NULL)
-        pawl_close(pawl);
+    int code = error == 0 || is_failing(crew) ? 0 : fail_all(crew, pawl_consume_fail(consuming, error));
+    if (consuming->pawl != NULL)
+        pawl_close(consuming->pawl);
     pawl_plugin_unload(&instance);
     return code;
 }

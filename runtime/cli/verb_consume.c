@@ -57,6 +57,15 @@ static const struct pawl_option consume_option_table[] = {
     {0},
 };
 
+int pawl_consume_fail(const struct pawl_consuming *consuming, int error)
+{
+    int status = pawl_cli_fail(consuming->cli, consuming->pawl, error, "%s", consuming->queue);
+    if (error == PAWL_ERR_NOT_FOUND && consuming->subscribed)
+        return PAWL_EXIT_FAILED; /* it was deleted meanwhile */
+    /* A stream without its group, a group of no stream: wrong usage, no wrong configuration. */
+    return error == PAWL_ERR_INVALID ? PAWL_EXIT_USAGE : status;
+}
+
 int pawl_consume_wait(struct pawl_consuming *consuming, struct pollfd *fds, unsigned count, int64_t wait_ms)
 {
     struct pollfd *all = calloc(count + 2, sizeof *all);
@@ -75,16 +84,6 @@ int pawl_consume_wait(struct pawl_consuming *consuming, struct pollfd *fds, unsi
     return happened < 0 && happened != -EINTR ? happened : 0;
 }
 
-int pawl_consume_fail(const struct pawl_consuming *consuming, const struct pawl *pawl, int error,
-                      bool subscribed)
-{
-    int status = pawl_cli_fail(consuming->cli, pawl, error, "%s", consuming->queue);
-    /* A stream without its group, a group of no stream: wrong usage, no wrong configuration. */
-    if (error == PAWL_ERR_INVALID)
-        return PAWL_EXIT_USAGE;
-    return error == PAWL_ERR_NOT_FOUND && subscribed ? PAWL_EXIT_FAILED : status;
-}
-
 static int out_of_stdout(const struct pawl_consuming *consuming, int error)
 {
     if (error == -EPIPE)
@@ -101,7 +100,6 @@ static int flush_stdout(void)
 
 static int take(struct pawl_consuming *consuming)
 {
-    bool asked = false;
     uint64_t idle_since_ns = pawl_clock_monotonic_ns();
     while (consuming->left > 0) {
         struct pawl_taken *taken = NULL;
@@ -116,8 +114,8 @@ static int take(struct pawl_consuming *consuming)
                                                  : SLICE_MS,
                             &taken);
         if (got < 0 && got != -EINTR && got != -ETIMEDOUT && got != PAWL_ERR_EMPTY)
-            return pawl_consume_fail(consuming, consuming->pawl, got, asked);
-        asked = true;
+            return pawl_consume_fail(consuming, got);
+        consuming->subscribed = true;
         int error = 0;
         for (int i = 0; i < got && error == 0; i++)
             error = pawl_delivery_print(&taken[i].delivery, taken[i].tag, stdout);
@@ -146,7 +144,7 @@ static int peek(struct pawl_consuming *consuming)
         size_t count = consuming->left < PEEK_AT_ONCE ? (size_t)consuming->left : PEEK_AT_ONCE;
         int got = pawl_peek(consuming->pawl, consuming->queue, consuming->group, from, count, &next, &taken);
         if (got < 0 && got != PAWL_ERR_EMPTY)
-            return pawl_consume_fail(consuming, consuming->pawl, got, false);
+            return pawl_consume_fail(consuming, got);
         int error = 0;
         for (int i = 0; i < got && error == 0; i++)
             error = pawl_delivery_print(&taken[i].delivery, NULL, stdout);
@@ -181,7 +179,7 @@ static int print_and_ack(struct pawl_consuming *consuming, const struct pawl_del
         return out_of_stdout(consuming, error);
     error = pawl_ack_batch(deliveries, (size_t)got);
     if (error != 0 && error != PAWL_ERR_STALE)
-        return pawl_consume_fail(consuming, consuming->pawl, error, false);
+        return pawl_consume_fail(consuming, error);
     return 0;
 }
 
@@ -211,7 +209,7 @@ static int auto_ack(struct pawl_consuming *consuming, struct pawl_consumer *cons
                         : pawl_consume_wait(consuming, NULL, 0,
                                             consuming->wait_ms < 0 ? -1 : consuming->wait_ms - idle_ms);
         if (error != 0)
-            return pawl_consume_fail(consuming, consuming->pawl, error, true);
+            return pawl_consume_fail(consuming, error);
     }
     return 0;
 }
@@ -227,11 +225,12 @@ static int consume_auto_ack(struct pawl_consuming *consuming)
         .from = consuming->from};
     int error = pawl_consume(consuming->pawl, consuming->queue, &options, &consumer);
     if (error != 0)
-        return pawl_consume_fail(consuming, consuming->pawl, error, false);
+        return pawl_consume_fail(consuming, error);
+    consuming->subscribed = true;
     int status = auto_ack(consuming, consumer);
     error = pawl_flush(consuming->pawl, FLUSH_MS);
     if (status == 0 && error != 0)
-        status = pawl_consume_fail(consuming, consuming->pawl, error, false);
+        status = pawl_consume_fail(consuming, error);
     pawl_consumer_close(consumer);
     return status;
 }

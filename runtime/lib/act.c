@@ -114,7 +114,7 @@ static int place(struct pawl *pawl, const struct pawl_lib_delivery *own, const s
         if (error != -EAGAIN)
             return error;
         pawl_kick(pawl);
-        error = pawl_lib_wait(pawl, deadline_ns, true);
+        error = pawl_lib_wait(pawl, deadline_ns, PAWL_LIB_FOR_ROOM);
         if (error)
             return error == -ETIMEDOUT ? -EAGAIN : error;
         pawl_lib_take_in(pawl);
@@ -147,7 +147,7 @@ int pawl_ack_publish(const struct pawl_delivery *delivery, const struct pawl_mes
     while (placed && act.left > 0 && !error) {
         pawl_lib_take_in(pawl);
         if (act.left > 0)
-            error = pawl_lib_wait(pawl, deadline_ns, false);
+            error = pawl_lib_wait(pawl, deadline_ns, PAWL_LIB_FOR_NEWS);
     }
     if (placed && act.left > 0)
         pawl_lib_forget(pawl, first, pawl->publisher.next, &act);

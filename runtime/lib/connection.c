@@ -408,7 +408,7 @@ int pawl_lib_need_lane(struct pawl *pawl, uint64_t deadline_ns)
             pawl->down_since_ns = pawl_lib_now_ns();
             ask_for_lane(pawl);
         }
-        int error = pawl_lib_wait(pawl, deadline_ns, false);
+        int error = pawl_lib_wait(pawl, deadline_ns, PAWL_LIB_FOR_NEWS);
         if (error)
             return error == -ETIMEDOUT ? -EAGAIN : error;
         pawl_lib_take_in(pawl);

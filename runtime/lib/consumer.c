@@ -232,7 +232,7 @@ int pawl_claim(struct pawl_consumer *consumer, const struct pawl_delivery **deli
                 deadline_ns = pawl_lib_deadline(timeout_ms);
             pawl_kick(pawl);
         }
-        error = pawl_lib_wait(pawl, deadline_ns, false);
+        error = pawl_lib_wait(pawl, deadline_ns, PAWL_LIB_FOR_NEWS);
         if (error) {
             pawl_lib_arm(pawl);
             return error == -ETIMEDOUT ? 0 : error;

@@ -46,10 +46,8 @@ struct pawl_lib_delivery *pawl_lib_own(const struct pawl_delivery *delivery, int
 bool pawl_lib_all_settled(const struct pawl_lib_lane *lane)
 {
     const struct pawl_client_end *end = &lane->end;
-    uint64_t consumed = atomic_load_explicit((_Atomic uint64_t *)(uintptr_t)&end->inbound->submit_consumed,
-                                             memory_order_acquire); /* C2 */
     return !lane->has_pending && pawl_client_end_settled_durable(end) >= end->settle_position &&
-           consumed >= lane->text_position;
+           pawl_client_end_submit_durable(end) >= lane->text_position;
 }
 
 /* The pending run goes into the ring, when there is room. */
@@ -86,7 +84,7 @@ static int make_room(struct pawl_lib_lane *lane)
     uint64_t deadline_ns = pawl_lib_deadline_ns(RING_WAIT_NS);
     while (!push_pending(lane)) {
         pawl_kick(pawl);
-        int error = pawl_lib_wait(pawl, deadline_ns, true);
+        int error = pawl_lib_wait(pawl, deadline_ns, PAWL_LIB_FOR_ROOM);
         if (lane->gone)
             return PAWL_E_STALE_RECEIPT;
         if (error)
@@ -139,7 +137,7 @@ static int put_text(struct pawl_lib_lane *lane, struct pawl_settle *one, const c
         if (error)
             return error;
         pawl_kick(pawl);
-        error = pawl_lib_wait(pawl, deadline_ns, true);
+        error = pawl_lib_wait(pawl, deadline_ns, PAWL_LIB_FOR_ROOM);
         if (!error)
             pawl_lib_take_in(pawl);
         if (lane->gone)

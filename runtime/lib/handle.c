@@ -73,7 +73,7 @@ int pawl_lib_begin(struct pawl *pawl, int fd)
         pawl_lib_shake_hands(pawl, fd);
     pawl_lib_step(pawl);
     while (pawl->phase != PAWL_LIB_UP && pawl->phase != PAWL_LIB_GONE) {
-        int error = pawl_lib_wait(pawl, PAWL_LIB_FOREVER, false);
+        int error = pawl_lib_wait(pawl, PAWL_LIB_FOREVER, PAWL_LIB_FOR_NEWS);
         if (error && pawl->phase != PAWL_LIB_GONE)
             pawl_lib_give_up(pawl, pawl_lib_fail(pawl, error, "cannot wait: %s", pawl_error_text(error)));
     }

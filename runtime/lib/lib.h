@@ -247,13 +247,15 @@ int pawl_lib_begin(struct pawl *pawl, int fd);
 uint64_t pawl_lib_now_ns(void);
 uint64_t pawl_lib_deadline(int timeout_ms);
 uint64_t pawl_lib_deadline_ns(uint64_t limit_ns);
+/* What is waited for beside replies and deliveries. */
+enum { PAWL_LIB_FOR_NEWS = 0, PAWL_LIB_FOR_ROOM = 1, PAWL_LIB_FOR_DURABLE = 2 };
 /**
  * pawl_lib_wait - until something was taken in, or may have changed
- * @room: room in the lane, or durability of settlements, is waited for too
+ * @what: ROOM: in the lane; DURABLE: until all that was settled is so
  *
  * Return: 0: look again; -ETIMEDOUT; an error once the connection is given up.
  */
-int pawl_lib_wait(struct pawl *pawl, uint64_t deadline_ns, bool room);
+int pawl_lib_wait(struct pawl *pawl, uint64_t deadline_ns, unsigned what);
 /** pawl_lib_take_in - everything that came by the lane, and steps of a connection that is not up. */
 void pawl_lib_take_in(struct pawl *pawl);
 int pawl_lib_watch_socket(struct pawl *pawl);

@@ -131,7 +131,7 @@ int pawl_lib_may_publish(struct pawl *pawl, size_t count, uint64_t deadline_ns)
         pawl_lib_take_in(pawl);
         if (pawl->phase != PAWL_LIB_UP || has_window(&pawl->publisher, count))
             continue;
-        error = pawl_lib_wait(pawl, deadline_ns, true);
+        error = pawl_lib_wait(pawl, deadline_ns, PAWL_LIB_FOR_ROOM);
         if (error)
             return error == -ETIMEDOUT ? -EAGAIN : error;
     }

@@ -172,7 +172,7 @@ static int put(struct pawl *pawl, const struct pawl_message *message, uint64_t d
         if (error)
             return error;
         pawl_kick(pawl);
-        error = pawl_lib_wait(pawl, deadline_ns, true);
+        error = pawl_lib_wait(pawl, deadline_ns, PAWL_LIB_FOR_ROOM);
         if (error)
             return error == -ETIMEDOUT ? -EAGAIN : error;
         pawl_lib_take_in(pawl);
@@ -244,7 +244,7 @@ static int await_confirms(struct pawl *pawl, struct waited *waited, uint64_t fir
     while (waited->left > 0 && !error) {
         pawl_lib_take_in(pawl);
         if (waited->left > 0)
-            error = pawl_lib_wait(pawl, deadline_ns, false);
+            error = pawl_lib_wait(pawl, deadline_ns, PAWL_LIB_FOR_NEWS);
     }
     if (waited->left == 0)
         return pawl_lib_refusal(pawl, &waited->confirm);
@@ -377,7 +377,8 @@ int pawl_flush(struct pawl *pawl, int timeout_ms)
         if (settled && pawl->publisher.first >= published)
             break;
         pawl_kick(pawl); /* a full settle ring may have kept some back */
-        error = pawl_lib_wait(pawl, deadline_ns, true);
+        error = pawl_lib_wait(pawl, deadline_ns,
+                              PAWL_LIB_FOR_ROOM | (settled ? PAWL_LIB_FOR_NEWS : PAWL_LIB_FOR_DURABLE));
         if (error)
             break;
     }

@@ -15,7 +15,7 @@
 static int await_answer(struct pawl *pawl, uint64_t deadline_ns)
 {
     while (!pawl->answered) {
-        int error = pawl_lib_wait(pawl, deadline_ns, false);
+        int error = pawl_lib_wait(pawl, deadline_ns, PAWL_LIB_FOR_NEWS);
         if (error && !pawl->answered)
             return error;
         if (!pawl->answered)
@@ -29,7 +29,7 @@ static int ask_once(struct pawl *pawl, uint16_t type, const void *body, size_t b
 {
     /* The first turn even of a call that may not wait: -ETIMEDOUT is for what was asked and not answered. */
     while (pawl->phase != PAWL_LIB_UP) {
-        int error = pawl_lib_wait(pawl, deadline_ns, false);
+        int error = pawl_lib_wait(pawl, deadline_ns, PAWL_LIB_FOR_NEWS);
         if (error)
             return error;
         pawl_lib_take_in(pawl);

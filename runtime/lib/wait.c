@@ -22,7 +22,6 @@ enum {
     SPIN_MIN = 16,
     SPIN_MAX = 2048, /* about 20 us of pauses */
 };
-#define DURABLE_LOOK_NS UINT64_C(2000000) /* what becomes durable rings no bell of its own */
 
 uint64_t pawl_lib_now_ns(void)
 {
@@ -52,9 +51,11 @@ static inline void pause_briefly(void)
 #endif
 }
 
-static bool lane_has_news(const struct pawl_lib_lane *lane, bool with_room)
+static bool lane_has_news(const struct pawl_lib_lane *lane, unsigned what)
 {
-    return pawl_client_end_waiting(&lane->end) || (with_room && pawl_client_end_has_room(&lane->end));
+    return pawl_client_end_waiting(&lane->end) ||
+           ((what & PAWL_LIB_FOR_ROOM) && pawl_client_end_has_room(&lane->end)) ||
+           ((what & PAWL_LIB_FOR_DURABLE) && pawl_lib_all_settled(lane));
 }
 
 void pawl_lib_take_in(struct pawl *pawl)
@@ -109,7 +110,7 @@ void pawl_lib_arm(struct pawl *pawl)
     if (!lane)
         return;
     pawl_doorbell_prepare(&lane->end.lane->sleeping); /* D1 */
-    if (pawl->unseen || lane_has_news(lane, false))
+    if (pawl->unseen || lane_has_news(lane, PAWL_LIB_FOR_NEWS))
         pawl_doorbell_write(lane->self_fd);
 }
 
@@ -143,7 +144,7 @@ int pawl_dispatch(struct pawl *pawl, int timeout_ms)
         error = pawl->phase == PAWL_LIB_GONE ? pawl->gone_error : 0;
         if (error || pawl->happened != before)
             break;
-        if (pawl_lib_wait(pawl, deadline_ns, false) != 0)
+        if (pawl_lib_wait(pawl, deadline_ns, PAWL_LIB_FOR_NEWS) != 0)
             break;
     }
     pawl->unseen = false; /* whoever dispatches claims */
@@ -157,11 +158,11 @@ int pawl_dispatch(struct pawl *pawl, int timeout_ms)
 /* ---- sleeping ---- */
 
 /* Looks for a short while, longer where that has paid. */
-static bool spin(struct pawl *pawl, bool with_room)
+static bool spin(struct pawl *pawl, unsigned what)
 {
     const struct pawl_lib_lane *lane = pawl->lane;
     for (uint32_t i = 0; i < pawl->spin; i++) {
-        if (lane_has_news(lane, with_room)) {
+        if (lane_has_news(lane, what)) {
             pawl->spin = pawl->spin * 2 < SPIN_MAX ? pawl->spin * 2 : SPIN_MAX;
             return true;
         }
@@ -212,7 +213,7 @@ static void awake(const struct pawl *pawl, struct pawl_lib_lane *lane)
         pawl_doorbell_awake(&lane->end.lane->sleeping);
 }
 
-int pawl_lib_wait(struct pawl *pawl, uint64_t deadline_ns, bool room)
+int pawl_lib_wait(struct pawl *pawl, uint64_t deadline_ns, unsigned what)
 {
     if (pawl->phase == PAWL_LIB_GONE)
         return pawl->gone_error;
@@ -220,18 +221,16 @@ int pawl_lib_wait(struct pawl *pawl, uint64_t deadline_ns, bool room)
         return -ETIMEDOUT;
     bool bell = false;
     struct pawl_lib_lane *lane = pawl->lane;
-    if (lane && spin(pawl, room))
+    if (lane && spin(pawl, what))
         return 0;
     uint64_t until_ns = deadline_ns, now_ns = pawl_lib_now_ns(), step_ns = next_step_ns(pawl);
     if (deadline_ns <= now_ns)
         return -ETIMEDOUT;
     if (step_ns < until_ns)
         until_ns = step_ns;
-    if (room && lane && now_ns + DURABLE_LOOK_NS < until_ns)
-        until_ns = now_ns + DURABLE_LOOK_NS;
     if (lane) {
         pawl_doorbell_prepare(&lane->end.lane->sleeping); /* D1 */
-        if (lane_has_news(lane, room)) {
+        if (lane_has_news(lane, what)) {
             awake(pawl, lane);
             return 0;
         }

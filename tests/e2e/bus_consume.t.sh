@@ -434,3 +434,22 @@ test_a_consumer_whose_queue_is_deleted_ends_with_an_error() {
         grep -q 'queue.* q' background.err || fail "no words: $(cat background.err)"
     done
 }
+
+test_a_rejection_with_its_words_is_durable_when_consume_has_ended() {
+    local i scheduler
+    leave_running
+    background pawl serve
+    local server=$!
+    wait_until 'grep -q serving background.err'
+    pawl queue declare q --topic a
+    for i in 1 2 3; do
+        pawl publish a "$i" >/dev/null
+        expect_exit 1 pawl consume q --count 1 --exec sh -c 'exit 65'
+        scheduler=$(pid_of scheduler)
+        kill -9 "$scheduler"
+        wait_until '[ -n "$(pid_of scheduler)" ] && [ "$(pid_of scheduler)" != '"$scheduler"' ]'
+        expect_eq "$(depth q) $(depth q.dlq)" "0 $i"
+    done
+    kill -TERM "$server"
+    expect_end 0 "$server"
+}

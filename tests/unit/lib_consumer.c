@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -229,6 +230,52 @@ Test(lib_consumer, flush_waits_until_settlements_are_durable)
     fake_durable(&fake);
     fake_unlock(&fake);
     cr_expect(eq(int, pawl_flush(client, 5000), 0));
+}
+
+Test(lib_consumer, flush_waits_until_a_settlement_with_words_is_durable)
+{
+    deliver(1, 1);
+    cr_assert(eq(int, pawl_claim(consumer, got, 1, 5000), 1));
+    cr_expect(eq(int, pawl_reject(got[0], "no good"), 0));
+    cr_expect(eq(int, pawl_flush(client, 20), -ETIMEDOUT));
+    fake_lock(&fake);
+    cr_expect(ne(ptr, (void *)(uintptr_t)fake_submission(&fake), NULL));
+    fake_unlock(&fake);
+    cr_expect(eq(int, pawl_flush(client, 20), -ETIMEDOUT), "taken is not durable");
+    fake_lock(&fake);
+    fake_durable(&fake);
+    fake_unlock(&fake);
+    cr_expect(eq(int, pawl_flush(client, 5000), 0));
+}
+
+/* The scheduler, once the client has gone to sleep. */
+static void *make_durable_when_it_sleeps(void *context)
+{
+    struct pawl_settle settle;
+    bool taken = false;
+    (void)context;
+    for (;;) {
+        fake_lock(&fake);
+        taken = taken || fake_settlement(&fake, &settle);
+        if (taken && atomic_load(&fake.port.lane->sleeping) != 0) {
+            fake_durable(&fake);
+            fake_unlock(&fake);
+            return NULL;
+        }
+        fake_unlock(&fake);
+        sched_yield();
+    }
+}
+
+Test(lib_consumer, what_becomes_durable_wakes_a_flush_that_sleeps)
+{
+    pthread_t thread;
+    deliver(1, 1);
+    cr_assert(eq(int, pawl_claim(consumer, got, 1, 5000), 1));
+    cr_expect(eq(int, pawl_ack(got[0]), 0));
+    cr_assert(eq(int, pthread_create(&thread, NULL, make_durable_when_it_sleeps, NULL), 0));
+    cr_expect(eq(int, pawl_flush(client, 15000), 0));
+    pthread_join(thread, NULL);
 }
 
 Test(lib_consumer, words_travel_with_a_reject_and_a_nack)

@@ -310,6 +310,8 @@ void fake_deliver(struct fake *fake, uint32_t consumer, const char *topic, const
 void fake_durable(struct fake *fake)
 {
     pawl_client_port_settled(&fake->port, fake->port.settle_position);
+    pawl_client_port_submit_settled(&fake->port, fake->port.submit_position);
+    pawl_doorbell_ring(&fake->port.lane->sleeping, fake->client_fd);
 }
 
 uint64_t fake_begun(struct fake *fake)

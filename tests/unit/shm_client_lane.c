@@ -291,6 +291,9 @@ Test(client_lane, settlements_arrive_in_order_and_all_entries_are_usable)
     cr_expect(eq(u64, port.settle_position, 5 * PAWL_SETTLE_ENTRIES));
     pawl_client_port_settled(&port, 4000);
     cr_expect(eq(u64, pawl_client_end_settled_durable(&end), 4000));
+    cr_expect(eq(u64, pawl_client_end_submit_durable(&end), 0));
+    pawl_client_port_submit_settled(&port, 8192);
+    cr_expect(eq(u64, pawl_client_end_submit_durable(&end), 8192));
 }
 
 Test(client_lane, a_settle_position_that_does_not_hold_is_a_bad_message)
