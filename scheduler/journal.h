@@ -176,6 +176,10 @@ int pawl_journal_sync(struct pawl_journal *journal);
 int pawl_journal_has_room(struct pawl_journal *journal, uint64_t bytes, enum pawl_journal_reserve reserve);
 enum pawl_journal_room pawl_journal_room(const struct pawl_journal *journal);
 
+/** pawl_journal_lend_reserve - on a full disk: what is left of the reserve becomes free space, for a snapshot
+ * that will free more. It is made again as soon as there is room for it. */
+void pawl_journal_lend_reserve(struct pawl_journal *journal);
+
 /* pawl_journal_secure - make the reserve now: something runs that may fill the disk before its own result
  * comes. Cheap when it is there. Without room for it new work is refused from now on. */
 void pawl_journal_secure(struct pawl_journal *journal);

@@ -77,6 +77,12 @@ void pawl_journal_drop_reserve(struct pawl_journal *journal)
     journal->reserve_mask = 0;
 }
 
+void pawl_journal_lend_reserve(struct pawl_journal *journal)
+{
+    if (journal->room == PAWL_JOURNAL_TIGHT)
+        pawl_journal_drop_reserve(journal);
+}
+
 static bool reserve_is_whole(const struct pawl_journal *journal)
 {
     return journal->reserve_mask == (1u << PAWL_RESERVE_COUNT) - 1;
@@ -244,9 +250,11 @@ uint64_t pawl_journal_tick_room(struct pawl_journal *journal, uint64_t now_ns)
         return journal->retry_at_ns;
     journal->retry_at_ns = now_ns + RETRY_NS;
 
-    uint64_t room = 0;
+    uint64_t room = 0, missing = 0;
+    for (uint32_t i = 0; i < PAWL_RESERVE_COUNT; i++)
+        missing += !(journal->reserve_mask & 1u << i);
     bool enough = pawl_io_file_room(journal->io, journal->dir_fd, &room) == 0 &&
-                  room >= ROOM_CHECK_BYTES + PAWL_RESERVE_COUNT * journal->options.reserve_bytes;
+                  room >= ROOM_CHECK_BYTES + missing * journal->options.reserve_bytes;
     if (enough && pawl_journal_make_reserve(journal) == 0) {
         pawl_journal_set_room(journal, PAWL_JOURNAL_ROOMY);
         journal->retry_at_ns = 0;

@@ -137,6 +137,19 @@ static bool reclaim_is_due(struct pawl_loop *loop, const struct pawl_journal_sta
     return true;
 }
 
+/* It may be the journal itself that fills the disk. What is settled by now holds space that only a snapshot
+ * gives back. */
+static bool full_disk_is_due(struct pawl_loop *loop)
+{
+    if (pawl_journal_room(loop->journal) == PAWL_JOURNAL_ROOMY || loop->now.boottime_ns < loop->full_at_ns)
+        return false;
+    loop->full_at_ns = loop->now.boottime_ns + RECLAIM_NS;
+    if (dead_segments(loop) == 0)
+        return false;
+    pawl_journal_lend_reserve(loop->journal);
+    return true;
+}
+
 void pawl_snapshot_turn(struct pawl_loop *loop)
 {
     struct pawl_journal_stats stats;
@@ -147,7 +160,7 @@ void pawl_snapshot_turn(struct pawl_loop *loop)
     /* A large state is not written again for little. */
     if (!loop->options->snapshot_bytes && limit < 4 * stats.snapshot_bytes)
         limit = 4 * stats.snapshot_bytes;
-    if (stats.bytes_since_snapshot >= limit || reclaim_is_due(loop, &stats))
+    if (stats.bytes_since_snapshot >= limit || reclaim_is_due(loop, &stats) || full_disk_is_due(loop))
         begin(loop);
 }
 

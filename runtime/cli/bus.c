@@ -150,7 +150,7 @@ int pawl_cli_ask(const struct pawl_cli *cli, struct pawl *pawl, json_t *request,
         status = pawl_cli_fail(cli, pawl, error, "%s", of[0] != '\0' ? of : op);
         goto out;
     }
-    *reply_out = json_loads(reply, 0, NULL);
+    *reply_out = json_loads(reply, JSON_ALLOW_NUL, NULL);
     if (!json_is_object(*reply_out)) {
         json_decref(*reply_out);
         status = pawl_fail(cli, PAWL_EXIT_INTERNAL, "bad_message", NULL,

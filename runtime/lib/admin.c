@@ -26,7 +26,8 @@ static int request(struct pawl *pawl, json_t *body, bool repeatable, json_t **re
                              repeatable, PAWL_LIB_FOREVER);
     free(text);
     if (!error && reply_out) {
-        *reply_out = json_loadb(pawl->answer.body, pawl->answer.header.bytes, JSON_REJECT_DUPLICATES, NULL);
+        *reply_out = json_loadb(pawl->answer.body, pawl->answer.header.bytes,
+                                JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
         if (!*reply_out)
             error = pawl_lib_fail(pawl, PAWL_E_BAD_MESSAGE, "the scheduler's answer is not JSON");
     }

@@ -117,3 +117,14 @@ test_a_publisher_that_waits_for_room_costs_no_time() {
     expect_eq "$(pawl queue show q --json | jq .depth)" 20000
     end_serve
 }
+
+test_a_dead_letter_with_a_zero_byte_in_it_is_listed_and_shown() {
+    serve
+    pawl queue declare q --topic t
+    printf 'a\0b' | "$PAWL" publish t
+    timeout 20 "$PAWL" consume q --count 1 --exec sh -c 'exit 65' || true
+    expect_exit 0 pawl dlq list q --json
+    expect_eq "$(jq -r '.data | length' "$T/out")" 3
+    expect_exit 0 pawl dlq show q 1
+    end_serve
+}

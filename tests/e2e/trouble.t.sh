@@ -215,3 +215,25 @@ test_without_io_uring_everything_works_and_doctor_says_so() {
     capture pawl doctor
     expect_match 'io_uring'
 }
+
+# It is the queue itself that fills the disk, and nothing else will make room.
+test_a_disk_that_a_backlog_filled_takes_events_again_once_they_are_consumed() {
+    # shellcheck disable=SC2016
+    expect_exit 0 in_namespace '
+        disk 40M
+        export PAWL_STATE=$PWD/disk/state
+        "$PAWL" serve 2>serve.err &
+        until grep -q "serving /" serve.err; do sleep 0.05; done
+        "$PAWL" queue declare q --topic t --max-bytes 4G
+        head -c 20000 /dev/zero | tr "\0" x >line
+        for i in {1..2500}; do echo -n "$i " && cat line && echo; done >lines
+        ! timeout 40 "$PAWL" publish t --lines <lines >ids 2>refusals
+        grep -q "no room for new work" refusals
+        kept=$(wc -l <ids)
+        [ "$kept" -gt 500 ] && [ "$kept" -lt 2500 ]
+        timeout 40 "$PAWL" consume q --auto-ack --count "$kept" --wait 5s | jq -r .event | sort -u >got
+        [ "$(wc -l <got)" = "$kept" ]
+        deadline=$((SECONDS + 20))
+        until echo more | "$PAWL" publish t 2>/dev/null; do [ $SECONDS -lt $deadline ]; sleep 0.2; done
+        kill %1 && wait %1'
+}
