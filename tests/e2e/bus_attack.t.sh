@@ -3,7 +3,7 @@
 # scheduler serves on.
 
 serve() {
-    background pawl serve "$@"
+    background pawl serve
     SERVE=$!
     wait_until 'timeout 5 "$PAWL" queue list --json >/dev/null'
 }

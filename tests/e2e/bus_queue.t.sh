@@ -47,7 +47,7 @@ test_limit_backoff_and_rules_of_retries_change_one_by_one() {
 }
 
 test_a_backoff_leaves_the_limit_of_the_configuration() {
-    mkdir -p -m 700 "$PAWL_STATE"
+    mkdir -m 700 "$PAWL_STATE"
     echo 'max-deliver: 9' >"$PAWL_STATE/pawl.yaml"
     pawl queue declare q --topic a --backoff fixed:1s
     expect_eq "$(config_of q retry.limit)" 9

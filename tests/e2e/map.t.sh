@@ -288,4 +288,4 @@ test_ten_thousand_tasks_all_arrive_once() {
     seq 1 10000 | cmp - sorted
 }
 slow test_ten_thousand_tasks_all_arrive_once 180
-slow test_placeholders_agree_with_gnu_parallel 120
+slow test_placeholders_agree_with_gnu_parallel 300
