@@ -341,8 +341,7 @@ int pawl_bus_snapshot_next(struct pawl_bus *bus, void **cursor, const void **chu
         error = step(bus, snapshot);
         if (!error && snapshot->used > 0 && head_of(snapshot)->count > 0) {
             head_of(snapshot)->bytes = (uint32_t)(snapshot->used - sizeof(struct chunk));
-            // cppcheck-suppress AssignmentIntegerToAddress ; an array, not the member of struct chunk
-            *chunk_out = snapshot->bytes;
+            *chunk_out = head_of(snapshot);
             *bytes_out = snapshot->used;
             return 1;
         }

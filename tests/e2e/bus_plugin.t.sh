@@ -211,7 +211,7 @@ YAML
     pawl publish a good >/dev/null
     pawl publish b text >/dev/null
     wait_until '[ -s handled ] && [ -s done ]'
-    expect_eq "$(cat done)" text
+    expect_eq "$(cat ./done)" text
     expect_eq "$(cut -d' ' -f1,4- handled)" 'good {"rate":5,"to":["x","7"]}'
     wait_until '[ "$(depth q) $(depth r)" = "0 0" ]'
     expect_exit 0 pawl health --json
