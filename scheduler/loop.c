@@ -14,6 +14,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
@@ -37,6 +38,7 @@
 #define COMPANY_NS UINT64_C(5000000) /* what nobody waits for waits so long for others to be synced with */
 
 enum {
+    LOOKS_BEFORE_YIELD = 64,
     SPIN_SETTLED = 16,         /* so many settlements in one turn are short tasks: more come at once */
     COMPANY_BYTES = 256 << 10, /* enough to be worth a sync of its own */
 };
@@ -229,11 +231,15 @@ static bool spin(struct pawl_loop *loop)
     if (loop->turn_settled < SPIN_SETTLED)
         return false;
     uint64_t until_ns = pawl_clock_monotonic_ns() + SPIN_NS;
-    do
+    for (int looks = 1;; looks++) {
         if (pawl_lanes_waiting(loop) || pawl_clients_waiting(loop))
             return true;
-    while (pawl_clock_monotonic_ns() < until_ns);
-    return false;
+        if (looks < LOOKS_BEFORE_YIELD)
+            continue;
+        if (pawl_clock_monotonic_ns() >= until_ns)
+            return false;
+        (void)sched_yield(); /* who is waited for may want this core */
+    }
 }
 
 static int sleep_or_reap(struct pawl_loop *loop, uint64_t until_ns)

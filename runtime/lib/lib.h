@@ -29,7 +29,9 @@
 
 enum {
     PAWL_LIB_ERROR_BYTES = 640,
-    PAWL_LIB_BATCH_ENTRIES = 64, /* submissions that are sent without being asked to */
+    PAWL_LIB_BATCH_ENTRIES = 64, /* submissions that are shown without being asked to */
+    PAWL_LIB_BELL_ENTRIES =
+        256, /* and for which a scheduler that sleeps is woken: that costs as much as they */
     PAWL_LIB_BATCH_BYTES = 64 << 10,
     PAWL_LIB_KEPT_BYTES_MAX = 64 << 20, /* copies of unconfirmed events whose lane bytes were needed again */
     PAWL_LIB_PREFETCH = 64,
@@ -334,6 +336,8 @@ void pawl_lib_resend(struct pawl *pawl);
 void pawl_lib_publisher_fini(struct pawl *pawl, int error);
 /** pawl_lib_send - make submissions visible and ring; not while one is reserved. */
 void pawl_lib_send(struct pawl *pawl);
+/** pawl_lib_send_batch - of a program that publishes on: visible, but little of it wakes nobody. */
+void pawl_lib_send_batch(struct pawl *pawl);
 
 /* ---- consumer.c, delivery.c ---- */
 

@@ -36,15 +36,35 @@ static int grow(struct pawl_lib_publisher *publisher)
     return 0;
 }
 
+static bool show(struct pawl *pawl)
+{
+    struct pawl_lib_lane *lane = pawl->lane;
+    if (!lane || pawl->publisher.reserved_lane == lane)
+        return false;
+    if (lane->end.submit_published != lane->end.submit_position)
+        pawl_client_end_submit_publish(&lane->end);
+    return true;
+}
+
 void pawl_lib_send(struct pawl *pawl)
 {
     struct pawl_lib_lane *lane = pawl->lane;
-    pawl->publisher.batch_entries = pawl->publisher.batch_bytes = 0;
-    if (!lane || pawl->publisher.reserved_lane == lane ||
-        lane->end.submit_published == lane->end.submit_position)
+    bool owed = pawl->publisher.batch_entries > 0 ||
+                (lane && lane->end.submit_published != lane->end.submit_position);
+    if (!show(pawl))
         return;
-    pawl_client_end_submit_publish(&lane->end);
-    pawl_doorbell_ring(&lane->end.inbound->sleeping, lane->scheduler_fd); /* D1 */
+    pawl->publisher.batch_entries = pawl->publisher.batch_bytes = 0;
+    if (owed)
+        pawl_doorbell_ring(&lane->end.inbound->sleeping, lane->scheduler_fd); /* D1 */
+}
+
+void pawl_lib_send_batch(struct pawl *pawl)
+{
+    const struct pawl_lib_publisher *publisher = &pawl->publisher;
+    if (publisher->batch_entries >= PAWL_LIB_BELL_ENTRIES || publisher->batch_bytes >= PAWL_LIB_BATCH_BYTES)
+        pawl_lib_send(pawl);
+    else
+        (void)show(pawl);
 }
 
 /* ---- bytes that are needed again ---- */

@@ -183,9 +183,10 @@ static void recorded(struct pawl *pawl, size_t bytes)
 {
     struct pawl_lib_publisher *publisher = &pawl->publisher;
     publisher->batch_bytes += (uint32_t)bytes;
-    if (++publisher->batch_entries < PAWL_LIB_BATCH_ENTRIES && publisher->batch_bytes < PAWL_LIB_BATCH_BYTES)
+    if (++publisher->batch_entries % PAWL_LIB_BATCH_ENTRIES != 0 &&
+        publisher->batch_bytes < PAWL_LIB_BATCH_BYTES)
         return;
-    pawl_lib_send(pawl);
+    pawl_lib_send_batch(pawl);
     /* While their lines are warm; nobody's callback runs where nobody waits. */
     if (publisher->callbacks == 0)
         pawl_lib_take_in_replies(pawl);

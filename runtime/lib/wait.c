@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
@@ -19,8 +20,9 @@
 #include "shm/error.h"
 
 enum {
-    SPIN_MIN = 16,
+    SPIN_MIN = 64,
     SPIN_MAX = 2048, /* about 20 us of pauses */
+    YIELD_EVERY = 32,
 };
 
 uint64_t pawl_lib_now_ns(void)
@@ -166,7 +168,11 @@ static bool spin(struct pawl *pawl, unsigned what)
             pawl->spin = pawl->spin * 2 < SPIN_MAX ? pawl->spin * 2 : SPIN_MAX;
             return true;
         }
-        pause_briefly();
+        /* Who is waited for may want this core. */
+        if (i % YIELD_EVERY == YIELD_EVERY - 1)
+            (void)sched_yield();
+        else
+            pause_briefly();
     }
     pawl->spin = pawl->spin / 2 > SPIN_MIN ? pawl->spin / 2 : SPIN_MIN;
     return false;

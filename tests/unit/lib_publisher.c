@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "shm/doorbell.h"
 #include "shm/error.h"
 #include "tests/unit/lib_fake.h"
 
@@ -76,6 +77,41 @@ Test(lib_publisher, nothing_is_sent_before_a_kick_and_all_of_it_after)
     cr_expect(eq(ptr, (void *)fake_submission(&fake), NULL));
     fake_unlock(&fake);
     cr_expect(eq(u64, pawl_unconfirmed(client), 2));
+}
+
+static bool bell_rang(void)
+{
+    bool rang = poll(&(struct pollfd){.fd = fake.scheduler_fd, .events = POLLIN}, 1, 0) == 1;
+    if (rang)
+        pawl_doorbell_clear(fake.scheduler_fd);
+    return rang;
+}
+
+Test(lib_publisher, a_sleeping_scheduler_is_woken_for_256_or_by_a_kick_and_one_that_is_awake_sees_64)
+{
+    send_async("the first makes the lane", NULL);
+    pawl_kick(client);
+    fake_lock(&fake);
+    cr_assert(ne(ptr, (void *)fake_submission(&fake), NULL));
+    pawl_doorbell_prepare(&fake.port.inbound->sleeping);
+    fake_unlock(&fake);
+    for (unsigned i = 1; i < 64; i++)
+        send_async("x", NULL);
+    cr_expect(not(pawl_client_port_submitting(&fake.port)));
+    send_async("x", NULL);
+    cr_expect(pawl_client_port_submitting(&fake.port));
+    for (unsigned i = 65; i < 256; i++)
+        send_async("x", NULL);
+    cr_expect(not(bell_rang()));
+    send_async("x", NULL);
+    cr_expect(bell_rang());
+    for (unsigned i = 0; i < 64; i++)
+        send_async("x", NULL);
+    cr_expect(not(bell_rang()));
+    pawl_kick(client);
+    cr_expect(bell_rang());
+    pawl_kick(client);
+    cr_expect(not(bell_rang()), "there was nothing new");
 }
 
 Test(lib_publisher, a_range_of_confirms_runs_each_callback_with_its_own_sequence_and_id)
