@@ -289,10 +289,14 @@ bool bus_queue_is_full(const struct bus_queue *queue, uint64_t more_bytes);
 /* An event of the bus's own (dead letter, redrive) into one queue, within the caller's batch; its seq, 0:
  * refused. */
 uint64_t bus_put(struct pawl_bus *bus, struct bus_queue *queue, struct pawl_event *event);
-int bus_events_apply(struct pawl_bus *bus, const void *body, size_t bytes, uint64_t lsn, uint64_t place);
 void bus_unpark(struct pawl_bus *bus, struct bus_queue *queue);
 void bus_parked_refuse(struct pawl_bus *bus, struct bus_queue *queue, int error); /* the queue goes */
 void bus_parked_drop_client(struct pawl_bus *bus, struct pawl_bus_client *client);
+
+/* events.c */
+/* The same key on another topic is another event. */
+struct pawl_dedupe_key bus_event_key(const struct pawl_event *event);
+int bus_events_apply(struct pawl_bus *bus, const void *body, size_t bytes, uint64_t lsn, uint64_t place);
 
 /* settle.c */
 void bus_settle_gather(struct pawl_bus *bus, struct bus_sub *sub, uint64_t seq);
