@@ -126,7 +126,9 @@ static int on_declare(struct request *request)
     if (error)
         return error;
     struct bus_queue *queue = bus_queue_find(bus, name);
-    if (!before && queue)
+    /* A temporary one ends with the client that declared it last: who comes back may be quicker than its
+     * death. */
+    if (queue && (!before || (queue->config.temporary && request->client)))
         queue->owner = request->client;
     request->out = json_pack("{s:i,s:s,s:b}", "schema", 1, "name", name, "created", before == NULL);
     return 0;

@@ -230,7 +230,8 @@ class Subscription:
                     opened = await self._loop.run_in_executor(None, self.open)
                 except Error as why:
                     error = why
-                    if isinstance(why, NotFound):
+                    # One of our own may go between its declaration and its consumer: with the client before.
+                    if isinstance(why, NotFound) and not self._is_temporary:
                         break
                     await asyncio.sleep(wait_s)
                     continue
