@@ -180,10 +180,18 @@ Test(queue_settings, all_of_them_together_are_a_configuration_that_the_scheduler
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         cr_assert(eq(int, put(all[i][0], all[i][1]), 0), "%s: %s", all[i][0], why);
     pawl_bus_limits_default(&limits);
+    /* Two do not go together: a queue has an order of keys, a stream has a time for which it keeps events. */
+    cr_assert(eq(int, pawl_queue_config_load(config, "q", &limits, NULL, &queue, reason), PAWL_E_INVALID));
+    json_object_del(config, "retain_ns");
     cr_assert(eq(int, pawl_queue_config_load(config, "q", &limits, NULL, &queue, reason), 0), "%s", reason);
     cr_expect(eq(u32, queue.retry.base.limit, 5));
     cr_expect(eq(u64, queue.rate_count, 10));
-    cr_expect(eq(u64, queue.retain_ns, UINT64_C(86400000000000)));
     cr_expect(eq(u32, queue.interruptions_max, 9));
+    pawl_queue_config_fini(&queue);
+    json_object_del(config, "ordering_key");
+    cr_assert(eq(int, put("stream", "true"), 0), "%s", why);
+    cr_assert(eq(int, put("retain", "1d"), 0), "%s", why);
+    cr_assert(eq(int, pawl_queue_config_load(config, "q", &limits, NULL, &queue, reason), 0), "%s", reason);
+    cr_expect(eq(u64, queue.retain_ns, UINT64_C(86400000000000)));
     pawl_queue_config_fini(&queue);
 }
