@@ -541,7 +541,8 @@ Test(bus_exchange, an_act_as_large_as_a_batch_can_be_is_the_largest_and_no_failu
     cr_expect(eq(int, pawl_bus_may_publish(m.bus, &submit, event), PAWL_E_LIMIT));
     event->bytes = (uint32_t)bytes;
     free(event);
-    for (uint8_t op = PAWL_SETTLE_OP_ACK; op <= PAWL_SETTLE_OP_RELEASE; op++) {
+    for (int number = PAWL_SETTLE_OP_ACK; number <= PAWL_SETTLE_OP_RELEASE; number++) {
+        uint8_t op = (uint8_t)number;
         struct pawl_settle settle = {.op = op};
         bool failure = op == PAWL_SETTLE_OP_NACK || op == PAWL_SETTLE_OP_REJECT;
         cr_expect(eq(int, pawl_bus_may_settle(pawl_bus_client(m.bus, client->number), &settle),
