@@ -152,10 +152,11 @@ void world_snapshot(struct world *world); /* turn; it counts when its lsn is dur
  * next.
  */
 void world_crash(struct world *world, uint64_t kept, bool restarted);
-bool world_adopt(struct world *world, struct world_job *job); /* false: refused, and killed */
-void world_serve(struct world *world);                        /* jobs that were not adopted are dead */
-void world_restart(struct world *world);                      /* crash(all kept), adopt all, serve, sync */
-void world_power_loss(struct world *world);                   /* crash(durable only), serve, sync */
+bool world_adopt(struct world *world,
+                 size_t which);             /* of world->jobs; false: refused, killed, taken out of them */
+void world_serve(struct world *world);      /* jobs that were not adopted are dead */
+void world_restart(struct world *world);    /* crash(all kept), adopt all, serve, sync */
+void world_power_loss(struct world *world); /* crash(durable only), serve, sync */
 
 /* ---- what there is ---- */
 

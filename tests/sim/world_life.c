@@ -93,8 +93,9 @@ void world_crash(struct world *world, uint64_t kept, bool restarted)
     pawl_core_durable(world->core, world->now, world->durable);
 }
 
-bool world_adopt(struct world *world, struct world_job *job)
+bool world_adopt(struct world *world, size_t which)
 {
+    struct world_job *job = world->jobs[which];
     struct pawl_wire_offer offer = {.step = job->step,
                                     .instance = job->instance,
                                     .attempt = job->attempt,
@@ -105,12 +106,8 @@ bool world_adopt(struct world *world, struct world_job *job)
         job->signalled = false;
         return true;
     }
-    for (size_t i = 0; i < world->job_count; i++)
-        if (world->jobs[i] == job) {
-            free(job);
-            world->jobs[i] = world->jobs[--world->job_count];
-            break;
-        }
+    free(job);
+    world->jobs[which] = world->jobs[--world->job_count];
     return false;
 }
 
@@ -132,7 +129,7 @@ void world_restart(struct world *world)
     world_turn(world);
     world_crash(world, world->record_count, true);
     for (size_t i = 0; i < world->job_count;)
-        i += world_adopt(world, world->jobs[i]);
+        i += world_adopt(world, i);
     world_serve(world);
     world_sync(world);
 }

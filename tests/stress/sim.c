@@ -188,7 +188,7 @@ static void die(struct sim *sim)
     char *before = whole ? world_digest(world) : NULL;
     world_crash(world, kept, restarted);
     for (size_t i = 0; i < world->job_count;)
-        i += world_below(world, 5) == 0 ? 1 : (unsigned)world_adopt(world, world->jobs[i]);
+        i += world_below(world, 5) == 0 ? 1 : (unsigned)world_adopt(world, i);
     free(before);
     /* Jobs end while the last workers have not made their offers yet. */
     while (world->job_count > 0 && world_below(world, 3) == 0) {

@@ -106,7 +106,7 @@ Test(core_recovery, job_whose_begin_was_lost_is_adopted_too)
     world_run(world, CHAIN);
     world_begin(world, world_find(world, "a", 0));
     world_crash(world, world->durable, true);
-    cr_expect(world_adopt(world, world->jobs[0]));
+    cr_expect(world_adopt(world, 0));
     world_serve(world);
     world_sync(world);
     cr_expect(eq(sz, world_placed(world, "a"), 1), "one attempt, not two");
@@ -151,7 +151,7 @@ Test(core_recovery, two_offers_of_one_job_make_one_delivery)
     world_sync(world);
     world_crash(world, world->record_count, true);
     struct pawl_wire_offer offer = {.run_id = "r", .step = 0, .attempt = 1};
-    cr_assert(world_adopt(world, world->jobs[0]));
+    cr_assert(world_adopt(world, 0));
     cr_expect(eq(ptr, pawl_core_adopt(world->core, world->now, &offer, 2), NULL));
     world_serve(world);
 }
@@ -162,7 +162,7 @@ Test(core_recovery, successor_of_a_job_that_ended_before_service_waits_until_tha
     world_begin(world, world_find(world, "a", 0));
     world_sync(world);
     world_crash(world, world->record_count, true);
-    cr_assert(world_adopt(world, world->jobs[0]));
+    cr_assert(world_adopt(world, 0));
     world_end(world, world->jobs[0], PAWL_OUTCOME_EXITED, 0,
               NULL); /* others have not made their offers yet */
     world_serve(world);
@@ -178,7 +178,7 @@ Test(core_recovery, successor_of_an_adopted_job_waits_for_its_end_not_for_that_o
     world_begin(world, world_find(world, "b", 0));
     world_sync(world);
     world_crash(world, world->record_count, true);
-    cr_assert(world_adopt(world, world->jobs[0]));
+    cr_assert(world_adopt(world, 0));
     world_serve(world);
     uint64_t of_need = world->record_count;
     world_end(world, world->jobs[0], PAWL_OUTCOME_EXITED, 0, NULL);
