@@ -264,7 +264,6 @@ void bus_queue_free(struct pawl_bus *bus, struct bus_queue *queue);
 /* Declares with this configuration; lsn 0 and PAWL_E_*: refused with why. */
 int bus_queue_declare(struct pawl_bus *bus, const char *name, const struct pawl_queue_config *config,
                       uint64_t *lsn_out, char why[256]);
-struct bus_queue *bus_queue_dlq(struct pawl_bus *bus, struct bus_queue *queue); /* made when missing; NULL */
 /* Free number of a new group; 0: the stream has as many as it may. */
 uint32_t bus_group_number(const struct pawl_bus *bus, const struct bus_queue *queue);
 /* A new group that begins at @from, or at the first that is kept; NULL: it may not be. */
@@ -313,7 +312,13 @@ int bus_ranges_apply(struct pawl_bus *bus, uint8_t type, const struct pawl_bus_r
 int bus_one_apply(struct pawl_bus *bus, uint8_t type, const struct pawl_bus_one *record, const char *text);
 
 /* dead_letter.c */
-void bus_dlq_name(const struct bus_queue *queue, char name[PAWL_NAME_BYTES + 8]);
+/* The dead-letter queue of a queue, and what it is or will be called ("": this is one). NULL: there is none
+ * yet. */
+struct bus_queue *bus_dlq_find(struct pawl_bus *bus, const struct bus_queue *queue,
+                               char name_out[PAWL_NAME_BYTES + 8]);
+/* Do others than @owner bury there? */
+bool bus_dlq_is_shared(const struct pawl_bus *bus, const struct bus_queue *dlq,
+                       const struct bus_queue *owner);
 void bus_dlq_declared(struct pawl_bus *bus, struct bus_queue *queue); /* whose it is, and which is its own */
 int bus_dlq_find_all(struct pawl_bus *bus);                           /* after a replay; -ENOMEM */
 void bus_dead(struct pawl_bus *bus, struct bus_sub *sub, uint64_t seq, uint32_t attempt, uint32_t failures,
