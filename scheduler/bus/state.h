@@ -280,14 +280,45 @@ uint64_t bus_queue_first(const struct bus_queue *queue); /* lowest seq that is k
  * scheduler that gave them; they are not given again. 0; PAWL_E_DAMAGED; -ENOMEM. */
 int bus_queue_lost(struct bus_queue *queue, uint64_t end);
 
-/* exchange.c */
-struct bus_route *bus_route_of(struct pawl_bus *bus, const char *topic, size_t topic_bytes);
+/* route.c */
+struct bus_route *bus_route_of(struct pawl_bus *bus, const char *topic,
+                               size_t topic_bytes); /* NULL: -ENOMEM */
 void bus_routes_forget(struct pawl_bus *bus);
+
+/* exchange.c */
+/* What holds for an event in a queue: the weaker of what the publish and what the queue says. */
+uint8_t bus_weaker(uint8_t asked, uint8_t queues);
+uint8_t bus_strongest_of(const struct bus_route *route, uint8_t asked);
+/* The group that was open must be flushed. 0 or -ENOMEM. */
+int bus_group_open(struct pawl_bus *bus, struct bus_route *route, struct pawl_bus_client *client,
+                   uint64_t sequence, uint8_t durability);
+void bus_group_add_as(struct pawl_bus *bus, struct pawl_event *event, uint64_t id, uint64_t published_at_ns);
 void bus_group_flush(struct pawl_bus *bus);
-bool bus_queue_is_full(const struct bus_queue *queue, uint64_t more_bytes);
+/* The client is told; NULL: nobody is. */
+void bus_refuse(struct pawl_bus *bus, struct pawl_bus_client *client, uint64_t first, uint64_t last,
+                int error, uint32_t queue);
+void bus_partial(struct pawl_bus *bus, struct pawl_bus_client *client, uint64_t sequence, uint32_t queue,
+                 int error);
 /* An event of the bus's own (dead letter, redrive) into one queue, within the caller's batch; its seq, 0:
  * refused. */
 uint64_t bus_put(struct pawl_bus *bus, struct bus_queue *queue, struct pawl_event *event);
+
+/* overflow.c */
+bool bus_queue_is_full(const struct bus_queue *queue, uint64_t more_bytes);
+bool bus_drop_oldest(struct pawl_bus *bus, struct bus_queue *queue); /* false: all of it has begun */
+/* Some queue of the route has no room, or somebody waits for room in it. */
+void bus_publish_singly(struct pawl_bus *bus, struct pawl_bus_client *client,
+                        const struct pawl_submit *submit, struct pawl_event *event,
+                        const struct bus_route *route);
+
+/* parking.c */
+/* Every queue that was full and blocks gets its place in line. 0, or -ENOMEM. */
+int bus_park(struct pawl_bus *bus, struct pawl_bus_client *client, const struct pawl_submit *submit,
+             const struct pawl_event *event, struct bus_queue **queues, uint32_t count,
+             struct bus_parked_publish **publish_out);
+/* So many queues have it now, by the group that was flushed last. */
+void bus_parked_stored(const struct pawl_bus *bus, struct bus_parked_publish *publish, uint32_t queues,
+                       uint8_t durability);
 void bus_unpark(struct pawl_bus *bus, struct bus_queue *queue);
 void bus_parked_refuse(struct pawl_bus *bus, struct bus_queue *queue, int error); /* the queue goes */
 void bus_parked_drop_client(struct pawl_bus *bus, struct pawl_bus_client *client);
