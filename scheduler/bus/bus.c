@@ -189,6 +189,7 @@ static int apply_mark(struct pawl_bus *bus, uint8_t type, const void *body, size
     struct bus_queue *queue = bus_queue_at(bus, mark->queue);
     if (!queue)
         return 0;
+    bus->generation += !bus->replaying;
     if (mark->group == 0) {
         bus_queue_free(bus, queue);
     } else if (mark->group <= queue->group_count && queue->groups[mark->group - 1]) {
@@ -458,6 +459,7 @@ int pawl_bus_start(struct pawl_bus *bus, struct pawl_now now, uint64_t epoch)
         if (queue->config.temporary) { /* its client is gone */
             struct pawl_bus_mark mark = {.queue = queue->number, .realtime_ns = now.realtime_ns};
             bus_append(bus, PAWL_BUS_RECORD_DELETE, &mark, sizeof mark, NULL, 0);
+            bus->generation = 0; /* of this epoch it gave nothing yet */
             continue;
         }
         queue->visible_tail = queue->tail;

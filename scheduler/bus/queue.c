@@ -114,14 +114,22 @@ struct bus_sub *bus_sub_create(struct pawl_bus *bus, struct bus_queue *queue, ui
     struct bus_sub *sub = calloc(1, sizeof *sub);
     if (!sub)
         return NULL;
-    (void)bus;
     sub->queue = queue;
     sub->group = group;
+    sub->generation = bus->generation;
     snprintf(sub->name, sizeof sub->name, "%s", name);
     sub->next = from;
     pawl_seqset_init(&sub->settled, from);
     pawl_breaker_init(&sub->breaker, &queue->config.breaker);
     return sub;
+}
+
+/* The same seq and attempt may come again under the same name, after a seek or when what was deleted is made
+ * anew: within one epoch the generation tells them apart, and old receipts are stale. Between epochs nothing
+ * of it is needed. */
+uint64_t bus_sub_epoch(const struct pawl_bus *bus, const struct bus_sub *sub)
+{
+    return (uint64_t)sub->generation << 32 | (uint32_t)bus->epoch;
 }
 
 static void unlink_dirty(struct pawl_bus *bus, struct bus_sub *sub)
@@ -376,6 +384,7 @@ int bus_group_apply(struct pawl_bus *bus, const struct pawl_bus_mark *mark)
         pawl_breaker_forget(&sub->breaker);                /* its probes will not be heard of */
     bus->in_flight -= bus->replaying ? 0 : sub->in_flight; /* what is left is detached */
     sub->in_flight = 0;
+    sub->generation = bus->replaying ? 0 : ++bus->generation;
     exceptions_fini(&sub->exceptions);
     pawl_seqset_fini(&sub->settled);
     pawl_seqset_init(&sub->settled, mark->offset);

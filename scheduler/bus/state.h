@@ -64,6 +64,7 @@ struct bus_queue {
 struct bus_sub {
     struct bus_queue *queue;
     uint32_t group; /* 0: the queue itself */
+    uint32_t generation;
     char name[PAWL_NAME_BYTES];
     uint64_t next; /* next first delivery */
     struct pawl_seqset settled;
@@ -199,6 +200,7 @@ struct pawl_bus {
     void *ctx;
     struct pawl_now now;
     uint64_t epoch, next_event; /* next id */
+    uint32_t generation; /* rises whenever a name's seqs may begin anew: a seek, a deletion. 0 at the start */
     bool replaying, failed, draining;
     uint64_t durable_lsn;
     uint64_t act;                   /* number of the newest atomic act */
@@ -274,6 +276,8 @@ int bus_group_apply(struct pawl_bus *bus, const struct pawl_bus_mark *mark);
 struct bus_sub *bus_sub_create(struct pawl_bus *bus, struct bus_queue *queue, uint32_t group,
                                const char *name, uint64_t from);
 void bus_sub_free(struct pawl_bus *bus, struct bus_sub *sub);
+/* What stands for the epoch in the identity of what it delivers now. */
+uint64_t bus_sub_epoch(const struct pawl_bus *bus, const struct bus_sub *sub);
 void bus_queue_row(struct bus_queue *queue);             /* gauges */
 uint64_t bus_queue_first(const struct bus_queue *queue); /* lowest seq that is kept */
 /* Recovery: the log knows seqs below @end that it does not hold. They were in memory only and went with the
