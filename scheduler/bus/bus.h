@@ -204,5 +204,8 @@ void pawl_bus_mark_pinned(const struct pawl_bus *bus, uint32_t first, uint8_t *m
  * @bytes_max. True: something was copied. */
 bool pawl_bus_compact(struct pawl_bus *bus, struct pawl_now now, uint32_t segment_number, uint64_t bytes_max);
 uint32_t pawl_bus_queue_count(const struct pawl_bus *bus);
+/** pawl_bus_queues_lsn - of the record that last changed which queues and groups there are, and how: who is
+ * told of them, or that there is none, hears it when this is durable. 0: none so far. */
+uint64_t pawl_bus_queues_lsn(const struct pawl_bus *bus);
 
 #endif

@@ -171,7 +171,7 @@ void bus_sub_revoke_held(struct pawl_bus *bus, struct bus_sub *sub)
     }
 }
 
-void bus_sub_drop_consumers(struct pawl_bus *bus, struct bus_sub *sub)
+void bus_sub_drop_consumers(struct pawl_bus *bus, struct bus_sub *sub, uint64_t lsn)
 {
     while (sub->consumers) {
         struct bus_consumer *consumer = sub->consumers;
@@ -182,7 +182,7 @@ void bus_sub_drop_consumers(struct pawl_bus *bus, struct bus_sub *sub)
                                          .queue = sub->queue->number};
         unlink_consumer(consumer);
         if (!bus->replaying)
-            bus->backend.reply(bus->ctx, consumer->client->number, &reply);
+            bus_reply_durable(bus, consumer->client, &reply, lsn);
         consumer->sub = NULL;
         consumer->ended = true; /* freed with its last delivery, or with its client */
     }

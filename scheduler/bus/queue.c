@@ -154,10 +154,10 @@ static void unlink_dirty(struct pawl_bus *bus, struct bus_sub *sub)
             }
 }
 
-void bus_sub_free(struct pawl_bus *bus, struct bus_sub *sub)
+void bus_sub_free(struct pawl_bus *bus, struct bus_sub *sub, uint64_t lsn)
 {
     bus_sub_revoke_held(bus, sub);
-    bus_sub_drop_consumers(bus, sub);
+    bus_sub_drop_consumers(bus, sub, lsn);
     unlink_dirty(bus, sub);
     size_t cursor = 0;
     for (const struct exception *exception; (exception = exceptions_next(&sub->exceptions, &cursor));)
@@ -194,7 +194,7 @@ static struct bus_queue *create(struct pawl_bus *bus, uint32_t number, const cha
     return queue;
 }
 
-void bus_queue_free(struct pawl_bus *bus, struct bus_queue *queue)
+void bus_queue_free(struct pawl_bus *bus, struct bus_queue *queue, uint64_t lsn)
 {
     if (!bus->replaying)
         bus_routes_forget(bus);
@@ -203,10 +203,10 @@ void bus_queue_free(struct pawl_bus *bus, struct bus_queue *queue)
     if (queue->backlog.count > 0)
         (void)backlog_release(bus, &queue->backlog, backlog_first(&queue->backlog), queue->tail);
     if (queue->sub)
-        bus_sub_free(bus, queue->sub);
+        bus_sub_free(bus, queue->sub, lsn);
     for (uint32_t i = 0; i < queue->group_count; i++)
         if (queue->groups[i])
-            bus_sub_free(bus, queue->groups[i]);
+            bus_sub_free(bus, queue->groups[i], lsn);
     if (bus->backend.metrics_row)
         (void)bus->backend.metrics_row(bus->ctx, queue->number, NULL);
     bus->queues[queue->number] = NULL;
