@@ -269,6 +269,8 @@ int pawl_bus_settle_one(struct pawl_bus *bus, struct pawl_now now, const struct 
     const struct pawl_settle words = {.op = settle->op, .flags = settle->flags, .cause = settle->cause};
     if (pawl_settle_check(&words, 0) != 0)
         return PAWL_E_INVALID;
+    if (settle->op == PAWL_SETTLE_OP_EXTEND && settle->value > PAWL_EXTEND_NS_MAX)
+        return PAWL_E_LIMIT;
     struct bus_sub *sub = sub_of(bus, settle->queue, settle->group, why, &error);
     if (!sub)
         return error;
