@@ -132,6 +132,7 @@ enum pawl_settle_op {
         5, /* hand back without a failure: the handler was never asked, or is being stopped */
 };
 #define PAWL_SETTLE_POLICY UINT64_MAX
+#define PAWL_EXTEND_NS_MAX (UINT64_C(7) * 86400 * 1000000000) /* as long as an ack wait may be */
 
 /* Why it goes again: what per-cause rules of a queue are about. */
 enum pawl_cause {

@@ -103,6 +103,8 @@ int pawl_settle_tag(struct pawl *pawl, const char *tag, const char *op, int64_t 
     } else if (strcmp(op, "extend") == 0) {
         body.one.op = PAWL_SETTLE_OP_EXTEND;
         body.one.value = value_ms < 0 ? 0 : ns_of(value_ms);
+        if (body.one.value > PAWL_EXTEND_NS_MAX)
+            return pawl_lib_fail(pawl, PAWL_E_LIMIT, "extend: at most 7 days from now");
     } else {
         return pawl_lib_fail(pawl, PAWL_E_INVALID, "'%.40s': ack, nack, reject or extend", op);
     }

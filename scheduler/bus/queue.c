@@ -114,14 +114,22 @@ struct bus_sub *bus_sub_create(struct pawl_bus *bus, struct bus_queue *queue, ui
     struct bus_sub *sub = calloc(1, sizeof *sub);
     if (!sub)
         return NULL;
-    (void)bus;
     sub->queue = queue;
     sub->group = group;
+    sub->generation = bus->generation;
     snprintf(sub->name, sizeof sub->name, "%s", name);
     sub->next = from;
     pawl_seqset_init(&sub->settled, from);
     pawl_breaker_init(&sub->breaker, &queue->config.breaker);
     return sub;
+}
+
+/* The same seq and attempt may come again under the same name, after a seek or when what was deleted is made
+ * anew: within one epoch the generation tells them apart, and old receipts are stale. Between epochs nothing
+ * of it is needed. */
+uint64_t bus_sub_epoch(const struct pawl_bus *bus, const struct bus_sub *sub)
+{
+    return (uint64_t)sub->generation << 32 | (uint32_t)bus->epoch;
 }
 
 static void unlink_dirty(struct pawl_bus *bus, struct bus_sub *sub)
@@ -146,10 +154,10 @@ static void unlink_dirty(struct pawl_bus *bus, struct bus_sub *sub)
             }
 }
 
-void bus_sub_free(struct pawl_bus *bus, struct bus_sub *sub)
+void bus_sub_free(struct pawl_bus *bus, struct bus_sub *sub, uint64_t lsn)
 {
     bus_sub_revoke_held(bus, sub);
-    bus_sub_drop_consumers(bus, sub);
+    bus_sub_drop_consumers(bus, sub, lsn);
     unlink_dirty(bus, sub);
     size_t cursor = 0;
     for (const struct exception *exception; (exception = exceptions_next(&sub->exceptions, &cursor));)
@@ -186,7 +194,7 @@ static struct bus_queue *create(struct pawl_bus *bus, uint32_t number, const cha
     return queue;
 }
 
-void bus_queue_free(struct pawl_bus *bus, struct bus_queue *queue)
+void bus_queue_free(struct pawl_bus *bus, struct bus_queue *queue, uint64_t lsn)
 {
     if (!bus->replaying)
         bus_routes_forget(bus);
@@ -195,10 +203,10 @@ void bus_queue_free(struct pawl_bus *bus, struct bus_queue *queue)
     if (queue->backlog.count > 0)
         (void)backlog_release(bus, &queue->backlog, backlog_first(&queue->backlog), queue->tail);
     if (queue->sub)
-        bus_sub_free(bus, queue->sub);
+        bus_sub_free(bus, queue->sub, lsn);
     for (uint32_t i = 0; i < queue->group_count; i++)
         if (queue->groups[i])
-            bus_sub_free(bus, queue->groups[i]);
+            bus_sub_free(bus, queue->groups[i], lsn);
     if (bus->backend.metrics_row)
         (void)bus->backend.metrics_row(bus->ctx, queue->number, NULL);
     bus->queues[queue->number] = NULL;
@@ -376,6 +384,7 @@ int bus_group_apply(struct pawl_bus *bus, const struct pawl_bus_mark *mark)
         pawl_breaker_forget(&sub->breaker);                /* its probes will not be heard of */
     bus->in_flight -= bus->replaying ? 0 : sub->in_flight; /* what is left is detached */
     sub->in_flight = 0;
+    sub->generation = bus->replaying ? 0 : ++bus->generation;
     exceptions_fini(&sub->exceptions);
     pawl_seqset_fini(&sub->settled);
     pawl_seqset_init(&sub->settled, mark->offset);

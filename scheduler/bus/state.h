@@ -64,6 +64,7 @@ struct bus_queue {
 struct bus_sub {
     struct bus_queue *queue;
     uint32_t group; /* 0: the queue itself */
+    uint32_t generation;
     char name[PAWL_NAME_BYTES];
     uint64_t next; /* next first delivery */
     struct pawl_seqset settled;
@@ -199,8 +200,9 @@ struct pawl_bus {
     void *ctx;
     struct pawl_now now;
     uint64_t epoch, next_event; /* next id */
+    uint32_t generation; /* rises whenever a name's seqs may begin anew: a seek, a deletion. 0 at the start */
     bool replaying, failed, draining;
-    uint64_t durable_lsn;
+    uint64_t durable_lsn, queues_lsn;
     uint64_t act;                   /* number of the newest atomic act */
     uint64_t act_bytes;             /* of what it would append */
     bool acting;                    /* its parts are being done */
@@ -260,7 +262,8 @@ struct bus_sub *bus_sub_at(struct pawl_bus *bus, uint32_t number, uint32_t group
 struct bus_sub *bus_sub_find(struct bus_queue *queue, const char *group);
 int bus_queue_apply(struct pawl_bus *bus, const struct pawl_bus_queue_record *record,
                     const char *config_json);
-void bus_queue_free(struct pawl_bus *bus, struct bus_queue *queue);
+/* @lsn: of what deletes it. */
+void bus_queue_free(struct pawl_bus *bus, struct bus_queue *queue, uint64_t lsn);
 /* Declares with this configuration; lsn 0 and PAWL_E_*: refused with why. */
 int bus_queue_declare(struct pawl_bus *bus, const char *name, const struct pawl_queue_config *config,
                       uint64_t *lsn_out, char why[256]);
@@ -273,7 +276,9 @@ bool bus_name_holds(const char *name);
 int bus_group_apply(struct pawl_bus *bus, const struct pawl_bus_mark *mark);
 struct bus_sub *bus_sub_create(struct pawl_bus *bus, struct bus_queue *queue, uint32_t group,
                                const char *name, uint64_t from);
-void bus_sub_free(struct pawl_bus *bus, struct bus_sub *sub);
+void bus_sub_free(struct pawl_bus *bus, struct bus_sub *sub, uint64_t lsn);
+/* What stands for the epoch in the identity of what it delivers now. */
+uint64_t bus_sub_epoch(const struct pawl_bus *bus, const struct bus_sub *sub);
 void bus_queue_row(struct bus_queue *queue);             /* gauges */
 uint64_t bus_queue_first(const struct bus_queue *queue); /* lowest seq that is kept */
 /* Recovery: the log knows seqs below @end that it does not hold. They were in memory only and went with the
@@ -367,8 +372,9 @@ struct bus_held *bus_held_at(struct pawl_bus_client *client, uint64_t number);
 struct bus_held *bus_held_new(struct pawl_bus *bus, struct pawl_bus_client *client);
 void bus_held_done(struct pawl_bus *bus, struct pawl_bus_client *client, struct bus_held *held);
 void bus_client_tick(struct pawl_bus *bus, struct pawl_bus_client *client);
-void bus_sub_revoke_held(struct pawl_bus *bus, struct bus_sub *sub);    /* the subscription moves or goes */
-void bus_sub_drop_consumers(struct pawl_bus *bus, struct bus_sub *sub); /* each is told */
+void bus_sub_revoke_held(struct pawl_bus *bus, struct bus_sub *sub); /* the subscription moves or goes */
+/* Each is told, once @lsn is durable. */
+void bus_sub_drop_consumers(struct pawl_bus *bus, struct bus_sub *sub, uint64_t lsn);
 void bus_deadline_soon(struct pawl_bus *bus, struct pawl_bus_client *client, uint64_t at_ns);
 
 /* dispatch.c */

@@ -138,6 +138,20 @@ Test(lib_consumer, the_last_settlement_of_what_was_handed_out_is_sent_without_a_
     expect_settle(&out[0], PAWL_SETTLE_OP_ACK, 0, 1);
 }
 
+Test(lib_consumer, more_time_than_a_week_is_refused_and_the_delivery_is_still_the_callers)
+{
+    struct pawl_settle out[4];
+    const uint64_t week_ms = UINT64_C(7) * 86400 * 1000;
+    deliver(1, 1);
+    cr_assert(eq(int, pawl_claim(consumer, got, 1, 5000), 1));
+    cr_expect(eq(int, pawl_extend(got[0], week_ms + 1), PAWL_ERR_LIMIT));
+    cr_expect(eq(int, pawl_extend(got[0], UINT64_MAX), PAWL_ERR_LIMIT));
+    cr_expect(eq(uint, settlements(out, 4), 0));
+    cr_expect(eq(int, pawl_extend(got[0], week_ms), 0));
+    cr_assert(eq(uint, settlements(out, 4), 1));
+    cr_expect(eq(u64, out[0].value, week_ms * 1000000));
+}
+
 Test(lib_consumer, a_second_settlement_is_stale)
 {
     deliver(1, 2);
