@@ -65,7 +65,7 @@ struct pawl_bus_backend {
     /* What was appended so far need not stand or fall with what follows: a batch has a bound. NULL: no bound.
      */
     void (*cut)(void *ctx);
-    /* May events of this size be kept in memory? NULL: they may. */
+    /* May events of so many bytes together be kept? NULL: they may. */
     bool (*may_keep)(void *ctx, size_t bytes);
     /* 0: new events of this size may be appended; PAWL_E_NO_SPACE, PAWL_E_LIMIT (later). */
     int (*has_room)(void *ctx, size_t bytes);

@@ -137,6 +137,7 @@ void bus_group_flush(struct pawl_bus *bus)
         bus->log_lsn = lsn ? lsn : bus->log_lsn;
     } else {
         place = bus->backend.keep(bus->ctx, &iov, 1, record->queue_count);
+        bus->failed = place == 0 && bus->acting; /* there was room, and the act's other parts are done */
         if (place == 0) {
             bus_refuse(bus, group->client, group->first_sequence, group->first_sequence + group->count - 1,
                        PAWL_E_NO_SPACE, 0);
@@ -399,7 +400,7 @@ void pawl_bus_publish(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus
 void pawl_bus_act_begin(struct pawl_bus *bus)
 {
     bus->act++;
-    bus->act_bytes = 0;
+    bus->act_bytes = bus->act_kept_bytes = 0;
 }
 
 void pawl_bus_act_hold(struct pawl_bus *bus, bool holds)
@@ -444,9 +445,15 @@ int pawl_bus_may_publish(struct pawl_bus *bus, const struct pawl_submit *submit,
         return -ENOMEM;
     if (route->queue_count == 0)
         return submit->flags & PAWL_SUBMIT_EXPECT_ROUTED ? PAWL_E_UNROUTED : 0;
-    bus->act_bytes += event->bytes + RECORD_BYTES + route->queue_count * sizeof(struct pawl_bus_route);
+    uint64_t bytes = event->bytes + RECORD_BYTES + route->queue_count * sizeof(struct pawl_bus_route);
+    bool memory = submit->guarantee == PAWL_GUARANTEE_AT_MOST_ONCE ||
+                  bus_strongest_of(route, submit->durability) == PAWL_DURABILITY_MEMORY;
+    bus->act_bytes += bytes;
+    bus->act_kept_bytes += memory ? bytes : 0;
     if (bus->act_bytes > ACT_BYTES_MAX)
         return PAWL_E_LIMIT;
+    if (memory && bus->backend.may_keep && !bus->backend.may_keep(bus->ctx, bus->act_kept_bytes))
+        return PAWL_E_NO_SPACE;
     if (!all_promise(bus, route, event->bytes))
         return PAWL_E_QUEUE_FULL;
     return bus->backend.has_room(bus->ctx, bus->act_bytes) == PAWL_E_NO_SPACE ? PAWL_E_NO_SPACE : 0;

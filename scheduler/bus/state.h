@@ -208,6 +208,7 @@ struct pawl_bus {
     uint64_t log_lsn;               /* of what was appended last */
     uint64_t act;                   /* number of the newest atomic act */
     uint64_t act_bytes;             /* of what it would append */
+    uint64_t act_kept_bytes;        /* of those: what it would keep in memory */
     bool acting;                    /* its parts are being done */
     bool unpark_due;                /* it made room in a queue for which somebody waits */
     uint64_t orphans, orphan_bytes; /* parked publishes whose clients went */
