@@ -491,6 +491,30 @@ Test(lib_consumer, ack_and_publish_is_one_act_that_becomes_visible_at_once)
     cr_expect(eq(int, pawl_ack(got[0]), PAWL_ERR_STALE), "its fate is unknown");
 }
 
+Test(lib_consumer, an_act_without_an_answer_is_asked_for_on_the_next_lane_and_never_done_there)
+{
+    deliver(1, 1);
+    cr_assert(eq(int, pawl_claim(consumer, got, 1, 5000), 1));
+    struct pawl_message messages[2] = {
+        {.bytes = sizeof messages[0], .topic = "x", .data = "1", .data_bytes = 1},
+        {.bytes = sizeof messages[0], .topic = "y", .data = "2", .data_bytes = 1},
+    };
+    cr_expect(eq(int, pawl_ack_publish(got[0], messages, 2, 20), -ETIMEDOUT), "nobody confirms");
+    fake_die(&fake);
+    for (uint64_t sequence = 1; sequence <= 2; sequence++) {
+        const struct pawl_submit *submit = NULL;
+        while (!submit) {
+            cr_assert(ge(int, pawl_dispatch(client, 1), 0));
+            fake_lock(&fake);
+            submit = fake.attached ? fake_submission(&fake) : NULL;
+            fake_unlock(&fake);
+        }
+        cr_expect(eq(int, submit->type, PAWL_SUBMIT_EVENT), "the ack is not among them");
+        cr_expect(eq(int, submit->flags, PAWL_SUBMIT_ASK));
+        cr_expect(eq(u64, submit->sequence, sequence));
+    }
+}
+
 Test(lib_consumer, a_refused_act_leaves_the_delivery_to_the_caller)
 {
     deliver(1, 1);
