@@ -398,7 +398,10 @@ struct pawl_wire_consume_ok {
     uint64_t ack_wait_ns;
 };
 
-enum { PAWL_TAKE_PEEK = 1 /* look, change nothing: attempt 0, from seq `from` on */ };
+enum {
+    PAWL_TAKE_PEEK = 1, /* look, change nothing: attempt 0, from seq `from` on */
+    PAWL_TAKE_END = 2,  /* those of this client that wait are answered now; this one is not. Names are "" */
+};
 
 struct pawl_wire_take {
     char queue[PAWL_NAME_BYTES];

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/lib/take.h"
 #include "shm/error.h"
 
 enum { TAKE_MAX = 256, TEXT_BYTES_MAX = 4096 };
@@ -221,6 +222,17 @@ int pawl_take(struct pawl *pawl, const char *queue, const char *group, size_t co
 {
     struct pawl_wire_take request = {.wait_ns = timeout_ms < 0 ? UINT64_MAX : (uint64_t)timeout_ms * 1000000};
     return take(pawl, queue, group, &request, count, taken_out);
+}
+
+int pawl_lib_take_until(struct pawl *pawl, const char *queue, const char *group, size_t count,
+                        uint64_t wait_ns, int stop_fd, struct pawl_taken **taken_out)
+{
+    struct pawl_wire_take request = {.wait_ns = wait_ns};
+    pawl->stop_fd = stop_fd;
+    int got = take(pawl, queue, group, &request, count, taken_out);
+    pawl->stop_fd = -1;
+    pawl->stopped = false;
+    return got;
 }
 
 int pawl_peek(struct pawl *pawl, const char *queue, const char *group, uint64_t from, size_t count,
