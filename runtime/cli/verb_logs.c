@@ -93,6 +93,8 @@ static int fail_result(struct logs *logs, uint64_t instance, int error)
     if (error == PAWL_E_NOT_FOUND)
         return pawl_fail(cli, PAWL_EXIT_USAGE, "not_found", "see pawl steps",
                          "step %s of run %s has no instance %" PRIu64, logs->name, run, instance);
+    if (error == -ENOSPC || error == -EDQUOT || error == -EFBIG) /* of writing: reading has none of them */
+        return pawl_fail_error(cli, PAWL_EXIT_FAILED, error, NULL, "standard output");
     return pawl_fail_error(cli, error == PAWL_E_DAMAGED ? PAWL_EXIT_DAMAGED : PAWL_EXIT_FAILED, error, NULL,
                            "output of step %s", logs->name);
 }
