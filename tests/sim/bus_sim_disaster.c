@@ -22,7 +22,11 @@ static uint64_t some_cut(struct bus_sim *sim)
 void sim_crash(struct bus_sim *sim)
 {
     uint64_t kept = some_cut(sim);
-    sim_say(sim, "the scheduler dies; records up to %" PRIu64 " are there", kept);
+    bool power = sim_below(sim, 2); /* the clock that counts from the boot begins anew */
+    if (power)
+        sim->memory.now.boottime_ns = sim_below(sim, 100) * MEMORY_SECOND_NS;
+    sim_say(sim, "%s; records up to %" PRIu64 " are there", power ? "the power goes" : "the scheduler dies",
+            kept);
     sim_read_replies(sim);
     sim->publisher.client = NULL;
     oracle_crashed(&sim->oracle, kept);

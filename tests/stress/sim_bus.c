@@ -3,8 +3,8 @@
  *
  * Each round is a bus of its own over the backend in memory: queues of random kinds, publishers and consumers
  * that come and go, settlements good and bad, schedulers that die and lose what was not durable, snapshots,
- * disks that are full. After every step the rules of tests/sim/bus_oracle.c hold; in the end all is drained,
- * and what was confirmed has come.
+ * disks that are full, clocks that are set. After every step the rules of tests/sim/bus_oracle.c hold; in the
+ * end all is drained, and what was confirmed has come.
  *
  * SEED=N runs that round alone and prints its steps; ROUNDS=N (60). Prints the seed of a round that fails.
  */
@@ -15,6 +15,14 @@
 
 #include "scheduler/bus/state.h"
 #include "tests/sim/bus_sim.h"
+
+/* People and time servers set the wall clock; the other one never goes back. */
+static void set_the_clock(struct bus_sim *sim)
+{
+    bool forward = sim_below(sim, 2);
+    sim->memory.now.realtime_ns += forward ? 86400 * MEMORY_SECOND_NS : -3600 * MEMORY_SECOND_NS;
+    sim_say(sim, "the wall clock goes %s", forward ? "a day forward" : "an hour back");
+}
 
 static void step(struct bus_sim *sim)
 {
@@ -35,6 +43,8 @@ static void step(struct bus_sim *sim)
     } else if (what < 82) {
         memory_sync(&sim->memory);
         sim_say(sim, "synced");
+    } else if (what < 83) {
+        set_the_clock(sim);
     } else if (what < 90) {
         uint64_t ns = sim_below(sim, 4) ? sim_below(sim, 1000) * UINT64_C(1000000)
                                         : sim_below(sim, 40) * MEMORY_SECOND_NS;
