@@ -290,6 +290,9 @@ uint64_t bus_queue_first(const struct bus_queue *queue); /* lowest seq that is k
 /* Recovery: the log knows seqs below @end that it does not hold. They were in memory only and went with the
  * scheduler that gave them; they are not given again. 0; PAWL_E_DAMAGED; -ENOMEM. */
 int bus_queue_lost(struct bus_queue *queue, uint64_t end);
+/* Seqs from its head on that the backlog has not got were in memory only, before a restart: nobody waits for
+ * them. */
+int bus_sub_settle_holes(struct bus_sub *sub);
 
 /* route.c */
 struct bus_route *bus_route_of(struct pawl_bus *bus, const char *topic,
