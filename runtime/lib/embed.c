@@ -161,18 +161,23 @@ static int launch(struct pawl *pawl, const struct pawl_launch_embedded *embedded
 
 int pawl_start(const struct pawl_start_options *given, struct pawl **pawl_out)
 {
-    struct pawl_start_options options = {0};
+    struct pawl_start_options options;
     struct pawl *pawl = NULL;
     struct handlers handlers = {0};
     struct pawl_helpers helpers = {.main = handler_main, .ctx = &handlers};
     struct pawl_serving serving = {.lock_fd = -1, .log_fd = -1};
     char private_path[256] = "";
-    if (given)
-        memcpy(&options, given, given->bytes < sizeof options ? given->bytes : sizeof options);
+    int error = pawl_lib_need(NULL, pawl_out, "pawl_out");
+    if (!error)
+        error = pawl_lib_options(NULL, "pawl_start_options", given, &options, sizeof options);
+    if (!error && options.handler_count > 0)
+        error = pawl_lib_need(NULL, options.handlers, "handlers");
+    if (error)
+        return error;
     if (pawl_lib_has_threads())
         return pawl_lib_fail(NULL, PAWL_E_STATE,
                              "pawl_start() must be called before the program has threads");
-    int error = count_processes(&options, &handlers, &helpers.count);
+    error = count_processes(&options, &handlers, &helpers.count);
     if (!error) {
         helpers.list = calloc(helpers.count + 1, sizeof *helpers.list);
         error = helpers.list ? pawl_lib_open(&pawl) : -ENOMEM;

@@ -160,8 +160,10 @@ static struct pawl_lib_delivery *new_delivery(struct pawl *pawl)
         }
         pawl->slabs = slabs;
         pawl->slabs[pawl->slab_count++] = slab;
-        for (unsigned i = 0; i < SLAB_DELIVERIES; i++)
+        for (unsigned i = 0; i < SLAB_DELIVERIES; i++) {
+            slab[i].pawl = pawl;
             free_delivery(pawl, &slab[i]);
+        }
     }
     struct pawl_lib_delivery *delivery = pawl->free_deliveries;
     pawl->free_deliveries = delivery->next;
