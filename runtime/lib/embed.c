@@ -76,6 +76,11 @@ static int count_processes(const struct pawl_start_options *options, struct hand
             return pawl_lib_fail(NULL, PAWL_E_INVALID,
                                  "handler %zu: no function, or another size of its options", i);
         int error = pawl_lib_name(NULL, "queue", handler->queue, field);
+        if (!error && handler->group)
+            error = pawl_lib_name(NULL, "group", handler->group, field);
+        if (!error && handler->prefetch > PAWL_CREDIT_MAX)
+            error = pawl_lib_fail(NULL, PAWL_E_LIMIT, "handler %zu: prefetch %u: at most %d", i,
+                                  handler->prefetch, PAWL_CREDIT_MAX);
         if (error)
             return error;
         count += handler->processes ? handler->processes : 1;

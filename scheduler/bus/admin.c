@@ -86,7 +86,8 @@ static int on_declare(struct bus_request *request)
     if (error)
         return error;
     if (config.dlq[0] && !bus_name_holds(config.dlq)) {
-        error = fail(request, PAWL_E_INVALID, "dlq: '%.64s' cannot be a queue's name", config.dlq);
+        error =
+            bus_request_fail(request, PAWL_E_INVALID, "dlq: '%.64s' cannot be a queue's name", config.dlq);
         pawl_queue_config_fini(&config);
         return error;
     }

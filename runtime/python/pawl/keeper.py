@@ -5,6 +5,7 @@ Forking this program itself would copy whatever it has loaded, and is not safe o
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ class Keeper:
 
     def __init__(self, mode, state):
         self.state = state
+        self._is_private = mode == "private"
         here = os.path.dirname(os.path.abspath(__file__))
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", os.path.join(here, "_keeper.py"), here, mode, state],
@@ -39,15 +41,21 @@ class Keeper:
         if self._process.stdin and not self._process.stdin.closed:
             self._process.stdin.close()
         self._process.wait()
+        if self._is_private:  # it was killed, and could not
+            shutil.rmtree(self.state, ignore_errors=True)
 
 
 def connect_privately():
     """A scheduler that nobody else knows of. Return: (client, keeper)."""
-    keeper = Keeper("private", tempfile.mkdtemp(prefix="pawl-"))
+    state = tempfile.mkdtemp(prefix="pawl-")
+    keeper = None
     try:
-        return _pawl.connect(keeper.state), keeper
+        keeper = Keeper("private", state)
+        return _pawl.connect(state), keeper
     except BaseException:
-        keeper.close()
+        if keeper:
+            keeper.close()
+        shutil.rmtree(state, ignore_errors=True)
         raise
 
 
