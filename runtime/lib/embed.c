@@ -207,6 +207,8 @@ int pawl_start(const struct pawl_start_options *given, struct pawl **pawl_out)
         char words[PAWL_LIB_ERROR_BYTES];
         snprintf(words, sizeof words, "%s", pawl_last_error(NULL));
         pawl_close(pawl);
+        if (private_path[0])
+            pawl_launch_remove(private_path);
         pawl_lib_fail(NULL, error, "%s", words);
     }
     if (!error)

@@ -116,6 +116,42 @@ C
     wait_until '[ -z "$(ls tmp)" ]' 20
 }
 
+test_a_start_that_is_refused_leaves_nothing() {
+    install_library
+    write host.c <<'C'
+#include <stdio.h>
+#include <pawl.h>
+static int handle(struct pawl_consumer *consumer, const struct pawl_delivery *delivery, void *context)
+{
+    (void)consumer, (void)delivery, (void)context;
+    return 0;
+}
+int main(void)
+{
+    struct pawl_handler_options handler = {.bytes = sizeof handler, .queue = "q", .handler = handle};
+    struct pawl_start_options options = {.bytes = sizeof options, .handlers = &handler, .handler_count = 1};
+    struct pawl *pawl;
+    options.config_file = "nowhere.yaml";
+    printf("%d", pawl_start(&options, &pawl));
+    options.config_file = "mistaken.yaml";
+    printf(" %d", pawl_start(&options, &pawl));
+    options.config_file = NULL;
+    handler.prefetch = 4097;
+    printf(" %d", pawl_start(&options, &pawl));
+    handler.prefetch = 0;
+    handler.group = "no group";
+    printf(" %d\n", pawl_start(&options, &pawl));
+    return 0;
+}
+C
+    build_own host
+    mkdir tmp
+    echo 'nothing: 1' >mistaken.yaml
+    TMPDIR=$T/tmp expect_exit 0 ./host
+    expect_stdout '-2 -10008 -10007 -10008'
+    expect_eq "$(ls tmp)" ''
+}
+
 test_handlers_die_and_are_replaced_and_their_delivery_comes_again() {
     install_library
     write host.c <<'C'

@@ -1,14 +1,18 @@
 """EventBackend at its edges: ends that overlap, handlers that do what none should, loops that it is not of, figures."""
 
 import asyncio
+import atexit
 import os
+import subprocess
+import sys
+import textwrap
 import types
 
 import pytest
 
 import pawl
 
-from conftest import in_loop, until
+from conftest import in_loop, processes_naming, until
 
 
 class Collector:
@@ -159,3 +163,36 @@ def test_a_keeper_that_is_killed_leaves_no_directory():
         return state
 
     assert not os.path.exists(asyncio.run(main()))
+
+
+@pytest.mark.parametrize("end", ["", "sys.exit(3)", "os.kill(os.getpid(), signal.SIGINT); await asyncio.sleep(9)"])
+def test_a_program_that_ends_with_a_live_backend_has_ended_its_scheduler(end):
+    program = """
+        import asyncio, os, pawl, signal, sys
+        async def main():
+            backend = pawl.EventBackend()
+            await backend.connect()
+            print(backend.state, flush=True)
+            %s
+        asyncio.run(main())
+    """ % end
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-X", "dev", "-c", textwrap.dedent(program)], capture_output=True, text=True
+    )
+    state = ran.stdout.strip()
+    assert state and not os.path.exists(state) and not processes_naming(state)
+    assert "ResourceWarning" not in ran.stderr
+
+
+@in_loop
+async def test_a_forked_child_that_ends_ends_nothing_of_its_parent():
+    async with pawl.EventBackend() as backend:
+        child = os.fork()
+        if child == 0:
+            try:
+                atexit._run_exitfuncs()
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        assert os.path.isdir(backend.state)
+        assert await backend.publish(pawl.MessagingEvent("a"))

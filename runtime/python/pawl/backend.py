@@ -86,12 +86,12 @@ class EventBackend:
         self._dropped_there = {}
         self._kinds = {}
         self._is_looking = False
+        self._disconnecting = None
         self._reset()
 
     def _reset(self):
         self._is_connected = False
         self._connecting = None
-        self._disconnecting = None
         self._keeper = None
         self._link = None
         self._admin = None

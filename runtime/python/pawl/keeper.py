@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import weakref
 
 from . import _pawl
 from .errors import Error, NotServed, error_of
@@ -19,7 +20,6 @@ class Keeper:
 
     def __init__(self, mode, state):
         self.state = state
-        self._is_private = mode == "private"
         here = os.path.dirname(os.path.abspath(__file__))
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", os.path.join(here, "_keeper.py"), here, mode, state],
@@ -27,6 +27,8 @@ class Keeper:
             stdout=subprocess.PIPE,
             start_new_session=True,  # a ^C in the terminal is for the program
         )
+        private_state = state if mode == "private" else None
+        self._finalize = weakref.finalize(self, _end, self._process, private_state, os.getpid())
         said = self._process.stdout.readline().decode()
         self._process.stdout.close()
         if said != "ok\n":
@@ -38,11 +40,17 @@ class Keeper:
 
     def close(self):
         """Returns when the process, its scheduler and a private directory are gone."""
-        if self._process.stdin and not self._process.stdin.closed:
-            self._process.stdin.close()
-        self._process.wait()
-        if self._is_private:  # it was killed, and could not
-            shutil.rmtree(self.state, ignore_errors=True)
+        self._finalize()
+
+
+def _end(process, private_state, owner):
+    """Also of a keeper that is forgotten, and when the interpreter ends: but not in a forked child."""
+    if os.getpid() != owner:
+        return
+    process.stdin.close()
+    process.wait()
+    if private_state is not None:  # it was killed, and could not
+        shutil.rmtree(private_state, ignore_errors=True)
 
 
 def connect_privately():
