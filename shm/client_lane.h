@@ -291,7 +291,7 @@ static inline void pawl_client_port_settled(struct pawl_client_port *port, uint6
 }
 
 /** pawl_client_port_submit_settled - the same for settlements of the submit ring that end at or below
- * @position. (Those that are part of an atomic act are durable with its confirm.) */
+ * @position: those with words, and atomic acts. */
 static inline void pawl_client_port_submit_settled(struct pawl_client_port *port, uint64_t position)
 {
     atomic_store_explicit(&port->inbound->submit_durable, position, memory_order_release); /* C4 */
