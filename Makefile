@@ -170,7 +170,11 @@ $(BUILD)/python/%: runtime/python/%
 
 man: $(MAN_PAGES)
 
-$(BUILD)/man/%: docs/man/%.scd
+# Of what `make install` needs, the one thing that building does not.
+scdoc:
+	@command -v scdoc >/dev/null || sh tests/bootstrap.sh docs
+
+$(BUILD)/man/%: docs/man/%.scd | scdoc
 	@mkdir -p $(@D)
 	$(Q)scdoc <$< >$@.tmp && mv $@.tmp $@
 
@@ -298,7 +302,7 @@ clean:
 	rm -rf build build-asan build-tsan build-fuzz pawl runtime/python/build runtime/python/*.egg-info
 
 FORCE:
-.PHONY: all help lib python python-build python-test man install test demo unit e2e stress-build check-stress asan tsan fuzz fuzz-run lint format lint-format lint-tidy \
+.PHONY: all help lib python python-build python-test man scdoc install test demo unit e2e stress-build check-stress asan tsan fuzz fuzz-run lint format lint-format lint-tidy \
 	lint-cppcheck lint-scripts bench bench-python bench-peers clean FORCE
 .SECONDARY:
 -include $(PEERS_SRCS:%.c=$(BUILD)/%.d) $(PY_OBJS:.o=.d) $(FUZZ_SRCS:%.c=$(BUILD)/%.d) $(ROOM_OBJS:.o=.d) $(TOOL_OBJS:.o=.d) $(UNIT_OBJS:.o=.d) $(SIM_OBJS:.o=.d) $(STRESS_OBJS:.o=.d)
