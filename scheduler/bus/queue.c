@@ -318,36 +318,6 @@ int bus_queue_declare(struct pawl_bus *bus, const char *name, const struct pawl_
     return 0;
 }
 
-struct bus_queue *bus_queue_dlq(struct pawl_bus *bus, struct bus_queue *queue)
-{
-    struct bus_queue *dlq = queue->dlq ? bus_queue_at(bus, queue->dlq) : NULL;
-    if (dlq)
-        return dlq;
-    char name[PAWL_NAME_BYTES + 8], why[256];
-    bus_dlq_name(queue, name);
-    dlq = bus_queue_find(bus, name);
-    if (!dlq) {
-        struct pawl_queue_config config;
-        struct pawl_bus_limits limits = bus->limits;
-        limits.queue_depth = limits.dlq_depth;
-        limits.queue_bytes = limits.dlq_bytes;
-        if (pawl_queue_config_load(NULL, name, &limits, NULL, &config, why) != 0)
-            return NULL;
-        config.overflow = PAWL_OVERFLOW_POLICY_DROP_OLDEST;
-        config.dead_letters = true;
-        config.durability = queue->config.durability;
-        config.retry.base.limit = 0;
-        uint64_t lsn;
-        int error = bus_queue_declare(bus, name, &config, &lsn, why);
-        pawl_queue_config_fini(&config);
-        if (error)
-            return NULL;
-        dlq = bus_queue_find(bus, name);
-    }
-    queue->dlq = dlq ? dlq->number : 0;
-    return dlq == queue ? NULL : dlq;
-}
-
 /* ---- groups of a stream ---- */
 
 uint32_t bus_group_number(const struct pawl_bus *bus, const struct bus_queue *queue)

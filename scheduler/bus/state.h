@@ -264,7 +264,6 @@ void bus_queue_free(struct pawl_bus *bus, struct bus_queue *queue);
 /* Declares with this configuration; lsn 0 and PAWL_E_*: refused with why. */
 int bus_queue_declare(struct pawl_bus *bus, const char *name, const struct pawl_queue_config *config,
                       uint64_t *lsn_out, char why[256]);
-struct bus_queue *bus_queue_dlq(struct pawl_bus *bus, struct bus_queue *queue); /* made when missing; NULL */
 /* Free number of a new group; 0: the stream has as many as it may. */
 uint32_t bus_group_number(const struct pawl_bus *bus, const struct bus_queue *queue);
 /* A new group that begins at @from, or at the first that is kept; NULL: it may not be. */
@@ -281,14 +280,45 @@ uint64_t bus_queue_first(const struct bus_queue *queue); /* lowest seq that is k
  * scheduler that gave them; they are not given again. 0; PAWL_E_DAMAGED; -ENOMEM. */
 int bus_queue_lost(struct bus_queue *queue, uint64_t end);
 
-/* exchange.c */
-struct bus_route *bus_route_of(struct pawl_bus *bus, const char *topic, size_t topic_bytes);
+/* route.c */
+struct bus_route *bus_route_of(struct pawl_bus *bus, const char *topic,
+                               size_t topic_bytes); /* NULL: -ENOMEM */
 void bus_routes_forget(struct pawl_bus *bus);
+
+/* exchange.c */
+/* What holds for an event in a queue: the weaker of what the publish and what the queue says. */
+uint8_t bus_weaker(uint8_t asked, uint8_t queues);
+uint8_t bus_strongest_of(const struct bus_route *route, uint8_t asked);
+/* The group that was open must be flushed. 0 or -ENOMEM. */
+int bus_group_open(struct pawl_bus *bus, struct bus_route *route, struct pawl_bus_client *client,
+                   uint64_t sequence, uint8_t durability);
+void bus_group_add_as(struct pawl_bus *bus, struct pawl_event *event, uint64_t id, uint64_t published_at_ns);
 void bus_group_flush(struct pawl_bus *bus);
-bool bus_queue_is_full(const struct bus_queue *queue, uint64_t more_bytes);
+/* The client is told; NULL: nobody is. */
+void bus_refuse(struct pawl_bus *bus, struct pawl_bus_client *client, uint64_t first, uint64_t last,
+                int error, uint32_t queue);
+void bus_partial(struct pawl_bus *bus, struct pawl_bus_client *client, uint64_t sequence, uint32_t queue,
+                 int error);
 /* An event of the bus's own (dead letter, redrive) into one queue, within the caller's batch; its seq, 0:
  * refused. */
 uint64_t bus_put(struct pawl_bus *bus, struct bus_queue *queue, struct pawl_event *event);
+
+/* overflow.c */
+bool bus_queue_is_full(const struct bus_queue *queue, uint64_t more_bytes);
+bool bus_drop_oldest(struct pawl_bus *bus, struct bus_queue *queue); /* false: all of it has begun */
+/* Some queue of the route has no room, or somebody waits for room in it. */
+void bus_publish_singly(struct pawl_bus *bus, struct pawl_bus_client *client,
+                        const struct pawl_submit *submit, struct pawl_event *event,
+                        const struct bus_route *route);
+
+/* parking.c */
+/* Every queue that was full and blocks gets its place in line. 0, or -ENOMEM. */
+int bus_park(struct pawl_bus *bus, struct pawl_bus_client *client, const struct pawl_submit *submit,
+             const struct pawl_event *event, struct bus_queue **queues, uint32_t count,
+             struct bus_parked_publish **publish_out);
+/* So many queues have it now, by the group that was flushed last. */
+void bus_parked_stored(const struct pawl_bus *bus, struct bus_parked_publish *publish, uint32_t queues,
+                       uint8_t durability);
 void bus_unpark(struct pawl_bus *bus, struct bus_queue *queue);
 void bus_parked_refuse(struct pawl_bus *bus, struct bus_queue *queue, int error); /* the queue goes */
 void bus_parked_drop_client(struct pawl_bus *bus, struct pawl_bus_client *client);
@@ -313,7 +343,13 @@ int bus_ranges_apply(struct pawl_bus *bus, uint8_t type, const struct pawl_bus_r
 int bus_one_apply(struct pawl_bus *bus, uint8_t type, const struct pawl_bus_one *record, const char *text);
 
 /* dead_letter.c */
-void bus_dlq_name(const struct bus_queue *queue, char name[PAWL_NAME_BYTES + 8]);
+/* The dead-letter queue of a queue, and what it is or will be called ("": this is one). NULL: there is none
+ * yet. */
+struct bus_queue *bus_dlq_find(struct pawl_bus *bus, const struct bus_queue *queue,
+                               char name_out[PAWL_NAME_BYTES + 8]);
+/* Do others than @owner bury there? */
+bool bus_dlq_is_shared(const struct pawl_bus *bus, const struct bus_queue *dlq,
+                       const struct bus_queue *owner);
 void bus_dlq_declared(struct pawl_bus *bus, struct bus_queue *queue); /* whose it is, and which is its own */
 int bus_dlq_find_all(struct pawl_bus *bus);                           /* after a replay; -ENOMEM */
 void bus_dead(struct pawl_bus *bus, struct bus_sub *sub, uint64_t seq, uint32_t attempt, uint32_t failures,
