@@ -65,7 +65,8 @@ struct bus_sub {
     struct bus_queue *queue;
     uint32_t group; /* 0: the queue itself */
     char name[PAWL_NAME_BYTES];
-    uint64_t next; /* next first delivery */
+    uint64_t next;        /* next first delivery */
+    uint64_t looked_next; /* the same when it was last thought of copying forward */
     struct pawl_seqset settled;
     struct exceptions exceptions;
     struct backlog_cursor cursor,
@@ -230,7 +231,6 @@ struct pawl_bus {
     size_t scratch_room;
     struct pawl_bus_range *claim_ranges;
     size_t claim_room;
-    uint64_t compact_lsn;
     struct bus_snapshot *snapshot;
 };
 
