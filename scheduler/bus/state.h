@@ -66,7 +66,8 @@ struct bus_sub {
     uint32_t group; /* 0: the queue itself */
     uint32_t generation;
     char name[PAWL_NAME_BYTES];
-    uint64_t next; /* next first delivery */
+    uint64_t next;        /* next first delivery */
+    uint64_t looked_next; /* the same when it was last thought of copying forward */
     struct pawl_seqset settled;
     struct exceptions exceptions;
     struct backlog_cursor cursor,
@@ -238,7 +239,6 @@ struct pawl_bus {
     size_t scratch_room;
     struct pawl_bus_range *claim_ranges;
     size_t claim_room;
-    uint64_t compact_lsn;
     struct bus_snapshot *snapshot;
 };
 
