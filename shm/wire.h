@@ -32,6 +32,7 @@ enum pawl_wire_type {
     PAWL_WIRE_WELCOME,   /* pawl_wire_welcome; the scheduler has recovered and serves */
     PAWL_WIRE_ERROR,     /* pawl_wire_error + text + hint: answers any request, or refuses the start */
     PAWL_WIRE_OK,        /* empty: done, and durable where that applies */
+    PAWL_WIRE_NOTICE,    /* text for people, tag 0: to a client that waits, unasked */
 
     /* clients: runs */
     PAWL_WIRE_SUBMIT = 16, /* pawl_wire_submit + fds {plan, context} -> SUBMITTED once durable */

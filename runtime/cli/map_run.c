@@ -458,6 +458,10 @@ static int on_message(struct map *m, const struct pawl_wire_message *message)
         m->exit_code = pawl_fail_report(m->cli, &report);
         return PAWL_E_STATE;
     }
+    if (message->header.type == PAWL_WIRE_NOTICE) {
+        pawl_watch_notice(&m->watch, message);
+        return 0;
+    }
     switch (tag) {
     case TAG_ITEMS:
         return on_items(m, message);

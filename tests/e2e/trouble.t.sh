@@ -237,3 +237,57 @@ test_a_disk_that_a_backlog_filled_takes_events_again_once_they_are_consumed() {
         until echo more | "$PAWL" publish t 2>/dev/null; do [ $SECONDS -lt $deadline ]; sleep 0.2; done
         kill %1 && wait %1'
 }
+
+test_who_waits_for_a_full_disk_is_told_once_and_once_more_when_it_goes_on() {
+    write flow.yaml <<'YAML'
+pawl: 1
+steps:
+  work: {foreach: "${{ [1, 2, 3] }}", shell: 'echo $PAWL_INDEX >>begun; until [ -e gate$PAWL_INDEX ]; do sleep 0.02; done'}
+YAML
+    # shellcheck disable=SC2016
+    expect_exit 0 in_namespace '
+        export PAWL_STATE=disk/state
+        wait_for() { for _ in {1..1500}; do ! eval "$1" || return 0; sleep 0.02; done; return 1; }
+        disk 32m
+        "$PAWL" run --run-id mine -j 1 flow.yaml 2>run.err &
+        wait_for "grep -qs 0 begun"
+        head -c 100m /dev/zero >disk/fill 2>/dev/null || true
+        : >gate0
+        wait_for "grep -q \"is full\" run.err"
+        : >gate1
+        rm disk/fill
+        wait_for "grep -q \"has room again\" run.err"
+        : >gate2
+        wait %1
+        cat run.err'
+    expect_eq "$(grep -c 'the disk of .* is full: what cannot be recorded waits' "$T/out")" 1
+    expect_eq "$(grep -c 'has room again: it goes on' "$T/out")" 1
+}
+
+test_a_publisher_whose_disk_is_full_is_told_once_and_once_more_when_it_goes_on() {
+    # shellcheck disable=SC2016
+    expect_exit 0 in_namespace '
+        export PAWL_STATE=$PWD/disk/state
+        wait_for() { for _ in {1..1500}; do ! eval "$1" || return 0; sleep 0.02; done; return 1; }
+        disk 32m
+        "$PAWL" serve 2>serve.err &
+        wait_for "grep -q \"serving /\" serve.err"
+        "$PAWL" queue declare q --topic t
+        mkfifo lines
+        "$PAWL" publish t --lines <lines >ids 2>err &
+        exec 3>lines
+        echo one >&3
+        wait_for "[ -s ids ]"
+        head -c 100m /dev/zero >disk/fill 2>/dev/null || true
+        echo two >&3
+        wait_for "grep -q \"is full\" err"
+        rm disk/fill
+        wait_for "grep -q \"has room again\" err"
+        echo three >&3
+        exec 3>&-
+        ! wait %2 # one was refused
+        kill %1 && wait %1
+        cat err'
+    expect_eq "$(grep -c 'the disk of .* is full: what cannot be recorded waits' "$T/out")" 1
+    expect_eq "$(grep -c 'has room again: it goes on' "$T/out")" 1
+}
