@@ -300,7 +300,8 @@ struct pawl_wire_process {
     uint32_t number; /* workers: their number */
     uint32_t pid;
     uint32_t state; /* enum pawl_process_state */
-    int32_t status; /* WORKER_DOWN: wait status */
+    int32_t status; /* WORKER_DOWN: wait status; with number 0 and -errno: none could be forked. HEALTH, of
+                       the supervisor: workers in a row that ended before they did anything */
     uint32_t reserved;
     uint64_t since_ns; /* CLOCK_REALTIME */
 };

@@ -291,3 +291,26 @@ test_a_publisher_whose_disk_is_full_is_told_once_and_once_more_when_it_goes_on()
     expect_eq "$(grep -c 'the disk of .* is full: what cannot be recorded waits' "$T/out")" 1
     expect_eq "$(grep -c 'has room again: it goes on' "$T/out")" 1
 }
+
+test_a_run_whose_workers_cannot_start_is_interrupted_with_the_reason_and_resumed_later() {
+    ok_flow
+    mkdir -p state/spool/w1.out
+    expect_exit 5 timeout 50 "$PAWL" run --run-id mine -j 1 ok.yaml
+    expect_stderr "no worker can be started (the last of 10: it ended with exit code 70)"
+    expect_stderr "pawl: go on with: "
+    expect_eq "$(grep -c 'supervisor: worker 1 ended with exit code 70' state/scheduler.log)" 10
+    rmdir state/spool/w1.out
+    expect_exit 0 pawl resume mine
+    expect_eq "$(step_field hello attempts mine)" 1
+}
+
+test_health_tells_of_workers_that_cannot_start() {
+    ok_flow
+    mkdir -p state/spool/w1.out
+    background pawl run --run-id mine -j 1 ok.yaml
+    local run=$!
+    unhealthy() { capture pawl health --json && [ $rc = 1 ] && [[ $(json '.components[] | select(.name == "workers") | .message') == *"in a row ended before they did anything"* ]]; }
+    wait_until unhealthy 30
+    rmdir state/spool/w1.out
+    expect_end 0 "$run"
+}
