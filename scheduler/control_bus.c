@@ -382,11 +382,20 @@ static void on_metrics(struct pawl_connection *connection, uint64_t tag)
         pawl_control_end(connection);
 }
 
+/* What is said of queues and groups, also that one is not there, may rest on a record that is not durable. */
+static void vouch(struct pawl_connection *connection)
+{
+    uint64_t lsn = pawl_bus_queues_lsn(connection->loop->bus);
+    if (lsn > connection->loop->durable_lsn && lsn > connection->vouch_lsn)
+        connection->vouch_lsn = lsn;
+}
+
 bool pawl_control_bus(struct pawl_connection *connection, const struct pawl_wire_message *message)
 {
     switch (message->header.type) {
     case PAWL_WIRE_BUS:
         on_request(connection, message);
+        vouch(connection);
         return true;
     case PAWL_WIRE_ATTACH:
         pawl_clients_attach(connection, message);
@@ -394,12 +403,15 @@ bool pawl_control_bus(struct pawl_connection *connection, const struct pawl_wire
     case PAWL_WIRE_CONSUME:
     case PAWL_WIRE_CONSUME_END:
         on_consume(connection, message);
+        vouch(connection);
         return true;
     case PAWL_WIRE_TAKE:
         on_take(connection, message);
+        vouch(connection);
         return true;
     case PAWL_WIRE_SETTLE:
         on_settle(connection, message);
+        vouch(connection);
         return true;
     case PAWL_WIRE_METRICS:
         on_metrics(connection, message->header.tag);

@@ -205,14 +205,17 @@ static bool somebody_is_connected(const struct pawl_loop *loop)
     return false;
 }
 
-static void leave_if_done(struct pawl_loop *loop)
+/* @settling: somebody waits to hear that what it settled is durable. Told nothing, it would have to take it
+ * for lost. */
+static void leave_if_done(struct pawl_loop *loop, bool settling)
 {
     if (!loop->serving || loop->collection || pawl_seal_busy(loop) || loop->owners_until_ns)
         return;
     /* A seal that fails keeps its run in the journal: no reason to stay. */
     bool idle = pawl_core_idle(loop->core) || (loop->seal_count > 0 && loop->queue_count == 0 &&
                                                pawl_journal_last_lsn(loop->journal) <= loop->durable_lsn);
-    if (loop->stopping && pawl_bus_held(loop->bus) > 0 && loop->now.boottime_ns < loop->drain_until_ns)
+    if (loop->stopping && (settling || pawl_bus_held(loop->bus) > 0) &&
+        loop->now.boottime_ns < loop->drain_until_ns)
         return;
     if (idle && (loop->stopping || (loop->options->temporary && !somebody_is_connected(loop))))
         loop->leave = true;
@@ -379,13 +382,13 @@ static uint64_t turn(struct pawl_loop *loop)
     pawl_lanes_assign(loop);
     pawl_queue_publish_all(loop);
     pawl_control_arm(loop);
-    pawl_clients_tell_durable(loop);
+    bool settling = pawl_clients_tell_durable(loop);
     (void)pawl_clients_publish(loop);
     until_ns = least(until_ns, flush(loop));
     until_ns = least(until_ns, loop->reply_due_ns);
     pawl_lanes_tell_durable(loop);
     pawl_snapshot_turn(loop);
-    leave_if_done(loop);
+    leave_if_done(loop, settling);
     until_ns = least(until_ns, pawl_figures_turn(loop));
 
     if (more || loop->more_to_read || loop->changed || loop->collection || loop->stop_asked ||

@@ -86,7 +86,7 @@ int pawl_consume_wait(struct pawl_consuming *consuming, struct pollfd *fds, unsi
 
 static int out_of_stdout(const struct pawl_consuming *consuming, int error)
 {
-    if (error == -EPIPE)
+    if (error == -EPIPE || ferror(stdout)) /* pawl_output_finish() says it */
         return PAWL_EXIT_FAILED;
     return pawl_fail_error(consuming->cli, PAWL_EXIT_FAILED, error, NULL, "standard output");
 }

@@ -90,12 +90,15 @@ int pawl_lib_begin(struct pawl *pawl, int fd)
 
 int pawl_connect(const struct pawl_connect_options *given, struct pawl **pawl_out)
 {
-    struct pawl_connect_options options = {0};
+    struct pawl_connect_options options;
     struct pawl *pawl = NULL;
     char why[PAWL_STATE_WHY_BYTES] = "";
-    if (given)
-        memcpy(&options, given, given->bytes < sizeof options ? given->bytes : sizeof options);
-    int error = pawl_lib_open(&pawl);
+    int error = pawl_lib_need(NULL, pawl_out, "pawl_out");
+    if (!error)
+        error = pawl_lib_options(NULL, "pawl_connect_options", given, &options, sizeof options);
+    if (error)
+        return error;
+    error = pawl_lib_open(&pawl);
     if (error)
         return pawl_lib_fail(NULL, error, "%s", pawl_error_text(error));
     pawl->may_launch = options.may_launch != 0;

@@ -96,14 +96,15 @@ static void set_timer(struct pawl *pawl)
         when.it_value.tv_sec = (time_t)(at_ns / 1000000000);
         when.it_value.tv_nsec = (long)(at_ns % 1000000000);
     }
+    pawl->timed = when.it_value.tv_sec != 0 || when.it_value.tv_nsec != 0;
     (void)timerfd_settime(pawl->timer_fd, TFD_TIMER_ABSTIME, &when, NULL);
 }
 
 void pawl_lib_arm(struct pawl *pawl)
 {
-    if (!pawl->polled)
+    if (!pawl->polled || pawl->forks != pawl_lib_forks()) /* a forked child does not have the lane */
         return;
-    if (pawl->phase != PAWL_LIB_UP)
+    if (pawl->phase != PAWL_LIB_UP || pawl->timed) /* up again, nothing is to be done at any time */
         set_timer(pawl);
     bool unsent = pawl->wire.fd >= 0 && pawl_wire_pending(&pawl->wire) > 0;
     if (unsent != pawl->epoll_has_out && pawl->wire.fd >= 0 && pawl_lib_watch_socket(pawl) == 0)
@@ -119,8 +120,9 @@ void pawl_lib_arm(struct pawl *pawl)
 int pawl_fd(const struct pawl *pawl)
 {
     struct pawl *mine = (struct pawl *)(uintptr_t)pawl;
-    if (mine->forks != pawl_lib_forks())
-        return PAWL_ERR_STATE;
+    int error = pawl_lib_check(mine);
+    if (error && (!mine || mine->phase != PAWL_LIB_GONE)) /* one that is gone is readable for ever */
+        return error;
     if (!mine->polled) {
         mine->polled = true;
         pawl_lib_arm(mine);
