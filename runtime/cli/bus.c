@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 
 #include "runtime/cli/errors.h"
+#include "runtime/lib/command.h"
 #include "runtime/queue_settings.h"
 #include "runtime/state.h"
 #include "shm/error.h"
@@ -105,6 +106,20 @@ int pawl_cli_fail(const struct pawl_cli *cli, const struct pawl *pawl, int error
     return pawl_fail(cli, pawl_cli_exit(error), code, hint, "%s", message);
 }
 
+static void tell(void *ctx, const char *text, size_t bytes)
+{
+    pawl_note(ctx, "%.*s", (int)bytes, text);
+}
+
+static int connect_to(const struct pawl_cli *cli, const struct pawl_connect_options *options,
+                      struct pawl **pawl_out)
+{
+    int error = pawl_connect(options, pawl_out);
+    if (error == 0)
+        pawl_lib_on_notice(*pawl_out, tell, (void *)(uintptr_t)cli);
+    return error;
+}
+
 int pawl_cli_open(const struct pawl_cli *cli, bool create, struct pawl **pawl_out)
 {
     struct pawl_state state;
@@ -113,7 +128,7 @@ int pawl_cli_open(const struct pawl_cli *cli, bool create, struct pawl **pawl_ou
     if (stat(cli->state, &st) == 0 && S_ISSOCK(st.st_mode)) {
         /* For who may not look into the directory: the socket of `pawl serve --socket`. */
         const struct pawl_connect_options there = {.bytes = sizeof there, .socket = cli->state};
-        int refused = pawl_connect(&there, pawl_out);
+        int refused = connect_to(cli, &there, pawl_out);
         return refused == 0 ? 0 : pawl_cli_fail(cli, NULL, refused, "%s", cli->state);
     }
     int error = pawl_state_open(cli->state, create ? PAWL_STATE_CREATE : PAWL_STATE_EXISTING, &state, why);
@@ -128,7 +143,7 @@ int pawl_cli_open(const struct pawl_cli *cli, bool create, struct pawl **pawl_ou
 
     const struct pawl_connect_options options = {
         .bytes = sizeof options, .state = cli->state, .may_launch = 1};
-    error = pawl_connect(&options, pawl_out);
+    error = connect_to(cli, &options, pawl_out);
     if (error == 0)
         return 0;
     int status = pawl_cli_fail(cli, NULL, error, "%s", cli->state);
