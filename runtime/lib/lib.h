@@ -25,6 +25,7 @@
 #include "runtime/pawl.h"
 #include "runtime/state.h"
 #include "shm/client_lane.h"
+#include "shm/segment.h"
 #include "shm/wire.h"
 
 enum {
@@ -186,6 +187,7 @@ struct pawl {
     bool answered;
     int answer_error; /* the connection was lost meanwhile */
     struct pawl_wire_message answer;
+    struct pawl_segment large; /* where the body of the answer lies when no message holds it; fd -1: none */
 
     /* wait.c */
     int epoll_fd, timer_fd;
