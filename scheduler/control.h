@@ -92,6 +92,10 @@ void pawl_control_end(
 /* Answers. */
 void pawl_control_reply(struct pawl_connection *connection, uint16_t type, uint64_t tag, const void *body,
                         size_t bytes, const void *more, size_t more_bytes);
+/* The same, however large: beyond PAWL_WIRE_BYTES_MAX as struct pawl_wire_large and a memfd. For the event
+ * bus. */
+void pawl_control_reply_any(struct pawl_connection *connection, uint16_t type, uint64_t tag, const void *body,
+                            size_t bytes);
 void pawl_control_error(struct pawl_connection *connection, uint64_t tag, int error, const char *hint,
                         const char *format, ...) __attribute__((format(printf, 5, 6)));
 int pawl_control_exit_code(int error); /* SPEC 1 for an error */

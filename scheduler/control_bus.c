@@ -45,7 +45,7 @@ static void reply_or_park(struct pawl_connection *connection, uint64_t tag, uint
     if (lsn == UINT64_MAX)
         lsn = pawl_journal_last_lsn(loop->journal);
     if (lsn <= loop->durable_lsn) {
-        pawl_control_reply(connection, type, tag, body, bytes, NULL, 0);
+        pawl_control_reply_any(connection, type, tag, body, bytes);
         free(body);
         return;
     }
@@ -142,8 +142,9 @@ static void on_consume(struct pawl_connection *connection, const struct pawl_wir
 
 /* ---- detached ---- */
 
-/* A TAKEN body of what was taken: the events are copied now. NULL: no memory. */
-static void *taken_body(struct pawl_loop *loop, const struct pawl_bus_taken *taken, uint32_t count,
+/* A TAKEN body: the events are copied now, of a mere look as many as a message holds, and one at least. NULL:
+ * no memory. */
+static void *taken_body(struct pawl_loop *loop, const struct pawl_bus_taken *taken, uint32_t count, bool look,
                         uint64_t next, bool end, size_t *bytes_out)
 {
     struct pawl_wire_taken head = {.count = 0, .end = end, .next = next};
@@ -156,7 +157,7 @@ static void *taken_body(struct pawl_loop *loop, const struct pawl_bus_taken *tak
         const struct pawl_event *event = pawl_bus_event(loop->bus, entry.queue, entry.seq);
         if (!event)
             continue; /* it was trimmed away meanwhile */
-        if (head.count > 0 && used + sizeof entry + event->bytes > PAWL_WIRE_BYTES_MAX)
+        if (look && head.count > 0 && used + sizeof entry + event->bytes > PAWL_WIRE_BYTES_MAX)
             break;
         entry.bytes = (uint32_t)sizeof entry + event->bytes;
         if (used + entry.bytes > room) {
@@ -168,7 +169,7 @@ static void *taken_body(struct pawl_loop *loop, const struct pawl_bus_taken *tak
             }
             body = grown;
         }
-        if (entry.attempt > 0) /* not a mere look */
+        if (!look)
             pawl_figures_delivered(loop, &entry, event);
         memcpy(body + used, &entry, sizeof entry);
         memcpy(body + used + sizeof entry, event, event->bytes);
@@ -193,7 +194,7 @@ static void on_peek(struct pawl_connection *connection, uint64_t tag, const stru
         refuse(connection, tag, count, why);
         return;
     }
-    void *body = taken_body(loop, taken, (uint32_t)count, next, end, &bytes);
+    void *body = taken_body(loop, taken, (uint32_t)count, true, next, end, &bytes);
     struct pawl_wire_taken *head = body;
     if (head && head->count < (uint32_t)count) { /* as much as a message holds: the rest is asked for again */
         head->end = 0;
@@ -202,7 +203,7 @@ static void on_peek(struct pawl_connection *connection, uint64_t tag, const stru
     if (!body)
         refuse(connection, tag, -ENOMEM, "");
     else
-        pawl_control_reply(connection, PAWL_WIRE_TAKEN, tag, body, bytes, NULL, 0);
+        pawl_control_reply_any(connection, PAWL_WIRE_TAKEN, tag, body, bytes);
     free(body);
 }
 
@@ -214,7 +215,8 @@ static int try_take(struct pawl_connection *connection, uint64_t tag, const stru
     char why[256] = "";
     uint64_t lsn = 0;
     size_t bytes;
-    /* Large events: as many as one reply may hold for certain. */
+    /* Large events: as many as one message holds for certain, and one at least, which then goes as a memfd.
+     */
     uint64_t most =
         PAWL_WIRE_BYTES_MAX / (loop->config.bus.event_payload_bytes + PAWL_EVENT_HEADERS_BYTES_MAX + 1024);
     uint32_t count_max = request->count < most ? request->count : most ? (uint32_t)most : 1;
@@ -225,7 +227,7 @@ static int try_take(struct pawl_connection *connection, uint64_t tag, const stru
         refuse(connection, tag, count, why);
         return 1;
     }
-    void *body = taken_body(loop, taken, (uint32_t)count, 0, false, &bytes);
+    void *body = taken_body(loop, taken, (uint32_t)count, false, 0, false, &bytes);
     pawl_bus_flush(loop->bus, loop->now);
     if (!body)
         refuse(connection, tag, -ENOMEM, "");
@@ -344,7 +346,7 @@ bool pawl_control_bus_try(struct pawl_connection *connection, struct pawl_parked
     if (bus->reply_type) {
         if (parked->lsn > loop->durable_lsn)
             return false;
-        pawl_control_reply(connection, bus->reply_type, parked->tag, bus->body, bus->bytes, NULL, 0);
+        pawl_control_reply_any(connection, bus->reply_type, parked->tag, bus->body, bus->bytes);
         return true;
     }
     if (try_take(connection, parked->tag, &bus->take))

@@ -69,16 +69,17 @@ enum pawl_wire_type {
 
     /* clients: the event bus. What need not be fast speaks JSON; events travel in lanes (client_lane.h) */
     PAWL_WIRE_BUS = 128, /* JSON object with "op" (docs/bus.md) -> BUS_OK: JSON, once durable */
-    PAWL_WIRE_BUS_OK,
-    PAWL_WIRE_ATTACH,   /* pawl_wire_attach -> ATTACHED + fds {lane, inbound, to-scheduler eventfd, own pipe}
-                         */
-    PAWL_WIRE_ATTACHED, /* pawl_wire_attached */
-    PAWL_WIRE_CONSUME,  /* pawl_wire_consume: deliver into my lane -> CONSUME_OK */
+    PAWL_WIRE_BUS_OK, /* or, when no message holds it: pawl_wire_large + fd, a sealed memfd with that body */
+    PAWL_WIRE_ATTACH, /* pawl_wire_attach -> ATTACHED + fds {lane, inbound, to-scheduler eventfd, own pipe}
+                       */
+    PAWL_WIRE_ATTACHED,    /* pawl_wire_attached */
+    PAWL_WIRE_CONSUME,     /* pawl_wire_consume: deliver into my lane -> CONSUME_OK */
     PAWL_WIRE_CONSUME_OK,  /* pawl_wire_consume_ok */
     PAWL_WIRE_CONSUME_END, /* pawl_wire_consume: only client and consumer count; what has not begun goes back
                               -> OK */
     PAWL_WIRE_TAKE,  /* pawl_wire_take: detached deliveries, or a look -> TAKEN once their begin is durable */
-    PAWL_WIRE_TAKEN, /* pawl_wire_taken + count times (pawl_inbound_entry + packed event), 8-aligned */
+    PAWL_WIRE_TAKEN, /* pawl_wire_taken + count times (pawl_inbound_entry + packed event), 8-aligned; or
+                        pawl_wire_large + fd, as BUS_OK */
     PAWL_WIRE_SETTLE,  /* pawl_wire_settle + records (pawl_wire_settle_one + text, padded to 8) -> SETTLED */
     PAWL_WIRE_SETTLED, /* pawl_wire_settled + int32_t[count], once durable */
     PAWL_WIRE_METRICS, /* empty -> METRICS_OK + fd of the metrics segment (metrics.h) */
@@ -368,6 +369,10 @@ struct pawl_wire_adopt {
 };
 
 /* ---- the event bus ---- */
+
+struct pawl_wire_large {
+    uint64_t bytes; /* of the body, in the memfd that comes along */
+};
 
 struct pawl_wire_attach {
     uint64_t publisher; /* random, the client's own for its life: what makes resent publishes no duplicates;

@@ -153,6 +153,7 @@ void pawl_close(struct pawl *pawl)
     for (size_t i = 0; i < pawl->slab_count; i++)
         free(pawl->slabs[i]);
     free(pawl->slabs);
+    pawl_segment_close(&pawl->large);
     if (ours)
         pawl_lib_embedded_close(pawl);
     if (pawl->has_state)

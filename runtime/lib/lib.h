@@ -25,6 +25,7 @@
 #include "runtime/pawl.h"
 #include "runtime/state.h"
 #include "shm/client_lane.h"
+#include "shm/segment.h"
 #include "shm/wire.h"
 
 enum {
@@ -187,6 +188,7 @@ struct pawl {
     bool answered;
     int answer_error; /* the connection was lost meanwhile */
     struct pawl_wire_message answer;
+    struct pawl_segment large; /* where the body of the answer lies when no message holds it; fd -1: none */
     void (*on_notice)(void *ctx, const char *text, size_t bytes); /* words for people; NULL: nobody listens */
     void *notice_ctx;
     int stop_fd;  /* while a take waits: ends it when readable; -1: none, or it was heard */

@@ -69,6 +69,25 @@ static int ask_once(struct pawl *pawl, uint16_t type, const void *body, size_t b
     return error;
 }
 
+/* A body that no message holds came as a memfd: it stays mapped until the next question. */
+static int map_large(struct pawl *pawl)
+{
+    struct pawl_wire_large large;
+    struct pawl_wire_message *answer = &pawl->answer;
+    if (answer->header.fd_count != 1 || answer->header.bytes != sizeof large)
+        return 0;
+    memcpy(&large, answer->body, sizeof large);
+    if (large.bytes > UINT32_MAX)
+        return PAWL_E_BAD_MESSAGE;
+    int error = pawl_segment_attach(answer->fds[0], large.bytes, false, &pawl->large);
+    if (error)
+        return error;
+    answer->fds[0] = -1;
+    answer->body = pawl->large.base;
+    answer->header.bytes = (uint32_t)large.bytes;
+    return 0;
+}
+
 int pawl_lib_ask(struct pawl *pawl, uint16_t type, const void *body, size_t bytes, const void *more,
                  size_t more_bytes, const int *fds, unsigned fd_count, uint16_t want, size_t reply_bytes_min,
                  bool repeatable, uint64_t deadline_ns)
@@ -78,6 +97,7 @@ int pawl_lib_ask(struct pawl *pawl, uint16_t type, const void *body, size_t byte
         return error;
     if (pawl->awaited_tag)
         return pawl_lib_fail(pawl, PAWL_E_STATE, "a callback asks while another request of its handle waits");
+    pawl_segment_close(&pawl->large);
     do
         error = ask_once(pawl, type, body, bytes, more, more_bytes, fds, fd_count, deadline_ns);
     while (error == PAWL_E_CLOSED && repeatable && pawl->phase != PAWL_LIB_GONE);
@@ -93,6 +113,11 @@ int pawl_lib_ask(struct pawl *pawl, uint16_t type, const void *body, size_t byte
         pawl_lib_fail_report(pawl, &report);
         return error;
     }
+    if (want == PAWL_WIRE_TAKEN || want == PAWL_WIRE_BUS_OK)
+        error = map_large(pawl);
+    if (error)
+        return pawl_lib_fail(pawl, error, "the scheduler's answer cannot be mapped: %s",
+                             pawl_error_text(error));
     if (pawl->answer.header.type != want || pawl->answer.header.bytes < reply_bytes_min)
         return pawl_lib_fail(pawl, PAWL_E_BAD_MESSAGE, "the scheduler answered with something else (%u)",
                              pawl->answer.header.type);

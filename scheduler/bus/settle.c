@@ -264,7 +264,7 @@ static int apply_retry(struct pawl_bus *bus, struct bus_sub *sub, const struct p
         return -ENOMEM;
     exception_pull(&sub->exceptions, exception);
     exception->attempt = record->attempt;
-    exception->failures = (uint16_t)record->failures;
+    exception->failures = record->failures < UINT16_MAX ? (uint16_t)record->failures : UINT16_MAX;
     exception->last_cause = (uint16_t)record->cause;
     exception->redelivered_cause_known = true;
     exception->due_realtime_ns = record->due_at_ns;

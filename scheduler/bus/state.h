@@ -232,6 +232,7 @@ struct pawl_bus {
     struct bus_wait *waits;
     size_t wait_first, wait_count, wait_room;
     struct pawl_bus_timers timers;
+    size_t timers_sweep_at;
     struct pawl_publishers publishers;
     struct pawl_dedupe dedupe;
     uint64_t in_flight;
@@ -242,7 +243,7 @@ struct pawl_bus {
     struct bus_snapshot *snapshot;
 };
 
-/* bus.c */
+/* bus.c, due.c */
 int bus_grow(void **array, size_t *room, size_t count, size_t item_bytes);
 void bus_log(struct pawl_bus *bus, int level, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void bus_wait_for(struct pawl_bus *bus, const struct bus_wait *wait);
