@@ -98,8 +98,8 @@ static void show_group(struct pawl_bus *bus, const struct bus_group *group, uint
                     bus_dirty(bus, queue->groups[g]);
             bus->backend.changed(bus->ctx);
         }
-        if (queue->config.stream &&
-            (queue->config.retain_bytes || (queue->config.retain_ns && !queue->trim_at_ns)))
+        if (queue->config.stream && (queue->config.retain_bytes || queue->config.retain_events ||
+                                     (queue->config.retain_ns && !queue->trim_at_ns)))
             bus_stream_trim(bus, queue);
         bus_queue_row(queue);
     }

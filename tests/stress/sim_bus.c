@@ -121,7 +121,7 @@ static void declare(struct sim *sim, uint32_t index)
         PUT(", 'rate': {'count': %u, 'per_ns': 1000000000}", 1 + below(sim, 20));
     if (below(sim, 5) == 0)
         PUT(", 'breaker': {'failures': %u, 'cooldown_ns': 2000000000, 'probes': 2}", 1 + below(sim, 3));
-    if (below(sim, 3) == 0) {
+    if (below(sim, 3) == 0 && !queue->stream) {
         uint32_t policy = below(sim, 5);
         queue->lossy = policy != 0;
         queue->blocking = policy == 0;
