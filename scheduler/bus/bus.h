@@ -134,7 +134,8 @@ void pawl_bus_publish(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus
 int pawl_bus_settle(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus_client *client,
                     const struct pawl_settle *settle, const char *text);
 /** pawl_bus_may_settle - may it be part of an atomic act: does it hold all of these now? 0;
- * PAWL_E_STALE_RECEIPT; PAWL_E_INVALID: failures are not, a dead letter has a size. */
+ * PAWL_E_STALE_RECEIPT; PAWL_E_INVALID: failures are not, a dead letter has a size; PAWL_E_LIMIT: more time
+ * than there may be. */
 int pawl_bus_may_settle(struct pawl_bus_client *client, const struct pawl_settle *settle);
 /** pawl_bus_begun - its handlers have seen the deliveries below this number. */
 void pawl_bus_begun(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus_client *client,
@@ -175,7 +176,8 @@ int pawl_bus_peek(struct pawl_bus *bus, const struct pawl_wire_take *request,
                   char why[256]);
 /** pawl_bus_event - the event of a queue's seq; valid until the next call. NULL: gone. */
 const struct pawl_event *pawl_bus_event(struct pawl_bus *bus, uint32_t number, uint64_t seq);
-/** pawl_bus_settle_one - by identity. 0; PAWL_E_STALE_RECEIPT; PAWL_E_NOT_FOUND. */
+/** pawl_bus_settle_one - by identity. 0; PAWL_E_STALE_RECEIPT; PAWL_E_NOT_FOUND; PAWL_E_LIMIT: more time than
+ * PAWL_EXTEND_NS_MAX. */
 int pawl_bus_settle_one(struct pawl_bus *bus, struct pawl_now now, const struct pawl_wire_settle_one *settle,
                         const char *text);
 
@@ -207,5 +209,8 @@ void pawl_bus_mark_pinned(const struct pawl_bus *bus, uint32_t first, uint8_t *m
  * @bytes_max. True: something was copied. */
 bool pawl_bus_compact(struct pawl_bus *bus, struct pawl_now now, uint32_t segment_number, uint64_t bytes_max);
 uint32_t pawl_bus_queue_count(const struct pawl_bus *bus);
+/** pawl_bus_queues_lsn - of the record that last changed which queues and groups there are, and how: who is
+ * told of them, or that there is none, hears it when this is durable. 0: none so far. */
+uint64_t pawl_bus_queues_lsn(const struct pawl_bus *bus);
 
 #endif

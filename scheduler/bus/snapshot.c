@@ -458,19 +458,7 @@ static int load_sub(struct pawl_bus *bus, struct bus_queue *queue, const struct 
     sub->next = item->head;
     sub->acked_at_realtime_ns = item->acked_at_realtime_ns;
     sub->breaker_image = item->breaker;
-    /* Seqs without an extent were in memory only. */
-    uint64_t seq = item->head;
-    while (seq < queue->tail) {
-        uint64_t kept = backlog_next(&queue->backlog, seq);
-        uint64_t end = kept == UINT64_MAX || kept > queue->tail ? queue->tail : kept;
-        if (end > seq && pawl_seqset_add_range(&sub->settled, seq, end - 1) < 0)
-            return -ENOMEM;
-        if (kept >= queue->tail)
-            break;
-        const struct extent *extent = backlog_holding(&queue->backlog, kept);
-        seq = extent ? extent->first + extent->count : kept + 1;
-    }
-    return 0;
+    return bus_sub_settle_holes(sub);
 }
 
 static int load_known_one(struct pawl_bus *bus, uint32_t kind, const void *item)

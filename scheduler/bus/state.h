@@ -64,8 +64,10 @@ struct bus_queue {
 struct bus_sub {
     struct bus_queue *queue;
     uint32_t group; /* 0: the queue itself */
+    uint32_t generation;
     char name[PAWL_NAME_BYTES];
-    uint64_t next; /* next first delivery */
+    uint64_t next;        /* next first delivery */
+    uint64_t looked_next; /* the same when it was last thought of copying forward */
     struct pawl_seqset settled;
     struct exceptions exceptions;
     struct backlog_cursor cursor,
@@ -203,8 +205,9 @@ struct pawl_bus {
     void *ctx;
     struct pawl_now now;
     uint64_t epoch, next_event; /* next id */
+    uint32_t generation; /* rises whenever a name's seqs may begin anew: a seek, a deletion. 0 at the start */
     bool replaying, failed, draining;
-    uint64_t durable_lsn;
+    uint64_t durable_lsn, queues_lsn;
     uint64_t log_lsn;               /* of what was appended last */
     uint64_t act;                   /* number of the newest atomic act */
     uint64_t act_bytes;             /* of what it would append */
@@ -236,7 +239,6 @@ struct pawl_bus {
     size_t scratch_room;
     struct pawl_bus_range *claim_ranges;
     size_t claim_room;
-    uint64_t compact_lsn;
     struct bus_snapshot *snapshot;
 };
 
@@ -266,11 +268,11 @@ struct bus_sub *bus_sub_at(struct pawl_bus *bus, uint32_t number, uint32_t group
 struct bus_sub *bus_sub_find(struct bus_queue *queue, const char *group);
 int bus_queue_apply(struct pawl_bus *bus, const struct pawl_bus_queue_record *record,
                     const char *config_json);
-void bus_queue_free(struct pawl_bus *bus, struct bus_queue *queue);
+/* @lsn: of what deletes it. */
+void bus_queue_free(struct pawl_bus *bus, struct bus_queue *queue, uint64_t lsn);
 /* Declares with this configuration; lsn 0 and PAWL_E_*: refused with why. */
 int bus_queue_declare(struct pawl_bus *bus, const char *name, const struct pawl_queue_config *config,
                       uint64_t *lsn_out, char why[256]);
-struct bus_queue *bus_queue_dlq(struct pawl_bus *bus, struct bus_queue *queue); /* made when missing; NULL */
 /* Free number of a new group; 0: the stream has as many as it may. */
 uint32_t bus_group_number(const struct pawl_bus *bus, const struct bus_queue *queue);
 /* A new group that begins at @from, or at the first that is kept; NULL: it may not be. */
@@ -280,12 +282,17 @@ bool bus_name_holds(const char *name);
 int bus_group_apply(struct pawl_bus *bus, const struct pawl_bus_mark *mark);
 struct bus_sub *bus_sub_create(struct pawl_bus *bus, struct bus_queue *queue, uint32_t group,
                                const char *name, uint64_t from);
-void bus_sub_free(struct pawl_bus *bus, struct bus_sub *sub);
+void bus_sub_free(struct pawl_bus *bus, struct bus_sub *sub, uint64_t lsn);
+/* What stands for the epoch in the identity of what it delivers now. */
+uint64_t bus_sub_epoch(const struct pawl_bus *bus, const struct bus_sub *sub);
 void bus_queue_row(struct bus_queue *queue);             /* gauges */
 uint64_t bus_queue_first(const struct bus_queue *queue); /* lowest seq that is kept */
 /* Recovery: the log knows seqs below @end that it does not hold. They were in memory only and went with the
  * scheduler that gave them; they are not given again. 0; PAWL_E_DAMAGED; -ENOMEM. */
 int bus_queue_lost(struct bus_queue *queue, uint64_t end);
+/* Seqs from its head on that the backlog has not got were in memory only, before a restart: nobody waits for
+ * them. */
+int bus_sub_settle_holes(struct bus_sub *sub);
 
 /* route.c */
 struct bus_route *bus_route_of(struct pawl_bus *bus, const char *topic,
@@ -367,7 +374,13 @@ int bus_ranges_apply(struct pawl_bus *bus, uint8_t type, const struct pawl_bus_r
 int bus_one_apply(struct pawl_bus *bus, uint8_t type, const struct pawl_bus_one *record, const char *text);
 
 /* dead_letter.c */
-void bus_dlq_name(const struct bus_queue *queue, char name[PAWL_NAME_BYTES + 8]);
+/* The dead-letter queue of a queue, and what it is or will be called ("": this is one). NULL: there is none
+ * yet. */
+struct bus_queue *bus_dlq_find(struct pawl_bus *bus, const struct bus_queue *queue,
+                               char name_out[PAWL_NAME_BYTES + 8]);
+/* Do others than @owner bury there? */
+bool bus_dlq_is_shared(const struct pawl_bus *bus, const struct bus_queue *dlq,
+                       const struct bus_queue *owner);
 void bus_dlq_declared(struct pawl_bus *bus, struct bus_queue *queue); /* whose it is, and which is its own */
 int bus_dlq_find_all(struct pawl_bus *bus);                           /* after a replay; -ENOMEM */
 void bus_dead(struct pawl_bus *bus, struct bus_sub *sub, uint64_t seq, uint32_t attempt, uint32_t failures,
@@ -385,8 +398,9 @@ struct bus_held *bus_held_at(struct pawl_bus_client *client, uint64_t number);
 struct bus_held *bus_held_new(struct pawl_bus *bus, struct pawl_bus_client *client);
 void bus_held_done(struct pawl_bus *bus, struct pawl_bus_client *client, struct bus_held *held);
 void bus_client_tick(struct pawl_bus *bus, struct pawl_bus_client *client);
-void bus_sub_revoke_held(struct pawl_bus *bus, struct bus_sub *sub);    /* the subscription moves or goes */
-void bus_sub_drop_consumers(struct pawl_bus *bus, struct bus_sub *sub); /* each is told */
+void bus_sub_revoke_held(struct pawl_bus *bus, struct bus_sub *sub); /* the subscription moves or goes */
+/* Each is told, once @lsn is durable. */
+void bus_sub_drop_consumers(struct pawl_bus *bus, struct bus_sub *sub, uint64_t lsn);
 void bus_deadline_soon(struct pawl_bus *bus, struct pawl_bus_client *client, uint64_t at_ns);
 
 /* dispatch.c */
