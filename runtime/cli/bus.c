@@ -72,6 +72,9 @@ static const char *hint_of(int error, const char *said)
         return "make room on the disk; what is in the queues can still be settled";
     case PAWL_ERR_LIMIT:
         return "pawl config show lists the limits";
+    case PAWL_ERR_INDEFINITE:
+        return "it may have been done or not: look first (a delivery that was not shown comes again by "
+               "itself)";
     case PAWL_ERR_INCOMPATIBLE:
         return "pawl queue show says how it is declared";
     case -EACCES:
