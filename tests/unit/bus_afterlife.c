@@ -293,7 +293,7 @@ Test(bus_afterlife, a_group_is_moved_to_an_offset_a_time_or_an_end)
     cr_expect(eq(
         ptr, memory_request(&m, 0, "{'op': 'group.seek', 'queue': 's', 'group': 'g', 'to': {'offset': 99}}"),
         NULL));
-    cr_expect(eq(int, m.error, PAWL_E_LIMIT));
+    cr_expect(eq(int, m.error, PAWL_E_NOT_FOUND));
 }
 
 Test(bus_afterlife, a_group_that_asks_to_begin_beyond_the_end_begins_at_the_end)
