@@ -123,6 +123,7 @@ struct pawl_run {
     bool ending;              /* its last RUN_STATE is written */
     bool over;                /* and durable */
     bool sealing, leaving;
+    bool awaited; /* whoever waited for it before a restart may come back: it is not sealed before */
     uint64_t lsn_submitted, lsn_ended;
     uint64_t started_at_ns, finished_at_ns, resumed_at_ns;
     uint64_t elapsed_before_ns; /* of earlier sessions */

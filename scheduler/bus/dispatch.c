@@ -320,7 +320,7 @@ static int hand_out(struct pawl_bus *bus, struct bus_sub *sub, struct bus_consum
                                        .attempt = attempt,
                                        .number = client->held_next,
                                        .seq = choice->seq,
-                                       .epoch = bus->epoch,
+                                       .epoch = bus_sub_epoch(bus, sub),
                                        .queue = sub->queue->number,
                                        .failures = exception ? exception->failures : 0,
                                        .ack_wait_ns =

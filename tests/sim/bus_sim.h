@@ -37,7 +37,7 @@ struct bus_sim {
     struct publisher publisher;
     struct taken taken[SIM_TAKEN_MAX];
     uint32_t taken_count;
-    bool verbose, blocking;
+    bool verbose;
     uint64_t random;
     uint64_t cuts[SIM_STEPS * 4]; /* the record counts at which the loop would have cut a batch */
     size_t cut_count;

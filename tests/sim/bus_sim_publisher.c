@@ -21,8 +21,7 @@ void sim_connect(struct bus_sim *sim)
         char data[ORACLE_DATA_MAX + 32];
         for (uint32_t q = 0; q < sim->oracle.queue_count; q++)
             if (event->queues & 1u << q)
-                event->again = event->again || sim->blocking || !sim->oracle.queues[q].fsync ||
-                               sim->oracle.queues[q].lossy;
+                event->again = event->again || sim->oracle.queues[q].lossy;
         event->again = event->again || event->durability != PAWL_DURABILITY_DEFAULT;
         oracle_data(&sim->oracle, pending->event, data);
         struct memory_publish publish = pending->publish;

@@ -85,7 +85,6 @@ void sim_declare(struct bus_sim *sim, uint32_t index)
 #undef PUT
     memory_declare(&sim->memory, queue->name, config);
     queue->number = (uint32_t)memory_number(&sim->memory, queue->name, "number");
-    sim->blocking = sim->blocking || queue->blocking;
     for (uint32_t g = 1; g <= queue->groups; g++)
         json_decref(memory_request(
             &sim->memory, 0, "{'op': 'group.create', 'queue': '%s', 'group': 'g%u', 'from': 'earliest'}",
