@@ -223,7 +223,7 @@ unit: $(BUILD)/unit
 	$(BUILD)/unit
 
 # PYTEST='-k name'
-python-test: all python
+python-test: all lib python
 	@PAWL_BIN=$(BUILD)/pawl PYTHONPATH=$(BUILD)/python $(PYTHON) -m pytest -q -p no:cacheprovider $(PYTEST) tests/python
 
 e2e: all lib
