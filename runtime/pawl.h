@@ -322,7 +322,8 @@ PAWL_API int pawl_nack(const struct pawl_delivery *delivery, int requeue,
 PAWL_API int pawl_nack_cause(const struct pawl_delivery *delivery, int exit_code, int64_t delay_ms,
                              int spare_breaker, const char *text);
 PAWL_API int pawl_reject(const struct pawl_delivery *delivery, const char *reason);
-PAWL_API int pawl_extend(const struct pawl_delivery *delivery, uint64_t by_ms); /* 0: one ack wait */
+/* 0: one ack wait; at most 7 days, else PAWL_ERR_LIMIT. */
+PAWL_API int pawl_extend(const struct pawl_delivery *delivery, uint64_t by_ms);
 PAWL_API int pawl_release(const struct pawl_delivery *delivery); /* hand back without a failure */
 /** pawl_ack_publish - ack and the events that follow from it as one atomic record. Waits for the confirm. */
 PAWL_API int pawl_ack_publish(const struct pawl_delivery *delivery, const struct pawl_message *messages,

@@ -169,8 +169,9 @@ static void tell_durable(struct pawl_client *client)
     pawl_client_ring(client); /* D1: it may sleep until then */
 }
 
-void pawl_clients_tell_durable(struct pawl_loop *loop)
+bool pawl_clients_tell_durable(struct pawl_loop *loop)
 {
+    bool owed = false;
     for (struct pawl_client *client = loop->clients ? loop->clients->hot : NULL; client;
          client = client->next_hot) {
         if (client->waiting_lsn && client->waiting_lsn <= loop->durable_lsn)
@@ -183,7 +184,10 @@ void pawl_clients_tell_durable(struct pawl_loop *loop)
             if (client->waiting_lsn <= loop->durable_lsn)
                 tell_durable(client);
         }
-        if (client->waiting_lsn)
+        if (client->waiting_lsn) {
             client->quiet_turns = 0; /* stays hot until it has been told */
+            owed = true;
+        }
     }
+    return owed;
 }

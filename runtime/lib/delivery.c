@@ -259,8 +259,10 @@ int pawl_reject(const struct pawl_delivery *delivery, const char *reason)
 
 int pawl_extend(const struct pawl_delivery *delivery, uint64_t by_ms)
 {
-    uint64_t by_ns = by_ms > UINT64_MAX / 1000000 ? UINT64_MAX : by_ms * 1000000;
-    int error = settle(delivery, &(struct pawl_settle){.op = PAWL_SETTLE_OP_EXTEND, .value = by_ns}, NULL);
+    if (by_ms > PAWL_EXTEND_NS_MAX / 1000000)
+        return PAWL_E_LIMIT;
+    const struct pawl_settle how = {.op = PAWL_SETTLE_OP_EXTEND, .value = by_ms * 1000000};
+    int error = settle(delivery, &how, NULL);
     if (error == 0) /* a deadline does not wait for the next claim */
         pawl_lib_settle_send(((const struct pawl_lib_delivery *)delivery)->lane->pawl);
     return error;

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/lib/take.h"
 #include "shm/error.h"
 
 enum { TAKE_MAX = 256, TEXT_BYTES_MAX = 4096 };
@@ -115,6 +116,8 @@ int pawl_settle_tag(struct pawl *pawl, const char *tag, const char *op, int64_t 
     } else if (strcmp(op, "extend") == 0) {
         body.one.op = PAWL_SETTLE_OP_EXTEND;
         body.one.value = value_ms < 0 ? 0 : ns_of(value_ms);
+        if (body.one.value > PAWL_EXTEND_NS_MAX)
+            return pawl_lib_fail(pawl, PAWL_E_LIMIT, "extend: at most 7 days from now");
     } else {
         return pawl_lib_fail(pawl, PAWL_E_INVALID, "'%.40s': ack, nack, reject or extend", op);
     }
@@ -237,6 +240,17 @@ int pawl_take(struct pawl *pawl, const char *queue, const char *group, size_t co
 {
     struct pawl_wire_take request = {.wait_ns = timeout_ms < 0 ? UINT64_MAX : (uint64_t)timeout_ms * 1000000};
     return take(pawl, queue, group, &request, count, taken_out);
+}
+
+int pawl_lib_take_until(struct pawl *pawl, const char *queue, const char *group, size_t count,
+                        uint64_t wait_ns, int stop_fd, struct pawl_taken **taken_out)
+{
+    struct pawl_wire_take request = {.wait_ns = wait_ns};
+    pawl->stop_fd = stop_fd;
+    int got = take(pawl, queue, group, &request, count, taken_out);
+    pawl->stop_fd = -1;
+    pawl->stopped = false;
+    return got;
 }
 
 int pawl_peek(struct pawl *pawl, const char *queue, const char *group, uint64_t from, size_t count,

@@ -28,7 +28,7 @@ int pawl_lib_open(struct pawl **pawl_out)
         return -ENOMEM;
     int error = 0;
     pawl->forks = pawl_lib_forks();
-    pawl->wire.fd = -1;
+    pawl->wire.fd = pawl->stop_fd = -1;
     pawl->spin = 256;
     pawl->retry_wait_ns = RETRY_FIRST_NS;
     pawl->connect_limit_ns = CONNECT_LIMIT_NS;

@@ -187,6 +187,8 @@ struct pawl {
     bool answered;
     int answer_error; /* the connection was lost meanwhile */
     struct pawl_wire_message answer;
+    int stop_fd;  /* while a take waits: ends it when readable; -1: none, or it was heard */
+    bool stopped; /* it was */
 
     /* wait.c */
     int epoll_fd, timer_fd;

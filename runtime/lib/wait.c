@@ -194,9 +194,10 @@ static uint64_t next_step_ns(const struct pawl *pawl)
 
 static int sleep_until(struct pawl *pawl, uint64_t until_ns, bool *bell_out)
 {
-    struct pollfd fds[2] = {
+    struct pollfd fds[3] = {
         {.fd = pawl->wire.fd, .events = POLLIN},
         {.fd = pawl->lane ? pawl->lane->own_fd : -1, .events = POLLIN},
+        {.fd = pawl->stop_fd, .events = POLLIN},
     };
     if (pawl->wire.fd >= 0 && pawl_wire_pending(&pawl->wire) > 0)
         fds[0].events |= POLLOUT;
@@ -207,8 +208,12 @@ static int sleep_until(struct pawl *pawl, uint64_t until_ns, bool *bell_out)
                                  .tv_nsec = (long)(left_ns % 1000000000)};
         wait = &left;
     }
-    int ready = ppoll(fds, 2, wait, NULL);
+    int ready = ppoll(fds, 3, wait, NULL);
     *bell_out = ready > 0 && fds[1].revents != 0;
+    if (ready > 0 && fds[2].revents != 0) {
+        pawl->stopped = true;
+        pawl->stop_fd = -1; /* it stays readable: the answer is still to come */
+    }
     if (ready > 0 && fds[0].revents != 0)
         pawl_lib_step(pawl);
     return ready < 0 && errno != EINTR ? -errno : 0;

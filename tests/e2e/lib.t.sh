@@ -1,10 +1,9 @@
 # lib.t.sh - libpawl as a program finds it: installed, found by pkg-config, linked, run.
 
-# install_library: below $T/root, with everything set up to build and run against it.
+# install_library: below $INSTALLED, with everything set up to build and run against it.
 install_library() {
-    make -C "$E2E_TOP" --no-print-directory install DESTDIR="$T/root" PREFIX=/usr BUILD="$(dirname "$PAWL")" >install.log 2>&1 ||
-        fail "$(cat install.log)"
-    export PKG_CONFIG_PATH=$T/root/usr/lib/pkgconfig PKG_CONFIG_SYSROOT_DIR=$T/root LD_LIBRARY_PATH=$T/root/usr/lib
+    installed
+    export PKG_CONFIG_PATH=$INSTALLED/usr/lib/pkgconfig PKG_CONFIG_SYSROOT_DIR=$INSTALLED LD_LIBRARY_PATH=$INSTALLED/usr/lib
 }
 
 # build NAME [FLAG...]: the installed example of that name.
@@ -12,7 +11,7 @@ build() {
     local name=$1
     shift
     # shellcheck disable=SC2046
-    gcc -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -o "$name" "$T/root/usr/share/doc/pawl/examples/c/$name.c" \
+    gcc -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -o "$name" "$INSTALLED/usr/share/doc/pawl/examples/c/$name.c" \
         $(pkg-config --cflags --libs pawl) "$@"
 }
 
@@ -31,20 +30,20 @@ serve() {
 test_only_what_the_header_declares_is_visible() {
     local declared visible
     install_library
-    declared=$(tr '\n' ' ' <"$T/root/usr/include/pawl.h" | grep -oE 'PAWL_API [^;]*;' | grep -oE 'pawl_[a-z_]+\(' | tr -d '(' | sort -u)
-    visible=$(nm -D --defined-only "$T/root/usr/lib/libpawl.so.0" | awk '{print $3}' | sort -u)
+    declared=$(tr '\n' ' ' <"$INSTALLED/usr/include/pawl.h" | grep -oE 'PAWL_API [^;]*;' | grep -oE 'pawl_[a-z_]+\(' | tr -d '(' | sort -u)
+    visible=$(nm -D --defined-only "$INSTALLED/usr/lib/libpawl.so.0" | awk '{print $3}' | sort -u)
     expect_eq "$visible" "$declared"
-    expect_eq "$(nm --defined-only --extern-only "$T/root/usr/lib/libpawl.a" 2>/dev/null | awk 'NF == 3 {print $3}' | sort -u)" "$declared"
-    readelf -d "$T/root/usr/lib/libpawl.so.0" | grep -q 'soname: \[libpawl.so.0\]'
-    if readelf -d "$T/root/usr/lib/libpawl.so.0" | grep -q jemalloc; then fail "it brings an allocator"; fi
+    expect_eq "$(nm --defined-only --extern-only "$INSTALLED/usr/lib/libpawl.a" 2>/dev/null | awk 'NF == 3 {print $3}' | sort -u)" "$declared"
+    readelf -d "$INSTALLED/usr/lib/libpawl.so.0" | grep -q 'soname: \[libpawl.so.0\]'
+    if readelf -d "$INSTALLED/usr/lib/libpawl.so.0" | grep -q jemalloc; then fail "it brings an allocator"; fi
 }
 
 test_every_function_has_a_manual_page_that_names_its_errors() {
     local name
     install_library
-    for name in $(tr '\n' ' ' <"$T/root/usr/include/pawl.h" | grep -oE 'PAWL_API [^;]*;' | grep -oE 'pawl_[a-z_]+\(' | tr -d '(' | sort -u); do
-        [ -s "$T/root/usr/share/man/man3/$name.3" ] || fail "no manual page for $name"
-        grep -q '^\.SH ERRORS' "$T/root/usr/share/man/man3/$name.3" || fail "no ERRORS in the page of $name"
+    for name in $(tr '\n' ' ' <"$INSTALLED/usr/include/pawl.h" | grep -oE 'PAWL_API [^;]*;' | grep -oE 'pawl_[a-z_]+\(' | tr -d '(' | sort -u); do
+        [ -s "$INSTALLED/usr/share/man/man3/$name.3" ] || fail "no manual page for $name"
+        grep -q '^\.SH ERRORS' "$INSTALLED/usr/share/man/man3/$name.3" || fail "no ERRORS in the page of $name"
     done
 }
 
@@ -67,8 +66,8 @@ test_what_one_program_publishes_another_consumes() {
 test_the_static_library_stands_alone() {
     install_library
     # shellcheck disable=SC2046
-    gcc -std=c11 -D_GNU_SOURCE -o embedded "$T/root/usr/share/doc/pawl/examples/c/embedded.c" \
-        -I"$T/root/usr/include" "$T/root/usr/lib/libpawl.a" -luring -lfyaml -ljansson -lxxhash -lm -pthread
+    gcc -std=c11 -D_GNU_SOURCE -o embedded "$INSTALLED/usr/share/doc/pawl/examples/c/embedded.c" \
+        -I"$INSTALLED/usr/include" "$INSTALLED/usr/lib/libpawl.a" -luring -lfyaml -ljansson -lxxhash -lm -pthread
     unset LD_LIBRARY_PATH
     expect_exit 0 ./embedded
     expect_stdout 'sum of squares: 338350'
@@ -390,6 +389,6 @@ C
 test_the_plugin_example_exports_its_descriptor() {
     install_library
     # shellcheck disable=SC2046
-    gcc -shared -fPIC -Wall -Wextra -Werror -o plugin.so "$T/root/usr/share/doc/pawl/examples/c/plugin.c" $(pkg-config --cflags pawl)
+    gcc -shared -fPIC -Wall -Wextra -Werror -o plugin.so "$INSTALLED/usr/share/doc/pawl/examples/c/plugin.c" $(pkg-config --cflags pawl)
     nm -D --defined-only plugin.so | grep -q ' pawl_plugin$'
 }

@@ -64,6 +64,16 @@ Test(lib_detached, a_tag_is_settled_with_what_it_says)
     cr_expect(eq(int, pawl_settle_tag(client, "jobs:7:3:12", "ack", 0, NULL), PAWL_ERR_STALE));
 }
 
+Test(lib_detached, more_time_than_a_week_is_refused_and_is_not_sent)
+{
+    const int64_t week_ms = INT64_C(7) * 86400 * 1000;
+    cr_expect(eq(int, pawl_settle_tag(client, "jobs:7:3:12", "extend", week_ms + 1, NULL), PAWL_ERR_LIMIT));
+    cr_expect(eq(int, pawl_settle_tag(client, "jobs:7:3:12", "extend", INT64_MAX, NULL), PAWL_ERR_LIMIT));
+    cr_expect(eq(int, fake.last_settle.op, 0));
+    cr_expect(eq(int, pawl_settle_tag(client, "jobs:7:3:12", "extend", week_ms, NULL), 0));
+    cr_expect(eq(u64, fake.last_settle.value, (uint64_t)week_ms * 1000000));
+}
+
 Test(lib_detached, a_tag_or_op_that_does_not_hold_is_invalid_and_is_not_sent)
 {
     const char *const bad[] = {"",
