@@ -175,7 +175,7 @@ class EventBackend:
     def _open(self):
         if self._state is not None:
             return connect_or_launch(self._state, self._reconnect_timeout)
-        client, self._keeper = connect_privately()
+        client, self._keeper = connect_privately(self._reconnect_timeout)
         return client
 
     def _another(self):
