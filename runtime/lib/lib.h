@@ -192,7 +192,7 @@ struct pawl {
     bool polled;   /* pawl_fd() was asked for: leave the bell armed when we return */
     bool unseen;   /* deliveries were taken in where the poll loop does not know of it */
     uint32_t spin; /* how often to look before sleeping */
-    bool epoll_has_out;
+    bool epoll_has_out, timer_set;
 
     struct pawl_lib_publisher publisher;
     struct pawl_consumer *consumers;

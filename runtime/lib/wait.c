@@ -96,6 +96,7 @@ static void set_timer(struct pawl *pawl)
         when.it_value.tv_sec = (time_t)(at_ns / 1000000000);
         when.it_value.tv_nsec = (long)(at_ns % 1000000000);
     }
+    pawl->timer_set = when.it_value.tv_sec != 0 || when.it_value.tv_nsec != 0;
     (void)timerfd_settime(pawl->timer_fd, TFD_TIMER_ABSTIME, &when, NULL);
 }
 
@@ -103,7 +104,7 @@ void pawl_lib_arm(struct pawl *pawl)
 {
     if (!pawl->polled)
         return;
-    if (pawl->phase != PAWL_LIB_UP)
+    if (pawl->phase != PAWL_LIB_UP || pawl->timer_set) /* one that expires now would be readable for ever */
         set_timer(pawl);
     bool unsent = pawl->wire.fd >= 0 && pawl_wire_pending(&pawl->wire) > 0;
     if (unsent != pawl->epoll_has_out && pawl->wire.fd >= 0 && pawl_lib_watch_socket(pawl) == 0)

@@ -8,6 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <sys/timerfd.h>
+
+#include "runtime/lib/lib.h"
 #include "shm/doorbell.h"
 #include "shm/error.h"
 #include "tests/unit/lib_fake.h"
@@ -400,6 +403,27 @@ Test(lib_publisher, the_descriptor_is_readable_when_there_is_something_to_dispat
     cr_expect(eq(int, pawl_dispatch(client, 0), 1));
     cr_expect(eq(uint, seen.count, 1));
     cr_expect(eq(int, poll(&fd, 1, 0), 0));
+}
+
+Test(lib_publisher, a_descriptor_is_quiet_for_good_once_the_connection_is_back)
+{
+    struct pawl *patient = NULL;
+    struct pawl_connect_options options = {
+        .bytes = sizeof options, .socket = fake.path, .reconnect_timeout_ms = 60000};
+    cr_assert(eq(int, pawl_connect(&options, &patient), 0));
+    struct pollfd fd = {.fd = pawl_fd(patient), .events = POLLIN};
+    fake_die(&fake);
+    do {
+        cr_assert(eq(int, poll(&fd, 1, 5000), 1));
+        cr_assert(ge(int, pawl_dispatch(patient, 0), 0));
+    } while (patient->phase != PAWL_LIB_UP);
+    while (pawl_dispatch(patient, 0) > 0)
+        ;
+    struct itimerspec left;
+    cr_assert(eq(int, timerfd_gettime(patient->timer_fd, &left), 0));
+    cr_expect(eq(long, left.it_value.tv_sec, 0), "it will be readable, and stay so");
+    cr_expect(eq(int, poll(&fd, 1, 0), 0));
+    pawl_close(patient);
 }
 
 Test(lib_publisher, a_refused_lane_is_told_to_whoever_needed_it_and_requests_still_work)
