@@ -21,7 +21,7 @@ log = logging.getLogger("pawl")
 
 DRAIN_S = 2.0  # what disconnect() waits for confirms, and for handlers that it cancelled
 ALERT_EVERY = 100
-PREFETCH_MAX = 4096
+PREFETCH_MAX = 16384
 DEAD_LETTERS = "subscribers.dlq"  # of subscriptions without a queue of a name of their own
 
 _OVERFLOW = {"block_with_timeout": "block"}  # a framework's word for it
