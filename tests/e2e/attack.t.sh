@@ -225,12 +225,13 @@ test_a_run_that_ends_before_its_command_is_back_has_succeeded() {
     wait_until '[ -z "$(pid_of scheduler)" ]'
 }
 
+leave() { kill -TERM "$1" && wait_until '[ -z "$(pid_of supervisor)" ]'; }
+
 test_a_run_that_was_sealed_before_its_command_is_back_has_succeeded() {
     write_gated
     background pawl run flow.yaml --run-id r
     local run=$!
     wait_until '[ "$(run_state r)" = running ]'
-    leave() { kill -TERM "$1" && wait_until '[ -z "$(pid_of supervisor)" ]'; }
     ends_without_its_command "$run" leave
     expect_end 0 "$run"
     grep -q "run r succeeded" background.err || fail "it does not say that its run succeeded"

@@ -312,12 +312,13 @@ test_a_run_whose_workers_cannot_start_is_interrupted_with_the_reason_and_resumed
     expect_eq "$(step_field hello attempts mine)" 1
 }
 
+unhealthy() { capture pawl health --json && [ "$rc" = 1 ] && [[ $(json '.components[] | select(.name == "workers") | .message') == *"in a row ended before they did anything"* ]]; }
+
 test_health_tells_of_workers_that_cannot_start() {
     ok_flow
     mkdir -p state/spool/w1.out
     background pawl run --run-id mine -j 1 ok.yaml
     local run=$!
-    unhealthy() { capture pawl health --json && [ $rc = 1 ] && [[ $(json '.components[] | select(.name == "workers") | .message') == *"in a row ended before they did anything"* ]]; }
     wait_until unhealthy 30
     rmdir state/spool/w1.out
     expect_end 0 "$run"
