@@ -240,6 +240,15 @@ static void answer_empty(struct pawl_connection *connection, uint64_t tag)
     pawl_control_reply(connection, PAWL_WIRE_TAKEN, tag, &body, sizeof body, NULL, 0);
 }
 
+/* Answered at the end of the turn; with what came meanwhile, if it came. */
+static void end_takes(struct pawl_connection *connection)
+{
+    for (struct pawl_parked *parked = connection->parked; parked; parked = parked->next)
+        if (parked->bus && parked->bus->reply_type == 0)
+            parked->bus->until_ns = 0;
+    connection->loop->changed = true;
+}
+
 static void on_take(struct pawl_connection *connection, const struct pawl_wire_message *message)
 {
     struct pawl_loop *loop = connection->loop;
@@ -250,6 +259,10 @@ static void on_take(struct pawl_connection *connection, const struct pawl_wire_m
         return;
     }
     memcpy(&request, message->body, sizeof request);
+    if (request.flags & PAWL_TAKE_END) {
+        end_takes(connection);
+        return;
+    }
     if (!names_hold(request.queue, request.group) || request.count == 0 || request.count > TAKE_MAX) {
         refuse(connection, tag, PAWL_E_INVALID, "a request for 1 to 256 deliveries of a queue");
         return;
@@ -336,7 +349,7 @@ bool pawl_control_bus_try(struct pawl_connection *connection, struct pawl_parked
     }
     if (try_take(connection, parked->tag, &bus->take))
         return true;
-    if (bus->until_ns > loop->now.boottime_ns && !loop->stopping)
+    if (bus->until_ns > loop->now.boottime_ns)
         return false;
     answer_empty(connection, parked->tag);
     return true;
@@ -369,11 +382,20 @@ static void on_metrics(struct pawl_connection *connection, uint64_t tag)
         pawl_control_end(connection);
 }
 
+/* What is said of queues and groups, also that one is not there, may rest on a record that is not durable. */
+static void vouch(struct pawl_connection *connection)
+{
+    uint64_t lsn = pawl_bus_queues_lsn(connection->loop->bus);
+    if (lsn > connection->loop->durable_lsn && lsn > connection->vouch_lsn)
+        connection->vouch_lsn = lsn;
+}
+
 bool pawl_control_bus(struct pawl_connection *connection, const struct pawl_wire_message *message)
 {
     switch (message->header.type) {
     case PAWL_WIRE_BUS:
         on_request(connection, message);
+        vouch(connection);
         return true;
     case PAWL_WIRE_ATTACH:
         pawl_clients_attach(connection, message);
@@ -381,12 +403,15 @@ bool pawl_control_bus(struct pawl_connection *connection, const struct pawl_wire
     case PAWL_WIRE_CONSUME:
     case PAWL_WIRE_CONSUME_END:
         on_consume(connection, message);
+        vouch(connection);
         return true;
     case PAWL_WIRE_TAKE:
         on_take(connection, message);
+        vouch(connection);
         return true;
     case PAWL_WIRE_SETTLE:
         on_settle(connection, message);
+        vouch(connection);
         return true;
     case PAWL_WIRE_METRICS:
         on_metrics(connection, message->header.tag);

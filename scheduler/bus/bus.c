@@ -83,7 +83,7 @@ void pawl_bus_destroy(struct pawl_bus *bus)
     bus->group.route = NULL; /* nor written down */
     for (uint32_t i = 0; i < bus->queue_end; i++)
         if (bus->queues[i])
-            bus_queue_free(bus, bus->queues[i]);
+            bus_queue_free(bus, bus->queues[i], 0);
     for (uint32_t i = 0; i < bus->client_room; i++)
         if (bus->clients[i]) {
             struct pawl_bus_client *client = bus->clients[i];
@@ -133,6 +133,7 @@ uint64_t bus_append(struct pawl_bus *bus, uint8_t type, const void *body, size_t
         bus->failed = true;
         return 0;
     }
+    bus->log_lsn = lsn;
     /* The pieces are applied as recovery will see them: in one. */
     size_t total = bytes + more_bytes + iov[2].iov_len;
     unsigned char small[512], *whole = total <= sizeof small ? small : malloc(total);
@@ -177,7 +178,7 @@ static int apply_queue(struct pawl_bus *bus, const void *body, size_t bytes)
     return error;
 }
 
-static int apply_mark(struct pawl_bus *bus, uint8_t type, const void *body, size_t bytes)
+static int apply_mark(struct pawl_bus *bus, uint8_t type, const void *body, size_t bytes, uint64_t lsn)
 {
     const struct pawl_bus_mark *mark = body;
     if (bytes < sizeof *mark || !memchr(mark->name, 0, sizeof mark->name))
@@ -189,10 +190,11 @@ static int apply_mark(struct pawl_bus *bus, uint8_t type, const void *body, size
     struct bus_queue *queue = bus_queue_at(bus, mark->queue);
     if (!queue)
         return 0;
+    bus->generation += !bus->replaying;
     if (mark->group == 0) {
-        bus_queue_free(bus, queue);
+        bus_queue_free(bus, queue, lsn);
     } else if (mark->group <= queue->group_count && queue->groups[mark->group - 1]) {
-        bus_sub_free(bus, queue->groups[mark->group - 1]);
+        bus_sub_free(bus, queue->groups[mark->group - 1], lsn);
         queue->groups[mark->group - 1] = NULL;
     }
     return 0;
@@ -207,6 +209,9 @@ int pawl_bus_apply(struct pawl_bus *bus, uint8_t type, uint16_t version, const v
     case PAWL_BUS_RECORD_EVENTS:
     case PAWL_BUS_RECORD_MOVE:
         return bus_events_apply(bus, body, bytes, lsn, place);
+    case PAWL_BUS_RECORD_PUBLISHED:
+        return bytes < sizeof(struct pawl_bus_published) ? PAWL_E_DAMAGED
+                                                         : bus_published_apply(bus, body, lsn);
     case PAWL_BUS_RECORD_ACK:
     case PAWL_BUS_RECORD_CLAIM:
         if (!holds(body, bytes))
@@ -219,11 +224,14 @@ int pawl_bus_apply(struct pawl_bus *bus, uint8_t type, uint16_t version, const v
     case PAWL_BUS_RECORD_RELEASE:
         return apply_one(bus, type, body, bytes);
     case PAWL_BUS_RECORD_QUEUE:
+        bus->queues_lsn = lsn;
         return apply_queue(bus, body, bytes);
     case PAWL_BUS_RECORD_DELETE:
     case PAWL_BUS_RECORD_GROUP:
+        bus->queues_lsn = lsn;
+        return apply_mark(bus, type, body, bytes, lsn);
     case PAWL_BUS_RECORD_TRIM:
-        return apply_mark(bus, type, body, bytes);
+        return apply_mark(bus, type, body, bytes, lsn);
     default:
         return PAWL_E_BAD_FORMAT;
     }
@@ -458,6 +466,7 @@ int pawl_bus_start(struct pawl_bus *bus, struct pawl_now now, uint64_t epoch)
         if (queue->config.temporary) { /* its client is gone */
             struct pawl_bus_mark mark = {.queue = queue->number, .realtime_ns = now.realtime_ns};
             bus_append(bus, PAWL_BUS_RECORD_DELETE, &mark, sizeof mark, NULL, 0);
+            bus->generation = 0; /* of this epoch it gave nothing yet */
             continue;
         }
         queue->visible_tail = queue->tail;
@@ -491,6 +500,11 @@ uint64_t pawl_bus_held(const struct pawl_bus *bus)
              bus->clients[i] && n < bus->clients[i]->held_next; n++)
             count += bus_held_at(bus->clients[i], n)->state == BUS_HELD_UNSETTLED;
     return count;
+}
+
+uint64_t pawl_bus_queues_lsn(const struct pawl_bus *bus)
+{
+    return bus->queues_lsn;
 }
 
 uint32_t pawl_bus_queue_count(const struct pawl_bus *bus)

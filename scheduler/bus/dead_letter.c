@@ -59,12 +59,66 @@ struct pawl_event *bus_event_with_headers(struct pawl_bus *bus, const struct paw
 
 /* ---- which queue is whose dead-letter queue ---- */
 
-void bus_dlq_name(const struct bus_queue *queue, char name[PAWL_NAME_BYTES + 8])
+static void dlq_name(const struct bus_queue *queue, char name[PAWL_NAME_BYTES + 8])
 {
     if (queue->config.dlq[0])
         snprintf(name, PAWL_NAME_BYTES + 8, "%s", queue->config.dlq);
     else
         snprintf(name, PAWL_NAME_BYTES + 8, "%.60s.dlq", queue->name);
+}
+
+struct bus_queue *bus_dlq_find(struct pawl_bus *bus, const struct bus_queue *queue,
+                               char name_out[PAWL_NAME_BYTES + 8])
+{
+    name_out[0] = 0;
+    if (queue->config.dead_letters)
+        return NULL;
+    dlq_name(queue, name_out);
+    return bus_queue_find(bus, name_out);
+}
+
+bool bus_dlq_is_shared(const struct pawl_bus *bus, const struct bus_queue *dlq, const struct bus_queue *owner)
+{
+    char name[PAWL_NAME_BYTES + 8];
+    for (uint32_t i = 0; i < bus->queue_end; i++) {
+        const struct bus_queue *other = bus->queues[i];
+        if (!other || other == owner || other->config.dead_letters)
+            continue;
+        dlq_name(other, name);
+        if (strcmp(name, dlq->name) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* It is made when it is missing. NULL: it cannot be, or it would be the queue itself. */
+static struct bus_queue *dlq_of(struct pawl_bus *bus, struct bus_queue *queue)
+{
+    struct bus_queue *dlq = queue->dlq ? bus_queue_at(bus, queue->dlq) : NULL;
+    if (dlq)
+        return dlq;
+    char name[PAWL_NAME_BYTES + 8], why[256];
+    dlq = bus_dlq_find(bus, queue, name);
+    if (!dlq) {
+        struct pawl_queue_config config;
+        struct pawl_bus_limits limits = bus->limits;
+        limits.queue_depth = limits.dlq_depth;
+        limits.queue_bytes = limits.dlq_bytes;
+        if (pawl_queue_config_load(NULL, name, &limits, NULL, &config, why) != 0)
+            return NULL;
+        config.overflow = PAWL_OVERFLOW_POLICY_DROP_OLDEST;
+        config.dead_letters = true;
+        config.durability = queue->config.durability;
+        config.retry.base.limit = 0;
+        uint64_t lsn;
+        int error = bus_queue_declare(bus, name, &config, &lsn, why);
+        pawl_queue_config_fini(&config);
+        if (error)
+            return NULL;
+        dlq = bus_queue_find(bus, name);
+    }
+    queue->dlq = dlq ? dlq->number : 0;
+    return dlq == queue ? NULL : dlq;
 }
 
 void bus_dlq_declared(struct pawl_bus *bus, struct bus_queue *queue)
@@ -74,7 +128,7 @@ void bus_dlq_declared(struct pawl_bus *bus, struct bus_queue *queue)
         struct bus_queue *other = bus->queues[i];
         if (!other || other->config.dead_letters || other->dlq)
             continue;
-        bus_dlq_name(other, name);
+        dlq_name(other, name);
         if (other != queue && strcmp(name, queue->name) != 0)
             continue;
         const struct bus_queue *dlq = other == queue ? bus_queue_find(bus, name) : queue;
@@ -110,7 +164,7 @@ int bus_dlq_find_all(struct pawl_bus *bus)
         struct named want;
         if (!queue || queue->config.dead_letters)
             continue;
-        bus_dlq_name(queue, want.name);
+        dlq_name(queue, want.name);
         const struct named *found = bsearch(&want, all, count, sizeof *all, by_name);
         queue->dlq = found && found->number != i ? found->number : 0;
     }
@@ -136,7 +190,7 @@ static bool bury(struct pawl_bus *bus, struct bus_queue *queue, const struct paw
                             seq_text};
     struct pawl_event *copy =
         bus_event_with_headers(bus, event, names, values, sizeof names / sizeof *names, "pawl-dead-");
-    struct bus_queue *dlq = copy ? bus_queue_dlq(bus, queue) : NULL;
+    struct bus_queue *dlq = copy ? dlq_of(bus, queue) : NULL;
     if (!dlq || bus_put(bus, dlq, copy) == 0) {
         bus_log(bus, PAWL_LOG_ERROR, "queue %s: an event is dead (%s) and has no dead-letter queue to go to",
                 queue->name, pawl_dead_reason_name(reason));

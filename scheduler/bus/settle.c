@@ -111,7 +111,7 @@ static int apply_claim(const struct pawl_bus *bus, struct bus_sub *sub, const st
         exception_become(&sub->exceptions, exception,
                          record->deadline_at_ns ? EXCEPTION_DETACHED : EXCEPTION_HELD);
         if (record->deadline_at_ns) {
-            exception->epoch = record->reason;
+            exception->epoch = (uint64_t)record->failures << 32 | record->reason;
             exception->due_realtime_ns = record->deadline_at_ns;
             exception->delay_ns = record->deadline_at_ns - record->realtime_ns;
         }
