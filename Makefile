@@ -96,8 +96,9 @@ help:
 
 # --- building -------------------------------------------------------------------------------------------------
 
-# Rewritten when compiler or flags change, so that objects never mix two ways of building.
-$(BUILD)/flags: FORCE
+# Rewritten when compiler or flags change, so that objects never mix two ways of building. AS_BUILT=1: what is built
+# stays as it is, whatever the flags would be now; the tests install so, since they do not know them.
+$(BUILD)/flags: $(if $(AS_BUILT),,FORCE)
 	@mkdir -p $(@D)
 	@printf '%s\n' "$$PAWL_BUILD_FLAGS" | cmp -s - $@ || printf '%s\n' "$$PAWL_BUILD_FLAGS" >$@
 $(BUILD)/flags: export PAWL_BUILD_FLAGS := $(FLAGS)
@@ -169,7 +170,11 @@ $(BUILD)/python/%: runtime/python/%
 
 man: $(MAN_PAGES)
 
-$(BUILD)/man/%: docs/man/%.scd
+# Of what `make install` needs, the one thing that building does not.
+scdoc:
+	@command -v scdoc >/dev/null || sh tests/bootstrap.sh docs
+
+$(BUILD)/man/%: docs/man/%.scd | scdoc
 	@mkdir -p $(@D)
 	$(Q)scdoc <$< >$@.tmp && mv $@.tmp $@
 
@@ -297,7 +302,7 @@ clean:
 	rm -rf build build-asan build-tsan build-fuzz pawl runtime/python/build runtime/python/*.egg-info
 
 FORCE:
-.PHONY: all help lib python python-build python-test man install test demo unit e2e stress-build check-stress asan tsan fuzz fuzz-run lint format lint-format lint-tidy \
+.PHONY: all help lib python python-build python-test man scdoc install test demo unit e2e stress-build check-stress asan tsan fuzz fuzz-run lint format lint-format lint-tidy \
 	lint-cppcheck lint-scripts bench bench-python bench-peers clean FORCE
 .SECONDARY:
 -include $(PEERS_SRCS:%.c=$(BUILD)/%.d) $(PY_OBJS:.o=.d) $(FUZZ_SRCS:%.c=$(BUILD)/%.d) $(ROOM_OBJS:.o=.d) $(TOOL_OBJS:.o=.d) $(UNIT_OBJS:.o=.d) $(SIM_OBJS:.o=.d) $(STRESS_OBJS:.o=.d)

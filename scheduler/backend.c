@@ -6,24 +6,13 @@
  */
 #include "scheduler/backend.h"
 
-#include <sys/random.h>
-
 #include "scheduler/clients.h"
 #include "scheduler/bus/record.h"
 #include "shm/error.h"
 
 static uint64_t append(void *ctx, uint8_t type, const struct iovec *body, int count, uint64_t *place_out)
 {
-    struct pawl_loop *loop = ctx;
-    uint64_t lsn = 0;
-    int error =
-        pawl_journal_append(loop->journal, type, PAWL_BUS_RECORD_VERSION, body, count, &lsn, place_out);
-    if (error) {
-        pawl_log(PAWL_LOG_ERROR, "journal: a record of type %u is refused: %s", type, pawl_error_text(error));
-        return 0;
-    }
-    pawl_counter_add(&loop->world->counters, PAWL_COUNTER_JOURNAL_RECORDS, 1);
-    return lsn;
+    return pawl_loop_append(ctx, type, PAWL_BUS_RECORD_VERSION, body, count, place_out);
 }
 
 static uint64_t keep(void *ctx, const struct iovec *body, int count, uint32_t users)
@@ -31,6 +20,12 @@ static uint64_t keep(void *ctx, const struct iovec *body, int count, uint32_t us
     struct pawl_loop *loop = ctx;
     uint64_t handle = pawl_kept_add(&loop->kept, body, count, users);
     return handle ? handle | PAWL_PLACE_VOLATILE : 0;
+}
+
+static bool may_keep(void *ctx, size_t bytes)
+{
+    const struct pawl_loop *loop = ctx;
+    return pawl_kept_may_add(&loop->kept, bytes);
 }
 
 static void release(void *ctx, uint64_t place)
@@ -110,22 +105,10 @@ static struct pawl_metrics_row *metrics_row(void *ctx, uint32_t queue, const cha
     return pawl_metrics_row(loop->metrics, queue);
 }
 
-static uint64_t random_word(void *ctx)
-{
-    uint64_t word;
-    (void)ctx;
-    return getrandom(&word, sizeof word, 0) == (ssize_t)sizeof word ? word : UINT64_C(0x9e3779b97f4a7c15);
-}
-
-static void say(void *ctx, int level, const char *text)
-{
-    (void)ctx;
-    pawl_log((enum pawl_log_level)level, "%s", text);
-}
-
 const struct pawl_bus_backend pawl_journal_backend = {
     .append = append,
     .keep = keep,
+    .may_keep = may_keep,
     .release = release,
     .cut = cut,
     .has_room = has_room,
@@ -136,6 +119,6 @@ const struct pawl_bus_backend pawl_journal_backend = {
     .reply = reply,
     .changed = changed,
     .metrics_row = metrics_row,
-    .random = random_word,
-    .log = say,
+    .random = pawl_loop_random,
+    .log = pawl_loop_say,
 };

@@ -29,8 +29,8 @@ bool pawl_clients_drain(struct pawl_loop *loop);
 bool pawl_clients_publish(struct pawl_loop *loop);
 /* Begins of quiet clients are heard of. Return: when to call again (boottime). */
 uint64_t pawl_clients_listen(struct pawl_loop *loop);
-/* Which settlements are durable now, for clients_publish() to tell. */
-void pawl_clients_tell_durable(struct pawl_loop *loop);
+/* Which settlements are durable now, for clients_publish() to tell. True: some are not yet. */
+bool pawl_clients_tell_durable(struct pawl_loop *loop);
 
 /* Around the loop's sleep. prepare: flags are set; true: there is something to do, do not sleep. */
 bool pawl_clients_prepare(struct pawl_loop *loop);

@@ -528,6 +528,8 @@ void pawl_control_arm(struct pawl_loop *loop)
 
 bool pawl_control_is_held(const struct pawl_loop *loop, const struct pawl_run *run)
 {
+    if (pawl_run_awaited(run))
+        return true;
     for (const struct pawl_connection *connection = loop->connections; connection;
          connection = connection->next)
         for (const struct pawl_held *held = connection->held; held; held = held->next)

@@ -242,6 +242,15 @@ static void answer_empty(struct pawl_connection *connection, uint64_t tag)
     pawl_control_reply(connection, PAWL_WIRE_TAKEN, tag, &body, sizeof body, NULL, 0);
 }
 
+/* Answered at the end of the turn; with what came meanwhile, if it came. */
+static void end_takes(struct pawl_connection *connection)
+{
+    for (struct pawl_parked *parked = connection->parked; parked; parked = parked->next)
+        if (parked->bus && parked->bus->reply_type == 0)
+            parked->bus->until_ns = 0;
+    connection->loop->changed = true;
+}
+
 static void on_take(struct pawl_connection *connection, const struct pawl_wire_message *message)
 {
     struct pawl_loop *loop = connection->loop;
@@ -252,6 +261,10 @@ static void on_take(struct pawl_connection *connection, const struct pawl_wire_m
         return;
     }
     memcpy(&request, message->body, sizeof request);
+    if (request.flags & PAWL_TAKE_END) {
+        end_takes(connection);
+        return;
+    }
     if (!names_hold(request.queue, request.group) || request.count == 0 || request.count > TAKE_MAX) {
         refuse(connection, tag, PAWL_E_INVALID, "a request for 1 to 256 deliveries of a queue");
         return;
@@ -338,7 +351,7 @@ bool pawl_control_bus_try(struct pawl_connection *connection, struct pawl_parked
     }
     if (try_take(connection, parked->tag, &bus->take))
         return true;
-    if (bus->until_ns > loop->now.boottime_ns && !loop->stopping)
+    if (bus->until_ns > loop->now.boottime_ns)
         return false;
     answer_empty(connection, parked->tag);
     return true;

@@ -19,10 +19,6 @@
 #include "scheduler/queue.h"
 #include "shm/error.h"
 
-enum {
-    FILES_BASE = 48, /* journal, sockets, clients, images */
-    FILES_A_SLOT = 5,
-};
 enum { CONTEXT_BYTES_MAX = 64 << 20, PLAN_BYTES_MAX = 1 << 30, ITEMS_MAX = 65536 };
 
 /* ---- parking ---- */
@@ -249,11 +245,12 @@ static int check_files(const struct pawl_loop *loop, const struct pawl_wire_subm
     for (const struct pawl_queue *queue = loop->queues; queue; queue = queue->next)
         if (pawl_batch_number(queue->batch) != request->batch)
             all_slots += queue->slots;
-    if (getrlimit(RLIMIT_NOFILE, &files) != 0 || FILES_BASE + all_slots * FILES_A_SLOT <= files.rlim_cur)
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0 ||
+        PAWL_FILES_BASE + all_slots * PAWL_FILES_A_SLOT <= files.rlim_cur)
         return 0;
     snprintf(why, 256, "too few file descriptors: the limit is %llu, %llu slots need %llu",
              (unsigned long long)files.rlim_cur, (unsigned long long)all_slots,
-             (unsigned long long)(FILES_BASE + all_slots * FILES_A_SLOT));
+             (unsigned long long)(PAWL_FILES_BASE + all_slots * PAWL_FILES_A_SLOT));
     return -EMFILE;
 }
 

@@ -1,7 +1,8 @@
 /*
- * effects.c - carries out what the core decides: the table of struct pawl_core_effects.
+ * effects.c - carries out what the core decides: the table of struct pawl_core_effects; and what that of the
+ * bus (backend.c) does alike.
  *
- * Runs in: scheduler, inside calls of the core. Nothing here calls the core back.
+ * Runs in: scheduler, inside calls of the cores. Nothing here calls them back.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -18,18 +19,35 @@
 #include "scheduler/seal.h"
 #include "shm/error.h"
 
-static uint64_t append(void *ctx, uint8_t type, const struct iovec *body, int count, uint64_t *place_out)
+uint64_t pawl_loop_append(struct pawl_loop *loop, uint8_t type, uint16_t version, const struct iovec *body,
+                          int count, uint64_t *place_out)
 {
-    struct pawl_loop *loop = ctx;
     uint64_t lsn = 0;
-    int error =
-        pawl_journal_append(loop->journal, type, PAWL_CORE_RECORD_VERSION, body, count, &lsn, place_out);
+    int error = pawl_journal_append(loop->journal, type, version, body, count, &lsn, place_out);
     if (error) {
         pawl_log(PAWL_LOG_ERROR, "journal: a record of type %u is refused: %s", type, pawl_error_text(error));
         return 0;
     }
     pawl_counter_add(&loop->world->counters, PAWL_COUNTER_JOURNAL_RECORDS, 1);
     return lsn;
+}
+
+uint64_t pawl_loop_random(void *ctx)
+{
+    uint64_t word;
+    (void)ctx;
+    return getrandom(&word, sizeof word, 0) == (ssize_t)sizeof word ? word : UINT64_C(0x9e3779b97f4a7c15);
+}
+
+void pawl_loop_say(void *ctx, int level, const char *text)
+{
+    (void)ctx;
+    pawl_log((enum pawl_log_level)level, "%s", text);
+}
+
+static uint64_t append(void *ctx, uint8_t type, const struct iovec *body, int count, uint64_t *place_out)
+{
+    return pawl_loop_append(ctx, type, PAWL_CORE_RECORD_VERSION, body, count, place_out);
 }
 
 static bool has_room(void *ctx, size_t bytes)
@@ -145,19 +163,6 @@ static void seal(void *ctx, struct pawl_run *run)
     pawl_seal_begin(ctx, run);
 }
 
-static uint64_t random_word(void *ctx)
-{
-    uint64_t word;
-    (void)ctx;
-    return getrandom(&word, sizeof word, 0) == (ssize_t)sizeof word ? word : UINT64_C(0x9e3779b97f4a7c15);
-}
-
-static void say(void *ctx, int level, const char *text)
-{
-    (void)ctx;
-    pawl_log((enum pawl_log_level)level, "%s", text);
-}
-
 const struct pawl_core_effects pawl_loop_effects = {
     .append = append,
     .has_room = has_room,
@@ -172,6 +177,6 @@ const struct pawl_core_effects pawl_loop_effects = {
     .batch_close = batch_close,
     .changed = changed,
     .seal = seal,
-    .random = random_word,
-    .log = say,
+    .random = pawl_loop_random,
+    .log = pawl_loop_say,
 };

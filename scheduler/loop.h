@@ -54,7 +54,8 @@ struct pawl_loop {
     bool stopping;   /* SIGTERM: interrupt, then leave */
     bool stop_asked; /* a signal came */
     bool reload_asked;
-    bool leave; /* left the loop */
+    uint64_t owners_until_ns; /* boottime: after a restart, commands may come back to their runs; 0: not */
+    bool leave;               /* left the loop */
     int exit_code;
     uint64_t born_at_ns;   /* boottime */
     uint64_t sample_at_ns; /* boottime: when load and memory are looked at again */
@@ -116,6 +117,13 @@ void pawl_loop_cut(struct pawl_loop *loop);
 
 /* The table through which the core acts. */
 extern const struct pawl_core_effects pawl_loop_effects;
+
+/* What this table and that of the bus (backend.h) do alike. ctx: struct pawl_loop. */
+/** pawl_loop_append - a record into the journal's batch at hand. Return: its lsn; 0: refused, and logged. */
+uint64_t pawl_loop_append(struct pawl_loop *loop, uint8_t type, uint16_t version, const struct iovec *body,
+                          int count, uint64_t *place_out);
+uint64_t pawl_loop_random(void *ctx);
+void pawl_loop_say(void *ctx, int level, const char *text);
 
 /**
  * pawl_loop_run - turn after turn until loop->leave

@@ -145,6 +145,12 @@ enum {
     PAWL_SUBMIT_SAME_PLAN = 16, /* resume_id with the plan and context that it has: no fds come along */
 };
 
+/* Descriptors that the scheduler may need: who submits asks for no more slots than its limit has room for. */
+enum {
+    PAWL_FILES_BASE = 48,  /* journal, sockets, clients, images */
+    PAWL_FILES_A_SLOT = 5, /* its worker, the one that replaces it, a job that outlived both */
+};
+
 struct pawl_wire_submit {
     uint32_t flags;
     uint32_t slots; /* -j of the batch */
@@ -403,7 +409,10 @@ struct pawl_wire_consume_ok {
     uint64_t ack_wait_ns;
 };
 
-enum { PAWL_TAKE_PEEK = 1 /* look, change nothing: attempt 0, from seq `from` on */ };
+enum {
+    PAWL_TAKE_PEEK = 1, /* look, change nothing: attempt 0, from seq `from` on */
+    PAWL_TAKE_END = 2,  /* those of this client that wait are answered now; this one is not. Names are "" */
+};
 
 struct pawl_wire_take {
     char queue[PAWL_NAME_BYTES];

@@ -7,6 +7,11 @@
 # PAWL_STRESS_SECONDS (default 3): how long each stress program is run again and again.
 set -u
 
+# What a shell starts in the background ignores SIGINT and SIGQUIT, and would hand that on to the programs under test.
+if [ -z "${PAWL_TESTS_SIGNALS:-}" ]; then
+    PAWL_TESTS_SIGNALS=default exec env --default-signal=INT,QUIT,PIPE bash "$0" "$@"
+fi
+
 phases='unit stress python e2e'
 if [ "${1:-}" = --only ]; then
     phases=$2

@@ -31,24 +31,23 @@ int pawl_fail_pack(const struct pawl_cli *cli, int error)
 
 int pawl_slots_choose(const struct pawl_cli *cli, uint64_t asked, uint32_t *slots_out)
 {
-    /* The scheduler is the process with the most: its own, and three for each worker. */
-    enum { FILES_BASE = 32, FILES_A_WORKER = 3 };
+    /* The scheduler is the process with the most. */
     struct rlimit files;
     *slots_out = asked != 0 ? (uint32_t)asked : pawl_online_cpus();
     if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_max == RLIM_INFINITY)
         return 0;
-    if (files.rlim_max < FILES_BASE + FILES_A_WORKER)
+    if (files.rlim_max < PAWL_FILES_BASE + PAWL_FILES_A_SLOT)
         return pawl_fail(cli, PAWL_EXIT_UNREACHABLE, "limit", "allow more: ulimit -n 1024",
                          "too few open files are allowed: %" PRIu64
                          ", and pawl needs %d and %d for each slot",
-                         (uint64_t)files.rlim_max, FILES_BASE, FILES_A_WORKER);
-    uint64_t room = (files.rlim_max - FILES_BASE) / FILES_A_WORKER;
+                         (uint64_t)files.rlim_max, PAWL_FILES_BASE, PAWL_FILES_A_SLOT);
+    uint64_t room = (files.rlim_max - PAWL_FILES_BASE) / PAWL_FILES_A_SLOT;
     if (*slots_out <= room)
         return 0;
     pawl_note(cli,
               "%" PRIu64 " slots instead of %u: only %" PRIu64 " open files are allowed\n"
               "  for all of them: ulimit -n %u",
-              room, *slots_out, (uint64_t)files.rlim_max, FILES_BASE + FILES_A_WORKER * *slots_out);
+              room, *slots_out, (uint64_t)files.rlim_max, PAWL_FILES_BASE + PAWL_FILES_A_SLOT * *slots_out);
     *slots_out = (uint32_t)room;
     return 0;
 }

@@ -25,12 +25,14 @@ struct pawl_lib_delivery *pawl_lib_own(const struct pawl_delivery *delivery, int
     *error_out = PAWL_E_INVALID;
     if (!delivery || delivery->reserved != delivery) /* a detached one is settled by its tag */
         return NULL;
+    struct pawl *pawl = own->pawl;
     *error_out = PAWL_E_STALE_RECEIPT;
-    if (own->state != PAWL_LIB_HANDED)
+    if (own->state != PAWL_LIB_HANDED) {
+        pawl_lib_fail(pawl, PAWL_E_STALE_RECEIPT, "this delivery was settled before");
         return NULL;
-    struct pawl *pawl = own->lane->pawl;
+    }
     if (pawl->forks != pawl_lib_forks()) {
-        *error_out = PAWL_E_STATE;
+        *error_out = pawl_lib_check(pawl);
         return NULL;
     }
     if (own->lane->gone) {
@@ -191,6 +193,8 @@ int pawl_ack(const struct pawl_delivery *delivery)
 int pawl_ack_batch(const struct pawl_delivery *const *deliveries, size_t count)
 {
     int first_error = 0;
+    if (!deliveries && count > 0)
+        return PAWL_E_INVALID;
     for (size_t i = 0; i < count; i++) {
         int error = pawl_ack(deliveries[i]);
         first_error = first_error ? first_error : error;
@@ -273,7 +277,10 @@ const void *pawl_delivery_header(const struct pawl_delivery *delivery, const cha
                                  size_t *value_bytes_out)
 {
     const char *each, *value;
-    size_t at = 0, each_bytes, value_bytes, name_bytes = strlen(name);
+    size_t at = 0, each_bytes, value_bytes;
+    if (!delivery || !name)
+        return NULL;
+    size_t name_bytes = strlen(name);
     while (pawl_event_header_next(delivery->headers, delivery->headers_bytes, &at, &each, &each_bytes, &value,
                                   &value_bytes))
         if (each_bytes == name_bytes && memcmp(each, name, name_bytes) == 0) {
@@ -286,11 +293,13 @@ const void *pawl_delivery_header(const struct pawl_delivery *delivery, const cha
 
 void pawl_on_late(struct pawl *pawl, pawl_late_callback callback, void *context)
 {
+    if (!pawl)
+        return;
     pawl->on_late = callback;
     pawl->late_context = context;
 }
 
 uint64_t pawl_late_settlements(const struct pawl *pawl)
 {
-    return pawl->late;
+    return pawl ? pawl->late : 0;
 }

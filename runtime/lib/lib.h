@@ -83,6 +83,7 @@ enum pawl_lib_delivery_state {
 
 struct pawl_lib_delivery {
     struct pawl_delivery shown; /* first: its address is the user's */
+    struct pawl *pawl;          /* whose slab it lies in */
     struct pawl_lib_lane *lane;
     struct pawl_lib_delivery *next; /* of its consumer's list, or among the free */
     uint64_t number;                /* of the lane */
@@ -188,11 +189,14 @@ struct pawl {
     int answer_error; /* the connection was lost meanwhile */
     struct pawl_wire_message answer;
     struct pawl_segment large; /* where the body of the answer lies when no message holds it; fd -1: none */
+    int stop_fd;  /* while a take waits: ends it when readable; -1: none, or it was heard */
+    bool stopped; /* it was */
 
     /* wait.c */
     int epoll_fd, timer_fd;
     bool polled;   /* pawl_fd() was asked for: leave the bell armed when we return */
     bool unseen;   /* deliveries were taken in where the poll loop does not know of it */
+    bool timed;    /* the timer may fire */
     uint32_t spin; /* how often to look before sleeping */
     bool epoll_has_out;
 
@@ -217,9 +221,14 @@ struct pawl {
 __attribute__((format(printf, 3, 4))) int pawl_lib_fail(struct pawl *pawl, int error, const char *format,
                                                         ...);
 int pawl_lib_fail_report(struct pawl *pawl, const struct pawl_error_report *report);
-/** pawl_lib_check - may this process use this handle now? 0, PAWL_E_STATE (forked child), or why it is gone.
- */
+/** pawl_lib_check - may this process use this handle now? 0, PAWL_E_INVALID (NULL), PAWL_E_STATE (forked
+ * child), or why it is gone. */
 int pawl_lib_check(struct pawl *pawl);
+/** pawl_lib_need - what a call cannot do without. 0; PAWL_E_INVALID with words. */
+int pawl_lib_need(struct pawl *pawl, const void *argument, const char *what);
+/** pawl_lib_options - the caller's options (NULL: none), as a struct of @known bytes whose first field is its
+ * size; what it does not have is 0. 0; PAWL_E_INVALID with words. */
+int pawl_lib_options(struct pawl *pawl, const char *what, const void *given, void *options, size_t known);
 uint32_t pawl_lib_forks(void);
 
 /* ---- connection.c ---- */

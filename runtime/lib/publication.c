@@ -308,11 +308,13 @@ void pawl_lib_publisher_attached(struct pawl *pawl, uint64_t sequence)
         if (publication->state != PAWL_LIB_UNSENT)
             continue;
         if (each <= sequence) {
+            confirm.durability = PAWL_DURABLE_FSYNC;
+            confirm.duplicate = true;
             finish(pawl, each, &confirm);
         } else if (publication->acts) {
-            /* Its ack was of an epoch that is over, and nothing of the act was stored. */
-            confirm.error = PAWL_E_STALE_RECEIPT;
-            finish(pawl, each, &confirm);
+            /* Its ack was of another lane: it cannot be done again, only asked for. */
+            struct pawl_submit *submit = publication->copy;
+            submit->flags = PAWL_SUBMIT_ASK;
         }
     }
 }

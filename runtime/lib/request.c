@@ -11,11 +11,28 @@
 
 #include "shm/error.h"
 
+/* A take that is to end is not given up: what it may have been given already would be nobody's. Its answer
+ * comes at once then, perhaps with none. */
+static int end_take(struct pawl *pawl)
+{
+    const struct pawl_wire_take request = {.flags = PAWL_TAKE_END};
+    int error = pawl_wire_queue_message(&pawl->wire, PAWL_WIRE_TAKE, ++pawl->next_tag, &request,
+                                        sizeof request, NULL, 0, NULL, 0);
+    if (!error)
+        (void)pawl_wire_flush(&pawl->wire);
+    return error;
+}
+
 /* Waits for the answer to pawl->awaited_tag. */
 static int await_answer(struct pawl *pawl, uint64_t deadline_ns)
 {
+    bool told = false;
     while (!pawl->answered) {
         int error = pawl_lib_wait(pawl, deadline_ns, PAWL_LIB_FOR_NEWS);
+        if (!error && pawl->stopped && !told && !pawl->answered) {
+            told = true;
+            error = end_take(pawl);
+        }
         if (error && !pawl->answered)
             return error;
         if (!pawl->answered)
@@ -30,6 +47,8 @@ static int ask_once(struct pawl *pawl, uint16_t type, const void *body, size_t b
     /* The first turn even of a call that may not wait: -ETIMEDOUT is for what was asked and not answered. */
     while (pawl->phase != PAWL_LIB_UP) {
         int error = pawl_lib_wait(pawl, deadline_ns, PAWL_LIB_FOR_NEWS);
+        if (!error && pawl->stopped)
+            error = -EINTR;
         if (error)
             return error;
         pawl_lib_take_in(pawl);

@@ -133,6 +133,7 @@ uint64_t bus_append(struct pawl_bus *bus, uint8_t type, const void *body, size_t
         bus->failed = true;
         return 0;
     }
+    bus->log_lsn = lsn;
     /* The pieces are applied as recovery will see them: in one. */
     size_t total = bytes + more_bytes + iov[2].iov_len;
     unsigned char small[512], *whole = total <= sizeof small ? small : malloc(total);
@@ -208,6 +209,9 @@ int pawl_bus_apply(struct pawl_bus *bus, uint8_t type, uint16_t version, const v
     case PAWL_BUS_RECORD_EVENTS:
     case PAWL_BUS_RECORD_MOVE:
         return bus_events_apply(bus, body, bytes, lsn, place);
+    case PAWL_BUS_RECORD_PUBLISHED:
+        return bytes < sizeof(struct pawl_bus_published) ? PAWL_E_DAMAGED
+                                                         : bus_published_apply(bus, body, lsn);
     case PAWL_BUS_RECORD_ACK:
     case PAWL_BUS_RECORD_CLAIM:
         if (!holds(body, bytes))

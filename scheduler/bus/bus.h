@@ -38,15 +38,16 @@ enum pawl_bus_record_type {
     PAWL_BUS_RECORD_CLAIM = 65,  /* attempts began */
     PAWL_BUS_RECORD_ACK =
         66, /* settled for good: acked, dropped, purged, expired without a dead-letter queue */
-    PAWL_BUS_RECORD_RETRY = 67,   /* an attempt failed, another will come */
-    PAWL_BUS_RECORD_DEAD = 68,    /* settled as dead; its copy is in an EVENTS record of the same batch */
-    PAWL_BUS_RECORD_EXTEND = 69,  /* a detached delivery has another deadline */
-    PAWL_BUS_RECORD_QUEUE = 70,   /* a queue was declared, changed, paused, resumed */
-    PAWL_BUS_RECORD_DELETE = 71,  /* a queue, or a group, is gone */
-    PAWL_BUS_RECORD_GROUP = 72,   /* a group of a stream begins, or was moved to an offset */
-    PAWL_BUS_RECORD_TRIM = 73,    /* a stream lost its oldest events to retention */
-    PAWL_BUS_RECORD_RELEASE = 74, /* a detached delivery came back without a failure */
-    PAWL_BUS_RECORD_MOVE = 75,    /* an event was copied forward: its queues find it here */
+    PAWL_BUS_RECORD_RETRY = 67,     /* an attempt failed, another will come */
+    PAWL_BUS_RECORD_DEAD = 68,      /* settled as dead; its copy is in an EVENTS record of the same batch */
+    PAWL_BUS_RECORD_EXTEND = 69,    /* a detached delivery has another deadline */
+    PAWL_BUS_RECORD_QUEUE = 70,     /* a queue was declared, changed, paused, resumed */
+    PAWL_BUS_RECORD_DELETE = 71,    /* a queue, or a group, is gone */
+    PAWL_BUS_RECORD_GROUP = 72,     /* a group of a stream begins, or was moved to an offset */
+    PAWL_BUS_RECORD_TRIM = 73,      /* a stream lost its oldest events to retention */
+    PAWL_BUS_RECORD_RELEASE = 74,   /* a detached delivery came back without a failure */
+    PAWL_BUS_RECORD_MOVE = 75,      /* an event was copied forward: its queues find it here */
+    PAWL_BUS_RECORD_PUBLISHED = 76, /* a publish was dealt with, wholly or for one queue */
     PAWL_BUS_RECORD_LAST = 79,
 };
 
@@ -64,6 +65,8 @@ struct pawl_bus_backend {
     /* What was appended so far need not stand or fall with what follows: a batch has a bound. NULL: no bound.
      */
     void (*cut)(void *ctx);
+    /* May events of so many bytes together be kept? NULL: they may. */
+    bool (*may_keep)(void *ctx, size_t bytes);
     /* 0: new events of this size may be appended; PAWL_E_NO_SPACE, PAWL_E_LIMIT (later). */
     int (*has_room)(void *ctx, size_t bytes);
     /* The body of the record at a place; valid until the next call of the backend. 0 or an error. */

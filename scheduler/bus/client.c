@@ -65,10 +65,14 @@ int pawl_bus_client_open(struct pawl_bus *bus, struct pawl_now now, uint32_t num
     client->serial = ++bus->client_serial;
     client->publisher = publisher;
     client->deadline_check_ns = UINT64_MAX;
-    if (publisher)
-        client->last_sequence = pawl_publishers_last(&bus->publishers, publisher);
-    *publisher_sequence_out = client->last_sequence;
+    *publisher_sequence_out = 0;
     bus->clients[number] = client;
+    if (!publisher)
+        return 0;
+    bus_group_flush(bus);
+    bus_publisher_moves(bus, client);
+    client->last_sequence = pawl_publishers_last(&bus->publishers, publisher);
+    *publisher_sequence_out = pawl_publishers_upto(&bus->publishers, publisher, bus->durable_lsn);
     return 0;
 }
 
@@ -341,7 +345,7 @@ int pawl_bus_may_settle(struct pawl_bus_client *client, const struct pawl_settle
         return PAWL_E_INVALID;
     if (asks_too_much(settle))
         return PAWL_E_LIMIT;
-    if (settle->first > settle->last || settle->first < client->held_first ||
+    if (client->replaced || settle->first > settle->last || settle->first < client->held_first ||
         settle->last >= client->held_next)
         return PAWL_E_STALE_RECEIPT;
     for (uint64_t n = settle->first; n <= settle->last; n++)

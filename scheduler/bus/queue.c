@@ -132,6 +132,23 @@ uint64_t bus_sub_epoch(const struct pawl_bus *bus, const struct bus_sub *sub)
     return (uint64_t)sub->generation << 32 | (uint32_t)bus->epoch;
 }
 
+int bus_sub_settle_holes(struct bus_sub *sub)
+{
+    const struct bus_queue *queue = sub->queue;
+    uint64_t seq = pawl_seqset_head(&sub->settled);
+    while (seq < queue->tail) {
+        uint64_t kept = backlog_next(&queue->backlog, seq);
+        uint64_t end = kept == UINT64_MAX || kept > queue->tail ? queue->tail : kept;
+        if (end > seq && pawl_seqset_add_range(&sub->settled, seq, end - 1) < 0)
+            return -ENOMEM;
+        if (kept >= queue->tail)
+            break;
+        const struct extent *extent = backlog_holding(&queue->backlog, kept);
+        seq = extent ? extent->first + extent->count : kept + 1;
+    }
+    return 0;
+}
+
 static void unlink_dirty(struct pawl_bus *bus, struct bus_sub *sub)
 {
     if (sub->dirty) {
@@ -376,7 +393,7 @@ int bus_group_apply(struct pawl_bus *bus, const struct pawl_bus_mark *mark)
     if (!sub) {
         sub = bus_sub_create(bus, queue, mark->group, mark->name, mark->offset);
         queue->groups[mark->group - 1] = sub;
-        return sub ? 0 : -ENOMEM;
+        return sub ? bus_sub_settle_holes(sub) : -ENOMEM;
     }
     /* It goes on elsewhere: what is under way belongs to where it was. */
     bus_sub_revoke_held(bus, sub);
@@ -392,5 +409,5 @@ int bus_group_apply(struct pawl_bus *bus, const struct pawl_bus_mark *mark)
     sub->ack_count = 0;
     sub->cursor = sub->aside = (struct backlog_cursor){0};
     bus_dirty(bus, sub);
-    return 0;
+    return bus_sub_settle_holes(sub);
 }

@@ -32,6 +32,17 @@ enum {
     PAWL_BUS_EVENTS_MOVED = 4     /* MOVE: seqs that are known already; one event */
 };
 
+/* PUBLISHED: a publish that an EVENTS record does not name its publisher for, or not alone. */
+struct pawl_bus_published {
+    uint64_t publisher;
+    uint64_t sequence;
+    uint64_t event_id;
+    uint64_t realtime_ns;
+    uint32_t queue; /* dealt with for this one; 0: for all */
+    uint32_t reserved;
+};
+static_assert(sizeof(struct pawl_bus_published) == 40, "journal format");
+
 struct pawl_bus_route {
     uint32_t queue;
     uint32_t reserved;

@@ -66,7 +66,8 @@ struct bus_sub {
     uint32_t group; /* 0: the queue itself */
     uint32_t generation;
     char name[PAWL_NAME_BYTES];
-    uint64_t next; /* next first delivery */
+    uint64_t next;        /* next first delivery */
+    uint64_t looked_next; /* the same when it was last thought of copying forward */
     struct pawl_seqset settled;
     struct exceptions exceptions;
     struct backlog_cursor cursor,
@@ -121,8 +122,9 @@ struct pawl_bus_client {
     uint32_t number;
     uint64_t serial; /* numbers are given again, serials are not */
     uint64_t publisher;
-    uint64_t last_sequence; /* taken from it, or known from before */
-    struct bus_held *held;  /* by number & (room - 1) */
+    uint64_t last_sequence; /* the highest that was taken from it, or is known from before */
+    bool replaced; /* its publisher has a newer lane, on which all comes again: this one publishes no more */
+    struct bus_held *held; /* by number & (room - 1) */
     uint32_t held_room;
     uint64_t held_first, held_next; /* numbers: settled below; next to give */
     uint64_t begun, claimed;
@@ -162,8 +164,11 @@ struct bus_group {
 /* A publish that waits until every queue of policy "block" that it goes to has room: in the line of each. */
 struct bus_parked_publish {
     struct pawl_bus_client *client; /* NULL: it went; the publish is still wanted */
+    uint64_t publisher;             /* whose it is all the same; 0: nobody's */
     struct pawl_submit submit;
     struct pawl_event *event; /* malloc'd */
+    uint64_t duplicate_of;    /* its key was used by another event while it waited; 0: it was not */
+    bool duplicate_in_memory;
     uint32_t waiting, routed; /* queues that it waits for, that have it */
     uint8_t durability;       /* the strongest of those */
     uint64_t lsn;             /* what its confirm waits for */
@@ -203,8 +208,10 @@ struct pawl_bus {
     uint32_t generation; /* rises whenever a name's seqs may begin anew: a seek, a deletion. 0 at the start */
     bool replaying, failed, draining;
     uint64_t durable_lsn, queues_lsn;
+    uint64_t log_lsn;               /* of what was appended last */
     uint64_t act;                   /* number of the newest atomic act */
     uint64_t act_bytes;             /* of what it would append */
+    uint64_t act_kept_bytes;        /* of those: what it would keep in memory */
     bool acting;                    /* its parts are being done */
     bool unpark_due;                /* it made room in a queue for which somebody waits */
     uint64_t orphans, orphan_bytes; /* parked publishes whose clients went */
@@ -233,7 +240,6 @@ struct pawl_bus {
     size_t scratch_room;
     struct pawl_bus_range *claim_ranges;
     size_t claim_room;
-    uint64_t compact_lsn;
     struct bus_snapshot *snapshot;
 };
 
@@ -285,16 +291,62 @@ uint64_t bus_queue_first(const struct bus_queue *queue); /* lowest seq that is k
 /* Recovery: the log knows seqs below @end that it does not hold. They were in memory only and went with the
  * scheduler that gave them; they are not given again. 0; PAWL_E_DAMAGED; -ENOMEM. */
 int bus_queue_lost(struct bus_queue *queue, uint64_t end);
+/* Seqs from its head on that the backlog has not got were in memory only, before a restart: nobody waits for
+ * them. */
+int bus_sub_settle_holes(struct bus_sub *sub);
+
+/* route.c */
+struct bus_route *bus_route_of(struct pawl_bus *bus, const char *topic,
+                               size_t topic_bytes); /* NULL: -ENOMEM */
+void bus_routes_forget(struct pawl_bus *bus);
 
 /* exchange.c */
-struct bus_route *bus_route_of(struct pawl_bus *bus, const char *topic, size_t topic_bytes);
-void bus_routes_forget(struct pawl_bus *bus);
+/* What holds for an event in a queue: the weaker of what the publish and what the queue says. */
+uint8_t bus_weaker(uint8_t asked, uint8_t queues);
+uint8_t bus_strongest_of(const struct bus_route *route, uint8_t asked);
+/* The group that was open must be flushed. 0 or -ENOMEM. */
+int bus_group_open(struct pawl_bus *bus, struct bus_route *route, struct pawl_bus_client *client,
+                   uint64_t sequence, uint8_t durability);
+void bus_group_add_as(struct pawl_bus *bus, struct pawl_event *event, uint64_t id, uint64_t published_at_ns);
 void bus_group_flush(struct pawl_bus *bus);
-bool bus_queue_is_full(const struct bus_queue *queue, uint64_t more_bytes);
+/* What the first one has: its event, if known, and whether that is in memory only. */
+void bus_confirm_duplicate(struct pawl_bus *bus, const struct pawl_bus_client *client, uint64_t sequence,
+                           uint64_t event_id, bool memory);
+/* An earlier lane of this publisher that is not gone yet publishes no more; what it had not begun is
+ * forgotten. */
+void bus_publisher_moves(struct pawl_bus *bus, const struct pawl_bus_client *client);
+/* The client is told; NULL: nobody is. */
+void bus_refuse(struct pawl_bus *bus, struct pawl_bus_client *client, uint64_t first, uint64_t last,
+                int error, uint32_t queue);
+void bus_partial(struct pawl_bus *bus, struct pawl_bus_client *client, uint64_t sequence, uint32_t queue,
+                 int error);
 /* An event of the bus's own (dead letter, redrive) into one queue, within the caller's batch; its seq, 0:
  * refused. */
 uint64_t bus_put(struct pawl_bus *bus, struct bus_queue *queue, struct pawl_event *event);
+
+/* overflow.c */
+bool bus_queue_is_full(const struct bus_queue *queue, uint64_t more_bytes);
+bool bus_drop_oldest(struct pawl_bus *bus, struct bus_queue *queue); /* false: all of it has begun */
+/* Some queue of the route has no room, or somebody waits for room in it. */
+void bus_publish_singly(struct pawl_bus *bus, struct pawl_bus_client *client,
+                        const struct pawl_submit *submit, struct pawl_event *event,
+                        const struct bus_route *route);
+
+/* Some queues have it already, as event @event_id: it is for the others. */
+void bus_publish_rest(struct pawl_bus *bus, struct pawl_bus_client *client, const struct pawl_submit *submit,
+                      struct pawl_event *event, const struct bus_route *route, uint64_t event_id);
+
+/* parking.c */
+/* Every queue that was full and blocks gets its place in line. 0, or -ENOMEM. */
+int bus_park(struct pawl_bus *bus, struct pawl_bus_client *client, const struct pawl_submit *submit,
+             const struct pawl_event *event, struct bus_queue **queues, uint32_t count,
+             struct bus_parked_publish **publish_out);
+/* So many queues have it now, by the group that was flushed last. */
+void bus_parked_stored(const struct pawl_bus *bus, struct bus_parked_publish *publish, uint32_t queues,
+                       uint8_t durability);
 void bus_unpark(struct pawl_bus *bus, struct bus_queue *queue);
+/* A publish whose client went, and which waits still, is this client's now. false: none does. */
+bool bus_parked_adopt(struct pawl_bus *bus, struct pawl_bus_client *client, uint64_t sequence);
 void bus_parked_refuse(struct pawl_bus *bus, struct bus_queue *queue, int error); /* the queue goes */
 void bus_parked_drop_client(struct pawl_bus *bus, struct pawl_bus_client *client);
 
@@ -302,6 +354,11 @@ void bus_parked_drop_client(struct pawl_bus *bus, struct pawl_bus_client *client
 /* The same key on another topic is another event. */
 struct pawl_dedupe_key bus_event_key(const struct pawl_event *event);
 int bus_events_apply(struct pawl_bus *bus, const void *body, size_t bytes, uint64_t lsn, uint64_t place);
+int bus_published_apply(struct pawl_bus *bus, const struct pawl_bus_published *record, uint64_t lsn);
+/* A publish was dealt with, for @queue or (0) for all. @write: this goes into the journal, as what came of it
+ * did; else it is known to this scheduler only, and @lsn says where what came of it is (0: in memory). */
+void bus_note_published(struct pawl_bus *bus, uint64_t publisher, uint64_t sequence, uint32_t queue,
+                        uint64_t event_id, uint64_t lsn, bool write);
 
 /* settle.c */
 void bus_settle_gather(struct pawl_bus *bus, struct bus_sub *sub, uint64_t seq);

@@ -453,3 +453,21 @@ test_a_rejection_with_its_words_is_durable_when_consume_has_ended() {
     kill -TERM "$server"
     expect_end 0 "$server"
 }
+
+test_what_is_settled_while_the_server_drains_is_told_durable() {
+    local server consumer
+    leave_running
+    background pawl serve
+    server=$!
+    wait_until 'grep -q serving background.err'
+    pawl queue declare q --topic a
+    pawl publish a 1 >/dev/null
+    "$PAWL" consume q --count 1 --exec sh -c 'touch begun; until [ -e go ]; do sleep 0.02; done' 2>said &
+    consumer=$!
+    wait_until '[ -e begun ]'
+    kill -TERM "$server"
+    wait_until 'grep -q "asked to stop" state/scheduler.log'
+    touch go
+    wait "$consumer" || fail "exit $?: $(cat said)"
+    expect_end 0 "$server"
+}

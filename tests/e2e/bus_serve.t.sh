@@ -341,3 +341,38 @@ test_the_verbs_of_the_bus_take_a_socket_and_strangers_are_told_at_once() {
     end_serve
     rm -r "$public"
 }
+
+# How often each of these processes went to sleep, and so was woken, since it began.
+naps() {
+    local pid
+    for pid in "$@"; do
+        echo "$pid $(tr '\0' ' ' <"/proc/$pid/cmdline"): $(grep '^voluntary' "/proc/$pid/status")"
+    done
+}
+
+test_nobody_wakes_up_while_nothing_happens() {
+    local q pids=() before
+    serve
+    for q in plain patient acked run; do pawl queue declare $q --topic "$q.*"; done
+    pawl queue declare log --topic 'log.*' --stream
+    pawl group create log g
+    consumer() {
+        "$PAWL" consume "$@" >"$T/$1.out" 2>"$T/$1.err" &
+        pids+=($!)
+    }
+    consumer plain
+    consumer patient --wait 1h
+    consumer acked --auto-ack
+    consumer run --exec cat
+    consumer log --group g --auto-ack
+    for q in plain patient acked run log; do pawl publish $q.x hello; done
+    for q in plain patient acked run log; do wait_until "grep -q hello $q.out"; done
+    pids+=("$SERVE" "$(pid_of scheduler)")
+    # What follows a beginning (a record of idleness, looks that become rarer) has its end.
+    wait_until 'before=$(naps "${pids[@]}"); sleep 1.5; [ "$before" = "$(naps "${pids[@]}")" ]' 30
+    sleep 4
+    expect_eq "$(naps "${pids[@]}")" "$before"
+    kill -TERM "${pids[@]:0:5}"
+    wait_until '! kill -0 "${pids[@]:0:5}"'
+    end_serve
+}

@@ -4,7 +4,7 @@ VERBS='run map check graph runs status steps logs why resume retry cancel wait g
 
 test_install_lays_everything_below_prefix_and_destdir() {
     local verb
-    capture make -C "$E2E_TOP" --no-print-directory install DESTDIR="$T/root" PREFIX=/opt/pawl BUILD="$(dirname "$PAWL")"
+    capture make_install DESTDIR="$T/root" PREFIX=/opt/pawl
     [ "$rc" -eq 0 ] || fail "exit $rc"
     cd "$T/root/opt/pawl"
     expect_exit 0 bin/pawl --version

@@ -149,6 +149,19 @@ pid_of() {
     done
 }
 
+# installed: sets $INSTALLED, a directory with what `make install` lays down (PREFIX=/usr), made once for all tests.
+installed() {
+    INSTALLED=$E2E_DIR/installed
+    (
+        flock 9
+        [ -e "$E2E_DIR/installed.done" ] || {
+            make_install DESTDIR="$INSTALLED" PREFIX=/usr >"$T/install.log" 2>&1
+            touch "$E2E_DIR/installed.done"
+        }
+    ) 9>"$E2E_DIR/installed.lock" || fail "$(cat "$T/install.log")"
+}
+make_install() { make -C "$E2E_TOP" --no-print-directory install AS_BUILT=1 BUILD="$(dirname "$PAWL")" "$@"; }
+
 # leave_running: this test means to leave a scheduler or jobs behind; they are killed after it.
 LEAVE=no
 leave_running() { LEAVE=yes; }

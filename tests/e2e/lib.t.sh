@@ -1,10 +1,9 @@
 # lib.t.sh - libpawl as a program finds it: installed, found by pkg-config, linked, run.
 
-# install_library: below $T/root, with everything set up to build and run against it.
+# install_library: below $INSTALLED, with everything set up to build and run against it.
 install_library() {
-    make -C "$E2E_TOP" --no-print-directory install DESTDIR="$T/root" PREFIX=/usr BUILD="$(dirname "$PAWL")" >install.log 2>&1 ||
-        fail "$(cat install.log)"
-    export PKG_CONFIG_PATH=$T/root/usr/lib/pkgconfig PKG_CONFIG_SYSROOT_DIR=$T/root LD_LIBRARY_PATH=$T/root/usr/lib
+    installed
+    export PKG_CONFIG_PATH=$INSTALLED/usr/lib/pkgconfig PKG_CONFIG_SYSROOT_DIR=$INSTALLED LD_LIBRARY_PATH=$INSTALLED/usr/lib
 }
 
 # build NAME [FLAG...]: the installed example of that name.
@@ -12,7 +11,7 @@ build() {
     local name=$1
     shift
     # shellcheck disable=SC2046
-    gcc -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -o "$name" "$T/root/usr/share/doc/pawl/examples/c/$name.c" \
+    gcc -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -o "$name" "$INSTALLED/usr/share/doc/pawl/examples/c/$name.c" \
         $(pkg-config --cflags --libs pawl) "$@"
 }
 
@@ -31,20 +30,20 @@ serve() {
 test_only_what_the_header_declares_is_visible() {
     local declared visible
     install_library
-    declared=$(tr '\n' ' ' <"$T/root/usr/include/pawl.h" | grep -oE 'PAWL_API [^;]*;' | grep -oE 'pawl_[a-z_]+\(' | tr -d '(' | sort -u)
-    visible=$(nm -D --defined-only "$T/root/usr/lib/libpawl.so.0" | awk '{print $3}' | sort -u)
+    declared=$(tr '\n' ' ' <"$INSTALLED/usr/include/pawl.h" | grep -oE 'PAWL_API [^;]*;' | grep -oE 'pawl_[a-z_]+\(' | tr -d '(' | sort -u)
+    visible=$(nm -D --defined-only "$INSTALLED/usr/lib/libpawl.so.0" | awk '{print $3}' | sort -u)
     expect_eq "$visible" "$declared"
-    expect_eq "$(nm --defined-only --extern-only "$T/root/usr/lib/libpawl.a" 2>/dev/null | awk 'NF == 3 {print $3}' | sort -u)" "$declared"
-    readelf -d "$T/root/usr/lib/libpawl.so.0" | grep -q 'soname: \[libpawl.so.0\]'
-    if readelf -d "$T/root/usr/lib/libpawl.so.0" | grep -q jemalloc; then fail "it brings an allocator"; fi
+    expect_eq "$(nm --defined-only --extern-only "$INSTALLED/usr/lib/libpawl.a" 2>/dev/null | awk 'NF == 3 {print $3}' | sort -u)" "$declared"
+    readelf -d "$INSTALLED/usr/lib/libpawl.so.0" | grep -q 'soname: \[libpawl.so.0\]'
+    if readelf -d "$INSTALLED/usr/lib/libpawl.so.0" | grep -q jemalloc; then fail "it brings an allocator"; fi
 }
 
 test_every_function_has_a_manual_page_that_names_its_errors() {
     local name
     install_library
-    for name in $(tr '\n' ' ' <"$T/root/usr/include/pawl.h" | grep -oE 'PAWL_API [^;]*;' | grep -oE 'pawl_[a-z_]+\(' | tr -d '(' | sort -u); do
-        [ -s "$T/root/usr/share/man/man3/$name.3" ] || fail "no manual page for $name"
-        grep -q '^\.SH ERRORS' "$T/root/usr/share/man/man3/$name.3" || fail "no ERRORS in the page of $name"
+    for name in $(tr '\n' ' ' <"$INSTALLED/usr/include/pawl.h" | grep -oE 'PAWL_API [^;]*;' | grep -oE 'pawl_[a-z_]+\(' | tr -d '(' | sort -u); do
+        [ -s "$INSTALLED/usr/share/man/man3/$name.3" ] || fail "no manual page for $name"
+        grep -q '^\.SH ERRORS' "$INSTALLED/usr/share/man/man3/$name.3" || fail "no ERRORS in the page of $name"
     done
 }
 
@@ -67,8 +66,8 @@ test_what_one_program_publishes_another_consumes() {
 test_the_static_library_stands_alone() {
     install_library
     # shellcheck disable=SC2046
-    gcc -std=c11 -D_GNU_SOURCE -o embedded "$T/root/usr/share/doc/pawl/examples/c/embedded.c" \
-        -I"$T/root/usr/include" "$T/root/usr/lib/libpawl.a" -luring -lfyaml -ljansson -lxxhash -lm -pthread
+    gcc -std=c11 -D_GNU_SOURCE -o embedded "$INSTALLED/usr/share/doc/pawl/examples/c/embedded.c" \
+        -I"$INSTALLED/usr/include" "$INSTALLED/usr/lib/libpawl.a" -luring -lfyaml -ljansson -lxxhash -lm -pthread
     unset LD_LIBRARY_PATH
     expect_exit 0 ./embedded
     expect_stdout 'sum of squares: 338350'
@@ -114,6 +113,42 @@ C
     wait_until 'ls -d tmp/pawl-*/state/journal >/dev/null 2>&1'
     kill -KILL "$host"
     wait_until '[ -z "$(ls tmp)" ]' 20
+}
+
+test_a_start_that_is_refused_leaves_nothing() {
+    install_library
+    write host.c <<'C'
+#include <stdio.h>
+#include <pawl.h>
+static int handle(struct pawl_consumer *consumer, const struct pawl_delivery *delivery, void *context)
+{
+    (void)consumer, (void)delivery, (void)context;
+    return 0;
+}
+int main(void)
+{
+    struct pawl_handler_options handler = {.bytes = sizeof handler, .queue = "q", .handler = handle};
+    struct pawl_start_options options = {.bytes = sizeof options, .handlers = &handler, .handler_count = 1};
+    struct pawl *pawl;
+    options.config_file = "nowhere.yaml";
+    printf("%d", pawl_start(&options, &pawl));
+    options.config_file = "mistaken.yaml";
+    printf(" %d", pawl_start(&options, &pawl));
+    options.config_file = NULL;
+    handler.prefetch = 4097;
+    printf(" %d", pawl_start(&options, &pawl));
+    handler.prefetch = 0;
+    handler.group = "no group";
+    printf(" %d\n", pawl_start(&options, &pawl));
+    return 0;
+}
+C
+    build_own host
+    mkdir tmp
+    echo 'nothing: 1' >mistaken.yaml
+    TMPDIR=$T/tmp expect_exit 0 ./host
+    expect_stdout '-2 -10008 -10007 -10008'
+    expect_eq "$(ls tmp)" ''
 }
 
 test_handlers_die_and_are_replaced_and_their_delivery_comes_again() {
@@ -231,6 +266,73 @@ test_a_killed_scheduler_loses_no_confirmed_event_and_doubles_none() {
     expect_end 0 "$server"
 }
 
+test_the_header_is_c_and_cxx_of_any_age() {
+    local std
+    install_library
+    echo '#include <pawl.h>
+int main(void) { return pawl_strerror(PAWL_E_BUSY) == pawl_strerror(PAWL_ERR_BUSY) && pawl_version() != 0 ? 0 : 1; }' >header.c
+    cp header.c header.cc
+    for std in c99 c11 gnu17; do
+        # shellcheck disable=SC2046
+        gcc -std=$std -Wall -Wextra -Werror -pedantic -Wconversion -o header header.c $(pkg-config --cflags --libs pawl)
+        expect_exit 0 ./header
+    done
+    for std in c++98 c++11 c++20; do
+        # shellcheck disable=SC2046
+        g++ -std=$std -Wall -Wextra -Werror -pedantic -o header header.cc $(pkg-config --cflags --libs pawl)
+        expect_exit 0 ./header
+    done
+}
+
+test_an_act_is_durable_after_a_flush_and_one_that_is_refused_has_not_happened() {
+    install_library
+    write host.c <<'C'
+#include <stdio.h>
+#include <pawl.h>
+static int declare(struct pawl *pawl, const char *name, const char *topic, unsigned depth)
+{
+    struct pawl_queue_options queue = {.bytes = sizeof queue, .topics = &topic, .topic_count = 1, .max_depth = depth};
+    return pawl_queue_declare(pawl, name, &queue);
+}
+int main(void)
+{
+    struct pawl_message work = {.bytes = sizeof work, .topic = "work"}, out = {.bytes = sizeof out, .topic = "out"};
+    struct pawl_message light = {.bytes = sizeof light, .topic = "light", .durability = PAWL_DURABLE_MEMORY};
+    const struct pawl_delivery *got[3];
+    struct pawl_consumer *consumer;
+    struct pawl *pawl;
+    if (pawl_connect(NULL, &pawl) != 0 || declare(pawl, "work", "work", 0) != 0 || declare(pawl, "out", "out", 1) != 0)
+        return printf("%s\n", pawl_last_error(NULL)), 4;
+    for (int i = 0; i < 3; i++)
+        if (pawl_publish(pawl, &work, 10000, NULL) != 0)
+            return 1;
+    if (pawl_consume(pawl, "work", NULL, &consumer) != 0 || pawl_claim(consumer, got, 3, 10000) != 3)
+        return 1;
+    printf("%d", pawl_ack_publish(got[0], &out, 1, 10000));
+    printf(" %d\n", pawl_flush(pawl, 10000));
+    printf("%d", pawl_ack_publish(got[1], &out, 1, 10000));
+    printf(" %d", pawl_flush(pawl, 10000));
+    printf(" %d", (int)pawl_late_settlements(pawl));
+    printf(" %d", pawl_ack(got[1]));
+    printf(" %d\n", pawl_flush(pawl, 10000));
+    printf("%d", pawl_ack_publish(got[2], &light, 1, 10000));
+    printf(" %d\n", pawl_flush(pawl, 10000));
+    pawl_close(pawl);
+    return 0;
+}
+C
+    build_own host
+    serve
+    expect_exit 0 ./host
+    expect_stdout '0 0
+-10001 0 0 0 0
+0 0'
+    expect_exit 0 pawl queue show work --json
+    expect_json .depth 0
+    kill -TERM "$server"
+    expect_end 0 "$server"
+}
+
 test_a_workflow_is_submitted_waited_for_and_read() {
     install_library
     write flow.yaml <<'YAML'
@@ -259,8 +361,12 @@ int main(int argc, char **argv)
     int error = pawl_run_submit(pawl, argv[1], &run, id);
     if (error)
         return printf("%d %s\n", error, pawl_last_error(pawl)), 1;
-    error = pawl_run_wait(pawl, id, 30000, &status);
-    printf("%d\n", error);
+    error = pawl_run_wait(pawl, "nobody", 0, NULL);
+    printf("%d", error);
+    error = pawl_run_wait(pawl, id, 30000, NULL);
+    printf(" %d", error);
+    error = pawl_run_wait(pawl, id, 0, &status); /* a look: it has ended */
+    printf(" %d\n", error);
     error = pawl_run_output(pawl, id, "hello", 0, &output, &bytes);
     printf("%d %zu %s", error, bytes, error ? "\n" : (char *)output);
     fprintf(stderr, "%s\n", status);
@@ -270,7 +376,7 @@ int main(int argc, char **argv)
 C
     build_own host
     expect_exit 0 ./host flow.yaml
-    expect_stdout '0
+    expect_stdout '-10010 0 0
 0 12 hello world'
     json_err '.state' | grep -q succeeded
     CODE=3 expect_exit 0 ./host flow.yaml
@@ -283,6 +389,6 @@ C
 test_the_plugin_example_exports_its_descriptor() {
     install_library
     # shellcheck disable=SC2046
-    gcc -shared -fPIC -Wall -Wextra -Werror -o plugin.so "$T/root/usr/share/doc/pawl/examples/c/plugin.c" $(pkg-config --cflags pawl)
+    gcc -shared -fPIC -Wall -Wextra -Werror -o plugin.so "$INSTALLED/usr/share/doc/pawl/examples/c/plugin.c" $(pkg-config --cflags pawl)
     nm -D --defined-only plugin.so | grep -q ' pawl_plugin$'
 }

@@ -9,6 +9,11 @@
 # KEEP=1 keeps the directories of failed tests.
 set -u
 
+# What a shell starts in the background ignores SIGINT and SIGQUIT, and would hand that on to the programs under test.
+if [ -z "${PAWL_TESTS_SIGNALS:-}" ]; then
+    PAWL_TESTS_SIGNALS=default exec env --default-signal=INT,QUIT,PIPE bash "$0" "$@"
+fi
+
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
 jobs=$(nproc 2>/dev/null || echo 2)

@@ -40,13 +40,13 @@ test_slots_are_as_many_as_the_limit_of_open_files_has_room_for() {
     seq 60 >in
     expect_exit 0 bash -c 'ulimit -n 64 && exec "$1" map -k -j60 -a in echo' - "$PAWL"
     expect_stdout "$(cat in)"
-    expect_stderr '10 slots instead of 60: only 64 open files are allowed'
+    expect_stderr '3 slots instead of 60: only 64 open files are allowed'
     write flow.yaml <<'YAML'
 pawl: 1
 steps: {a: {matrix: {x: [1, 2, 3, 4, 5, 6], y: [1, 2, 3, 4, 5, 6]}, run: ["true"]}}
 YAML
     expect_exit 0 bash -c 'ulimit -n 64 && exec "$1" run -j40 --run-id r flow.yaml' - "$PAWL"
-    expect_stderr '10 slots instead of 40'
+    expect_stderr '3 slots instead of 40'
     expect_eq "$(step_count succeeded)" 36
 }
 

@@ -181,11 +181,19 @@ test_too_few_descriptors_are_told_before_anything_starts() {
     ok_flow
     expect_exit 4 timeout 5 bash -c 'ulimit -n 32; exec "$0" run ok.yaml' "$PAWL"
     expect_stderr_match 'too few (open files|file descriptors).* 32'
-    expect_exit 4 timeout 5 bash -c 'ulimit -n 100; exec "$0" run -j 20 ok.yaml' "$PAWL"
-    expect_stderr 'too few file descriptors: the limit is 100, 20 slots need 148'
-    expect_stderr 'fewer slots with -j'
     expect_exit 0 bash -c 'ulimit -n 100; exec "$0" run -j 10 ok.yaml' "$PAWL"
     expect_eq "$(step_field hello attempts)" 1
+}
+
+test_too_few_descriptors_of_the_server_are_told_to_who_asks_for_more_slots() {
+    ok_flow
+    leave_running
+    background bash -c 'ulimit -n 100; exec "$0" serve' "$PAWL"
+    wait_until 'grep -q serving background.err'
+    expect_exit 4 timeout 5 "$PAWL" run -j 20 ok.yaml
+    expect_stderr 'too few file descriptors: the limit is 100, 20 slots need 148'
+    expect_stderr 'fewer slots with -j'
+    expect_exit 0 pawl run -j 10 ok.yaml
 }
 
 test_a_low_soft_limit_of_descriptors_is_raised_for_pawl_and_kept_for_jobs() {

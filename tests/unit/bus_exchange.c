@@ -507,6 +507,29 @@ Test(bus_exchange, parts_of_an_atomic_act_must_all_fit_together)
     free(event);
 }
 
+Test(bus_exchange, an_act_that_memory_cannot_hold_is_refused_before_any_of_it_is_done)
+{
+    memory_declare(&m, "q", "'topics': ['t']");
+    memory_declare(&m, "memory", "'topics': ['m'], 'durability': 'memory'");
+    struct pawl_event *disk = memory_event(&(struct memory_publish){.topic = "t", .data = "x"});
+    struct pawl_event *kept = memory_event(&(struct memory_publish){.topic = "m", .data = "x"});
+    struct pawl_submit submit = {.type = PAWL_SUBMIT_EVENT};
+    m.kept_max = kept->bytes + 400;
+    pawl_bus_act_begin(m.bus);
+    cr_expect(eq(int, pawl_bus_may_publish(m.bus, &submit, kept), 0));
+    cr_expect(eq(int, pawl_bus_may_publish(m.bus, &submit, disk), 0));
+    cr_expect(eq(int, pawl_bus_may_publish(m.bus, &submit, kept), PAWL_E_NO_SPACE), "both do not fit");
+    pawl_bus_act_begin(m.bus);
+    cr_expect(eq(int, pawl_bus_may_publish(m.bus, &submit, kept), 0));
+    submit.guarantee = PAWL_GUARANTEE_AT_MOST_ONCE;
+    cr_expect(eq(int, pawl_bus_may_publish(m.bus, &submit, disk), PAWL_E_NO_SPACE), "neither do these");
+    m.kept_full = true;
+    pawl_bus_act_begin(m.bus);
+    cr_expect(eq(int, pawl_bus_may_publish(m.bus, &submit, disk), PAWL_E_NO_SPACE));
+    free(disk);
+    free(kept);
+}
+
 Test(bus_exchange, an_event_in_memory_lives_until_the_last_of_its_queues_has_settled_it)
 {
     memory_declare(&m, "a", "'topics': ['t'], 'durability': 'memory'");

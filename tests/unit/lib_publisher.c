@@ -361,6 +361,8 @@ Test(lib_publisher, bad_messages_get_their_own_errors_and_words)
     m.headers = &header;
     m.header_count = 1;
     cr_expect(eq(int, pawl_publish_async(client, &m, 0, NULL, NULL, NULL), PAWL_ERR_INVALID));
+    header = (struct pawl_header){.name = "long", .value = big, .value_bytes = 65536};
+    cr_expect(eq(int, pawl_publish_async(client, &m, 0, NULL, NULL, NULL), PAWL_ERR_LIMIT));
     cr_expect(eq(u64, pawl_unconfirmed(client), 1), "none of them was sent");
 }
 
@@ -400,6 +402,30 @@ Test(lib_publisher, the_descriptor_is_readable_when_there_is_something_to_dispat
     cr_expect(eq(int, pawl_dispatch(client, 0), 1));
     cr_expect(eq(uint, seen.count, 1));
     cr_expect(eq(int, poll(&fd, 1, 0), 0));
+}
+
+Test(lib_publisher, the_descriptor_rests_once_a_lost_scheduler_is_back)
+{
+    struct pawl *patient = NULL;
+    struct pawl_connect_options options = {
+        .bytes = sizeof options, .socket = fake.path, .reconnect_timeout_ms = 2000};
+    struct pawl_message m = message("a", "b");
+    fake.serves = true;
+    cr_assert(eq(int, pawl_connect(&options, &patient), 0));
+    struct pollfd fd = {.fd = pawl_fd(patient), .events = POLLIN};
+    cr_assert(eq(int, pawl_publish(patient, &m, 5000, NULL), 0));
+    unsigned before = fake.attachments;
+    fake_die(&fake);
+    while (fake.attachments == before) {
+        cr_assert(eq(int, poll(&fd, 1, 5000), 1));
+        cr_assert(ge(int, pawl_dispatch(patient, 0), 0));
+    }
+    cr_assert(eq(int, pawl_publish(patient, &m, 5000, NULL), 0));
+    (void)poll(NULL, 0, 2100); /* the time at which it would have given up */
+    while (pawl_dispatch(patient, 0) > 0)
+        ;
+    cr_expect(eq(int, poll(&fd, 1, 0), 0));
+    pawl_close(patient);
 }
 
 Test(lib_publisher, a_refused_lane_is_told_to_whoever_needed_it_and_requests_still_work)

@@ -222,11 +222,11 @@ def decode_data(data):
         value, end = _decode(text)
         if end == len(text):
             return value
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     try:
         return json.loads(text)  # with white space around it
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

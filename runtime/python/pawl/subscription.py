@@ -185,8 +185,11 @@ class Subscription:
         except Exception as error:  # pylint: disable=broad-except
             log.warning("pawl: handler of %s failed on %s", self.pattern, delivery.topic, exc_info=True)
             self._fail(delivery, "%s: %s" % (type(error).__name__, error))
-        except BaseException:
-            self._settle(delivery.release, delivery)
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            self._settle(delivery.release, delivery)  # the program ends: no failure of this event
+            raise
+        except BaseException as error:
+            self._fail(delivery, "%s: %s" % (type(error).__name__, error))
             raise
         else:
             self.handled += 1

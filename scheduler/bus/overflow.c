@@ -1,0 +1,204 @@
+/*
+ * overflow.c - a queue has no room: what its policy says, each queue asked by itself.
+ *
+ * Runs in: scheduler.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "scheduler/bus/state.h"
+#include "shm/error.h"
+
+bool bus_queue_is_full(const struct bus_queue *queue, uint64_t more_bytes)
+{
+    return !queue->config.stream &&
+           (queue->depth + queue->pending_depth + 1 > queue->config.max_depth ||
+            queue->bytes + queue->pending_bytes + more_bytes > queue->config.max_bytes);
+}
+
+/* The oldest that nobody has begun makes room. */
+bool bus_drop_oldest(struct pawl_bus *bus, struct bus_queue *queue)
+{
+    struct bus_sub *sub = queue->sub;
+    if (!sub)
+        return false;
+    bus_group_flush(bus);
+    for (uint64_t seq = pawl_seqset_head(&sub->settled); seq < queue->tail; seq++) {
+        seq = pawl_seqset_next_unset(&sub->settled, seq);
+        if (seq >= queue->tail)
+            break;
+        struct exception *exception = exception_find(&sub->exceptions, seq);
+        bool waits = exception
+                         ? exception->state == EXCEPTION_READY || exception->state == EXCEPTION_DELAYED ||
+                               exception->state == EXCEPTION_KEYED
+                         : seq >= sub->next;
+        if (!waits) {
+            if (!exception && seq < sub->next)
+                seq = sub->next - 1; /* first deliveries under way: nothing below the cursor but exceptions */
+            continue;
+        }
+        bus_sub_drop_range(bus, sub, seq, seq, PAWL_BUS_END_DROPPED);
+        if (queue->row)
+            pawl_metrics_row_add(queue->row, PAWL_QUEUE_DROPPED, 1);
+        if (queue->config.dead_letters)
+            bus_log(bus, 1, "queue %s is at its limit: its oldest dead letter was dropped", queue->name);
+        return true;
+    }
+    return false;
+}
+
+enum fate { FATE_TAKEN, FATE_WAITS, FATE_GONE, FATE_REFUSED };
+
+static enum fate admit(struct pawl_bus *bus, struct bus_queue *queue, struct pawl_event *event)
+{
+    uint8_t policy = pawl_queue_config_overflow(&queue->config, pawl_event_topic(event), event->topic_bytes);
+    bool full = bus_queue_is_full(queue, event->bytes);
+    while (full && policy == PAWL_OVERFLOW_POLICY_DROP_OLDEST && bus_drop_oldest(bus, queue))
+        full = bus_queue_is_full(queue, event->bytes);
+    if (!full && !queue->parked)
+        return FATE_TAKEN;
+    if (policy == PAWL_OVERFLOW_POLICY_BLOCK)
+        return FATE_WAITS;
+    if (policy == PAWL_OVERFLOW_POLICY_DROP_NEWEST) { /* as asked: gone, and that is all right */
+        if (queue->row)
+            pawl_metrics_row_add(queue->row, PAWL_QUEUE_DROPPED, 1);
+        return FATE_GONE;
+    }
+    if (policy == PAWL_OVERFLOW_POLICY_DEAD_LETTER &&
+        bus_dead_event(bus, queue, event, PAWL_DEAD_OVERFLOW, 0, "the queue was full", 18, 0))
+        return FATE_GONE;
+    if (queue->row)
+        pawl_metrics_row_add(queue->row, PAWL_QUEUE_REFUSED, 1);
+    return FATE_REFUSED;
+}
+
+static void confirm_gone(struct pawl_bus *bus, const struct pawl_bus_client *client, uint64_t sequence,
+                         uint64_t lsn)
+{
+    struct pawl_reply reply = {.type = PAWL_REPLY_CONFIRM,
+                               .first = sequence,
+                               .last = sequence,
+                               .durability = lsn ? PAWL_DURABILITY_FSYNC : PAWL_DURABILITY_MEMORY};
+    bus_reply_durable(bus, client, &reply, lsn);
+}
+
+/* Those that have it while others let it wait: sent again, it is for the others only. */
+static void note_parts(struct pawl_bus *bus, const struct pawl_bus_client *client, uint64_t sequence,
+                       uint64_t event_id, struct bus_queue *const *queues, uint32_t count)
+{
+    uint64_t lsn = bus->group.lsn;
+    for (uint32_t i = 0; i < count; i++)
+        bus_note_published(bus, client->publisher, sequence, queues[i]->number, event_id, lsn, lsn != 0);
+}
+
+static void publish_to_some(struct pawl_bus *bus, struct pawl_bus_client *client,
+                            const struct pawl_submit *submit, struct pawl_event *event,
+                            struct bus_queue **queues, uint32_t count)
+{
+    struct bus_queue **taking = queues; /* those that take it are moved to the front */
+    struct bus_queue **waiting = queues + count;
+    uint32_t taking_count = 0, waiting_count = 0, gone = 0, refused_by = 0;
+    uint64_t dead_lsn = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        struct bus_queue *queue = queues[i];
+        bus->group.lsn = 0;
+        switch (admit(bus, queue, event)) {
+        case FATE_TAKEN:
+            taking[taking_count++] = queue;
+            break;
+        case FATE_WAITS:
+            waiting[waiting_count++] = queue;
+            break;
+        case FATE_GONE:
+            gone++;
+            dead_lsn = bus->group.lsn ? bus->group.lsn : dead_lsn;
+            if (count > 1)
+                note_parts(bus, client, submit->sequence, event->id, &queue, 1);
+            break;
+        case FATE_REFUSED:
+            refused_by = queue->number;
+            if (count > 1)
+                bus_partial(bus, client, submit->sequence, queue->number, PAWL_E_QUEUE_FULL);
+            break;
+        }
+    }
+    struct bus_parked_publish *publish = NULL;
+    struct bus_route some = {
+        .queues = taking, .queue_count = taking_count, .topic_bytes = event->topic_bytes};
+    int error = waiting_count ? bus_park(bus, client, submit, event, waiting, waiting_count, &publish) : 0;
+    if (!error && taking_count)
+        error = bus_group_open(bus, &some, publish ? NULL : client, submit->sequence, submit->durability);
+    if (error) {
+        bus_refuse(bus, client, submit->sequence, submit->sequence, error, 0);
+    } else if (taking_count) {
+        uint64_t tail = taking[0]->tail;
+        bus_group_add_as(bus, event, event->id, event->published_at_ns);
+        bus_group_flush(bus);
+        if (publish && taking[0]->tail > tail) {
+            bus_parked_stored(bus, publish, taking_count, bus_strongest_of(&some, submit->durability));
+            note_parts(bus, client, submit->sequence, event->id, taking, taking_count);
+        }
+    } else if (!publish && gone) {
+        bus_note_published(bus, client->publisher, submit->sequence, 0, event->id, 0, dead_lsn != 0);
+        confirm_gone(bus, client, submit->sequence, dead_lsn);
+    } else if (!publish) {
+        bus_refuse(bus, client, submit->sequence, submit->sequence, PAWL_E_QUEUE_FULL, refused_by);
+    }
+}
+
+/* A copy of what is left of the route: a dead-letter queue that is made meanwhile makes all routes be
+ * forgotten. There is room for as many behind it. NULL: no memory, and the client was told. */
+static struct bus_queue **queues_left(struct pawl_bus *bus, struct pawl_bus_client *client,
+                                      const struct pawl_submit *submit, const struct bus_route *route,
+                                      bool rest, uint32_t *count_out)
+{
+    uint64_t event_id;
+    struct bus_queue **queues = malloc(2 * (size_t)route->queue_count * sizeof(struct bus_queue *));
+    *count_out = 0;
+    if (!queues)
+        bus_refuse(bus, client, submit->sequence, submit->sequence, -ENOMEM, 0);
+    for (uint32_t i = 0; queues && i < route->queue_count; i++)
+        if (!rest || !pawl_publishers_has_part(&bus->publishers, client->publisher, submit->sequence,
+                                               route->queues[i]->number, &event_id))
+            queues[(*count_out)++] = route->queues[i];
+    return queues;
+}
+
+void bus_publish_singly(struct pawl_bus *bus, struct pawl_bus_client *client,
+                        const struct pawl_submit *submit, struct pawl_event *event,
+                        const struct bus_route *route)
+{
+    uint32_t count;
+    struct bus_queue **queues = queues_left(bus, client, submit, route, false, &count);
+    if (!queues)
+        return;
+    bus_group_flush(bus);
+    event->id = bus->next_event++;
+    event->published_at_ns = bus->now.realtime_ns;
+    publish_to_some(bus, client, submit, event, queues, count);
+    free(queues);
+}
+
+void bus_publish_rest(struct pawl_bus *bus, struct pawl_bus_client *client, const struct pawl_submit *submit,
+                      struct pawl_event *event, const struct bus_route *route, uint64_t event_id)
+{
+    uint32_t count;
+    bus_group_flush(bus);
+    if (bus_parked_adopt(bus, client, submit->sequence))
+        return;
+    bool memory = bus_strongest_of(route, submit->durability) == PAWL_DURABILITY_MEMORY;
+    struct bus_queue **queues = queues_left(bus, client, submit, route, true, &count);
+    if (!queues)
+        return;
+    event->id = event_id;
+    event->published_at_ns = bus->now.realtime_ns;
+    if (count > 0) {
+        publish_to_some(bus, client, submit, event, queues, count);
+    } else { /* those that it waited for are gone */
+        bus_note_published(bus, client->publisher, submit->sequence, 0, event_id, memory ? 0 : bus->log_lsn,
+                           false);
+        bus_confirm_duplicate(bus, client, submit->sequence, event_id, memory);
+    }
+    free(queues);
+}
