@@ -189,8 +189,8 @@ struct pawl {
     int answer_error; /* the connection was lost meanwhile */
     struct pawl_wire_message answer;
     struct pawl_segment large; /* where the body of the answer lies when no message holds it; fd -1: none */
-    int stop_fd;  /* while a take waits: ends it when readable; -1: none, or it was heard */
-    bool stopped; /* it was */
+    int stop_fd;               /* while a take waits: ends it when readable; -1: none, or it was heard */
+    bool stopped;              /* it was */
 
     /* wait.c */
     int epoll_fd, timer_fd;
