@@ -23,36 +23,6 @@
 
 /* ---- values as text ---- */
 
-static const char *bytes_text(uint64_t value, char text[64])
-{
-    static const char *const units[] = {"", "KiB", "MiB", "GiB", "TiB"};
-    unsigned unit = 0;
-    while (value != 0 && value % 1024 == 0 && unit < 4) {
-        value /= 1024;
-        unit++;
-    }
-    snprintf(text, 64, "%" PRIu64 "%s", value, units[unit]);
-    return text;
-}
-
-static const char *duration_text(uint64_t ns, char text[64])
-{
-    static const struct {
-        uint64_t ns;
-        const char *name;
-    } units[] = {{UINT64_C(86400000000000), "d"}, {UINT64_C(3600000000000), "h"},
-                 {UINT64_C(60000000000), "m"},    {UINT64_C(1000000000), "s"},
-                 {UINT64_C(1000000), "ms"},       {1000, "us"}};
-    for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
-        if (ns != 0 && ns % units[i].ns == 0) {
-            snprintf(text, 64, "%" PRIu64 "%s", ns / units[i].ns, units[i].name);
-            return text;
-        }
-    }
-    snprintf(text, 64, "%" PRIu64 "%s", ns, ns == 0 ? "s" : "ns");
-    return text;
-}
-
 const char *pawl_config_limit_text(const struct pawl_limit *limit, uint64_t value, char text[64])
 {
     if (value == PAWL_LIMIT_DISK)
@@ -62,9 +32,9 @@ const char *pawl_config_limit_text(const struct pawl_limit *limit, uint64_t valu
         snprintf(text, 64, "%" PRIu64, value);
         return text;
     case PAWL_LIMIT_BYTES:
-        return bytes_text(value, text);
+        return pawl_bytes_text(value, text);
     case PAWL_LIMIT_DURATION:
-        return duration_text(value, text);
+        return pawl_duration_text(value, text);
     case PAWL_LIMIT_OVERFLOW:
         return pawl_overflow_name(value) != NULL ? pawl_overflow_name(value) : "?";
     case PAWL_LIMIT_DURABILITY:

@@ -242,6 +242,11 @@ static int remove_one(const char *path, const struct stat *status, int kind, str
     return 0;
 }
 
+void pawl_launch_remove(const char *path)
+{
+    (void)nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
 _Noreturn static void become_embedded(const struct pawl_state *state,
                                       const struct pawl_launch_embedded *options, int client_fd, pid_t host)
 {
@@ -280,7 +285,7 @@ _Noreturn static void become_embedded(const struct pawl_state *state,
                                                      .helpers = helps ? options->helpers : NULL};
     int code = pawl_supervise(&supervise);
     if (options->remove_path)
-        (void)nftw(options->remove_path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+        pawl_launch_remove(options->remove_path);
     _exit(code);
 }
 

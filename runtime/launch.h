@@ -55,6 +55,9 @@ struct pawl_launch_embedded {
 int pawl_launch_embedded(const struct pawl_state *state, const struct pawl_launch_embedded *options,
                          int *client_fd_out, pid_t *pid_out);
 
+/** pawl_launch_remove - a private state directory, as far as it can be. */
+void pawl_launch_remove(const char *path);
+
 /** pawl_launch_restore_streams - in a helper: 0, 1 and 2 as the embedding program had them. */
 void pawl_launch_restore_streams(void);
 

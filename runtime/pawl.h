@@ -50,8 +50,33 @@ enum {
     PAWL_ERR_CLOSED = -10015,     /* the scheduler is gone and did not come back */
     PAWL_ERR_DUPLICATE = -10016,  /* the key was there already: not stored again */
     PAWL_ERR_UNROUTED = -10017,   /* no queue wants the topic, and a route was asked for */
-    PAWL_ERR_INCOMPATIBLE = -10018, /* the queue exists with settings that cannot be changed to these */
+    PAWL_ERR_INCOMPATIBLE = -10018 /* the queue exists with settings that cannot be changed to these */
 };
+
+/* The same numbers by the names that the rest of pawl has for them. */
+#ifndef PAWL_ERROR_SYMBOLS
+#define PAWL_ERROR_SYMBOLS
+enum pawl_error {
+    PAWL_E_QUEUE_FULL = -10001,
+    PAWL_E_QUEUE_EMPTY = -10002,
+    PAWL_E_STALE_RECEIPT = -10003,
+    PAWL_E_BAD_FORMAT = -10004,
+    PAWL_E_DAMAGED = -10005,
+    PAWL_E_BAD_MESSAGE = -10006,
+    PAWL_E_LIMIT = -10007,
+    PAWL_E_INVALID = -10008,
+    PAWL_E_BUSY = -10009,
+    PAWL_E_NOT_FOUND = -10010,
+    PAWL_E_STATE = -10011,
+    PAWL_E_NO_SPACE = -10012,
+    PAWL_E_INDEFINITE = -10013,
+    PAWL_E_SYNC_FAILED = -10014,
+    PAWL_E_CLOSED = -10015,
+    PAWL_E_DUPLICATE = -10016,
+    PAWL_E_UNROUTED = -10017,
+    PAWL_E_INCOMPATIBLE = -10018
+};
+#endif
 
 PAWL_API const char *pawl_strerror(int error);
 /* Words about the last error of this handle, "" if none; valid until its next call. NULL handle: of the last
@@ -265,7 +290,7 @@ struct pawl_delivery {
 struct pawl_consumer_options {
     size_t bytes;
     const char *group; /* streams */
-    unsigned prefetch; /* 0: 64; at most 4,096 */
+    unsigned prefetch; /* 0: 64; at most 16,384 */
     int auto_ack;
     int has_from; /* streams: a new group begins at `from` */
     uint64_t from;
@@ -297,7 +322,8 @@ PAWL_API int pawl_nack(const struct pawl_delivery *delivery, int requeue,
 PAWL_API int pawl_nack_cause(const struct pawl_delivery *delivery, int exit_code, int64_t delay_ms,
                              int spare_breaker, const char *text);
 PAWL_API int pawl_reject(const struct pawl_delivery *delivery, const char *reason);
-PAWL_API int pawl_extend(const struct pawl_delivery *delivery, uint64_t by_ms); /* 0: one ack wait */
+/* 0: one ack wait; at most 7 days, else PAWL_ERR_LIMIT. */
+PAWL_API int pawl_extend(const struct pawl_delivery *delivery, uint64_t by_ms);
 PAWL_API int pawl_release(const struct pawl_delivery *delivery); /* hand back without a failure */
 /** pawl_ack_publish - ack and the events that follow from it as one atomic record. Waits for the confirm. */
 PAWL_API int pawl_ack_publish(const struct pawl_delivery *delivery, const struct pawl_message *messages,

@@ -109,7 +109,7 @@ static int put_max_deliver(json_t *config, const char *value, char why[WHY_BYTES
     if (!read_count(value, &limit, &end) || *end != '\0')
         return refuse(why, PAWL_E_INVALID, value, "is not a number");
     if (limit > PAWL_RETRY_LIMIT_MAX)
-        return refuse(why, PAWL_E_LIMIT, value, "is above the limit: at most 4095 (0: no limit)");
+        return refuse(why, PAWL_E_LIMIT, value, "is above the limit: from 0 (no limit) to 4095");
     json_object_set_new(part_of(config, "retry"), "limit", number(limit));
     return 0;
 }
@@ -203,7 +203,7 @@ static int put_rate(json_t *config, const char *value, char why[WHY_BYTES])
     if (pawl_parse_duration_ns(duration, strlen(duration), &per_ns) != 0 || per_ns == 0)
         return refuse(why, PAWL_E_INVALID, value, form);
     if (count > 1000000000 || per_ns > DAY_NS)
-        return refuse(why, PAWL_E_LIMIT, value, "is above the limit: at most 1000000000, per day at most");
+        return refuse(why, PAWL_E_LIMIT, value, "is above the limit: from 1 to 1000000000, per 1ns to 1d");
     json_object_set_new(config, "rate",
                         json_pack("{s:I, s:I}", "count", (json_int_t)count, "per_ns", (json_int_t)per_ns));
     return 0;
@@ -247,7 +247,8 @@ static int put_retain(json_t *config, const char *value, char why[WHY_BYTES])
 /* FAILURES[,COOLDOWN[,PROBES[,SUCCESSES]]]; 0: no breaker */
 static int put_breaker(json_t *config, const char *value, char why[WHY_BYTES])
 {
-    static const char form[] = "is no breaker: write FAILURES,COOLDOWN,PROBES as in 5,30s,3 (0: none)";
+    static const char form[] = "is no breaker: write FAILURES,COOLDOWN,PROBES as in 5,30s,3 (0: none; at "
+                               "most 1000000 failures, 4096 probes)";
     const char *at;
     uint64_t failures, cooldown_ns, probes, successes;
     json_t *breaker = json_object();
@@ -331,6 +332,28 @@ const struct pawl_queue_setting *pawl_queue_setting_find(const char *name)
     return NULL;
 }
 
+static const char *amount_text(const struct pawl_queue_setting *setting, uint64_t amount,
+                               char text[PAWL_UNIT_TEXT_BYTES])
+{
+    if (amount == PAWL_LIMIT_DISK)
+        return "what the disk takes";
+    if (setting->kind == PAWL_SETTING_DURATION)
+        return pawl_duration_text(amount, text);
+    if (setting->kind == PAWL_SETTING_BYTES)
+        return pawl_bytes_text(amount, text);
+    snprintf(text, PAWL_UNIT_TEXT_BYTES, "%llu", (unsigned long long)amount);
+    return text;
+}
+
+static int refuse_range(const struct pawl_queue_setting *setting, int error, const char *value,
+                        const char *words, char why[WHY_BYTES])
+{
+    char from[PAWL_UNIT_TEXT_BYTES], to[PAWL_UNIT_TEXT_BYTES];
+    snprintf(why, WHY_BYTES, "'%.80s' %s: from %s to %s", value, words,
+             amount_text(setting, setting->minimum, from), amount_text(setting, setting->maximum, to));
+    return error;
+}
+
 static int put_number(json_t *config, const struct pawl_queue_setting *setting, const char *value,
                       char why[WHY_BYTES])
 {
@@ -348,20 +371,12 @@ static int put_number(json_t *config, const struct pawl_queue_setting *setting, 
         error = read_count(value, &amount, &end) && *end == '\0' ? 0 : PAWL_E_INVALID;
         form = "is not a number";
     }
-    if (error == PAWL_E_LIMIT || (error == 0 && amount > setting->maximum)) {
-        char words[64] = "is above the limit";
-        if (setting->kind == PAWL_SETTING_DURATION)
-            snprintf(words, sizeof words, "is above the limit: at most %llud",
-                     (unsigned long long)(setting->maximum / DAY_NS));
-        else if (setting->maximum != PAWL_LIMIT_DISK)
-            snprintf(words, sizeof words, "is above the limit: at most %llu",
-                     (unsigned long long)setting->maximum);
-        return refuse(why, PAWL_E_LIMIT, value, words);
-    }
+    if (error == PAWL_E_LIMIT || (error == 0 && amount > setting->maximum))
+        return refuse_range(setting, PAWL_E_LIMIT, value, "is above the limit", why);
     if (error != 0)
         return refuse(why, PAWL_E_INVALID, value, form);
     if (amount < setting->minimum)
-        return refuse(why, PAWL_E_INVALID, value, "is too small");
+        return refuse_range(setting, PAWL_E_INVALID, value, "is too small", why);
     json_object_set_new(config, setting->json, number(amount));
     return 0;
 }

@@ -1,10 +1,12 @@
 /*
- * units.c - durations and sizes out of text.
+ * units.c - durations and sizes, out of text and as text.
  *
  * Runs in clients. Works on byte strings without a NUL at their end; knows no locale.
  */
 #include "runtime/units.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -141,4 +143,36 @@ int pawl_parse_bytes(const char *text, size_t length, uint64_t *bytes_out)
     if (error == 0)
         *bytes_out = total;
     return error;
+}
+
+/* ---- and back ---- */
+
+const char *pawl_bytes_text(uint64_t value, char text[PAWL_UNIT_TEXT_BYTES])
+{
+    static const char *const units[] = {"", "KiB", "MiB", "GiB", "TiB"};
+    unsigned unit = 0;
+    while (value != 0 && value % 1024 == 0 && unit < 4) {
+        value /= 1024;
+        unit++;
+    }
+    snprintf(text, PAWL_UNIT_TEXT_BYTES, "%" PRIu64 "%s", value, units[unit]);
+    return text;
+}
+
+const char *pawl_duration_text(uint64_t ns, char text[PAWL_UNIT_TEXT_BYTES])
+{
+    static const struct {
+        uint64_t ns;
+        const char *name;
+    } units[] = {{UINT64_C(86400000000000), "d"}, {UINT64_C(3600000000000), "h"},
+                 {UINT64_C(60000000000), "m"},    {UINT64_C(1000000000), "s"},
+                 {UINT64_C(1000000), "ms"},       {1000, "us"}};
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
+        if (ns != 0 && ns % units[i].ns == 0) {
+            snprintf(text, PAWL_UNIT_TEXT_BYTES, "%" PRIu64 "%s", ns / units[i].ns, units[i].name);
+            return text;
+        }
+    }
+    snprintf(text, PAWL_UNIT_TEXT_BYTES, "%" PRIu64 "%s", ns, ns == 0 ? "s" : "ns");
+    return text;
 }

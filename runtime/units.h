@@ -26,4 +26,11 @@ int pawl_parse_duration_ns(const char *text, size_t length, uint64_t *ns_out);
  */
 int pawl_parse_bytes(const char *text, size_t length, uint64_t *bytes_out);
 
+enum { PAWL_UNIT_TEXT_BYTES = 64 };
+
+/** pawl_duration_text, pawl_bytes_text - in the largest unit that gives a whole number: "7d", "250ms",
+ * "64KiB". Return: @text. */
+const char *pawl_duration_text(uint64_t ns, char text[PAWL_UNIT_TEXT_BYTES]);
+const char *pawl_bytes_text(uint64_t value, char text[PAWL_UNIT_TEXT_BYTES]);
+
 #endif

@@ -298,9 +298,10 @@ static int apply_claim(struct pawl_core *core, const struct pawl_claim_record *r
         return error;
     struct pawl_instance *instance = &step->instances[record->instance];
     bool adopted = (record->flags & PAWL_CLAIM_ADOPTED) != 0;
-    if (pawl_step_state_is_final(instance->state) || instance->attempt > record->attempt ||
+    if (pawl_instance_has_ended(instance, record->attempt) || instance->attempt > record->attempt ||
         (instance->attempt == record->attempt && !adopted))
         return 0;
+    pawl_step_open_again(run, step, instance);
     if (adopted && instance->attempt == record->attempt && instance->interruptions > 0)
         instance->interruptions--;
     if (instance->attempt != record->attempt)
@@ -368,10 +369,11 @@ static int apply_step(struct pawl_core *core, const struct pawl_step_record *rec
         return 0;
     }
     struct pawl_instance *instance = &step->instances[record->instance];
-    bool known = instance->attempt > record->attempt || pawl_step_state_is_final(instance->state) ||
+    bool known = instance->attempt > record->attempt || pawl_instance_has_ended(instance, record->attempt) ||
                  (instance->attempt == record->attempt && instance->place == place && place != 0);
     if (known)
         return 0;
+    pawl_step_open_again(run, step, instance);
     if (instance->attempt != record->attempt)
         run->attempts++; /* its CLAIM was left out: the result came in the same batch */
     instance->attempt = (uint16_t)record->attempt;

@@ -22,6 +22,12 @@ static uint64_t keep(void *ctx, const struct iovec *body, int count, uint32_t us
     return handle ? handle | PAWL_PLACE_VOLATILE : 0;
 }
 
+static bool may_keep(void *ctx, size_t bytes)
+{
+    const struct pawl_loop *loop = ctx;
+    return pawl_kept_may_add(&loop->kept, bytes);
+}
+
 static void release(void *ctx, uint64_t place)
 {
     struct pawl_loop *loop = ctx;
@@ -102,6 +108,7 @@ static struct pawl_metrics_row *metrics_row(void *ctx, uint32_t queue, const cha
 const struct pawl_bus_backend pawl_journal_backend = {
     .append = append,
     .keep = keep,
+    .may_keep = may_keep,
     .release = release,
     .cut = cut,
     .has_room = has_room,

@@ -93,8 +93,28 @@ void pawl_core_detach(struct pawl_core *core, struct pawl_run *run)
 void pawl_core_own(struct pawl_core *core, struct pawl_run *run, uint64_t client)
 {
     (void)core;
+    run->awaited = false;
     if (run->batch && run->batch->client == 0 && !run->batch->detached)
         run->batch->client = client;
+}
+
+bool pawl_run_awaited(const struct pawl_run *run)
+{
+    return run->awaited;
+}
+
+bool pawl_core_awaits_owners(const struct pawl_core *core)
+{
+    for (size_t i = 0; i < core->run_count; i++)
+        if (core->runs[i]->awaited)
+            return true;
+    return false;
+}
+
+void pawl_core_await_owners_no_more(struct pawl_core *core)
+{
+    for (size_t i = 0; i < core->run_count; i++)
+        core->runs[i]->awaited = false;
 }
 
 uint32_t pawl_batch_number(const struct pawl_batch *batch)

@@ -105,6 +105,7 @@ bool pawl_client_act_gather(struct pawl_client *client, const struct pawl_submit
     client->act_parts++;
     if (submit->flags & PAWL_SUBMIT_MORE)
         return true;
+    client->last_worded = client->port.submit_position; /* its ack is durable with the rest of it */
     bool holds = do_act(client);
     client->act_used = client->act_parts = 0;
     return holds;

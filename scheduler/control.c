@@ -23,6 +23,7 @@
 #include "scheduler/lanes.h"
 #include "scheduler/roster.h"
 #include "shm/error.h"
+#include "shm/segment.h"
 
 #define VOUCH_NS UINT64_C(1000000000) /* a reply waits so long for the disk */
 
@@ -51,6 +52,35 @@ int pawl_control_exit_code(int error)
     default:
         return 70;
     }
+}
+
+/* What no message holds: in a memfd, beside its size. */
+static int queue_large(struct pawl_connection *connection, uint16_t type, uint64_t tag, const void *body,
+                       size_t bytes)
+{
+    struct pawl_segment segment;
+    const struct pawl_wire_large large = {.bytes = bytes};
+    int error = pawl_segment_create(PAWL_SEGMENT_PRIVATE_WRITER, "pawl-answer", bytes, true, &segment);
+    if (error)
+        return error;
+    memcpy(segment.base, body, bytes);
+    error =
+        pawl_wire_queue_message(&connection->wire, type, tag, &large, sizeof large, NULL, 0, &segment.fd, 1);
+    pawl_segment_close(&segment);
+    return error;
+}
+
+void pawl_control_reply_any(struct pawl_connection *connection, uint16_t type, uint64_t tag, const void *body,
+                            size_t bytes)
+{
+    if (bytes <= PAWL_WIRE_BYTES_MAX) {
+        pawl_control_reply(connection, type, tag, body, bytes, NULL, 0);
+        return;
+    }
+    int error = connection->closing ? 0 : queue_large(connection, type, tag, body, bytes);
+    if (error)
+        pawl_control_error(connection, tag, error, NULL, "an answer of %zu bytes: %s", bytes,
+                           pawl_error_text(error));
 }
 
 void pawl_control_reply(struct pawl_connection *connection, uint16_t type, uint64_t tag, const void *body,
@@ -471,6 +501,9 @@ void pawl_control_arm(struct pawl_loop *loop)
     for (struct pawl_connection *connection = loop->connections; connection; connection = connection->next) {
         if (connection->closing)
             continue;
+        pawl_control_tell_room(connection);
+        if (connection->closing)
+            continue;
         bool full = pawl_wire_pending(&connection->wire) > PAWL_OUTPUT_BYTES_HIGH;
         int error = pawl_wire_pending(&connection->wire) && !pawl_io_active(&connection->out_poll) &&
                             !must_wait_for_disk(connection)
@@ -498,6 +531,8 @@ void pawl_control_arm(struct pawl_loop *loop)
 
 bool pawl_control_is_held(const struct pawl_loop *loop, const struct pawl_run *run)
 {
+    if (pawl_run_awaited(run))
+        return true;
     for (const struct pawl_connection *connection = loop->connections; connection;
          connection = connection->next)
         for (const struct pawl_held *held = connection->held; held; held = held->next)

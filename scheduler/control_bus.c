@@ -45,7 +45,7 @@ static void reply_or_park(struct pawl_connection *connection, uint64_t tag, uint
     if (lsn == UINT64_MAX)
         lsn = pawl_journal_last_lsn(loop->journal);
     if (lsn <= loop->durable_lsn) {
-        pawl_control_reply(connection, type, tag, body, bytes, NULL, 0);
+        pawl_control_reply_any(connection, type, tag, body, bytes);
         free(body);
         return;
     }
@@ -142,8 +142,9 @@ static void on_consume(struct pawl_connection *connection, const struct pawl_wir
 
 /* ---- detached ---- */
 
-/* A TAKEN body of what was taken: the events are copied now. NULL: no memory. */
-static void *taken_body(struct pawl_loop *loop, const struct pawl_bus_taken *taken, uint32_t count,
+/* A TAKEN body: the events are copied now, of a mere look as many as a message holds, and one at least. NULL:
+ * no memory. */
+static void *taken_body(struct pawl_loop *loop, const struct pawl_bus_taken *taken, uint32_t count, bool look,
                         uint64_t next, bool end, size_t *bytes_out)
 {
     struct pawl_wire_taken head = {.count = 0, .end = end, .next = next};
@@ -156,7 +157,7 @@ static void *taken_body(struct pawl_loop *loop, const struct pawl_bus_taken *tak
         const struct pawl_event *event = pawl_bus_event(loop->bus, entry.queue, entry.seq);
         if (!event)
             continue; /* it was trimmed away meanwhile */
-        if (head.count > 0 && used + sizeof entry + event->bytes > PAWL_WIRE_BYTES_MAX)
+        if (look && head.count > 0 && used + sizeof entry + event->bytes > PAWL_WIRE_BYTES_MAX)
             break;
         entry.bytes = (uint32_t)sizeof entry + event->bytes;
         if (used + entry.bytes > room) {
@@ -168,7 +169,7 @@ static void *taken_body(struct pawl_loop *loop, const struct pawl_bus_taken *tak
             }
             body = grown;
         }
-        if (entry.attempt > 0) /* not a mere look */
+        if (!look)
             pawl_figures_delivered(loop, &entry, event);
         memcpy(body + used, &entry, sizeof entry);
         memcpy(body + used + sizeof entry, event, event->bytes);
@@ -193,7 +194,7 @@ static void on_peek(struct pawl_connection *connection, uint64_t tag, const stru
         refuse(connection, tag, count, why);
         return;
     }
-    void *body = taken_body(loop, taken, (uint32_t)count, next, end, &bytes);
+    void *body = taken_body(loop, taken, (uint32_t)count, true, next, end, &bytes);
     struct pawl_wire_taken *head = body;
     if (head && head->count < (uint32_t)count) { /* as much as a message holds: the rest is asked for again */
         head->end = 0;
@@ -202,7 +203,7 @@ static void on_peek(struct pawl_connection *connection, uint64_t tag, const stru
     if (!body)
         refuse(connection, tag, -ENOMEM, "");
     else
-        pawl_control_reply(connection, PAWL_WIRE_TAKEN, tag, body, bytes, NULL, 0);
+        pawl_control_reply_any(connection, PAWL_WIRE_TAKEN, tag, body, bytes);
     free(body);
 }
 
@@ -214,7 +215,8 @@ static int try_take(struct pawl_connection *connection, uint64_t tag, const stru
     char why[256] = "";
     uint64_t lsn = 0;
     size_t bytes;
-    /* Large events: as many as one reply may hold for certain. */
+    /* Large events: as many as one message holds for certain, and one at least, which then goes as a memfd.
+     */
     uint64_t most =
         PAWL_WIRE_BYTES_MAX / (loop->config.bus.event_payload_bytes + PAWL_EVENT_HEADERS_BYTES_MAX + 1024);
     uint32_t count_max = request->count < most ? request->count : most ? (uint32_t)most : 1;
@@ -225,7 +227,7 @@ static int try_take(struct pawl_connection *connection, uint64_t tag, const stru
         refuse(connection, tag, count, why);
         return 1;
     }
-    void *body = taken_body(loop, taken, (uint32_t)count, 0, false, &bytes);
+    void *body = taken_body(loop, taken, (uint32_t)count, false, 0, false, &bytes);
     pawl_bus_flush(loop->bus, loop->now);
     if (!body)
         refuse(connection, tag, -ENOMEM, "");
@@ -240,6 +242,15 @@ static void answer_empty(struct pawl_connection *connection, uint64_t tag)
     pawl_control_reply(connection, PAWL_WIRE_TAKEN, tag, &body, sizeof body, NULL, 0);
 }
 
+/* Answered at the end of the turn; with what came meanwhile, if it came. */
+static void end_takes(struct pawl_connection *connection)
+{
+    for (struct pawl_parked *parked = connection->parked; parked; parked = parked->next)
+        if (parked->bus && parked->bus->reply_type == 0)
+            parked->bus->until_ns = 0;
+    connection->loop->changed = true;
+}
+
 static void on_take(struct pawl_connection *connection, const struct pawl_wire_message *message)
 {
     struct pawl_loop *loop = connection->loop;
@@ -250,6 +261,10 @@ static void on_take(struct pawl_connection *connection, const struct pawl_wire_m
         return;
     }
     memcpy(&request, message->body, sizeof request);
+    if (request.flags & PAWL_TAKE_END) {
+        end_takes(connection);
+        return;
+    }
     if (!names_hold(request.queue, request.group) || request.count == 0 || request.count > TAKE_MAX) {
         refuse(connection, tag, PAWL_E_INVALID, "a request for 1 to 256 deliveries of a queue");
         return;
@@ -331,12 +346,12 @@ bool pawl_control_bus_try(struct pawl_connection *connection, struct pawl_parked
     if (bus->reply_type) {
         if (parked->lsn > loop->durable_lsn)
             return false;
-        pawl_control_reply(connection, bus->reply_type, parked->tag, bus->body, bus->bytes, NULL, 0);
+        pawl_control_reply_any(connection, bus->reply_type, parked->tag, bus->body, bus->bytes);
         return true;
     }
     if (try_take(connection, parked->tag, &bus->take))
         return true;
-    if (bus->until_ns > loop->now.boottime_ns && !loop->stopping)
+    if (bus->until_ns > loop->now.boottime_ns)
         return false;
     answer_empty(connection, parked->tag);
     return true;
@@ -369,11 +384,20 @@ static void on_metrics(struct pawl_connection *connection, uint64_t tag)
         pawl_control_end(connection);
 }
 
+/* What is said of queues and groups, also that one is not there, may rest on a record that is not durable. */
+static void vouch(struct pawl_connection *connection)
+{
+    uint64_t lsn = pawl_bus_queues_lsn(connection->loop->bus);
+    if (lsn > connection->loop->durable_lsn && lsn > connection->vouch_lsn)
+        connection->vouch_lsn = lsn;
+}
+
 bool pawl_control_bus(struct pawl_connection *connection, const struct pawl_wire_message *message)
 {
     switch (message->header.type) {
     case PAWL_WIRE_BUS:
         on_request(connection, message);
+        vouch(connection);
         return true;
     case PAWL_WIRE_ATTACH:
         pawl_clients_attach(connection, message);
@@ -381,12 +405,15 @@ bool pawl_control_bus(struct pawl_connection *connection, const struct pawl_wire
     case PAWL_WIRE_CONSUME:
     case PAWL_WIRE_CONSUME_END:
         on_consume(connection, message);
+        vouch(connection);
         return true;
     case PAWL_WIRE_TAKE:
         on_take(connection, message);
+        vouch(connection);
         return true;
     case PAWL_WIRE_SETTLE:
         on_settle(connection, message);
+        vouch(connection);
         return true;
     case PAWL_WIRE_METRICS:
         on_metrics(connection, message->header.tag);

@@ -232,6 +232,8 @@ int pawl_core_start(struct pawl_core *core, struct pawl_now now, bool restarted,
         struct pawl_run *run = core->runs[i];
         run->completions.durable = run->completions.announced = run->completions.count;
         run->over = run->state != PAWL_RUN_RUNNING;
+        run->awaited =
+            restarted && run->state != PAWL_RUN_INTERRUPTED && (run->request.flags & PAWL_SUBMIT_DETACH) == 0;
     }
     *epoch_out = core->epoch;
     *epoch_lsn_out = core->epoch_lsn;

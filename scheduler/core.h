@@ -238,8 +238,11 @@ void pawl_core_client_gone(struct pawl_core *core, struct pawl_now now, uint64_t
 void pawl_core_detach(struct pawl_core *core, struct pawl_run *run);
 
 /* After a restart runs have no owner: the first client that pulls from or waits for one that is not detached
- * becomes it. */
+ * becomes it. Until then such a run is awaited: its end is kept for who comes back. */
 void pawl_core_own(struct pawl_core *core, struct pawl_run *run, uint64_t client);
+bool pawl_run_awaited(const struct pawl_run *run);
+bool pawl_core_awaits_owners(const struct pawl_core *core);
+void pawl_core_await_owners_no_more(struct pawl_core *core);
 
 /* The image is on disk and synced. The run is freed once this is durable: do not touch it after. */
 void pawl_core_sealed(struct pawl_core *core, struct pawl_now now, struct pawl_run *run);

@@ -123,6 +123,7 @@ struct pawl_run {
     bool ending;              /* its last RUN_STATE is written */
     bool over;                /* and durable */
     bool sealing, leaving;
+    bool awaited; /* whoever waited for it before a restart may come back: it is not sealed before */
     uint64_t lsn_submitted, lsn_ended;
     uint64_t started_at_ns, finished_at_ns, resumed_at_ns;
     uint64_t elapsed_before_ns; /* of earlier sessions */
@@ -241,6 +242,11 @@ int pawl_step_expand(struct pawl_run *run, struct pawl_step *step, uint64_t coun
 void pawl_instance_set(struct pawl_run *run, struct pawl_step *step, struct pawl_instance *instance,
                        uint32_t state, uint32_t reason);
 void pawl_step_set(struct pawl_run *run, struct pawl_step *step, uint32_t state, uint32_t reason);
+/* Is there nothing more to say of it? Skipped and given up are derived, and after a restart they may be
+ * derived otherwise than a snapshot has it: an attempt beyond those that it knows is news. */
+bool pawl_instance_has_ended(const struct pawl_instance *instance, uint32_t attempt);
+/* There is news of an instance that a snapshot calls over: so its step goes on. */
+void pawl_step_open_again(struct pawl_run *run, struct pawl_step *step, const struct pawl_instance *instance);
 void pawl_run_recount(struct pawl_run *run); /* the counters of states, from scratch */
 void pawl_step_drop_values(struct pawl_step *step);
 int pawl_run_pin(struct pawl_run *run, uint64_t place);

@@ -44,6 +44,15 @@ static bool needs_are_met(const struct pawl_run *run, const struct pawl_step *st
     return true;
 }
 
+static bool a_need_has_failed(const struct pawl_run *run, const struct pawl_step *step)
+{
+    const uint32_t *needs = pawl_plan_needs(run->plan, step->plan);
+    for (uint32_t n = 0; n < step->plan->needs.count; n++)
+        if (pawl_step_state_is_final(run->steps[needs[n]].state) && !need_is_met(&run->steps[needs[n]]))
+            return true;
+    return false;
+}
+
 /* ---- ends ---- */
 
 static void tell_dependents(struct pawl_core *core, struct pawl_run *run, struct pawl_step *step);
@@ -114,16 +123,16 @@ static void give_up(struct pawl_core *core, struct pawl_run *run, struct pawl_st
 
 static void give_up_stopped(struct pawl_core *core, struct pawl_run *run, struct pawl_step *step)
 {
-    bool needs_failed = false;
-    const uint32_t *needs = pawl_plan_needs(run->plan, step->plan);
-    for (uint32_t n = 0; n < step->plan->needs.count; n++) {
-        const struct pawl_step *need = &run->steps[needs[n]];
-        needs_failed |= pawl_step_state_is_final(need->state) && !need_is_met(need);
-    }
-    if (needs_failed && step->count == step->states[PAWL_STEP_WAITING])
+    if (a_need_has_failed(run, step) && step->count == step->states[PAWL_STEP_WAITING])
         give_up(core, run, step, PAWL_STEP_SKIPPED, PAWL_REASON_NEEDS);
     else
         give_up(core, run, step, PAWL_STEP_CANCELLED, PAWL_REASON_STOPPED);
+}
+
+/* A condition of the step as a whole, not of each of its items. */
+static bool has_condition(const struct pawl_run *run, const struct pawl_step *step)
+{
+    return step->plan->when != PAWL_PLAN_NONE && !pawl_flow_uses_item(run, step->plan->when);
 }
 
 void pawl_flow_stop(struct pawl_core *core, struct pawl_run *run)
@@ -141,7 +150,8 @@ void pawl_flow_stop(struct pawl_core *core, struct pawl_run *run)
     const uint32_t *order = pawl_plan_order(run->plan);
     for (uint32_t i = 0; i < run->step_count; i++) {
         struct pawl_step *step = &run->steps[order[i]];
-        if (!step->runs_anyway && step->in_flight == 0)
+        bool asked_later = step->needs_left > 0 && has_condition(run, step); /* by advance() */
+        if (!step->runs_anyway && step->in_flight == 0 && !asked_later)
             give_up_stopped(core, run, step);
     }
 }
@@ -269,6 +279,17 @@ static void start_instances(struct pawl_core *core, struct pawl_run *run, struct
     core->need_dispatch = true;
 }
 
+static int ask_condition(struct pawl_core *core, struct pawl_run *run, struct pawl_step *step,
+                         bool *holds_out, struct pawl_expr_error *why)
+{
+    struct pawl_expr_env env;
+    pawl_flow_env(run, step, &env);
+    int error =
+        pawl_template_eval_condition(run->plan, step->plan->when, &env, &core->scratch, holds_out, why);
+    pawl_arena_reset(&core->scratch);
+    return error;
+}
+
 /* All its needs are over, durably: skip it, fail it, or make its instances ready. */
 static void advance(struct pawl_core *core, struct pawl_run *run, struct pawl_step *step)
 {
@@ -282,29 +303,24 @@ static void advance(struct pawl_core *core, struct pawl_run *run, struct pawl_st
     }
     if (step->state == PAWL_STEP_READY)
         return;
+    /* A job that outlived the scheduler: what it had to wait for held when it began, and its result counts.
+     */
+    bool adopted = step->in_flight > 0, holds = true;
+    bool met = adopted || step->runs_anyway || needs_are_met(run, step);
+    int error =
+        met && !adopted && has_condition(run, step) ? ask_condition(core, run, step, &holds, &why) : 0;
+    if (error == 0 && !holds) { /* stopped or not: after a restart nobody knows which came first */
+        give_up(core, run, step, PAWL_STEP_SKIPPED, PAWL_REASON_WHEN);
+        return;
+    }
     if (run->stopped && !step->runs_anyway) {
-        if (step->in_flight == 0) /* else: when its adopted jobs have ended */
+        if (!adopted) /* else: when its adopted jobs have ended */
             give_up_stopped(core, run, step);
         return;
     }
-    /* A job that outlived the scheduler: what it had to wait for held when it began, and its result counts.
-     */
-    bool adopted = step->in_flight > 0;
-    if (!adopted && !step->runs_anyway && !needs_are_met(run, step)) {
+    if (!met) {
         give_up(core, run, step, PAWL_STEP_SKIPPED, PAWL_REASON_NEEDS);
         return;
-    }
-    int error = 0;
-    if (!adopted && step->plan->when != PAWL_PLAN_NONE && !pawl_flow_uses_item(run, step->plan->when)) {
-        struct pawl_expr_env env;
-        bool holds = false;
-        pawl_flow_env(run, step, &env);
-        error = pawl_template_eval_condition(run->plan, step->plan->when, &env, &core->scratch, &holds, &why);
-        pawl_arena_reset(&core->scratch);
-        if (error == 0 && !holds) {
-            give_up(core, run, step, PAWL_STEP_SKIPPED, PAWL_REASON_WHEN);
-            return;
-        }
     }
     if (error == 0 && step->many)
         error = pawl_flow_spread_out(core, run, step, &why);
@@ -351,6 +367,12 @@ void pawl_flow_step_durable(struct pawl_core *core, struct pawl_run *run, struct
     pawl_flow_check_end(core, run);
 }
 
+/* Failed as a whole, by its list: the one end of a step that is a record of its own. */
+static bool end_is_recorded(const struct pawl_step *step)
+{
+    return step->many && step->state == PAWL_STEP_FAILED && step->reason == PAWL_REASON_EXPRESSION;
+}
+
 void pawl_flow_derive(struct pawl_core *core, struct pawl_run *run)
 {
     const uint32_t *order = pawl_plan_order(run->plan);
@@ -368,9 +390,7 @@ void pawl_flow_derive(struct pawl_core *core, struct pawl_run *run)
         if (!pawl_step_tolerates(step))
             run->failed_count += step->states[PAWL_STEP_FAILED];
         /* What was derived is derived again; what was recorded stays. */
-        bool recorded =
-            step->state == PAWL_STEP_FAILED && step->reason == PAWL_REASON_EXPRESSION && step->many;
-        if (!recorded)
+        if (!end_is_recorded(step))
             pawl_step_set(run, step, PAWL_STEP_WAITING, step->reason);
         else
             run->failed_count++;
@@ -402,27 +422,54 @@ void pawl_flow_derive(struct pawl_core *core, struct pawl_run *run)
 
 /* ---- the run's end ---- */
 
+static void end_open_instances(struct pawl_run *run, struct pawl_step *step, uint32_t state, uint32_t reason)
+{
+    for (uint64_t n = 0; n < step->count; n++)
+        if (!pawl_step_state_is_final(step->instances[n].state))
+            pawl_instance_set(run, step, &step->instances[n], state, reason);
+}
+
+/* What became of the open part of a step when its run ended. After a crash that is all that is known of what
+ * was skipped: it is not recorded. In a run that succeeded nothing else can have happened. */
+static uint32_t mark_of(const struct pawl_run *run, const struct pawl_step *step, uint32_t run_state,
+                        bool untouched, uint32_t *reason_out)
+{
+    *reason_out = run_state == PAWL_RUN_CANCELLED ? PAWL_REASON_CANCELLED : PAWL_REASON_STOPPED;
+    if (run_state != PAWL_RUN_CANCELLED && untouched && !step->runs_anyway && a_need_has_failed(run, step)) {
+        *reason_out = PAWL_REASON_NEEDS;
+        return PAWL_STEP_SKIPPED;
+    }
+    if (run_state == PAWL_RUN_SUCCEEDED && step->plan->when != PAWL_PLAN_NONE) {
+        *reason_out = PAWL_REASON_WHEN;
+        return PAWL_STEP_SKIPPED;
+    }
+    return PAWL_STEP_CANCELLED;
+}
+
 void pawl_flow_finish_marks(struct pawl_run *run, uint32_t run_state)
 {
     if (run_state == PAWL_RUN_INTERRUPTED || run_state == PAWL_RUN_RUNNING)
         return; /* what is open stays open */
-    uint32_t reason = run_state == PAWL_RUN_CANCELLED ? PAWL_REASON_CANCELLED : PAWL_REASON_STOPPED;
     const uint32_t *order = pawl_plan_order(run->plan);
     for (uint32_t i = 0; i < run->step_count; i++) {
         struct pawl_step *step = &run->steps[order[i]];
-        if (pawl_step_state_is_final(step->state))
+        if (pawl_step_state_is_final(step->state)) {
+            /* Its list failed in this resume and was good in one before: what began then fails with it. */
+            end_open_instances(run, step, step->state, step->reason);
             continue;
+        }
         bool untouched = step->states[PAWL_STEP_SUCCEEDED] + step->states[PAWL_STEP_FAILED] == 0;
-        uint64_t open = 0;
-        for (uint64_t n = 0; n < step->count; n++)
-            if (!pawl_step_state_is_final(step->instances[n].state)) {
-                pawl_instance_set(run, step, &step->instances[n], PAWL_STEP_CANCELLED, reason);
-                open++;
-            }
+        uint32_t reason, state = mark_of(run, step, run_state, untouched, &reason);
+        uint64_t over = 0;
+        for (int s = PAWL_STEP_SUCCEEDED; s < PAWL_STEP_STATES; s++)
+            over += step->states[s];
+        bool open = over < step->count;
+        end_open_instances(run, step, state, reason);
         if (step->states[PAWL_STEP_FAILED] > 0)
             pawl_step_set(run, step, PAWL_STEP_FAILED, PAWL_REASON_EXIT);
-        else if (open > 0 || (untouched && run_state != PAWL_RUN_SUCCEEDED))
-            pawl_step_set(run, step, PAWL_STEP_CANCELLED, reason);
+        else if (untouched ? open || run_state != PAWL_RUN_SUCCEEDED || state == PAWL_STEP_SKIPPED
+                           : open && state == PAWL_STEP_CANCELLED)
+            pawl_step_set(run, step, state, reason);
         else
             pawl_step_set(run, step, PAWL_STEP_SUCCEEDED, PAWL_REASON_NONE);
     }

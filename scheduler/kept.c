@@ -95,6 +95,12 @@ static int open_chunk(struct pawl_kept *kept, size_t bytes)
     return 0;
 }
 
+bool pawl_kept_may_add(const struct pawl_kept *kept, uint64_t bytes)
+{
+    /* What follows on what does not fit begins a chunk: of two chunks in a row half is used at least. */
+    return bytes <= kept->bytes_max && kept->bytes + 2 * bytes + CHUNK_BYTES <= kept->bytes_max;
+}
+
 uint64_t pawl_kept_add(struct pawl_kept *kept, const struct iovec *body, int count, uint32_t users)
 {
     size_t bytes = 0;

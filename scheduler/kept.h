@@ -7,6 +7,7 @@
 #ifndef PAWL_SCHEDULER_KEPT_H
 #define PAWL_SCHEDULER_KEPT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/uio.h>
@@ -28,6 +29,9 @@ void pawl_kept_fini(struct pawl_kept *kept);
 /** pawl_kept_add - copy a record in, which @users will release, each once. Return: its handle (below 2^63),
  * 0: at the bound, or no memory. */
 uint64_t pawl_kept_add(struct pawl_kept *kept, const struct iovec *body, int count, uint32_t users);
+/** pawl_kept_may_add - will records of @bytes together be taken, however they are cut? False may be wrong by
+ * the bytes and a chunk. */
+bool pawl_kept_may_add(const struct pawl_kept *kept, uint64_t bytes);
 /** pawl_kept_read - where it lies; NULL: no such record. */
 const void *pawl_kept_read(const struct pawl_kept *kept, uint64_t handle, size_t *bytes_out);
 /** pawl_kept_release - one of its users wants it no more. */

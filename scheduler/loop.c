@@ -34,6 +34,7 @@
 
 #define SAMPLE_NS  UINT64_C(1000000000)
 #define OFFERS_NS  UINT64_C(10000000000)
+#define OWNERS_NS  UINT64_C(10000000000) /* commands look for a new scheduler so long */
 #define SPIN_NS    UINT64_C(20000)
 #define COMPANY_NS UINT64_C(5000000) /* what nobody waits for waits so long for others to be synced with */
 
@@ -173,9 +174,25 @@ static void serve_when_all_offered(struct pawl_loop *loop)
     pawl_core_serve(loop->core, loop->now);
     pawl_reload_declare(loop);
     loop->serving = loop->changed = true;
+    if (pawl_core_awaits_owners(loop->core))
+        loop->owners_until_ns = loop->now.boottime_ns + OWNERS_NS;
     if (loop->lanes->supervisor)
         pawl_control_reply(loop->lanes->supervisor, PAWL_WIRE_SERVES, 0, NULL, 0, NULL, 0);
     pawl_lanes_rebalance(loop);
+}
+
+/* A run that ends between a restart and its command's return must not be gone by then: its results are to be
+ * heard. Return: when that is given up. */
+static uint64_t await_owners(struct pawl_loop *loop)
+{
+    if (loop->owners_until_ns == 0)
+        return UINT64_MAX;
+    if (!loop->stopping && loop->now.boottime_ns < loop->owners_until_ns &&
+        pawl_core_awaits_owners(loop->core))
+        return loop->owners_until_ns;
+    loop->owners_until_ns = 0;
+    pawl_core_await_owners_no_more(loop->core);
+    return UINT64_MAX;
 }
 
 static bool somebody_is_connected(const struct pawl_loop *loop)
@@ -192,7 +209,7 @@ static bool somebody_is_connected(const struct pawl_loop *loop)
  * for lost. */
 static void leave_if_done(struct pawl_loop *loop, bool settling)
 {
-    if (!loop->serving || loop->collection || pawl_seal_busy(loop))
+    if (!loop->serving || loop->collection || pawl_seal_busy(loop) || loop->owners_until_ns)
         return;
     /* A seal that fails keeps its run in the journal: no reason to stay. */
     bool idle = pawl_core_idle(loop->core) || (loop->seal_count > 0 && loop->queue_count == 0 &&
@@ -357,6 +374,7 @@ static uint64_t turn(struct pawl_loop *loop)
     pawl_collect_turn(loop);
     if (loop->release_due)
         pawl_snapshot_release(loop);
+    until_ns = least(until_ns, await_owners(loop));
     more |= pawl_seal_turn(loop);
     pawl_core_dispatch(loop->core, loop->now);
     if (core_failed(loop))

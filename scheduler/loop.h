@@ -54,7 +54,8 @@ struct pawl_loop {
     bool stopping;   /* SIGTERM: interrupt, then leave */
     bool stop_asked; /* a signal came */
     bool reload_asked;
-    bool leave; /* left the loop */
+    uint64_t owners_until_ns; /* boottime: after a restart, commands may come back to their runs; 0: not */
+    bool leave;               /* left the loop */
     int exit_code;
     uint64_t born_at_ns;   /* boottime */
     uint64_t sample_at_ns; /* boottime: when load and memory are looked at again */

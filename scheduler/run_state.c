@@ -286,6 +286,18 @@ void pawl_step_set(struct pawl_run *run, struct pawl_step *step, uint32_t state,
         run->steps_open--;
 }
 
+bool pawl_instance_has_ended(const struct pawl_instance *instance, uint32_t attempt)
+{
+    bool derived = instance->state == PAWL_STEP_SKIPPED || instance->state == PAWL_STEP_CANCELLED;
+    return pawl_step_state_is_final(instance->state) && !(derived && attempt > instance->attempt);
+}
+
+void pawl_step_open_again(struct pawl_run *run, struct pawl_step *step, const struct pawl_instance *instance)
+{
+    if (pawl_step_state_is_final(instance->state) && pawl_step_state_is_final(step->state))
+        pawl_step_set(run, step, PAWL_STEP_WAITING, step->reason);
+}
+
 bool pawl_step_tolerates(const struct pawl_step *step)
 {
     return (step->plan->flags & PAWL_STEP_CONTINUE_ON_ERROR) != 0;

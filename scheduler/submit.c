@@ -226,6 +226,8 @@ static int resume_run(struct pawl_core *core, const struct pawl_submission *s, s
         snprintf(why, 256, "run %s is still %s", id, run->draining ? "ending" : "running");
         return run->draining ? -EAGAIN : PAWL_E_BUSY;
     }
+    if (run)
+        run->awaited = false;
     if (run && run->sealing) {
         snprintf(why, 256, "run %s has just ended and is being sealed", id);
         return -EAGAIN;

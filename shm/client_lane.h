@@ -43,12 +43,12 @@
 #include "shm/segment.h"
 
 enum {
-    PAWL_CLIENT_LANE_VERSION = 2,
+    PAWL_CLIENT_LANE_VERSION = 3,
     PAWL_SETTLE_ENTRIES = 1024,
     PAWL_REPLY_ENTRIES = 1024,
     PAWL_CLIENT_RING_BYTES_MIN = 1 << 20,
     PAWL_CLIENT_RING_BYTES_MAX = 256 << 20,
-    PAWL_CREDIT_MAX = 4096,       /* deliveries of one client that are not settled */
+    PAWL_CREDIT_MAX = 16384,      /* deliveries of one client that are not settled */
     PAWL_UNCONFIRMED_MAX = 65536, /* publishes of one client that are not confirmed */
     PAWL_CLIENT_SETTLE_AT = 4096,
     PAWL_CLIENT_SUBMIT_AT = 4096 + PAWL_SETTLE_ENTRIES * 32,
@@ -98,6 +98,7 @@ enum pawl_submit_type {
 enum {
     PAWL_SUBMIT_MORE = 1, /* one atomic act with the next entry; published by one store of the position */
     PAWL_SUBMIT_EXPECT_ROUTED = 2, /* refuse what no queue wants */
+    PAWL_SUBMIT_ASK = 4, /* only answer: was it taken on an earlier lane? No: PAWL_E_STALE_RECEIPT */
 };
 
 enum pawl_durability {
@@ -132,6 +133,7 @@ enum pawl_settle_op {
         5, /* hand back without a failure: the handler was never asked, or is being stopped */
 };
 #define PAWL_SETTLE_POLICY UINT64_MAX
+#define PAWL_EXTEND_NS_MAX (UINT64_C(7) * 86400 * 1000000000) /* as long as an ack wait may be */
 
 /* Why it goes again: what per-cause rules of a queue are about. */
 enum pawl_cause {
@@ -289,7 +291,7 @@ static inline void pawl_client_port_settled(struct pawl_client_port *port, uint6
 }
 
 /** pawl_client_port_submit_settled - the same for settlements of the submit ring that end at or below
- * @position. (Those that are part of an atomic act are durable with its confirm.) */
+ * @position: those with words, and atomic acts. */
 static inline void pawl_client_port_submit_settled(struct pawl_client_port *port, uint64_t position)
 {
     atomic_store_explicit(&port->inbound->submit_durable, position, memory_order_release); /* C4 */

@@ -82,7 +82,7 @@ static bool submit_holds(const struct pawl_submit *submit)
 {
     return submit->bytes >= sizeof *submit &&
            (submit->type == PAWL_SUBMIT_EVENT || submit->type == PAWL_SUBMIT_SETTLE) &&
-           submit->flags <= (PAWL_SUBMIT_MORE | PAWL_SUBMIT_EXPECT_ROUTED) &&
+           submit->flags <= (PAWL_SUBMIT_MORE | PAWL_SUBMIT_EXPECT_ROUTED | PAWL_SUBMIT_ASK) &&
            submit->durability <= PAWL_DURABILITY_FSYNC && submit->guarantee <= PAWL_GUARANTEE_AT_LEAST_ONCE;
 }
 

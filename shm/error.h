@@ -24,9 +24,12 @@
     X(PAWL_E_UNROUTED, -10017, "no queue wants this topic")                                                  \
     X(PAWL_E_INCOMPATIBLE, -10018, "the queue exists with settings that cannot be changed to these")
 
+#ifndef PAWL_ERROR_SYMBOLS /* pawl.h has them too, for programs */
+#define PAWL_ERROR_SYMBOLS
 #define PAWL_ERROR_ENUM(name, value, text) name = value,
 enum pawl_error { PAWL_ERROR_MAP(PAWL_ERROR_ENUM) };
 #undef PAWL_ERROR_ENUM
+#endif
 
 /**
  * pawl_error_text - words for a code

@@ -32,6 +32,7 @@ enum pawl_wire_type {
     PAWL_WIRE_WELCOME,   /* pawl_wire_welcome; the scheduler has recovered and serves */
     PAWL_WIRE_ERROR,     /* pawl_wire_error + text + hint: answers any request, or refuses the start */
     PAWL_WIRE_OK,        /* empty: done, and durable where that applies */
+    PAWL_WIRE_NOTICE,    /* text for people, tag 0: to a client that waits, unasked */
 
     /* clients: runs */
     PAWL_WIRE_SUBMIT = 16, /* pawl_wire_submit + fds {plan, context} -> SUBMITTED once durable */
@@ -68,16 +69,17 @@ enum pawl_wire_type {
 
     /* clients: the event bus. What need not be fast speaks JSON; events travel in lanes (client_lane.h) */
     PAWL_WIRE_BUS = 128, /* JSON object with "op" (docs/bus.md) -> BUS_OK: JSON, once durable */
-    PAWL_WIRE_BUS_OK,
-    PAWL_WIRE_ATTACH,   /* pawl_wire_attach -> ATTACHED + fds {lane, inbound, to-scheduler eventfd, own pipe}
-                         */
-    PAWL_WIRE_ATTACHED, /* pawl_wire_attached */
-    PAWL_WIRE_CONSUME,  /* pawl_wire_consume: deliver into my lane -> CONSUME_OK */
+    PAWL_WIRE_BUS_OK, /* or, when no message holds it: pawl_wire_large + fd, a sealed memfd with that body */
+    PAWL_WIRE_ATTACH, /* pawl_wire_attach -> ATTACHED + fds {lane, inbound, to-scheduler eventfd, own pipe}
+                       */
+    PAWL_WIRE_ATTACHED,    /* pawl_wire_attached */
+    PAWL_WIRE_CONSUME,     /* pawl_wire_consume: deliver into my lane -> CONSUME_OK */
     PAWL_WIRE_CONSUME_OK,  /* pawl_wire_consume_ok */
     PAWL_WIRE_CONSUME_END, /* pawl_wire_consume: only client and consumer count; what has not begun goes back
                               -> OK */
     PAWL_WIRE_TAKE,  /* pawl_wire_take: detached deliveries, or a look -> TAKEN once their begin is durable */
-    PAWL_WIRE_TAKEN, /* pawl_wire_taken + count times (pawl_inbound_entry + packed event), 8-aligned */
+    PAWL_WIRE_TAKEN, /* pawl_wire_taken + count times (pawl_inbound_entry + packed event), 8-aligned; or
+                        pawl_wire_large + fd, as BUS_OK */
     PAWL_WIRE_SETTLE,  /* pawl_wire_settle + records (pawl_wire_settle_one + text, padded to 8) -> SETTLED */
     PAWL_WIRE_SETTLED, /* pawl_wire_settled + int32_t[count], once durable */
     PAWL_WIRE_METRICS, /* empty -> METRICS_OK + fd of the metrics segment (metrics.h) */
@@ -305,7 +307,8 @@ struct pawl_wire_process {
     uint32_t number; /* workers: their number */
     uint32_t pid;
     uint32_t state; /* enum pawl_process_state */
-    int32_t status; /* WORKER_DOWN: wait status */
+    int32_t status; /* WORKER_DOWN: wait status; with number 0 and -errno: none could be forked. HEALTH, of
+                       the supervisor: workers in a row that ended before they did anything */
     uint32_t reserved;
     uint64_t since_ns; /* CLOCK_REALTIME */
 };
@@ -367,6 +370,10 @@ struct pawl_wire_adopt {
 
 /* ---- the event bus ---- */
 
+struct pawl_wire_large {
+    uint64_t bytes; /* of the body, in the memfd that comes along */
+};
+
 struct pawl_wire_attach {
     uint64_t publisher; /* random, the client's own for its life: what makes resent publishes no duplicates;
                            0: none */
@@ -404,7 +411,10 @@ struct pawl_wire_consume_ok {
     uint64_t ack_wait_ns;
 };
 
-enum { PAWL_TAKE_PEEK = 1 /* look, change nothing: attempt 0, from seq `from` on */ };
+enum {
+    PAWL_TAKE_PEEK = 1, /* look, change nothing: attempt 0, from seq `from` on */
+    PAWL_TAKE_END = 2,  /* those of this client that wait are answered now; this one is not. Names are "" */
+};
 
 struct pawl_wire_take {
     char queue[PAWL_NAME_BYTES];

@@ -34,8 +34,9 @@ enum slot_state { SLOT_FREE, SLOT_SUBMITTING, SLOT_WAITING };
 struct slot {
     enum slot_state state;
     bool again; /* submitted once more after a reconnect: "exists already" means that the first one arrived */
-    uint64_t refused_ns; /* since when a run that is still ending is asked for again; 0: it is not */
-    uint32_t serial;     /* tags of an earlier run of this slot are ignored */
+    uint64_t refused_ns;         /* since when a run that is still ending is asked for again; 0: it is not */
+    uint32_t serial;             /* tags of an earlier run of this slot are ignored */
+    uint64_t finished_before_ns; /* of the image that a resumed run had already; 0: none */
     struct pawl_attach_job job;
     char run_id[PAWL_NAME_BYTES];
 };
@@ -129,6 +130,14 @@ static void free_slot(struct attach *a, uint32_t index)
     a->in_flight--;
 }
 
+static uint64_t finished_before(const struct attach *a, const char *resume_id)
+{
+    struct pawl_wire_summary summary;
+    bool sealed =
+        resume_id[0] != '\0' && pawl_image_summary(a->session->state.runs_dirfd, resume_id, &summary) == 0;
+    return sealed ? summary.finished_at_ns : 0;
+}
+
 /* Submit as many as the window takes; while the batch has no number yet, one. */
 static int fill_window(struct attach *a)
 {
@@ -148,6 +157,7 @@ static int fill_window(struct attach *a)
         slot->again = false;
         slot->refused_ns = 0;
         memcpy(slot->run_id, slot->job.request.run_id, sizeof slot->run_id);
+        slot->finished_before_ns = finished_before(a, slot->job.request.resume_id);
         a->in_flight++;
         int error = send_submit(a, i);
         if (error != 0)
@@ -262,6 +272,10 @@ static int on_message(struct attach *a, const struct pawl_wire_message *message)
     bool is_error = message->header.type == PAWL_WIRE_ERROR;
     if (is_error)
         pawl_client_read_error(message, &report);
+    if (message->header.type == PAWL_WIRE_NOTICE) {
+        pawl_watch_notice(&a->watch, message);
+        return 0;
+    }
     if (tag == 0 && is_error) {
         pawl_watch_clear(&a->watch);
         a->exit_code = pawl_fail_report(a->cli, &report);
@@ -332,6 +346,18 @@ int pawl_reconnect(struct pawl_session *session)
             return -ENOENT;
         poll(NULL, 0, 50);
     }
+}
+
+/* What ended while there was no connection is sealed. True: that was all. */
+static bool all_ended_meanwhile(struct attach *a)
+{
+    struct pawl_wire_summary summary;
+    for (uint32_t i = 0; i < a->options->window; i++)
+        if (a->slots[i].state == SLOT_WAITING &&
+            pawl_image_summary(a->session->state.runs_dirfd, a->slots[i].run_id, &summary) == 0 &&
+            summary.finished_at_ns != a->slots[i].finished_before_ns)
+            on_ended(a, i, &summary);
+    return a->in_flight == 0 && (!is_many(a) || a->ended == a->options->runs_total);
 }
 
 /* Ask again for everything that was asked for. */
@@ -555,7 +581,11 @@ int pawl_attach(struct pawl_session *session, const struct pawl_attach_options *
             break;
         }
         pawl_watch_clear(&a.watch);
+        if (all_ended_meanwhile(&a))
+            break;
         int status = pawl_reconnect(session);
+        if (status == -ENOENT && all_ended_meanwhile(&a))
+            break;
         if (status > 0)
             a.exit_code = status;
         lost = status != 0;

@@ -1,5 +1,5 @@
 /*
- * filter.c - --filter of steps and retry.
+ * filter.c - --filter of steps and retry, and of dlq.
  *
  * Runs in: the command. Pure but for the message about a mistake.
  */
@@ -19,6 +19,19 @@ static int refuse(const struct pawl_cli *cli, const char *term, const char *hint
     return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", hint, "--filter: '%.80s' is not understood", term);
 }
 
+/* "did you mean BEFORE and the nearest of @names?", else @otherwise. */
+static const char *hint_of(const char *value, const char *const *names, const char *before,
+                           const char *otherwise, char hint[160])
+{
+    const char *nearest = pawl_suggest_nearest(value, names);
+    if (nearest == NULL)
+        return otherwise;
+    snprintf(hint, 160, "did you mean %s%s?", before, nearest);
+    return hint;
+}
+
+/* ---- steps and retry ---- */
+
 static int parse_state(const struct pawl_cli *cli, const char *term, const char *value,
                        struct pawl_filter *filter)
 {
@@ -31,13 +44,10 @@ static int parse_state(const struct pawl_cli *cli, const char *term, const char 
             return 0;
         }
     }
-    const char *near = pawl_suggest_nearest(value, names);
-    if (near != NULL)
-        snprintf(hint, sizeof hint, "did you mean state=%s?", near);
-    else
-        snprintf(hint, sizeof hint,
-                 "states: waiting ready running delayed succeeded failed skipped cancelled cached");
-    return refuse(cli, term, hint);
+    return refuse(cli, term,
+                  hint_of(value, names, "state=",
+                          "states: waiting ready running delayed succeeded failed skipped cancelled cached",
+                          hint));
 }
 
 static int parse_term(const struct pawl_cli *cli, char *term, struct pawl_filter *filter)
@@ -88,4 +98,40 @@ bool pawl_filter_holds(const struct pawl_filter *filter, const char *step_name,
         return true;
     return step->attempts != 0 && step->outcome == PAWL_OUTCOME_EXITED &&
            step->exit_code == filter->exit_code && pawl_step_state_is_final(step->state);
+}
+
+/* ---- dlq ---- */
+
+static int parse_letter_term(const struct pawl_cli *cli, const char *term, json_t *filter)
+{
+    static const char *const keys[] = {"reason", "topic", "queue", NULL};
+    static const char *const reasons[] = {"delivery-limit", "rejected",    "expired",
+                                          "overflow",       "interrupted", NULL};
+    const char *equals = strchr(term, '='), *key = NULL;
+    char hint[160];
+    for (size_t k = 0; equals != NULL && keys[k] != NULL; k++)
+        if (strlen(keys[k]) == (size_t)(equals - term) && memcmp(keys[k], term, strlen(keys[k])) == 0)
+            key = keys[k];
+    if (key == NULL)
+        return refuse(cli, term, "write reason=rejected, topic=order.new or queue=orders");
+    bool known = strcmp(key, "reason") != 0;
+    for (size_t r = 0; reasons[r] != NULL; r++)
+        known = known || strcmp(reasons[r], equals + 1) == 0;
+    if (!known)
+        return refuse(cli, term,
+                      hint_of(equals + 1, reasons, "reason=",
+                              "reasons: delivery-limit rejected expired overflow interrupted", hint));
+    json_t *value = json_string(equals + 1);
+    if (value == NULL)
+        return refuse(cli, term, "it is not UTF-8");
+    json_object_set_new(filter, key, value);
+    return 0;
+}
+
+int pawl_filter_letters(const struct pawl_cli *cli, const struct pawl_text_list *terms, json_t *filter)
+{
+    int status = 0;
+    for (size_t i = 0; status == 0 && i < terms->count; i++)
+        status = parse_letter_term(cli, terms->items[i], filter);
+    return status;
 }

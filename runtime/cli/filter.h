@@ -1,11 +1,13 @@
 /*
- * filter.h - --filter of steps and retry: KEY=VALUE[,KEY=VALUE...], all of which must hold.
+ * filter.h - --filter of steps and retry: KEY=VALUE[,KEY=VALUE...], all of which must hold; and of dlq.
  */
 #ifndef PAWL_RUNTIME_CLI_FILTER_H
 #define PAWL_RUNTIME_CLI_FILTER_H
 
 #include <stdbool.h>
 #include <stdint.h>
+
+#include <jansson.h>
 
 #include "runtime/cli/cli.h"
 #include "shm/wire.h"
@@ -24,5 +26,9 @@ int pawl_filter_parse(const struct pawl_cli *cli, const char *text, struct pawl_
 /** pawl_filter_holds - the state is looked at, too. */
 bool pawl_filter_holds(const struct pawl_filter *filter, const char *step_name,
                        const struct pawl_wire_step *step);
+
+/** pawl_filter_letters - of dlq: KEY=VALUE each, keys reason, topic, queue; put into the object @filter, for
+ * the scheduler. Return: 0 or a printed exit code (2). */
+int pawl_filter_letters(const struct pawl_cli *cli, const struct pawl_text_list *terms, json_t *filter);
 
 #endif

@@ -13,6 +13,7 @@
 
 #include "runtime/cli/cli.h"
 #include "runtime/cli/errors.h"
+#include "runtime/cli/output.h"
 #include "runtime/cli/verbs.h"
 #include "runtime/proctitle.h"
 #include "runtime/state.h"
@@ -161,6 +162,7 @@ static int run_subverb(struct pawl_cli *cli, const struct pawl_verb *verb, struc
         return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", hint, "say what to do: pawl %s WHAT ...", verb->name);
     }
     const struct pawl_verb *subverb = pawl_subverb_find(verb, argv[0]);
+    cli->json |= subverb == NULL && pawl_options_say_json(rest, argv);
     return subverb == NULL ? pawl_subverb_unknown(cli, verb, argv[0])
                            : run_verb(cli, subverb, global, rest - 1, argv + 1);
 }
@@ -236,11 +238,10 @@ int main(int argc, char **argv)
             pawl_fail(&cli, PAWL_EXIT_USAGE, "usage", "see pawl help", "say what to do: pawl VERB ...");
     } else {
         const struct pawl_verb *verb = pawl_verb_find(words[1]);
+        cli.json |= verb == NULL && pawl_options_say_json(rest, words + 1);
         exit_code =
             verb == NULL ? unknown_verb(&cli, words[1]) : run_verb(&cli, verb, &global, rest - 1, words + 2);
     }
-    if (fflush(stdout) != 0 && exit_code == 0)
-        exit_code = PAWL_EXIT_FAILED;
     free(words);
-    return exit_code;
+    return pawl_output_finish(&cli, exit_code);
 }

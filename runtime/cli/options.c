@@ -66,24 +66,44 @@ static bool find_option(struct parse *p, const char *name, size_t bytes, char le
     return find_in(pawl_global_option_table, p->global, name, bytes, letter, found_out);
 }
 
+static const char *value_text(const struct pawl_option *option, uint64_t value,
+                              char text[PAWL_UNIT_TEXT_BYTES])
+{
+    if (option->kind == PAWL_OPTION_DURATION)
+        return pawl_duration_text(value, text);
+    if (option->kind == PAWL_OPTION_BYTES)
+        return pawl_bytes_text(value, text);
+    snprintf(text, PAWL_UNIT_TEXT_BYTES, "%llu", (unsigned long long)value);
+    return text;
+}
+
+/* "a number from 0 to 9", "from 100ms to 1h", "write 64KiB, 10MB or 1GiB". */
+static void hint_range(const struct pawl_option *option, char *hint, size_t bytes)
+{
+    char from[PAWL_UNIT_TEXT_BYTES], to[PAWL_UNIT_TEXT_BYTES];
+    const char *what = option->kind == PAWL_OPTION_DURATION ? "write 250ms, 10s, 5m, 1h30m or 2d"
+                       : option->kind == PAWL_OPTION_BYTES  ? "write 64KiB, 10MB or 1GiB"
+                                                            : "a number";
+    const char *comma = option->kind == PAWL_OPTION_DURATION || option->kind == PAWL_OPTION_BYTES ? "," : "";
+    value_text(option, option->minimum, from);
+    if (option->maximum != 0)
+        snprintf(hint, bytes, "%s%s from %s to %s", what, comma, from,
+                 value_text(option, option->maximum, to));
+    else if (option->minimum != 0 || comma[0] == '\0')
+        snprintf(hint, bytes, "%s, at least %s", what, from);
+    else
+        snprintf(hint, bytes, "%s", what);
+}
+
 static int refuse_value(struct parse *p, const struct pawl_option *option, const char *value, const char *why)
 {
     snprintf(p->error->text, sizeof p->error->text, "--%s: '%.80s' %s", option->name, value, why);
     switch (option->kind) {
     case PAWL_OPTION_DURATION:
-        snprintf(p->error->hint, sizeof p->error->hint, "write 250ms, 10s, 5m, 1h30m or 2d");
-        break;
     case PAWL_OPTION_BYTES:
-        snprintf(p->error->hint, sizeof p->error->hint, "write 64KiB, 10MB or 1GiB");
-        break;
     case PAWL_OPTION_COUNT:
     case PAWL_OPTION_MAYBE_COUNT:
-        if (option->maximum != 0)
-            snprintf(p->error->hint, sizeof p->error->hint, "a number from %llu to %llu",
-                     (unsigned long long)option->minimum, (unsigned long long)option->maximum);
-        else
-            snprintf(p->error->hint, sizeof p->error->hint, "a number, at least %llu",
-                     (unsigned long long)option->minimum);
+        hint_range(option, p->error->hint, sizeof p->error->hint);
         break;
     case PAWL_OPTION_FLAG:
     case PAWL_OPTION_TEXT:
@@ -94,20 +114,34 @@ static int refuse_value(struct parse *p, const struct pawl_option *option, const
     return PAWL_E_INVALID;
 }
 
-static int store_count(struct parse *p, const struct pawl_option *option, const char *value, uint64_t *slot)
+static int parse_count(const char *value, uint64_t *number_out)
 {
-    if (value[0] < '0' || value[0] > '9')
-        return refuse_value(p, option, value, "is not a number");
     char *end;
+    if (value[0] < '0' || value[0] > '9')
+        return PAWL_E_INVALID;
     errno = 0;
-    unsigned long long number = strtoull(value, &end, 10);
-    if (*end != '\0')
-        return refuse_value(p, option, value, "is not a number");
-    if (errno == ERANGE || (option->maximum != 0 && number > option->maximum))
+    *number_out = strtoull(value, &end, 10);
+    return *end != '\0' ? PAWL_E_INVALID : errno == ERANGE ? PAWL_E_LIMIT : 0;
+}
+
+/* A number, a duration or a size, within its range. */
+static int store_amount(struct parse *p, const struct pawl_option *option, const char *value, uint64_t *slot)
+{
+    bool duration = option->kind == PAWL_OPTION_DURATION, bytes = option->kind == PAWL_OPTION_BYTES;
+    uint64_t amount = 0;
+    int error = duration ? pawl_parse_duration_ns(value, strlen(value), &amount)
+                : bytes  ? pawl_parse_bytes(value, strlen(value), &amount)
+                         : parse_count(value, &amount);
+    if (error == PAWL_E_LIMIT || (error == 0 && option->maximum != 0 && amount > option->maximum))
         return refuse_value(p, option, value, "is above the limit");
-    if (number < option->minimum)
+    if (error != 0)
+        return refuse_value(p, option, value,
+                            duration ? "is not a duration"
+                            : bytes  ? "is not a size"
+                                     : "is not a number");
+    if (amount < option->minimum)
         return refuse_value(p, option, value, "is too small");
-    *slot = number;
+    *slot = amount;
     return 0;
 }
 
@@ -136,18 +170,9 @@ static int store(struct parse *p, const struct found *found, const char *value)
     }
     case PAWL_OPTION_COUNT:
     case PAWL_OPTION_MAYBE_COUNT:
-        return value == NULL ? 0 : store_count(p, option, value, slot);
     case PAWL_OPTION_DURATION:
-    case PAWL_OPTION_BYTES: {
-        int error = option->kind == PAWL_OPTION_DURATION ? pawl_parse_duration_ns(value, strlen(value), slot)
-                                                         : pawl_parse_bytes(value, strlen(value), slot);
-        if (error == PAWL_E_LIMIT)
-            return refuse_value(p, option, value, "is above the limit");
-        if (error != 0)
-            return refuse_value(p, option, value,
-                                option->kind == PAWL_OPTION_BYTES ? "is not a size" : "is not a duration");
-        return 0;
-    }
+    case PAWL_OPTION_BYTES:
+        return value == NULL ? 0 : store_amount(p, option, value, slot);
     }
     return 0;
 }
@@ -289,11 +314,21 @@ int pawl_options_parse(const struct pawl_verb *verb, int argc, char **argv, void
         } else {
             error = word[1] == '-' ? parse_long(&p, word) : parse_letters(&p, word);
         }
-        if (error != 0)
+        if (error != 0) {
+            global->json |= pawl_options_say_json(argc - p.next, argv + p.next);
             return error;
+        }
     }
     *operands_out = operands;
     return check_operands(&p, operands);
+}
+
+bool pawl_options_say_json(int argc, char **argv)
+{
+    for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++)
+        if (strcmp(argv[i], "--json") == 0)
+            return true;
+    return false;
 }
 
 bool pawl_option_given(const struct pawl_verb *verb, const void *options, const char *name)

@@ -19,8 +19,8 @@ enum pawl_option_kind {
     PAWL_OPTION_TEXT,        /* const char * */
     PAWL_OPTION_LIST,        /* struct pawl_text_list: may be given several times */
     PAWL_OPTION_COUNT,       /* uint64_t, minimum..maximum */
-    PAWL_OPTION_DURATION,    /* uint64_t ns */
-    PAWL_OPTION_BYTES,       /* uint64_t */
+    PAWL_OPTION_DURATION,    /* uint64_t ns, minimum..maximum */
+    PAWL_OPTION_BYTES,       /* uint64_t, minimum..maximum */
     PAWL_OPTION_MAYBE_COUNT, /* uint64_t: only `--name=N` takes a value; 0 without one */
     PAWL_OPTION_REST, /* struct pawl_text_list: all words that follow, options or not (--exec CMD...) */
 };
@@ -37,7 +37,7 @@ struct pawl_option {
     const char *help;
     enum pawl_option_kind kind;
     size_t offset;             /* into the verb's options struct */
-    uint64_t minimum, maximum; /* COUNT: maximum 0 means no bound */
+    uint64_t minimum, maximum; /* of a value; maximum 0: no bound */
 };
 
 enum { PAWL_OPTIONS_MAX = 60 }; /* of one verb: `given` has a bit for each */
@@ -67,6 +67,10 @@ extern const struct pawl_option pawl_global_option_table[];
 int pawl_options_parse(const struct pawl_verb *verb, int argc, char **argv, void *options,
                        struct pawl_global_options *global, int *operands_out,
                        struct pawl_options_error *error_out);
+
+/** pawl_options_say_json - is there a --json among words that are not parsed, because one before is wrong?
+ * How that is said depends on it. */
+bool pawl_options_say_json(int argc, char **argv);
 
 /** pawl_option_given - was the option (long name) on the command line? */
 bool pawl_option_given(const struct pawl_verb *verb, const void *options, const char *name);

@@ -6,7 +6,9 @@
 #include "runtime/cli/output.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "runtime/cli/errors.h"
 #include "scheduler/run.h"
@@ -117,11 +119,26 @@ int pawl_summary_exit(const struct pawl_wire_summary *summary)
     return PAWL_EXIT_INTERNAL;
 }
 
+/* Why stdout could not be written, when an earlier write failed and its errno is gone. 0: nobody knows. */
+static int reason_of_stdout(void)
+{
+    struct pollfd fd = {.fd = STDOUT_FILENO};
+    if (poll(&fd, 1, 0) > 0 && (fd.revents & POLLERR) != 0)
+        return EPIPE;
+    return 0;
+}
+
 int pawl_output_finish(const struct pawl_cli *cli, int exit_code)
 {
-    if (fflush(stdout) == 0 && !ferror(stdout))
+    static bool told;
+    bool failed = ferror(stdout) != 0;
+    errno = 0;
+    int error = fflush(stdout) != 0 ? errno : failed ? reason_of_stdout() : 0;
+    if (error == 0 && !failed)
         return exit_code;
-    if (errno != EPIPE)
-        pawl_fail(cli, 1, "stdout", NULL, "standard output: %s", strerror(errno));
+    if (error != EPIPE && !told)
+        pawl_fail(cli, PAWL_EXIT_FAILED, "stdout", NULL, "standard output: %s",
+                  error != 0 ? strerror(error) : "not all of it could be written");
+    told = true;
     return exit_code == 0 ? PAWL_EXIT_FAILED : exit_code;
 }

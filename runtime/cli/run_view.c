@@ -258,6 +258,20 @@ int pawl_run_view_open(struct pawl_session *session, const char *name, struct pa
     return pawl_fail_error(session->cli, exit_code, error, NULL, "run %.64s", name);
 }
 
+int pawl_run_view_of(const struct pawl_cli *cli, const char *name, struct pawl_session *session_out,
+                     struct pawl_run_view *view_out)
+{
+    int status = pawl_session_open(cli, PAWL_STATE_EXISTING, session_out);
+    if (status == -ENOENT)
+        return pawl_fail_no_state(cli);
+    if (status != 0)
+        return status;
+    status = pawl_run_view_open(session_out, name, view_out);
+    if (status != 0)
+        pawl_session_close(session_out);
+    return status;
+}
+
 void pawl_run_view_close(struct pawl_run_view *view)
 {
     pawl_plan_close(view->plan);

@@ -36,6 +36,12 @@ int pawl_runs_last(struct pawl_session *session, char run_id[PAWL_NAME_BYTES]);
  * Return: 0 or a printed exit code (2: no such run; 1: no runs here).
  */
 int pawl_run_view_open(struct pawl_session *session, const char *name, struct pawl_run_view *view_out);
+
+/** pawl_run_view_of - the same, and its session, for a verb that reads one run of an existing state
+ * directory. Return: 0, and both are to be closed; or a printed exit code (1: no runs here), and nothing is.
+ */
+int pawl_run_view_of(const struct pawl_cli *cli, const char *name, struct pawl_session *session_out,
+                     struct pawl_run_view *view_out);
 void pawl_run_view_close(struct pawl_run_view *view);
 
 /**

@@ -223,15 +223,13 @@ static int read_options(struct pawl_cli *cli, const struct bench_options *in, st
                                        .payload_bytes = (uint32_t)in->payload,
                                        .workers = (uint32_t)in->workers,
                                        .durability = in->durability};
-    if (in->payload > 1 << 20)
-        return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", NULL, "--payload: at most 1 MiB");
     if (in->seconds != NULL) {
         char *end;
         errno = 0;
         out->seconds = strtod(in->seconds, &end);
         if (*end != '\0' || end == in->seconds || errno != 0 || !(out->seconds > 0) || out->seconds > 86400)
             return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", "say 5 or 0.5",
-                             "--seconds: '%.40s' is not a time", in->seconds);
+                             "--seconds: '%.40s' is not above 0 and at most 86,400", in->seconds);
     }
     if (in->rate != NULL) {
         char *end;
@@ -294,7 +292,7 @@ static const struct pawl_option bench_table[] = {
     {'n', "events", "N", "how many instead (ring 20 M, exec 10,000, flow 1 M, bus 3 or 5 M)",
      PAWL_OPTION_COUNT, offsetof(struct bench_options, events), 1, 10000000000},
     {0, "payload", "BYTES", "journal, bus: of one record or event (100)", PAWL_OPTION_BYTES,
-     offsetof(struct bench_options, payload), 0, 0},
+     offsetof(struct bench_options, payload), 0, 1 << 20},
     {'j', "workers", "N", "exec, flow: slots (online CPUs); bus: consumers (1)", PAWL_OPTION_COUNT,
      offsetof(struct bench_options, workers), 1, 4096},
     {0, "durability", "M", "bus: memory, async or fsync (fsync)", PAWL_OPTION_TEXT,

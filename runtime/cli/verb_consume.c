@@ -21,13 +21,13 @@
 #include "runtime/cli/output.h"
 #include "runtime/cli/signals.h"
 #include "runtime/cli/verbs.h"
+#include "runtime/lib/command.h"
 #include "shm/clock.h"
 
 enum {
     TAKE_AT_ONCE = 64, /* detached ones: their ack wait runs */
     PEEK_AT_ONCE = 256,
     PREFETCH = 256,
-    SLICE_MS = 250, /* of a wait that a signal cannot end */
     FLUSH_MS = 30000,
 };
 
@@ -86,7 +86,7 @@ int pawl_consume_wait(struct pawl_consuming *consuming, struct pollfd *fds, unsi
 
 static int out_of_stdout(const struct pawl_consuming *consuming, int error)
 {
-    if (error == -EPIPE)
+    if (error == -EPIPE || ferror(stdout)) /* pawl_output_finish() says it */
         return PAWL_EXIT_FAILED;
     return pawl_fail_error(consuming->cli, PAWL_EXIT_FAILED, error, NULL, "standard output");
 }
@@ -100,19 +100,19 @@ static int flush_stdout(void)
 
 static int take(struct pawl_consuming *consuming)
 {
-    uint64_t idle_since_ns = pawl_clock_monotonic_ns();
+    uint64_t idle_since_ns = pawl_clock_monotonic_ns(), wait_ns = UINT64_MAX;
     while (consuming->left > 0) {
         struct pawl_taken *taken = NULL;
-        int64_t idle_ms = (int64_t)((pawl_clock_monotonic_ns() - idle_since_ns) / 1000000);
-        int64_t left_ms = consuming->wait_ms < 0 ? SLICE_MS : consuming->wait_ms - idle_ms;
         if (pawl_signals_level() != PAWL_SIGNAL_NONE)
             return PAWL_EXIT_INTERRUPTED;
+        if (consuming->wait_ms >= 0) {
+            uint64_t idle_ns = pawl_clock_monotonic_ns() - idle_since_ns;
+            uint64_t most_ns = (uint64_t)consuming->wait_ms * 1000000;
+            wait_ns = idle_ns < most_ns ? most_ns - idle_ns : 0;
+        }
         size_t count = consuming->left < TAKE_AT_ONCE ? (size_t)consuming->left : TAKE_AT_ONCE;
-        int got = pawl_take(consuming->pawl, consuming->queue, consuming->group, count,
-                            left_ms < 0          ? 0
-                            : left_ms < SLICE_MS ? (int)left_ms
-                                                 : SLICE_MS,
-                            &taken);
+        int got = pawl_lib_take_until(consuming->pawl, consuming->queue, consuming->group, count, wait_ns,
+                                      pawl_signals_fd(), &taken);
         if (got < 0 && got != -EINTR && got != -ETIMEDOUT && got != PAWL_ERR_EMPTY)
             return pawl_consume_fail(consuming, got);
         consuming->subscribed = true;
@@ -128,8 +128,8 @@ static int take(struct pawl_consuming *consuming)
             consuming->done += (uint64_t)got;
             consuming->left -= consuming->left != UINT64_MAX ? (uint64_t)got : 0;
             idle_since_ns = pawl_clock_monotonic_ns();
-        } else if (consuming->wait_ms >= 0 && left_ms <= SLICE_MS) {
-            break;
+        } else if (consuming->wait_ms >= 0 && pawl_signals_level() == PAWL_SIGNAL_NONE) {
+            break; /* nothing came for so long */
         }
     }
     return 0;

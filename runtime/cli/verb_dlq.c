@@ -9,9 +9,9 @@
 
 #include "runtime/cli/bus.h"
 #include "runtime/cli/errors.h"
+#include "runtime/cli/filter.h"
 #include "runtime/cli/output.h"
 #include "runtime/cli/verbs.h"
-#include "runtime/suggest.h"
 
 enum { PAGE = 32 /* letters come with their data */ };
 
@@ -41,42 +41,6 @@ static const struct pawl_option filter_option_table[] = {
     {0},
 };
 
-/* --filter reason=rejected -> {"reason": "rejected"}; 0 or an exit code. */
-static int read_filter(const struct pawl_cli *cli, const struct pawl_text_list *filters, json_t *filter)
-{
-    static const char *const keys[] = {"reason", "topic", "queue", NULL};
-    static const char *const reasons[] = {"delivery-limit", "rejected",    "expired",
-                                          "overflow",       "interrupted", NULL};
-    for (size_t i = 0; i < filters->count; i++) {
-        const char *text = filters->items[i], *equals = strchr(text, '=');
-        char key[32] = "", hint[128] = "write reason=rejected, topic=order.new or queue=orders";
-        if (equals != NULL && (size_t)(equals - text) < sizeof key)
-            memcpy(key, text, (size_t)(equals - text));
-        bool known = false;
-        for (size_t k = 0; keys[k] != NULL; k++)
-            known = known || strcmp(keys[k], key) == 0;
-        if (!known)
-            return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", hint, "--filter: '%.80s' is not known", text);
-        bool good = strcmp(key, "reason") != 0;
-        for (size_t r = 0; reasons[r] != NULL; r++)
-            good = good || strcmp(reasons[r], equals + 1) == 0;
-        if (!good) {
-            const char *nearest = pawl_suggest_nearest(equals + 1, reasons);
-            snprintf(hint, sizeof hint, "%s%s%s", nearest != NULL ? "did you mean " : "",
-                     nearest != NULL ? nearest
-                                     : "there are delivery-limit, rejected, expired, overflow, interrupted",
-                     nearest != NULL ? "?" : "");
-            return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", hint, "--filter: no reason is called '%.40s'",
-                             equals + 1);
-        }
-        json_t *value = json_string(equals + 1);
-        if (value == NULL)
-            return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", NULL, "--filter: '%.80s' is not UTF-8", text);
-        json_object_set_new(filter, key, value);
-    }
-    return 0;
-}
-
 /* SEQ... of the command line; 0 or an exit code. */
 static int read_seqs(const struct pawl_cli *cli, int count, char **words, json_t *seqs)
 {
@@ -94,13 +58,15 @@ static int read_seqs(const struct pawl_cli *cli, int count, char **words, json_t
 
 /* ---- list, show ---- */
 
-static json_t *list_request(const char *queue, uint64_t from, uint64_t count, const json_t *filter)
+/* What @op asks of the letters that @filter and @seqs choose, from number @from on. */
+static json_t *letters_request(const char *op, const char *queue, uint64_t from, json_t *filter, json_t *seqs)
 {
-    json_t *request = pawl_cli_request("dlq.list", "queue", queue);
+    json_t *request = pawl_cli_request(op, "queue", queue);
     json_object_set_new(request, "from", json_integer((json_int_t)from));
-    json_object_set_new(request, "count", json_integer((json_int_t)count));
+    if (json_array_size(seqs) > 0)
+        json_object_set(request, "seqs", seqs);
     if (json_object_size(filter) > 0)
-        json_object_set_new(request, "filter", json_deep_copy(filter));
+        json_object_set(request, "filter", filter);
     return request;
 }
 
@@ -199,14 +165,13 @@ static int walk(const struct pawl_cli *cli, const struct dlq_options *o, const c
     struct pawl *pawl = NULL;
     json_t *filter = json_object();
     uint64_t from = 0, left = o->count != 0 ? o->count : UINT64_MAX;
-    int status = read_filter(cli, &o->filters, filter);
+    int status = pawl_filter_letters(cli, &o->filters, filter);
     *found_out = 0;
     if (status == 0)
         status = pawl_cli_open(cli, false, &pawl);
     while (status == 0 && left > 0) {
-        json_t *request = list_request(queue, from, left < PAGE ? left : PAGE, filter), *reply = NULL;
-        if (json_array_size(seqs) > 0)
-            json_object_set(request, "seqs", seqs);
+        json_t *request = letters_request("dlq.list", queue, from, filter, seqs), *reply = NULL;
+        json_object_set_new(request, "count", json_integer((json_int_t)(left < PAGE ? left : PAGE)));
         status = pawl_cli_ask(cli, pawl, request, &reply);
         if (status != 0)
             break;
@@ -318,21 +283,16 @@ static int change(struct pawl_cli *cli, const struct dlq_options *o, const char 
     if (status == 0 && o->to != NULL)
         status = pawl_cli_check_name(cli, o->to);
     if (status == 0)
-        status = read_filter(cli, &o->filters, filter);
+        status = pawl_filter_letters(cli, &o->filters, filter);
     if (status == 0)
         status = read_seqs(cli, operand_count - 1, operands + 1, seqs);
     if (status == 0)
         status = pawl_cli_open(cli, false, &pawl);
     /* A bounded number at a time: `next` says where the scheduler stopped. */
     for (uint64_t from = 0; status == 0;) {
-        json_t *request = pawl_cli_request(op, "queue", operands[0]), *reply = NULL;
-        json_object_set_new(request, "from", json_integer((json_int_t)from));
+        json_t *request = letters_request(op, operands[0], from, filter, seqs), *reply = NULL;
         if (o->to != NULL)
             json_object_set_new(request, "to", json_string(o->to));
-        if (json_array_size(seqs) > 0)
-            json_object_set(request, "seqs", seqs);
-        if (json_object_size(filter) > 0)
-            json_object_set(request, "filter", filter);
         status = pawl_cli_ask(cli, pawl, request, &reply);
         if (status != 0)
             break;

@@ -93,6 +93,8 @@ static int fail_result(struct logs *logs, uint64_t instance, int error)
     if (error == PAWL_E_NOT_FOUND)
         return pawl_fail(cli, PAWL_EXIT_USAGE, "not_found", "see pawl steps",
                          "step %s of run %s has no instance %" PRIu64, logs->name, run, instance);
+    if (error == -ENOSPC || error == -EDQUOT || error == -EFBIG) /* of writing: reading has none of them */
+        return pawl_fail_error(cli, PAWL_EXIT_FAILED, error, NULL, "standard output");
     return pawl_fail_error(cli, error == PAWL_E_DAMAGED ? PAWL_EXIT_DAMAGED : PAWL_EXIT_FAILED, error, NULL,
                            "output of step %s", logs->name);
 }
@@ -245,17 +247,12 @@ static int run_logs(struct pawl_cli *cli, const void *options, int operand_count
     (void)operand_count;
     struct pawl_session session;
     struct pawl_run_view view;
-    int status = pawl_session_open(cli, PAWL_STATE_EXISTING, &session);
-    if (status == -ENOENT)
-        return pawl_fail_no_state(cli);
+    int status = pawl_run_view_of(cli, operands[0], &session, &view);
     if (status != 0)
         return status;
-    status = pawl_run_view_open(&session, operands[0], &view);
-    if (status == 0) {
-        struct logs logs = {.cli = cli, .options = options, .view = &view, .name = operands[1]};
-        status = show_logs(&logs, cli);
-        pawl_run_view_close(&view);
-    }
+    struct logs logs = {.cli = cli, .options = options, .view = &view, .name = operands[1]};
+    status = show_logs(&logs, cli);
+    pawl_run_view_close(&view);
     pawl_session_close(&session);
     return status;
 }

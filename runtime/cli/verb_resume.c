@@ -63,21 +63,6 @@ static int next_job(void *context, struct pawl_attach_job *job_out)
     return 1;
 }
 
-/* Open the session of an existing state directory and find the run. Return: 0 or a printed exit code. */
-static int find_run(struct pawl_cli *cli, const char *name, struct pawl_session *session,
-                    struct pawl_run_view *view)
-{
-    int status = pawl_session_open(cli, PAWL_STATE_EXISTING, session);
-    if (status == -ENOENT)
-        return pawl_fail_no_state(cli);
-    if (status != 0)
-        return status;
-    status = pawl_run_view_open(session, name, view);
-    if (status != 0)
-        pawl_session_close(session);
-    return status;
-}
-
 static int say_nothing_to_do(struct pawl_cli *cli, const struct pawl_wire_summary *summary)
 {
     pawl_note(cli, "run %s has succeeded: nothing is left to do", summary->run_id);
@@ -129,7 +114,7 @@ static int go_on(struct pawl_cli *cli, const struct resume_options *o, const cha
 {
     struct pawl_session session;
     struct pawl_run_view view;
-    int status = find_run(cli, name, &session, &view);
+    int status = pawl_run_view_of(cli, name, &session, &view);
     if (status != 0)
         return status;
     if (view.summary.state == PAWL_RUN_SUCCEEDED) {
@@ -238,7 +223,7 @@ static int run_cancel(struct pawl_cli *cli, const void *options, int operand_cou
     const struct cancel_options *o = options;
     struct pawl_session session;
     struct pawl_run_view view;
-    int status = find_run(cli, operands[0], &session, &view);
+    int status = pawl_run_view_of(cli, operands[0], &session, &view);
     if (status != 0)
         return status;
     const struct pawl_wire_summary *summary = &view.summary;
@@ -343,7 +328,7 @@ static int run_wait(struct pawl_cli *cli, const void *options, int operand_count
     struct pawl_run_view view;
     if (pawl_option_given(cli->verb, o, "timeout"))
         end_ns = pawl_monotonic_ns() + o->timeout_ns;
-    int status = find_run(cli, operands[0], &session, &view);
+    int status = pawl_run_view_of(cli, operands[0], &session, &view);
     if (status != 0)
         return status;
     struct pawl_wire_summary summary = view.summary;

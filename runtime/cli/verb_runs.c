@@ -128,22 +128,17 @@ static int run_status(struct pawl_cli *cli, const void *options, int operand_cou
     (void)options;
     struct pawl_session session;
     struct pawl_run_view view;
-    int status = pawl_session_open(cli, PAWL_STATE_EXISTING, &session);
-    if (status == -ENOENT)
-        return pawl_fail_no_state(cli);
+    int status = pawl_run_view_of(cli, operand_count > 0 ? operands[0] : "last", &session, &view);
     if (status != 0)
         return status;
-    status = pawl_run_view_open(&session, operand_count > 0 ? operands[0] : "last", &view);
-    if (status == 0) {
-        if (cli->json) {
-            json_t *document = pawl_summary_json(&view.summary);
-            pawl_json_print(document, stdout);
-            json_decref(document);
-        } else {
-            print_status(cli, &view.summary);
-        }
-        pawl_run_view_close(&view);
+    if (cli->json) {
+        json_t *document = pawl_summary_json(&view.summary);
+        pawl_json_print(document, stdout);
+        json_decref(document);
+    } else {
+        print_status(cli, &view.summary);
     }
+    pawl_run_view_close(&view);
     pawl_session_close(&session);
     return pawl_output_finish(cli, status);
 }

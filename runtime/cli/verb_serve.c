@@ -5,6 +5,7 @@
  * sockets is found and said before that.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +25,7 @@
 #include "runtime/launch.h"
 #include "runtime/metrics_http.h"
 #include "runtime/state.h"
+#include "runtime/submission.h"
 #include "runtime/supervise.h"
 #include "shm/clock.h"
 #include "shm/error.h"
@@ -34,14 +36,15 @@
 
 struct serve_options {
     uint64_t given;
-    const char *socket, *workers, *metrics, *config;
+    const char *socket, *metrics, *config;
+    uint64_t workers;
 };
 
 #define OFFSET(member) offsetof(struct serve_options, member)
 static const struct pawl_option serve_option_table[] = {
     {0, "socket", "PATH", "listen here as well", PAWL_OPTION_TEXT, OFFSET(socket), 0, 0},
-    {0, "workers", "N", "slots of a run, processes of a handler, that are not said", PAWL_OPTION_TEXT,
-     OFFSET(workers), 0, 0},
+    {0, "workers", "N", "slots of a run, processes of a handler, that are not said", PAWL_OPTION_COUNT,
+     OFFSET(workers), 0, PAWL_SLOTS_MAX},
     {0, "metrics", "ADDR", "answer HTTP at HOST:PORT, :PORT or PORT (loopback)", PAWL_OPTION_TEXT,
      OFFSET(metrics), 0, 0},
     {0, "config", "FILE", "instead of pawl.yaml in the state directory", PAWL_OPTION_TEXT, OFFSET(config), 0,
@@ -152,15 +155,18 @@ static int keep_options(struct serve *serve, const struct serve_options *o)
         serve->config = absolute(o->config);
     if (o->socket != NULL)
         serve->socket = absolute(o->socket);
-    if (o->workers != NULL)
-        serve->flags[0] = (struct pawl_config_flag){"workers", strdup(o->workers)};
-    if ((o->config && !serve->config) || (o->socket && !serve->socket))
+    char *workers = NULL;
+    bool has_workers = pawl_option_given(serve->cli->verb, o, "workers");
+    if (has_workers && asprintf(&workers, "%" PRIu64, o->workers) < 0)
+        workers = NULL;
+    serve->flags[0] = (struct pawl_config_flag){"workers", workers};
+    if ((o->config && !serve->config) || (o->socket && !serve->socket) || (has_workers && !workers))
         return pawl_fail(serve->cli, PAWL_EXIT_INTERNAL, "memory", NULL, "out of memory");
     serve->serving = (struct pawl_serving){
         .config = {.dirfd = serve->state.dirfd,
                    .path = serve->config,
                    .flags = serve->flags,
-                   .flag_count = o->workers != NULL},
+                   .flag_count = has_workers},
         .lock_fd = -1,
         .log_fd = -1,
         .notify = pawl_serve_notify,

@@ -17,11 +17,12 @@ struct settle_options {
     const char *reason;
 };
 
+#define DAY_NS         (UINT64_C(86400) * 1000000000)
 #define OFFSET(member) offsetof(struct settle_options, member)
 static const struct pawl_option no_option_table[] = {{0}};
 static const struct pawl_option nack_option_table[] = {
     {0, "delay", "D", "deliver it again after that (default: the queue's backoff)", PAWL_OPTION_DURATION,
-     OFFSET(duration_ns), 0, 0},
+     OFFSET(duration_ns), 0, 3650 * DAY_NS},
     {0},
 };
 static const struct pawl_option reject_option_table[] = {
@@ -30,7 +31,7 @@ static const struct pawl_option reject_option_table[] = {
 };
 static const struct pawl_option extend_option_table[] = {
     {0, "by", "D", "from now (default: the queue's ack wait)", PAWL_OPTION_DURATION, OFFSET(duration_ns), 0,
-     0},
+     7 * DAY_NS},
     {0},
 };
 
@@ -99,21 +100,9 @@ static int run_ack(struct pawl_cli *cli, const void *options, int operand_count,
     return settle(cli, "ack", 0, NULL, operand_count, operands);
 }
 
-enum { DAYS_TO_SETTLE_MAX = 7, DAYS_OF_DELAY_MAX = 3650 };
-
-static int check_days(const struct pawl_cli *cli, const char *flag, uint64_t ns, unsigned days)
-{
-    if (ns <= days * UINT64_C(86400) * 1000000000)
-        return 0;
-    return pawl_fail(cli, PAWL_EXIT_USAGE, "limit", NULL, "--%s: above the limit: at most %ud", flag, days);
-}
-
 static int run_nack(struct pawl_cli *cli, const void *options, int operand_count, char **operands)
 {
     const struct settle_options *o = options;
-    int status = check_days(cli, "delay", o->duration_ns, DAYS_OF_DELAY_MAX);
-    if (status != 0)
-        return status;
     bool given = pawl_option_given(cli->verb, o, "delay");
     return settle(cli, "nack", given ? (int64_t)((o->duration_ns + 999999) / 1000000) : -1, NULL,
                   operand_count, operands);
@@ -128,9 +117,6 @@ static int run_reject(struct pawl_cli *cli, const void *options, int operand_cou
 static int run_extend(struct pawl_cli *cli, const void *options, int operand_count, char **operands)
 {
     const struct settle_options *o = options;
-    int status = check_days(cli, "by", o->duration_ns, DAYS_TO_SETTLE_MAX);
-    if (status != 0)
-        return status;
     return settle(cli, "extend", (int64_t)((o->duration_ns + 999999) / 1000000), NULL, operand_count,
                   operands);
 }

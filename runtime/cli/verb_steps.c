@@ -151,25 +151,20 @@ static int run_steps(struct pawl_cli *cli, const void *options, int operand_coun
     int status = pawl_filter_parse(cli, o->filter, &steps.filter);
     if (status != 0)
         return status;
-    status = pawl_session_open(cli, PAWL_STATE_EXISTING, &session);
-    if (status == -ENOENT)
-        return pawl_fail_no_state(cli);
+    status = pawl_run_view_of(cli, operands[0], &session, &view);
     if (status != 0)
         return status;
-    status = pawl_run_view_open(&session, operands[0], &view);
-    if (status == 0) {
-        if (!cli->json)
-            status = pawl_run_view_plan(&view);
-        for (uint32_t i = 0; view.plan != NULL && i < pawl_plan_step_count(view.plan); i++) {
-            int width = (int)pawl_plan_step(view.plan, i)->name.bytes;
-            steps.name_width = width > steps.name_width ? width : steps.name_width;
-        }
-        int error = status == 0 ? pawl_run_view_each(&view, steps.filter.state_mask, show_step, &steps) : 0;
-        if (error < 0)
-            status = pawl_fail_error(cli, error == PAWL_E_DAMAGED ? PAWL_EXIT_DAMAGED : PAWL_EXIT_UNREACHABLE,
-                                     error, NULL, "steps of run %s", view.summary.run_id);
-        pawl_run_view_close(&view);
+    if (!cli->json)
+        status = pawl_run_view_plan(&view);
+    for (uint32_t i = 0; view.plan != NULL && i < pawl_plan_step_count(view.plan); i++) {
+        int width = (int)pawl_plan_step(view.plan, i)->name.bytes;
+        steps.name_width = width > steps.name_width ? width : steps.name_width;
     }
+    int error = status == 0 ? pawl_run_view_each(&view, steps.filter.state_mask, show_step, &steps) : 0;
+    if (error < 0)
+        status = pawl_fail_error(cli, error == PAWL_E_DAMAGED ? PAWL_EXIT_DAMAGED : PAWL_EXIT_UNREACHABLE,
+                                 error, NULL, "steps of run %s", view.summary.run_id);
+    pawl_run_view_close(&view);
     pawl_session_close(&session);
     return pawl_output_finish(cli, status);
 }
@@ -258,17 +253,12 @@ static int run_why(struct pawl_cli *cli, const void *options, int operand_count,
     const struct why_options *o = options;
     struct pawl_session session;
     struct pawl_run_view view;
-    int status = pawl_session_open(cli, PAWL_STATE_EXISTING, &session);
-    if (status == -ENOENT)
-        return pawl_fail_no_state(cli);
+    int status = pawl_run_view_of(cli, operands[0], &session, &view);
     if (status != 0)
         return status;
-    status = pawl_run_view_open(&session, operands[0], &view);
-    if (status == 0) {
-        uint64_t item = pawl_option_given(cli->verb, o, "item") ? o->item : choose_item(&view, operands[1]);
-        status = print_why(cli, &view, operands[1], item);
-        pawl_run_view_close(&view);
-    }
+    uint64_t item = pawl_option_given(cli->verb, o, "item") ? o->item : choose_item(&view, operands[1]);
+    status = print_why(cli, &view, operands[1], item);
+    pawl_run_view_close(&view);
     pawl_session_close(&session);
     return pawl_output_finish(cli, status);
 }

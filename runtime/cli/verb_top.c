@@ -41,7 +41,7 @@ struct top_options {
 static const struct pawl_option top_option_table[] = {
     {0, "once", NULL, "print one look, and end", PAWL_OPTION_FLAG, OFFSET(once), 0, 0},
     {0, "interval", "D", "look each so long (default 2s; with --once, 1s)", PAWL_OPTION_DURATION,
-     OFFSET(interval_ns), 0, 0},
+     OFFSET(interval_ns), INTERVAL_NS_MIN, INTERVAL_NS_MAX},
     {0, "sort", "COLUMN", "queue (default), depth, ready, flight, in, out, ack, ...", PAWL_OPTION_TEXT,
      OFFSET(sort), 0, 0},
     {0},
@@ -194,9 +194,6 @@ static int choose_sort(const struct pawl_cli *cli, const char *word, struct pawl
 
 static int check(const struct pawl_cli *cli, const struct top_options *o, struct pawl_top *top)
 {
-    if (pawl_option_given(cli->verb, o, "interval") &&
-        (o->interval_ns < INTERVAL_NS_MIN || o->interval_ns > INTERVAL_NS_MAX))
-        return pawl_fail(cli, PAWL_EXIT_USAGE, "limit", NULL, "--interval: from 100ms to 1h");
     if (cli->json)
         return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", "pawl metrics --format json has all of it",
                          "top has no JSON form");

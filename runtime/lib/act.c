@@ -65,7 +65,7 @@ static int prepare(struct pawl *pawl, const struct pawl_message *messages, size_
         parts[i].bytes = pawl_lib_entry_bytes(&parts[i].parts);
         total += parts[i].bytes;
     }
-    if (total > pawl->lane->end.submit_bytes / 2 || count > PAWL_UNCONFIRMED_MAX / 2)
+    if (total > pawl->lane->end.submit_bytes / 2)
         return pawl_lib_fail(pawl, PAWL_E_LIMIT,
                              "an act of %zu events, %zu bytes, does not fit into the lane", count, total);
     return 0;
@@ -135,6 +135,12 @@ int pawl_ack_publish(const struct pawl_delivery *delivery, const struct pawl_mes
         return pawl_lib_fail(pawl, PAWL_E_STATE, "a reservation is open: commit or abort it first");
     if (own->auto_ack)
         return pawl_lib_fail(pawl, PAWL_E_STATE, "a delivery that settles itself cannot be part of an act");
+    error = pawl_lib_need(pawl, messages, "messages");
+    if (!error && count > PAWL_UNCONFIRMED_MAX / 2) /* more would wait for ever for their window */
+        error = pawl_lib_fail(pawl, PAWL_E_LIMIT, "an act of %zu events: at most %d", count,
+                              PAWL_UNCONFIRMED_MAX / 2);
+    if (error)
+        return error;
     uint64_t deadline_ns = pawl_lib_deadline(timeout_ms);
     struct act act = {.left = count};
     struct part *parts = calloc(count, sizeof *parts);

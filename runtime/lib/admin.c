@@ -37,9 +37,17 @@ static int request(struct pawl *pawl, json_t *body, bool repeatable, json_t **re
 
 int pawl_request(struct pawl *pawl, const char *json, char **reply_out)
 {
-    *reply_out = NULL;
-    int error = pawl_lib_ask(pawl, PAWL_WIRE_BUS, json, strlen(json), NULL, 0, NULL, 0, PAWL_WIRE_BUS_OK, 0,
-                             false, PAWL_LIB_FOREVER);
+    if (reply_out)
+        *reply_out = NULL;
+    int error = pawl_lib_check(pawl);
+    if (!error)
+        error = pawl_lib_need(pawl, json, "json");
+    if (!error)
+        error = pawl_lib_need(pawl, reply_out, "reply_out");
+    if (error)
+        return error;
+    error = pawl_lib_ask(pawl, PAWL_WIRE_BUS, json, strlen(json), NULL, 0, NULL, 0, PAWL_WIRE_BUS_OK, 0,
+                         false, PAWL_LIB_FOREVER);
     if (!error) {
         *reply_out = strndup(pawl->answer.body, pawl->answer.header.bytes);
         error = *reply_out ? 0 : -ENOMEM;
@@ -65,6 +73,46 @@ static int set_ms(json_t *config, const char *key, uint64_t ms)
 static int set_count(json_t *config, const char *key, uint64_t count)
 {
     return count ? set(config, key, json_integer((json_int_t)(count > INT64_MAX ? INT64_MAX : count))) : 0;
+}
+
+static int set_text(struct pawl *pawl, json_t *config, const char *key, const char *text)
+{
+    if (!text)
+        return 0;
+    json_t *value = json_string(text);
+    if (!value)
+        return pawl_lib_fail(pawl, PAWL_E_INVALID, "%s: it is not UTF-8", key);
+    return set(config, key, value) ? -ENOMEM : 0;
+}
+
+static int set_topics(struct pawl *pawl, json_t *config, const struct pawl_queue_options *options)
+{
+    if (options->topic_count == 0)
+        return 0;
+    json_t *topics = json_array();
+    int error = topics ? pawl_lib_need(pawl, options->topics, "topics") : -ENOMEM;
+    for (size_t i = 0; i < options->topic_count && !error; i++) {
+        json_t *topic = json_string(options->topics[i]); /* NULL of NULL, too */
+        if (!topic)
+            error = pawl_lib_fail(pawl, PAWL_E_INVALID, "topic %zu: it is %s", i,
+                                  options->topics[i] ? "not UTF-8" : "NULL");
+        else if (json_array_append_new(topics, topic))
+            error = -ENOMEM;
+    }
+    if (!error && json_object_set(config, "topics", topics))
+        error = -ENOMEM;
+    json_decref(topics);
+    return error;
+}
+
+/* So many in so long. */
+static int set_rate(json_t *config, uint64_t count, uint64_t per_ms)
+{
+    if (count == 0)
+        return 0;
+    json_t *rate = json_object();
+    return !rate || set_count(rate, "count", count) || set_ms(rate, "per_ns", per_ms ? per_ms : 1000) ||
+           set(config, "rate", rate);
 }
 
 static int set_word(struct pawl *pawl, json_t *config, const char *key, const char *const *words,
@@ -118,15 +166,10 @@ static int put_words(struct pawl *pawl, json_t *config, const struct pawl_queue_
 
 static int config_json(struct pawl *pawl, const struct pawl_queue_options *options, json_t **config_out)
 {
-    json_t *config = json_object(), *topics = json_array(), *retry = NULL;
-    int failed = !config || !topics, error = 0;
-    for (size_t i = 0; !failed && i < options->topic_count; i++)
-        failed |= json_array_append_new(topics, json_string(options->topics[i]));
-    if (!failed && options->topic_count > 0)
-        failed |= json_object_set(config, "topics", topics);
-    json_decref(topics);
-    if (failed)
-        goto memory;
+    json_t *config = json_object(), *retry = NULL;
+    int failed = 0, error = config ? set_topics(pawl, config, options) : -ENOMEM;
+    if (error)
+        goto drop;
     failed |= set_ms(config, "ack_wait_ns", options->ack_wait_ms);
     failed |= set_ms(config, "ttl_ns", options->ttl_ms);
     failed |= set_ms(config, "retain_ns", options->retain_ms);
@@ -134,15 +177,7 @@ static int config_json(struct pawl *pawl, const struct pawl_queue_options *optio
     failed |= set_count(config, "max_depth", options->max_depth);
     failed |= set_count(config, "max_bytes", options->max_bytes);
     failed |= set_count(config, "max_in_flight", options->max_in_flight);
-    if (options->rate_count)
-        failed |=
-            set(config, "rate",
-                json_pack("{s:I,s:I}", "count", (json_int_t)options->rate_count, "per_ns",
-                          (json_int_t)((options->rate_per_ms ? options->rate_per_ms : 1000) * 1000000)));
-    if (options->dead_letter_queue)
-        failed |= set(config, "dlq", json_string(options->dead_letter_queue));
-    if (options->ordering_key)
-        failed |= set(config, "ordering_key", json_string(options->ordering_key));
+    failed |= set_rate(config, options->rate_count, options->rate_per_ms);
     if (options->strict_attempts)
         failed |= set(config, "strict_attempts", json_true());
     if (options->stream)
@@ -151,6 +186,10 @@ static int config_json(struct pawl *pawl, const struct pawl_queue_options *optio
         failed |= set(config, "temporary", json_true());
     error = put_words(pawl, config, options);
     if (!error)
+        error = set_text(pawl, config, "dlq", options->dead_letter_queue);
+    if (!error)
+        error = set_text(pawl, config, "ordering_key", options->ordering_key);
+    if (!error)
         error = retry_json(pawl, options, &retry);
     if (retry)
         failed |= set(config, "retry", retry);
@@ -158,19 +197,20 @@ static int config_json(struct pawl *pawl, const struct pawl_queue_options *optio
         *config_out = config;
         return 0;
     }
-memory:
+drop:
     json_decref(config);
-    return error ? error : pawl_lib_fail(pawl, -ENOMEM, "a text is not UTF-8, or no memory for it");
+    return error && error != -ENOMEM ? error
+                                     : pawl_lib_fail(pawl, -ENOMEM, "no memory for the configuration");
 }
 
 int pawl_queue_declare(struct pawl *pawl, const char *name, const struct pawl_queue_options *given)
 {
-    struct pawl_queue_options options = {0};
+    struct pawl_queue_options options;
     char field[PAWL_NAME_BYTES];
     json_t *config = NULL;
-    if (given)
-        memcpy(&options, given, given->bytes < sizeof options ? given->bytes : sizeof options);
     int error = pawl_lib_check(pawl);
+    if (!error)
+        error = pawl_lib_options(pawl, "pawl_queue_options", given, &options, sizeof options);
     if (!error)
         error = pawl_lib_name(pawl, "queue", name, field);
     if (error)

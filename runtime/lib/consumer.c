@@ -19,10 +19,12 @@ enum { SLAB_DELIVERIES = 64 };
 int pawl_consume(struct pawl *pawl, const char *queue, const struct pawl_consumer_options *given,
                  struct pawl_consumer **consumer_out)
 {
-    struct pawl_consumer_options options = {0};
-    if (given)
-        memcpy(&options, given, given->bytes < sizeof options ? given->bytes : sizeof options);
+    struct pawl_consumer_options options;
     int error = pawl_lib_check(pawl);
+    if (!error)
+        error = pawl_lib_need(pawl, consumer_out, "consumer_out");
+    if (!error)
+        error = pawl_lib_options(pawl, "pawl_consumer_options", given, &options, sizeof options);
     if (error)
         return error;
     struct pawl_consumer *consumer = calloc(1, sizeof *consumer);
@@ -206,10 +208,12 @@ static int fail_consumer(const struct pawl_consumer *consumer)
 int pawl_claim(struct pawl_consumer *consumer, const struct pawl_delivery **deliveries_out, size_t max,
                int timeout_ms)
 {
-    struct pawl *pawl = consumer->pawl;
+    struct pawl *pawl = consumer ? consumer->pawl : NULL;
     uint64_t deadline_ns = timeout_ms == 0 ? 0 : UINT64_MAX;
     int error = pawl_lib_check(pawl);
-    if (error)
+    if (!error && max > 0)
+        error = pawl_lib_need(pawl, deliveries_out, "deliveries_out");
+    if (error || max == 0)
         return error;
     if (max > INT32_MAX)
         max = INT32_MAX;

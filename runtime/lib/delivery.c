@@ -25,12 +25,14 @@ struct pawl_lib_delivery *pawl_lib_own(const struct pawl_delivery *delivery, int
     *error_out = PAWL_E_INVALID;
     if (!delivery || delivery->reserved != delivery) /* a detached one is settled by its tag */
         return NULL;
+    struct pawl *pawl = own->pawl;
     *error_out = PAWL_E_STALE_RECEIPT;
-    if (own->state != PAWL_LIB_HANDED)
+    if (own->state != PAWL_LIB_HANDED) {
+        pawl_lib_fail(pawl, PAWL_E_STALE_RECEIPT, "this delivery was settled before");
         return NULL;
-    struct pawl *pawl = own->lane->pawl;
+    }
     if (pawl->forks != pawl_lib_forks()) {
-        *error_out = PAWL_E_STATE;
+        *error_out = pawl_lib_check(pawl);
         return NULL;
     }
     if (own->lane->gone) {
@@ -191,6 +193,8 @@ int pawl_ack(const struct pawl_delivery *delivery)
 int pawl_ack_batch(const struct pawl_delivery *const *deliveries, size_t count)
 {
     int first_error = 0;
+    if (!deliveries && count > 0)
+        return PAWL_E_INVALID;
     for (size_t i = 0; i < count; i++) {
         int error = pawl_ack(deliveries[i]);
         first_error = first_error ? first_error : error;
@@ -255,8 +259,10 @@ int pawl_reject(const struct pawl_delivery *delivery, const char *reason)
 
 int pawl_extend(const struct pawl_delivery *delivery, uint64_t by_ms)
 {
-    uint64_t by_ns = by_ms > UINT64_MAX / 1000000 ? UINT64_MAX : by_ms * 1000000;
-    int error = settle(delivery, &(struct pawl_settle){.op = PAWL_SETTLE_OP_EXTEND, .value = by_ns}, NULL);
+    if (by_ms > PAWL_EXTEND_NS_MAX / 1000000)
+        return PAWL_E_LIMIT;
+    const struct pawl_settle how = {.op = PAWL_SETTLE_OP_EXTEND, .value = by_ms * 1000000};
+    int error = settle(delivery, &how, NULL);
     if (error == 0) /* a deadline does not wait for the next claim */
         pawl_lib_settle_send(((const struct pawl_lib_delivery *)delivery)->lane->pawl);
     return error;
@@ -271,7 +277,10 @@ const void *pawl_delivery_header(const struct pawl_delivery *delivery, const cha
                                  size_t *value_bytes_out)
 {
     const char *each, *value;
-    size_t at = 0, each_bytes, value_bytes, name_bytes = strlen(name);
+    size_t at = 0, each_bytes, value_bytes;
+    if (!delivery || !name)
+        return NULL;
+    size_t name_bytes = strlen(name);
     while (pawl_event_header_next(delivery->headers, delivery->headers_bytes, &at, &each, &each_bytes, &value,
                                   &value_bytes))
         if (each_bytes == name_bytes && memcmp(each, name, name_bytes) == 0) {
@@ -284,11 +293,13 @@ const void *pawl_delivery_header(const struct pawl_delivery *delivery, const cha
 
 void pawl_on_late(struct pawl *pawl, pawl_late_callback callback, void *context)
 {
+    if (!pawl)
+        return;
     pawl->on_late = callback;
     pawl->late_context = context;
 }
 
 uint64_t pawl_late_settlements(const struct pawl *pawl)
 {
-    return pawl->late;
+    return pawl ? pawl->late : 0;
 }

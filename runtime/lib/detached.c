@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/lib/command.h"
 #include "shm/error.h"
 
 enum { TAKE_MAX = 256, TEXT_BYTES_MAX = 4096 };
@@ -26,8 +27,16 @@ static int print_tag(const char *queue, const char *group, const struct pawl_del
 
 int pawl_delivery_tag(const struct pawl_delivery *delivery, char *out, size_t bytes)
 {
-    return print_tag(delivery->queue, delivery->consumer ? delivery->consumer->group : "", delivery, out,
-                     bytes);
+    if (!delivery || (!out && bytes > 0))
+        return PAWL_E_INVALID;
+    const char *group = delivery->consumer ? delivery->consumer->group : "";
+    if (!delivery->consumer && delivery->reserved != delivery &&
+        delivery->reserved) /* detached: show() below */
+        group = delivery->reserved;
+    int error = print_tag(delivery->queue, group, delivery, out, bytes);
+    if (error && delivery->consumer)
+        pawl_lib_fail(delivery->consumer->pawl, error, "a tag does not fit into %zu bytes", bytes);
+    return error;
 }
 
 /* ---- settle ---- */
@@ -88,6 +97,10 @@ int pawl_settle_tag(struct pawl *pawl, const char *tag, const char *op, int64_t 
     } body = {.head.count = 1};
     char words[TEXT_BYTES_MAX + 8] = "";
     int error = pawl_lib_check(pawl);
+    if (!error)
+        error = pawl_lib_need(pawl, tag, "tag");
+    if (!error)
+        error = pawl_lib_need(pawl, op, "op");
     if (error)
         return error;
     if (!parse_tag(tag, &body.one))
@@ -103,6 +116,8 @@ int pawl_settle_tag(struct pawl *pawl, const char *tag, const char *op, int64_t 
     } else if (strcmp(op, "extend") == 0) {
         body.one.op = PAWL_SETTLE_OP_EXTEND;
         body.one.value = value_ms < 0 ? 0 : ns_of(value_ms);
+        if (body.one.value > PAWL_EXTEND_NS_MAX)
+            return pawl_lib_fail(pawl, PAWL_E_LIMIT, "extend: at most 7 days from now");
     } else {
         return pawl_lib_fail(pawl, PAWL_E_INVALID, "'%.40s': ack, nack, reject or extend", op);
     }
@@ -159,11 +174,13 @@ static void show(struct pawl_taken *taken, const struct pawl_inbound_entry *entr
         .headers = pawl_event_headers(event),
         .headers_bytes = event->headers_bytes,
         .number = entry->number,
+        .reserved = (void *)(uintptr_t)group, /* for pawl_delivery_tag() */
     };
     (void)print_tag(queue, group, &taken->delivery, taken->tag, sizeof taken->tag);
 }
 
-/* One allocation: the array, the queue's name, the answer's bytes, into which the array points. */
+/* One allocation: the array, the names of queue and group, the answer's bytes, into which the array points.
+ */
 static int unpack(struct pawl *pawl, const struct pawl_wire_take *request, struct pawl_taken **taken_out)
 {
     struct pawl_wire_taken head;
@@ -174,12 +191,13 @@ static int unpack(struct pawl *pawl, const struct pawl_wire_take *request, struc
     if (head.count == 0)
         return 0;
     size_t array_bytes = (head.count * sizeof(struct pawl_taken) + 7) & ~(size_t)7;
-    char *block = malloc(array_bytes + PAWL_NAME_BYTES + bytes);
+    char *block = malloc(array_bytes + (size_t)2 * PAWL_NAME_BYTES + bytes);
     if (!block)
         return pawl_lib_fail(pawl, -ENOMEM, "no memory for %u deliveries", head.count);
     struct pawl_taken *taken = (void *)block;
-    char *queue = block + array_bytes, *copy = queue + PAWL_NAME_BYTES;
+    char *queue = block + array_bytes, *group = queue + PAWL_NAME_BYTES, *copy = group + PAWL_NAME_BYTES;
     memcpy(queue, request->queue, PAWL_NAME_BYTES);
+    memcpy(group, request->group, PAWL_NAME_BYTES);
     memcpy(copy, (const char *)pawl->answer.body + sizeof head, bytes);
     for (uint32_t i = 0; i < head.count; i++) {
         const struct pawl_inbound_entry *entry = next_entry(copy, bytes, &at);
@@ -187,7 +205,7 @@ static int unpack(struct pawl *pawl, const struct pawl_wire_take *request, struc
             free(block);
             return pawl_lib_fail(pawl, PAWL_E_BAD_MESSAGE, "the scheduler's answer does not hold");
         }
-        show(&taken[i], entry, (const char *)(entry + 1), queue, request->group);
+        show(&taken[i], entry, (const char *)(entry + 1), queue, group);
     }
     *taken_out = taken;
     return (int)head.count;
@@ -196,12 +214,15 @@ static int unpack(struct pawl *pawl, const struct pawl_wire_take *request, struc
 static int take(struct pawl *pawl, const char *queue, const char *group, struct pawl_wire_take *request,
                 size_t count, struct pawl_taken **taken_out)
 {
-    *taken_out = NULL;
     int error = pawl_lib_check(pawl);
+    if (!error)
+        error = pawl_lib_need(pawl, taken_out, "taken_out");
     if (!error)
         error = pawl_lib_name(pawl, "queue", queue, request->queue);
     if (!error && group)
         error = pawl_lib_name(pawl, "group", group, request->group);
+    if (taken_out)
+        *taken_out = NULL;
     if (error)
         return error;
     request->count = count > TAKE_MAX ? TAKE_MAX : (uint32_t)count;
@@ -219,6 +240,17 @@ int pawl_take(struct pawl *pawl, const char *queue, const char *group, size_t co
 {
     struct pawl_wire_take request = {.wait_ns = timeout_ms < 0 ? UINT64_MAX : (uint64_t)timeout_ms * 1000000};
     return take(pawl, queue, group, &request, count, taken_out);
+}
+
+int pawl_lib_take_until(struct pawl *pawl, const char *queue, const char *group, size_t count,
+                        uint64_t wait_ns, int stop_fd, struct pawl_taken **taken_out)
+{
+    struct pawl_wire_take request = {.wait_ns = wait_ns};
+    pawl->stop_fd = stop_fd;
+    int got = take(pawl, queue, group, &request, count, taken_out);
+    pawl->stop_fd = -1;
+    pawl->stopped = false;
+    return got;
 }
 
 int pawl_peek(struct pawl *pawl, const char *queue, const char *group, uint64_t from, size_t count,

@@ -76,6 +76,11 @@ static int count_processes(const struct pawl_start_options *options, struct hand
             return pawl_lib_fail(NULL, PAWL_E_INVALID,
                                  "handler %zu: no function, or another size of its options", i);
         int error = pawl_lib_name(NULL, "queue", handler->queue, field);
+        if (!error && handler->group)
+            error = pawl_lib_name(NULL, "group", handler->group, field);
+        if (!error && handler->prefetch > PAWL_CREDIT_MAX)
+            error = pawl_lib_fail(NULL, PAWL_E_LIMIT, "handler %zu: prefetch %u: at most %d", i,
+                                  handler->prefetch, PAWL_CREDIT_MAX);
         if (error)
             return error;
         count += handler->processes ? handler->processes : 1;
@@ -161,18 +166,23 @@ static int launch(struct pawl *pawl, const struct pawl_launch_embedded *embedded
 
 int pawl_start(const struct pawl_start_options *given, struct pawl **pawl_out)
 {
-    struct pawl_start_options options = {0};
+    struct pawl_start_options options;
     struct pawl *pawl = NULL;
     struct handlers handlers = {0};
     struct pawl_helpers helpers = {.main = handler_main, .ctx = &handlers};
     struct pawl_serving serving = {.lock_fd = -1, .log_fd = -1};
     char private_path[256] = "";
-    if (given)
-        memcpy(&options, given, given->bytes < sizeof options ? given->bytes : sizeof options);
+    int error = pawl_lib_need(NULL, pawl_out, "pawl_out");
+    if (!error)
+        error = pawl_lib_options(NULL, "pawl_start_options", given, &options, sizeof options);
+    if (!error && options.handler_count > 0)
+        error = pawl_lib_need(NULL, options.handlers, "handlers");
+    if (error)
+        return error;
     if (pawl_lib_has_threads())
         return pawl_lib_fail(NULL, PAWL_E_STATE,
                              "pawl_start() must be called before the program has threads");
-    int error = count_processes(&options, &handlers, &helpers.count);
+    error = count_processes(&options, &handlers, &helpers.count);
     if (!error) {
         helpers.list = calloc(helpers.count + 1, sizeof *helpers.list);
         error = helpers.list ? pawl_lib_open(&pawl) : -ENOMEM;
@@ -197,6 +207,8 @@ int pawl_start(const struct pawl_start_options *given, struct pawl **pawl_out)
         char words[PAWL_LIB_ERROR_BYTES];
         snprintf(words, sizeof words, "%s", pawl_last_error(NULL));
         pawl_close(pawl);
+        if (private_path[0])
+            pawl_launch_remove(private_path);
         pawl_lib_fail(NULL, error, "%s", words);
     }
     if (!error)

@@ -12,6 +12,8 @@
 
 #include "shm/error.h"
 
+enum { OPTIONS_BYTES_MAX = 4096 };
+
 static _Thread_local char open_error[PAWL_LIB_ERROR_BYTES]; /* of the last connect or start of this thread */
 
 /* The numbers of pawl.h are those of shm/error.h. */
@@ -32,6 +34,9 @@ static_assert((int)PAWL_ERR_CLOSED == (int)PAWL_E_CLOSED, "public errors");
 static_assert((int)PAWL_ERR_DUPLICATE == (int)PAWL_E_DUPLICATE, "public errors");
 static_assert((int)PAWL_ERR_UNROUTED == (int)PAWL_E_UNROUTED, "public errors");
 static_assert((int)PAWL_ERR_INCOMPATIBLE == (int)PAWL_E_INCOMPATIBLE, "public errors");
+#define SAME(name, value, text) static_assert((int)name == (value), "the symbols of pawl.h");
+PAWL_ERROR_MAP(SAME)
+#undef SAME
 
 const char *pawl_strerror(int error)
 {
@@ -70,6 +75,31 @@ int pawl_lib_fail_report(struct pawl *pawl, const struct pawl_error_report *repo
     return pawl_lib_fail(pawl, report->error, "%s", text);
 }
 
+/* ---- what the caller gave ---- */
+
+int pawl_lib_need(struct pawl *pawl, const void *argument, const char *what)
+{
+    return argument ? 0 : pawl_lib_fail(pawl, PAWL_E_INVALID, "%s: NULL", what);
+}
+
+int pawl_lib_options(struct pawl *pawl, const char *what, const void *given, void *options, size_t known)
+{
+    size_t bytes;
+    memset(options, 0, known);
+    if (!given)
+        return 0;
+    memcpy(&bytes, given, sizeof bytes);
+    if (bytes < sizeof bytes || bytes > OPTIONS_BYTES_MAX)
+        return pawl_lib_fail(pawl, PAWL_E_INVALID, "%s.bytes is not its size", what);
+    /* What a newer program knows and we do not must be as if it had not been there. */
+    for (size_t at = known; at < bytes; at++)
+        if (((const unsigned char *)given)[at])
+            return pawl_lib_fail(pawl, PAWL_E_INVALID, "%s has fields that this library (%s) does not know",
+                                 what, PAWL_VERSION);
+    memcpy(options, given, bytes < known ? bytes : known);
+    return 0;
+}
+
 /* ---- forked children ---- */
 
 /* Counted in the child: a handle made before is not its to use. getpid() would be a system call each time. */
@@ -94,8 +124,11 @@ uint32_t pawl_lib_forks(void)
 
 int pawl_lib_check(struct pawl *pawl)
 {
+    if (__builtin_expect(!pawl, 0))
+        return pawl_lib_fail(NULL, PAWL_E_INVALID, "no handle: NULL");
     if (__builtin_expect(pawl->forks != forks, 0))
-        return PAWL_E_STATE;
+        return pawl_lib_fail(pawl, PAWL_E_STATE,
+                             "this handle belongs to the process that this one was forked from");
     if (__builtin_expect(pawl->phase == PAWL_LIB_GONE, 0))
         return pawl->gone_error;
     return 0;

@@ -15,11 +15,19 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "runtime/lib/command.h"
 #include "shm/error.h"
 
 #define CONNECT_LIMIT_NS   UINT64_C(10000000000)
 #define RECONNECT_LIMIT_NS UINT64_C(30000000000)
 #define RETRY_FIRST_NS     UINT64_C(500000)
+
+void pawl_lib_on_notice(struct pawl *pawl, void (*notice)(void *ctx, const char *text, size_t bytes),
+                        void *ctx)
+{
+    pawl->on_notice = notice;
+    pawl->notice_ctx = ctx;
+}
 
 int pawl_lib_open(struct pawl **pawl_out)
 {
@@ -28,7 +36,7 @@ int pawl_lib_open(struct pawl **pawl_out)
         return -ENOMEM;
     int error = 0;
     pawl->forks = pawl_lib_forks();
-    pawl->wire.fd = -1;
+    pawl->wire.fd = pawl->stop_fd = -1;
     pawl->spin = 256;
     pawl->retry_wait_ns = RETRY_FIRST_NS;
     pawl->connect_limit_ns = CONNECT_LIMIT_NS;
@@ -82,12 +90,15 @@ int pawl_lib_begin(struct pawl *pawl, int fd)
 
 int pawl_connect(const struct pawl_connect_options *given, struct pawl **pawl_out)
 {
-    struct pawl_connect_options options = {0};
+    struct pawl_connect_options options;
     struct pawl *pawl = NULL;
     char why[PAWL_STATE_WHY_BYTES] = "";
-    if (given)
-        memcpy(&options, given, given->bytes < sizeof options ? given->bytes : sizeof options);
-    int error = pawl_lib_open(&pawl);
+    int error = pawl_lib_need(NULL, pawl_out, "pawl_out");
+    if (!error)
+        error = pawl_lib_options(NULL, "pawl_connect_options", given, &options, sizeof options);
+    if (error)
+        return error;
+    error = pawl_lib_open(&pawl);
     if (error)
         return pawl_lib_fail(NULL, error, "%s", pawl_error_text(error));
     pawl->may_launch = options.may_launch != 0;
@@ -142,6 +153,7 @@ void pawl_close(struct pawl *pawl)
     for (size_t i = 0; i < pawl->slab_count; i++)
         free(pawl->slabs[i]);
     free(pawl->slabs);
+    pawl_segment_close(&pawl->large);
     if (ours)
         pawl_lib_embedded_close(pawl);
     if (pawl->has_state)

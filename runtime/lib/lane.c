@@ -113,6 +113,9 @@ void pawl_lib_lane_lose(struct pawl_lib_lane *lane)
 static void late(struct pawl *pawl, const struct pawl_reply *reply)
 {
     uint64_t base = pawl->lane->number_base;
+    if (reply->error != PAWL_E_STALE_RECEIPT)
+        return; /* of an act that was refused for its events: its caller is told, and has the delivery still
+                 */
     pawl->late += reply->last - reply->first + 1;
     pawl_late_callback callback = pawl->on_late;
     for (uint64_t number = reply->first; callback && number <= reply->last; number++)
@@ -160,8 +163,10 @@ static struct pawl_lib_delivery *new_delivery(struct pawl *pawl)
         }
         pawl->slabs = slabs;
         pawl->slabs[pawl->slab_count++] = slab;
-        for (unsigned i = 0; i < SLAB_DELIVERIES; i++)
+        for (unsigned i = 0; i < SLAB_DELIVERIES; i++) {
+            slab[i].pawl = pawl;
             free_delivery(pawl, &slab[i]);
+        }
     }
     struct pawl_lib_delivery *delivery = pawl->free_deliveries;
     pawl->free_deliveries = delivery->next;

@@ -25,6 +25,7 @@
 #include "runtime/pawl.h"
 #include "runtime/state.h"
 #include "shm/client_lane.h"
+#include "shm/segment.h"
 #include "shm/wire.h"
 
 enum {
@@ -82,6 +83,7 @@ enum pawl_lib_delivery_state {
 
 struct pawl_lib_delivery {
     struct pawl_delivery shown; /* first: its address is the user's */
+    struct pawl *pawl;          /* whose slab it lies in */
     struct pawl_lib_lane *lane;
     struct pawl_lib_delivery *next; /* of its consumer's list, or among the free */
     uint64_t number;                /* of the lane */
@@ -186,13 +188,19 @@ struct pawl {
     bool answered;
     int answer_error; /* the connection was lost meanwhile */
     struct pawl_wire_message answer;
+    struct pawl_segment large; /* where the body of the answer lies when no message holds it; fd -1: none */
+    void (*on_notice)(void *ctx, const char *text, size_t bytes); /* words for people; NULL: nobody listens */
+    void *notice_ctx;
+    int stop_fd;  /* while a take waits: ends it when readable; -1: none, or it was heard */
+    bool stopped; /* it was */
 
     /* wait.c */
     int epoll_fd, timer_fd;
     bool polled;   /* pawl_fd() was asked for: leave the bell armed when we return */
     bool unseen;   /* deliveries were taken in where the poll loop does not know of it */
+    bool timed;    /* the timer may fire */
     uint32_t spin; /* how often to look before sleeping */
-    bool epoll_has_out, timer_set;
+    bool epoll_has_out;
 
     struct pawl_lib_publisher publisher;
     struct pawl_consumer *consumers;
@@ -215,9 +223,14 @@ struct pawl {
 __attribute__((format(printf, 3, 4))) int pawl_lib_fail(struct pawl *pawl, int error, const char *format,
                                                         ...);
 int pawl_lib_fail_report(struct pawl *pawl, const struct pawl_error_report *report);
-/** pawl_lib_check - may this process use this handle now? 0, PAWL_E_STATE (forked child), or why it is gone.
- */
+/** pawl_lib_check - may this process use this handle now? 0, PAWL_E_INVALID (NULL), PAWL_E_STATE (forked
+ * child), or why it is gone. */
 int pawl_lib_check(struct pawl *pawl);
+/** pawl_lib_need - what a call cannot do without. 0; PAWL_E_INVALID with words. */
+int pawl_lib_need(struct pawl *pawl, const void *argument, const char *what);
+/** pawl_lib_options - the caller's options (NULL: none), as a struct of @known bytes whose first field is its
+ * size; what it does not have is 0. 0; PAWL_E_INVALID with words. */
+int pawl_lib_options(struct pawl *pawl, const char *what, const void *given, void *options, size_t known);
 uint32_t pawl_lib_forks(void);
 
 /* ---- connection.c ---- */
@@ -309,6 +322,8 @@ void *pawl_lib_fill(void *entry, size_t bytes, const struct pawl_message *messag
 /** pawl_lib_reserve - room for an entry, copies made of what lies there. NULL: none now (*error_out 0), or
  * why. */
 void *pawl_lib_reserve(struct pawl *pawl, size_t bytes, int *error_out);
+/** pawl_lib_can_publish - would pawl_lib_may_publish() say 0 at once? Asks no clock. */
+bool pawl_lib_can_publish(const struct pawl *pawl, size_t count);
 /** pawl_lib_may_publish - attached, all earlier ones sent, @count places in the window. 0; -EAGAIN; an error.
  */
 int pawl_lib_may_publish(struct pawl *pawl, size_t count, uint64_t deadline_ns);

@@ -19,6 +19,14 @@
 #include "shm/error.h"
 #include "shm/metrics.h"
 
+static int begin(struct pawl *pawl, char **json_out)
+{
+    if (json_out)
+        *json_out = NULL;
+    int error = pawl_lib_check(pawl);
+    return error ? error : pawl_lib_need(pawl, json_out, "json_out");
+}
+
 static int dump(struct pawl *pawl, json_t *document, char **json_out)
 {
     *json_out = document ? json_dumps(document, JSON_COMPACT) : NULL;
@@ -68,8 +76,9 @@ int pawl_metrics(struct pawl *pawl, char **json_out)
     struct pawl_metrics_memory memory[PAWL_MEMORY_KINDS];
     struct pawl_wire_process *processes = NULL;
     size_t count = 0;
-    *json_out = NULL;
-    int error = ask_processes(pawl, &processes, &count);
+    int error = begin(pawl, json_out);
+    if (!error)
+        error = ask_processes(pawl, &processes, &count);
     if (!error)
         error = take_sample(pawl, &sample);
     if (!error) {
@@ -87,9 +96,10 @@ int pawl_health(struct pawl *pawl, char **json_out)
     struct pawl_wire_process *list = NULL;
     struct pawl_health health = {0};
     size_t count = 0;
-    *json_out = NULL;
     uint64_t asked_at_ns = pawl_clock_monotonic_ns();
-    int error = ask_processes(pawl, &list, &count);
+    int error = begin(pawl, json_out);
+    if (!error)
+        error = ask_processes(pawl, &list, &count);
     if (error)
         return error;
     uint64_t latency_ns = pawl_clock_monotonic_ns() - asked_at_ns;

@@ -137,6 +137,12 @@ static bool has_window(const struct pawl_lib_publisher *publisher, size_t count)
            publisher->kept_bytes < PAWL_LIB_KEPT_BYTES_MAX;
 }
 
+bool pawl_lib_can_publish(const struct pawl *pawl, size_t count)
+{
+    return pawl->phase == PAWL_LIB_UP && pawl->lane && has_window(&pawl->publisher, count) &&
+           pawl->forks == pawl_lib_forks();
+}
+
 int pawl_lib_may_publish(struct pawl *pawl, size_t count, uint64_t deadline_ns)
 {
     for (;;) {
@@ -308,11 +314,13 @@ void pawl_lib_publisher_attached(struct pawl *pawl, uint64_t sequence)
         if (publication->state != PAWL_LIB_UNSENT)
             continue;
         if (each <= sequence) {
+            confirm.durability = PAWL_DURABLE_FSYNC;
+            confirm.duplicate = true;
             finish(pawl, each, &confirm);
         } else if (publication->acts) {
-            /* Its ack was of an epoch that is over, and nothing of the act was stored. */
-            confirm.error = PAWL_E_STALE_RECEIPT;
-            finish(pawl, each, &confirm);
+            /* Its ack was of another lane: it cannot be done again, only asked for. */
+            struct pawl_submit *submit = publication->copy;
+            submit->flags = PAWL_SUBMIT_ASK;
         }
     }
 }

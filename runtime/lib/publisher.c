@@ -45,11 +45,14 @@ static int pack_headers(struct pawl *pawl, const struct pawl_message *message, s
     for (size_t i = 0; i < message->header_count; i++) {
         const struct pawl_header *header = &message->headers[i];
         const char *name = header->name ? header->name : "";
+        if (!name[0] || (!header->value && header->value_bytes > 0))
+            return pawl_lib_fail(pawl, PAWL_E_INVALID, "header %zu: %s", i,
+                                 name[0] ? "no value, but bytes of it" : "it has no name");
         int error = pawl_event_header_pack(publisher->headers, most, used, name, strlen(name), header->value,
                                            header->value_bytes);
         if (error == PAWL_E_INVALID)
-            return pawl_lib_fail(pawl, error,
-                                 "header '%.64s': a name is 1 to 65,535 bytes, a value at most 65,535", name);
+            return pawl_lib_fail(pawl, PAWL_E_LIMIT,
+                                 "header '%.64s': name and value have at most 65,535 bytes", name);
         if (error)
             return pawl_lib_fail(pawl, error, "headers above %zu bytes together, packed", most);
     }
@@ -89,6 +92,8 @@ int pawl_lib_parts(struct pawl *pawl, const struct pawl_message *message, size_t
     if (error)
         return error;
     if (message->header_count > 0)
+        error = pawl_lib_need(pawl, message->headers, "headers");
+    if (!error && message->header_count > 0)
         error = pack_headers(pawl, message, headers_used, parts);
     if (error)
         return error;
@@ -143,19 +148,35 @@ int pawl_lib_refusal(struct pawl *pawl, const struct pawl_confirm *confirm)
 
 /* ---- asynchronously ---- */
 
+struct patience {
+    int timeout_ms;
+    bool known;
+    uint64_t deadline_ns;
+};
+
+/* The clock is read only by who has to wait: most never do. */
+static uint64_t due(struct patience *patience)
+{
+    if (!patience->known)
+        *patience = (struct patience){.known = true, .deadline_ns = pawl_lib_deadline(patience->timeout_ms)};
+    return patience->deadline_ns;
+}
+
 /* Room for a message's entry, packed but for its data when that is NULL; not recorded yet. */
-static int put(struct pawl *pawl, const struct pawl_message *message, uint64_t deadline_ns, bool data_later,
-               size_t *bytes_out, void **data_out)
+static int put(struct pawl *pawl, const struct pawl_message *message, struct patience patience,
+               bool data_later, size_t *bytes_out, void **data_out)
 {
     void *entry;
     struct pawl_event_parts parts;
     size_t headers_used = 0;
+    if (__builtin_expect(!pawl || !message, 0))
+        return pawl ? pawl_lib_need(pawl, message, "message") : pawl_lib_check(pawl);
     if (pawl->publisher.reserved)
         return pawl_lib_fail(pawl, PAWL_E_STATE, "a reservation is open: commit or abort it first");
     if (!message->data && message->data_bytes > 0 && !data_later)
         return pawl_lib_fail(pawl, PAWL_E_INVALID, "no data, but %zu bytes of it", message->data_bytes);
     for (;;) {
-        int error = pawl_lib_may_publish(pawl, 1, deadline_ns);
+        int error = pawl_lib_can_publish(pawl, 1) ? 0 : pawl_lib_may_publish(pawl, 1, due(&patience));
         if (!error)
             error = pawl_lib_window(pawl, 1);
         headers_used = 0; /* a callback may have packed others meanwhile */
@@ -172,7 +193,7 @@ static int put(struct pawl *pawl, const struct pawl_message *message, uint64_t d
         if (error)
             return error;
         pawl_kick(pawl);
-        error = pawl_lib_wait(pawl, deadline_ns, PAWL_LIB_FOR_ROOM);
+        error = pawl_lib_wait(pawl, due(&patience), PAWL_LIB_FOR_ROOM);
         if (error)
             return error == -ETIMEDOUT ? -EAGAIN : error;
         pawl_lib_take_in(pawl);
@@ -197,7 +218,7 @@ int pawl_publish_async(struct pawl *pawl, const struct pawl_message *message, in
 {
     void *data;
     size_t bytes;
-    int error = put(pawl, message, pawl_lib_deadline(timeout_ms), false, &bytes, &data);
+    int error = put(pawl, message, (struct patience){.timeout_ms = timeout_ms}, false, &bytes, &data);
     if (error)
         return error;
     uint64_t sequence = pawl->publisher.next;
@@ -211,7 +232,7 @@ int pawl_publish_async(struct pawl *pawl, const struct pawl_message *message, in
 
 void pawl_kick(struct pawl *pawl)
 {
-    if (pawl->forks != pawl_lib_forks() || !pawl->lane)
+    if (!pawl || pawl->forks != pawl_lib_forks() || !pawl->lane)
         return;
     pawl_lib_settle_send(pawl);
     pawl_lib_send(pawl);
@@ -219,7 +240,7 @@ void pawl_kick(struct pawl *pawl)
 
 uint64_t pawl_unconfirmed(const struct pawl *pawl)
 {
-    return pawl->publisher.unconfirmed;
+    return pawl ? pawl->publisher.unconfirmed : 0;
 }
 
 /* ---- and waiting ---- */
@@ -275,11 +296,12 @@ int pawl_publish_batch(struct pawl *pawl, const struct pawl_message *messages, s
 {
     struct waited waited = {0};
     uint64_t deadline_ns = pawl_lib_deadline(timeout_ms), first = 0, sequence;
-    int error = 0;
+    int error = count > 0 && pawl ? pawl_lib_need(pawl, messages, "messages") : pawl_lib_check(pawl);
     for (size_t i = 0; i < count && !error; i++) {
         void *data;
         size_t bytes;
-        error = put(pawl, &messages[i], deadline_ns, false, &bytes, &data);
+        error = put(pawl, &messages[i], (struct patience){.known = true, .deadline_ns = deadline_ns}, false,
+                    &bytes, &data);
         if (error)
             break;
         sequence = pawl->publisher.next;
@@ -291,7 +313,8 @@ int pawl_publish_batch(struct pawl *pawl, const struct pawl_message *messages, s
     int confirmed = first ? await_confirms(pawl, &waited, first, deadline_ns) : 0;
     if (stored_out)
         *stored_out = waited.stored;
-    pawl_lib_arm(pawl);
+    if (pawl)
+        pawl_lib_arm(pawl);
     return error ? error : confirmed;
 }
 
@@ -300,15 +323,19 @@ int pawl_publish_batch(struct pawl *pawl, const struct pawl_message *messages, s
 int pawl_publish_reserve(struct pawl *pawl, const struct pawl_message *message, int timeout_ms,
                          void **data_out)
 {
-    struct pawl_lib_publisher *publisher = &pawl->publisher;
-    struct pawl_message without = *message;
     size_t bytes;
-    without.data = NULL;
     int error = pawl_lib_check(pawl);
+    if (!error)
+        error = pawl_lib_need(pawl, message, "message");
+    if (!error)
+        error = pawl_lib_need(pawl, data_out, "data_out");
     if (error)
         return error;
+    struct pawl_lib_publisher *publisher = &pawl->publisher;
+    struct pawl_message without = *message;
+    without.data = NULL;
     pawl_lib_send(pawl); /* from now on nothing is sent until it is committed */
-    error = put(pawl, &without, pawl_lib_deadline(timeout_ms), true, &bytes, data_out);
+    error = put(pawl, &without, (struct patience){.timeout_ms = timeout_ms}, true, &bytes, data_out);
     if (error)
         return error;
     publisher->reserved = pawl_lib_entry_at(pawl->lane, pawl->lane->end.submit_position - bytes);
@@ -322,9 +349,11 @@ int pawl_publish_reserve(struct pawl *pawl, const struct pawl_message *message, 
 int pawl_publish_commit(struct pawl *pawl, pawl_confirm_callback callback, void *context,
                         uint64_t *sequence_out)
 {
+    int error = pawl_lib_check(pawl);
+    if (!pawl)
+        return error;
     struct pawl_lib_publisher *publisher = &pawl->publisher;
     struct pawl_lib_lane *lane = publisher->reserved_lane;
-    int error = pawl_lib_check(pawl);
     if (!publisher->reserved)
         return error ? error : pawl_lib_fail(pawl, PAWL_E_STATE, "nothing is reserved");
     if (error) {
@@ -349,10 +378,10 @@ int pawl_publish_commit(struct pawl *pawl, pawl_confirm_callback callback, void 
 
 void pawl_publish_abort(struct pawl *pawl)
 {
+    if (!pawl || !pawl->publisher.reserved || pawl->forks != pawl_lib_forks())
+        return;
     struct pawl_lib_publisher *publisher = &pawl->publisher;
     struct pawl_lib_lane *lane = publisher->reserved_lane;
-    if (!publisher->reserved || pawl->forks != pawl_lib_forks())
-        return;
     if (!lane->gone)
         pawl_client_end_unreserve(&lane->end, lane->end.submit_published);
     publisher->reserved = NULL;

@@ -11,11 +11,28 @@
 
 #include "shm/error.h"
 
+/* A take that is to end is not given up: what it may have been given already would be nobody's. Its answer
+ * comes at once then, perhaps with none. */
+static int end_take(struct pawl *pawl)
+{
+    const struct pawl_wire_take request = {.flags = PAWL_TAKE_END};
+    int error = pawl_wire_queue_message(&pawl->wire, PAWL_WIRE_TAKE, ++pawl->next_tag, &request,
+                                        sizeof request, NULL, 0, NULL, 0);
+    if (!error)
+        (void)pawl_wire_flush(&pawl->wire);
+    return error;
+}
+
 /* Waits for the answer to pawl->awaited_tag. */
 static int await_answer(struct pawl *pawl, uint64_t deadline_ns)
 {
+    bool told = false;
     while (!pawl->answered) {
         int error = pawl_lib_wait(pawl, deadline_ns, PAWL_LIB_FOR_NEWS);
+        if (!error && pawl->stopped && !told && !pawl->answered) {
+            told = true;
+            error = end_take(pawl);
+        }
         if (error && !pawl->answered)
             return error;
         if (!pawl->answered)
@@ -30,6 +47,8 @@ static int ask_once(struct pawl *pawl, uint16_t type, const void *body, size_t b
     /* The first turn even of a call that may not wait: -ETIMEDOUT is for what was asked and not answered. */
     while (pawl->phase != PAWL_LIB_UP) {
         int error = pawl_lib_wait(pawl, deadline_ns, PAWL_LIB_FOR_NEWS);
+        if (!error && pawl->stopped)
+            error = -EINTR;
         if (error)
             return error;
         pawl_lib_take_in(pawl);
@@ -50,6 +69,25 @@ static int ask_once(struct pawl *pawl, uint16_t type, const void *body, size_t b
     return error;
 }
 
+/* A body that no message holds came as a memfd: it stays mapped until the next question. */
+static int map_large(struct pawl *pawl)
+{
+    struct pawl_wire_large large;
+    struct pawl_wire_message *answer = &pawl->answer;
+    if (answer->header.fd_count != 1 || answer->header.bytes != sizeof large)
+        return 0;
+    memcpy(&large, answer->body, sizeof large);
+    if (large.bytes > UINT32_MAX)
+        return PAWL_E_BAD_MESSAGE;
+    int error = pawl_segment_attach(answer->fds[0], large.bytes, false, &pawl->large);
+    if (error)
+        return error;
+    answer->fds[0] = -1;
+    answer->body = pawl->large.base;
+    answer->header.bytes = (uint32_t)large.bytes;
+    return 0;
+}
+
 int pawl_lib_ask(struct pawl *pawl, uint16_t type, const void *body, size_t bytes, const void *more,
                  size_t more_bytes, const int *fds, unsigned fd_count, uint16_t want, size_t reply_bytes_min,
                  bool repeatable, uint64_t deadline_ns)
@@ -59,6 +97,7 @@ int pawl_lib_ask(struct pawl *pawl, uint16_t type, const void *body, size_t byte
         return error;
     if (pawl->awaited_tag)
         return pawl_lib_fail(pawl, PAWL_E_STATE, "a callback asks while another request of its handle waits");
+    pawl_segment_close(&pawl->large);
     do
         error = ask_once(pawl, type, body, bytes, more, more_bytes, fds, fd_count, deadline_ns);
     while (error == PAWL_E_CLOSED && repeatable && pawl->phase != PAWL_LIB_GONE);
@@ -74,6 +113,11 @@ int pawl_lib_ask(struct pawl *pawl, uint16_t type, const void *body, size_t byte
         pawl_lib_fail_report(pawl, &report);
         return error;
     }
+    if (want == PAWL_WIRE_TAKEN || want == PAWL_WIRE_BUS_OK)
+        error = map_large(pawl);
+    if (error)
+        return pawl_lib_fail(pawl, error, "the scheduler's answer cannot be mapped: %s",
+                             pawl_error_text(error));
     if (pawl->answer.header.type != want || pawl->answer.header.bytes < reply_bytes_min)
         return pawl_lib_fail(pawl, PAWL_E_BAD_MESSAGE, "the scheduler answered with something else (%u)",
                              pawl->answer.header.type);

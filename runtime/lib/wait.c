@@ -96,15 +96,15 @@ static void set_timer(struct pawl *pawl)
         when.it_value.tv_sec = (time_t)(at_ns / 1000000000);
         when.it_value.tv_nsec = (long)(at_ns % 1000000000);
     }
-    pawl->timer_set = when.it_value.tv_sec != 0 || when.it_value.tv_nsec != 0;
+    pawl->timed = when.it_value.tv_sec != 0 || when.it_value.tv_nsec != 0;
     (void)timerfd_settime(pawl->timer_fd, TFD_TIMER_ABSTIME, &when, NULL);
 }
 
 void pawl_lib_arm(struct pawl *pawl)
 {
-    if (!pawl->polled)
+    if (!pawl->polled || pawl->forks != pawl_lib_forks()) /* a forked child does not have the lane */
         return;
-    if (pawl->phase != PAWL_LIB_UP || pawl->timer_set) /* one that expires now would be readable for ever */
+    if (pawl->phase != PAWL_LIB_UP || pawl->timed) /* up again, nothing is to be done at any time */
         set_timer(pawl);
     bool unsent = pawl->wire.fd >= 0 && pawl_wire_pending(&pawl->wire) > 0;
     if (unsent != pawl->epoll_has_out && pawl->wire.fd >= 0 && pawl_lib_watch_socket(pawl) == 0)
@@ -120,8 +120,9 @@ void pawl_lib_arm(struct pawl *pawl)
 int pawl_fd(const struct pawl *pawl)
 {
     struct pawl *mine = (struct pawl *)(uintptr_t)pawl;
-    if (mine->forks != pawl_lib_forks())
-        return PAWL_ERR_STATE;
+    int error = pawl_lib_check(mine);
+    if (error && (!mine || mine->phase != PAWL_LIB_GONE)) /* one that is gone is readable for ever */
+        return error;
     if (!mine->polled) {
         mine->polled = true;
         pawl_lib_arm(mine);
@@ -193,9 +194,10 @@ static uint64_t next_step_ns(const struct pawl *pawl)
 
 static int sleep_until(struct pawl *pawl, uint64_t until_ns, bool *bell_out)
 {
-    struct pollfd fds[2] = {
+    struct pollfd fds[3] = {
         {.fd = pawl->wire.fd, .events = POLLIN},
         {.fd = pawl->lane ? pawl->lane->own_fd : -1, .events = POLLIN},
+        {.fd = pawl->stop_fd, .events = POLLIN},
     };
     if (pawl->wire.fd >= 0 && pawl_wire_pending(&pawl->wire) > 0)
         fds[0].events |= POLLOUT;
@@ -206,8 +208,12 @@ static int sleep_until(struct pawl *pawl, uint64_t until_ns, bool *bell_out)
                                  .tv_nsec = (long)(left_ns % 1000000000)};
         wait = &left;
     }
-    int ready = ppoll(fds, 2, wait, NULL);
+    int ready = ppoll(fds, 3, wait, NULL);
     *bell_out = ready > 0 && fds[1].revents != 0;
+    if (ready > 0 && fds[2].revents != 0) {
+        pawl->stopped = true;
+        pawl->stop_fd = -1; /* it stays readable: the answer is still to come */
+    }
     if (ready > 0 && fds[0].revents != 0)
         pawl_lib_step(pawl);
     return ready < 0 && errno != EINTR ? -errno : 0;

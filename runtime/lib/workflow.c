@@ -50,7 +50,7 @@ static int bind_params(struct pawl *pawl, const struct pawl_plan *plan,
     int error = pairs ? 0 : -ENOMEM;
     pawl_arena_init(&arena, 0);
     for (size_t i = 0; i < options->param_count && !error; i++) {
-        const char *text = options->params[i], *equals = strchr(text, '=');
+        const char *text = options->params[i] ? options->params[i] : "", *equals = strchr(text, '=');
         if (!equals || equals == text) {
             error = pawl_lib_fail(pawl, PAWL_E_INVALID, "parameter '%.80s': write NAME=VALUE", text);
             goto free_arena;
@@ -150,11 +150,17 @@ static int submit(struct pawl *pawl, const struct pawl_plan *plan, const char *f
 int pawl_run_submit(struct pawl *pawl, const char *file, const struct pawl_run_options *given,
                     char *run_id_out)
 {
-    struct pawl_run_options options = {0};
+    struct pawl_run_options options;
     struct pawl_plan *plan = NULL, *bound = NULL;
-    if (given)
-        memcpy(&options, given, given->bytes < sizeof options ? given->bytes : sizeof options);
     int error = pawl_lib_check(pawl);
+    if (!error)
+        error = pawl_lib_need(pawl, file, "file");
+    if (!error)
+        error = pawl_lib_need(pawl, run_id_out, "run_id_out");
+    if (!error)
+        error = pawl_lib_options(pawl, "pawl_run_options", given, &options, sizeof options);
+    if (!error && options.param_count > 0)
+        error = pawl_lib_need(pawl, options.params, "params");
     if (error)
         return error;
     if (options.run_id && !pawl_run_id_is_good(options.run_id, 64))
@@ -199,10 +205,14 @@ static int wait_for_summary(struct pawl *pawl, const char *run_id, uint64_t dead
     int error = name_run(pawl, run_id, request.run_id);
     if (error)
         return error;
-    error = pawl_lib_ask(pawl, PAWL_WIRE_WAIT, &request, sizeof request, NULL, 0, NULL, 0, PAWL_WIRE_SUMMARY,
-                         sizeof *summary_out, true, deadline_ns);
+    bool looks = deadline_ns == 0; /* nobody waits for the run: only for the answer */
+    error =
+        pawl_lib_ask(pawl, looks ? PAWL_WIRE_STATUS : PAWL_WIRE_WAIT, &request, sizeof request, NULL, 0, NULL,
+                     0, PAWL_WIRE_SUMMARY, sizeof *summary_out, true, looks ? PAWL_LIB_FOREVER : deadline_ns);
     if (!error)
         memcpy(summary_out, pawl->answer.body, sizeof *summary_out);
+    if (!error && looks && summary_out->state == PAWL_RUN_RUNNING)
+        error = pawl_lib_fail(pawl, -ETIMEDOUT, "run %s still runs", run_id);
     else if (error == PAWL_E_NOT_FOUND && pawl->has_state &&
              pawl_ended_summary(pawl->state.runs_dirfd, run_id, summary_out) == 0)
         error = 0;
@@ -217,7 +227,8 @@ int pawl_run_wait(struct pawl *pawl, const char *run_id, int timeout_ms, char **
         *status_json_out = NULL;
     if (!error)
         error = wait_for_summary(pawl, run_id, pawl_lib_deadline(timeout_ms), &summary);
-    pawl_lib_arm(pawl);
+    if (pawl)
+        pawl_lib_arm(pawl);
     if (error)
         return error;
     if (status_json_out) {
@@ -241,7 +252,8 @@ int pawl_run_cancel(struct pawl *pawl, const char *run_id)
     if (!error)
         error = pawl_lib_ask(pawl, PAWL_WIRE_CANCEL, &request, sizeof request, NULL, 0, NULL, 0, PAWL_WIRE_OK,
                              0, true, PAWL_LIB_FOREVER);
-    pawl_lib_arm(pawl);
+    if (pawl)
+        pawl_lib_arm(pawl);
     return error;
 }
 
@@ -270,6 +282,10 @@ int pawl_run_output(struct pawl *pawl, const char *run_id, const char *step, uin
         struct pawl_wire_result result;
     } fixed;
     int error = pawl_lib_check(pawl);
+    if (!error)
+        error = pawl_lib_need(pawl, output_out, "output_out");
+    if (!error)
+        error = pawl_lib_need(pawl, bytes_out, "bytes_out");
     if (!error)
         error = name_run(pawl, run_id, request.run_id);
     if (!error)

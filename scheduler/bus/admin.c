@@ -85,6 +85,12 @@ static int on_declare(struct bus_request *request)
                                        request->why);
     if (error)
         return error;
+    if (config.dlq[0] && !bus_name_holds(config.dlq)) {
+        error =
+            bus_request_fail(request, PAWL_E_INVALID, "dlq: '%.64s' cannot be a queue's name", config.dlq);
+        pawl_queue_config_fini(&config);
+        return error;
+    }
     if (!before && config.topic_count == 0 && !config.unrouted) {
         pawl_queue_config_fini(&config);
         return bus_request_fail(request, PAWL_E_INVALID,

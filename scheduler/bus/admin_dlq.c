@@ -14,6 +14,10 @@
 
 enum { DLQ_PAGE_MAX = 1000, REDRIVE_STEP = 4096 };
 
+/* Of letters that one request reads, but for the first: what it copies, writes and answers is bounded by it.
+ */
+#define STEP_BYTES_MAX (UINT64_C(8) << 20)
+
 /* The dead-letter queue of the queue that is named, whose letters alone are meant; or that queue itself when
  * it is one. */
 static struct bus_queue *dlq_of(struct bus_request *request, int *error_out)
@@ -92,31 +96,35 @@ static bool is_free(const struct bus_sub *sub, uint64_t seq)
     return seq >= sub->next;
 }
 
-/* Calls @each for every dead letter that is asked for: seqs if given, else the filter, from "from" on. */
-static int each_letter(struct bus_request *request, struct bus_queue *dlq, uint64_t most,
+/* Calls @each for every dead letter that is asked for, from "from" on: of "seqs" it is the index, else a seq.
+ * It stops before it has done more than @most or read more than @bytes_max; then *next_out says where to go
+ * on, else it is 0. */
+static int each_letter(struct bus_request *request, struct bus_queue *dlq, uint64_t most, uint64_t bytes_max,
                        int (*each)(struct bus_request *, struct bus_queue *, uint64_t seq,
                                    const struct pawl_event *, void *),
                        void *ctx, uint64_t *next_out)
 {
     struct pawl_bus *bus = request->bus;
     const json_t *seqs = json_object_get(request->in, "seqs");
-    uint64_t seq = (uint64_t)json_integer_value(json_object_get(request->in, "from")), end = dlq->tail;
+    bool listed = json_is_array(seqs);
+    uint64_t at = (uint64_t)json_integer_value(json_object_get(request->in, "from")), end = dlq->tail;
     struct backlog_cursor cursor = {0};
-    size_t index = 0;
+    uint64_t done = 0, bytes = 0;
     int error = 0;
     *next_out = 0;
-    for (uint64_t count = 0; !error && !bus->failed;) {
-        if (json_is_array(seqs)) {
-            if (index == json_array_size(seqs))
+    for (; !error && !bus->failed; at++) {
+        uint64_t seq = at;
+        if (listed) {
+            if (at >= json_array_size(seqs))
                 return 0;
-            seq = (uint64_t)json_integer_value(json_array_get(seqs, index++));
+            seq = (uint64_t)json_integer_value(json_array_get(seqs, at));
             if (backlog_next(&dlq->backlog, seq) != seq ||
                 (dlq->sub && pawl_seqset_has(&dlq->sub->settled, seq)))
                 continue;
         } else {
             if (dlq->sub)
                 seq = pawl_seqset_next_unset(&dlq->sub->settled, seq);
-            seq = backlog_next(&dlq->backlog, seq);
+            seq = at = backlog_next(&dlq->backlog, seq);
             if (seq >= end)
                 return 0;
         }
@@ -124,14 +132,17 @@ static int each_letter(struct bus_request *request, struct bus_queue *dlq, uint6
         const struct pawl_event *event = backlog_read(bus, dlq, &cursor, seq, &error);
         if (!event)
             return error;
-        if (passes(request, event)) {
-            if (count++ == most) {
-                *next_out = seq;
-                return 0;
-            }
-            error = each(request, dlq, seq, event, ctx);
+        bool passed = passes(request, event);
+        if (bytes > 0 && (event->bytes > bytes_max - bytes || (passed && done == most))) {
+            *next_out = at;
+            return 0;
         }
-        seq++;
+        bytes += event->bytes;
+        if (bytes > bytes_max)
+            bytes = bytes_max; /* the first may be larger */
+        done += passed;
+        if (passed)
+            error = each(request, dlq, seq, event, ctx);
     }
     return error;
 }
@@ -211,7 +222,7 @@ int bus_on_dlq_list(struct bus_request *request)
     if (most == 0 || most > DLQ_PAGE_MAX)
         most = DLQ_PAGE_MAX;
     json_t *list = json_array();
-    error = dlq ? each_letter(request, dlq, most, list_letter, list, &next) : 0;
+    error = dlq ? each_letter(request, dlq, most, STEP_BYTES_MAX, list_letter, list, &next) : 0;
     request->out = json_pack("{s:i,s:s,s:I,s:I,s:o}", "schema", 1, "dlq", dlq ? dlq->name : "", "depth",
                              (json_int_t)(dlq ? dlq->depth : 0), "next", (json_int_t)next, "events", list);
     return error < 0
@@ -262,7 +273,10 @@ int bus_on_dlq_redrive(struct bus_request *request)
         if (!redrive.to)
             return error;
     }
-    error = dlq ? each_letter(request, dlq, REDRIVE_STEP, redrive_letter, &redrive, &next) : 0;
+    if (request->bus->backend.has_room(request->bus->ctx, STEP_BYTES_MAX) == PAWL_E_NO_SPACE)
+        return bus_request_fail(request, PAWL_E_NO_SPACE, "the disk has no room for what would be redriven");
+    error =
+        dlq ? each_letter(request, dlq, REDRIVE_STEP, STEP_BYTES_MAX, redrive_letter, &redrive, &next) : 0;
     request->lsn = UINT64_MAX;
     request->out = json_pack("{s:i,s:s,s:I,s:I,s:I,s:b}", "schema", 1, "dlq", dlq ? dlq->name : "",
                              "redriven", (json_int_t)redrive.moved, "skipped", (json_int_t)redrive.skipped,
@@ -286,6 +300,7 @@ static int purge_letter(struct bus_request *request, struct bus_queue *dlq, uint
         return 0;
     }
     bus_sub_drop_range(request->bus, dlq->sub, seq, seq, PAWL_BUS_END_PURGED);
+    bus_cut(request->bus); /* a batch has a bound, letters need not have */
     letters->purged++;
     return 0;
 }
@@ -303,7 +318,7 @@ int bus_on_dlq_purge(struct bus_request *request)
     if (dlq && all && dlq->sub)
         letters.purged = bus_purge(request->bus, dlq);
     else if (dlq)
-        error = each_letter(request, dlq, UINT64_MAX, purge_letter, &letters, &next);
+        error = each_letter(request, dlq, UINT64_MAX, UINT64_MAX, purge_letter, &letters, &next);
     request->lsn = UINT64_MAX;
     request->out = json_pack("{s:i,s:s,s:I,s:I}", "schema", 1, "dlq", dlq ? dlq->name : "", "purged",
                              (json_int_t)letters.purged, "skipped", (json_int_t)letters.skipped);

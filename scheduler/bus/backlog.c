@@ -191,32 +191,62 @@ static uint32_t unsettled(const struct pawl_seqset *settled, uint64_t first, uin
     return (uint32_t)total;
 }
 
+static struct extent *slot(const struct backlog *backlog, size_t position)
+{
+    return &backlog->extents[position & (backlog->room - 1)];
+}
+
+/* Room for @count extents in the place of one: the shorter side gives way. 0 or -ENOMEM. */
+static int resize_at(struct backlog *backlog, size_t index, size_t count)
+{
+    while (backlog->count + count > backlog->room)
+        if (grow(backlog) < 0)
+            return -ENOMEM;
+    size_t from = backlog->first, to = from + 1 - count, behind = backlog->count - index - 1;
+    if (index < behind) {
+        for (size_t i = 0; count > 1 && i < index; i++)
+            *slot(backlog, to + i) = *slot(backlog, from + i);
+        for (size_t i = index; count == 0 && i-- > 0;)
+            *slot(backlog, to + i) = *slot(backlog, from + i);
+        backlog->first = to & (backlog->room - 1);
+    } else {
+        from += index + 1;
+        to = backlog->first + index + count;
+        for (size_t i = behind; count > 1 && i-- > 0;)
+            *slot(backlog, to + i) = *slot(backlog, from + i);
+        for (size_t i = 0; count == 0 && i < behind; i++)
+            *slot(backlog, to + i) = *slot(backlog, from + i);
+    }
+    backlog->count += count - 1;
+    return 0;
+}
+
+/* Was it copied to that place before? */
+static bool lies_at(const struct extent *extent, uint64_t place)
+{
+    return place >= extent->place && place <= extent->place + extent->end_offset;
+}
+
+/* The one before it was copied forward, too, to a place near: they are one stretch. */
+static bool follows(const struct backlog *backlog, size_t index, uint64_t seq, uint64_t place)
+{
+    const struct extent *previous = index > 0 ? at(backlog, index - 1) : NULL;
+    return previous && previous->first + previous->count == seq && previous->live > 0 &&
+           previous->walked != 2 && !(previous->place & PAWL_PLACE_VOLATILE) && place > previous->place &&
+           place - previous->place < BACKLOG_STRETCH_BYTES;
+}
+
 int backlog_move(struct backlog *backlog, const struct pawl_seqset *settled, uint64_t seq, uint64_t bytes,
                  uint64_t place)
 {
     struct extent *extent = holder(backlog, seq);
-    if (!extent || pawl_seqset_has(settled, seq))
+    if (!extent || pawl_seqset_has(settled, seq) || lies_at(extent, place))
         return 0;
-    size_t index = backlog->hint;
-    struct extent before = *extent, after = *extent, moved = {.first = seq, .count = 1, .live = 1};
-    if (extent->count == 1) {
-        extent->place = place;
-        extent->walked = 0;
-        extent->end_offset = 0;
-        return 0;
-    }
-    /* It splits its stretch, in three when it is an inner one; what is left keeps the place from which it is
-     * walked. */
-    size_t pieces = (seq > before.first) + 1u + (seq < before.first + before.count - 1);
-    while (backlog->count + pieces - 1 > backlog->room)
-        if (grow(backlog) < 0)
-            return -ENOMEM;
-    for (size_t i = backlog->count; i-- > index + 1;)
-        *at(backlog, i + pieces - 1) = *at(backlog, i);
-    backlog->count += pieces - 1;
+    size_t index = backlog->hint, count = 0;
+    struct extent before = *extent, after = *extent, pieces[3];
+    struct extent moved = {.first = seq, .place = place, .count = 1, .live = 1};
     uint64_t below = seq - before.first, above = before.first + before.count - 1 - seq;
     uint64_t left = before.live_bytes > bytes ? before.live_bytes - bytes : 0;
-    moved.place = place;
     moved.live_bytes = before.live_bytes - left;
     before.count = (uint32_t)below;
     before.live = below ? unsettled(settled, before.first, below) : 0;
@@ -228,15 +258,34 @@ int backlog_move(struct backlog *backlog, const struct pawl_seqset *settled, uin
     after.live_bytes = after.live ? left - before.live_bytes : 0;
     if (!after.live) /* no byte is lost: sums must agree */
         *(before.live ? &before.live_bytes : &moved.live_bytes) += left - before.live_bytes;
+    /* It splits its stretch. What is left keeps the place from which it is walked; what is dead of it goes.
+     */
     after.walked = before.walked = 2; /* the place names the beginning of a larger stretch */
-    size_t out = index;
-    if (below > 0)
-        *at(backlog, out++) = before;
-    *at(backlog, out++) = moved;
-    if (above > 0)
-        *at(backlog, out++) = after;
-    backlog->hint = 0;
+    bool joins = below == 0 && follows(backlog, index, seq, place);
+    if (before.live > 0)
+        pieces[count++] = before;
+    if (!joins)
+        pieces[count++] = moved;
+    if (after.live > 0)
+        pieces[count++] = after;
+    if (resize_at(backlog, index, count) < 0)
+        return -ENOMEM;
+    for (size_t i = 0; i < count; i++)
+        *at(backlog, index + i) = pieces[i];
+    if (joins) {
+        struct extent *previous = at(backlog, index - 1);
+        previous->count++;
+        previous->live++;
+        previous->live_bytes += moved.live_bytes;
+        previous->end_offset = (uint32_t)(place - previous->place);
+        previous->walked = 1;
+    }
     return 0;
+}
+
+size_t backlog_index(const struct backlog *backlog, uint64_t seq)
+{
+    return locate(backlog, seq);
 }
 
 /* ---- reading ---- */

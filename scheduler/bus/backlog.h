@@ -67,13 +67,15 @@ bool backlog_any_durable(const struct backlog *backlog, uint64_t first, uint64_t
 /* First seq at or above @seq that lies in some extent; UINT64_MAX: none. Seqs between extents are gone. */
 uint64_t backlog_next(const struct backlog *backlog, uint64_t seq);
 uint64_t backlog_first(const struct backlog *backlog); /* UINT64_MAX: empty */
-/* The event lies elsewhere now: its seq becomes an extent of its own (unless it is @settled). 0 or -ENOMEM.
- */
+/* The event lies elsewhere now: its seq becomes an extent of its own, or joins that of the event before it
+ * (unless it is @settled). What is dead of the extent that it leaves goes. 0 or -ENOMEM. */
 int backlog_move(struct backlog *backlog, const struct pawl_seqset *settled, uint64_t seq, uint64_t bytes,
                  uint64_t place);
 int backlog_restore(struct backlog *backlog,
                     const struct extent *extent); /* from a snapshot, in order. 0; -ENOMEM */
 const struct extent *backlog_holding(const struct backlog *backlog, uint64_t seq); /* NULL: none holds it */
 const struct extent *backlog_extent(const struct backlog *backlog, size_t index);
+/* Of the extent that holds @seq, or of the first one above it; backlog->count: none. */
+size_t backlog_index(const struct backlog *backlog, uint64_t seq);
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * bus.c - the bus as a whole: its life, records, what waits for the disk, time.
+ * bus.c - the bus as a whole: its life, records, what waits for the disk.
  *
  * Runs in: scheduler, tests. Does no I/O, reads no clock.
  */
@@ -83,7 +83,7 @@ void pawl_bus_destroy(struct pawl_bus *bus)
     bus->group.route = NULL; /* nor written down */
     for (uint32_t i = 0; i < bus->queue_end; i++)
         if (bus->queues[i])
-            bus_queue_free(bus, bus->queues[i]);
+            bus_queue_free(bus, bus->queues[i], 0);
     for (uint32_t i = 0; i < bus->client_room; i++)
         if (bus->clients[i]) {
             struct pawl_bus_client *client = bus->clients[i];
@@ -133,6 +133,7 @@ uint64_t bus_append(struct pawl_bus *bus, uint8_t type, const void *body, size_t
         bus->failed = true;
         return 0;
     }
+    bus->log_lsn = lsn;
     /* The pieces are applied as recovery will see them: in one. */
     size_t total = bytes + more_bytes + iov[2].iov_len;
     unsigned char small[512], *whole = total <= sizeof small ? small : malloc(total);
@@ -177,7 +178,7 @@ static int apply_queue(struct pawl_bus *bus, const void *body, size_t bytes)
     return error;
 }
 
-static int apply_mark(struct pawl_bus *bus, uint8_t type, const void *body, size_t bytes)
+static int apply_mark(struct pawl_bus *bus, uint8_t type, const void *body, size_t bytes, uint64_t lsn)
 {
     const struct pawl_bus_mark *mark = body;
     if (bytes < sizeof *mark || !memchr(mark->name, 0, sizeof mark->name))
@@ -189,10 +190,11 @@ static int apply_mark(struct pawl_bus *bus, uint8_t type, const void *body, size
     struct bus_queue *queue = bus_queue_at(bus, mark->queue);
     if (!queue)
         return 0;
+    bus->generation += !bus->replaying;
     if (mark->group == 0) {
-        bus_queue_free(bus, queue);
+        bus_queue_free(bus, queue, lsn);
     } else if (mark->group <= queue->group_count && queue->groups[mark->group - 1]) {
-        bus_sub_free(bus, queue->groups[mark->group - 1]);
+        bus_sub_free(bus, queue->groups[mark->group - 1], lsn);
         queue->groups[mark->group - 1] = NULL;
     }
     return 0;
@@ -207,6 +209,9 @@ int pawl_bus_apply(struct pawl_bus *bus, uint8_t type, uint16_t version, const v
     case PAWL_BUS_RECORD_EVENTS:
     case PAWL_BUS_RECORD_MOVE:
         return bus_events_apply(bus, body, bytes, lsn, place);
+    case PAWL_BUS_RECORD_PUBLISHED:
+        return bytes < sizeof(struct pawl_bus_published) ? PAWL_E_DAMAGED
+                                                         : bus_published_apply(bus, body, lsn);
     case PAWL_BUS_RECORD_ACK:
     case PAWL_BUS_RECORD_CLAIM:
         if (!holds(body, bytes))
@@ -219,11 +224,14 @@ int pawl_bus_apply(struct pawl_bus *bus, uint8_t type, uint16_t version, const v
     case PAWL_BUS_RECORD_RELEASE:
         return apply_one(bus, type, body, bytes);
     case PAWL_BUS_RECORD_QUEUE:
+        bus->queues_lsn = lsn;
         return apply_queue(bus, body, bytes);
     case PAWL_BUS_RECORD_DELETE:
     case PAWL_BUS_RECORD_GROUP:
+        bus->queues_lsn = lsn;
+        return apply_mark(bus, type, body, bytes, lsn);
     case PAWL_BUS_RECORD_TRIM:
-        return apply_mark(bus, type, body, bytes);
+        return apply_mark(bus, type, body, bytes, lsn);
     default:
         return PAWL_E_BAD_FORMAT;
     }
@@ -458,6 +466,7 @@ int pawl_bus_start(struct pawl_bus *bus, struct pawl_now now, uint64_t epoch)
         if (queue->config.temporary) { /* its client is gone */
             struct pawl_bus_mark mark = {.queue = queue->number, .realtime_ns = now.realtime_ns};
             bus_append(bus, PAWL_BUS_RECORD_DELETE, &mark, sizeof mark, NULL, 0);
+            bus->generation = 0; /* of this epoch it gave nothing yet */
             continue;
         }
         queue->visible_tail = queue->tail;
@@ -493,6 +502,11 @@ uint64_t pawl_bus_held(const struct pawl_bus *bus)
     return count;
 }
 
+uint64_t pawl_bus_queues_lsn(const struct pawl_bus *bus)
+{
+    return bus->queues_lsn;
+}
+
 uint32_t pawl_bus_queue_count(const struct pawl_bus *bus)
 {
     return bus->queue_count;
@@ -510,87 +524,4 @@ void pawl_bus_mark_pinned(const struct pawl_bus *bus, uint32_t first, uint8_t *m
             for (; at < count && at <= last; at++)
                 marks[at] = 1;
         }
-}
-
-/* ---- time ---- */
-
-void bus_timer(struct pawl_bus *bus, uint64_t due_boottime_ns, enum bus_timer_kind kind, uint64_t a,
-               uint32_t b)
-{
-    if (bus->replaying)
-        return; /* start() sets them all */
-    struct pawl_bus_timer timer = {.due_ns = due_boottime_ns, .a = a, .b = b, .kind = kind};
-    if (pawl_bus_timers_add(&bus->timers, &timer) < 0)
-        bus->failed = true;
-}
-
-static struct bus_sub *sub_of_timer(struct pawl_bus *bus, const struct pawl_bus_timer *timer)
-{
-    return bus_sub_at(bus, timer->b >> 10, timer->b & 1023);
-}
-
-static void on_due(struct pawl_bus *bus, struct bus_sub *sub, const struct pawl_bus_timer *timer)
-{
-    struct exception *exception = sub ? exception_find(&sub->exceptions, timer->a) : NULL;
-    if (!exception || exception->due_at_ns > bus->now.boottime_ns)
-        return;
-    if (timer->kind == BUS_TIMER_DUE && exception->state == EXCEPTION_DELAYED) {
-        exception_become(&sub->exceptions, exception, EXCEPTION_READY);
-        if (exception_push(&sub->exceptions, exception) < 0)
-            bus->failed = true;
-        bus_dirty(bus, sub);
-        bus->backend.changed(bus->ctx);
-    } else if (timer->kind == BUS_TIMER_DEADLINE && exception->state == EXCEPTION_DETACHED) {
-        sub->in_flight--;
-        bus->in_flight--;
-        exception_become(&sub->exceptions, exception, EXCEPTION_HELD); /* in flight no more */
-        pawl_breaker_on_failure(&sub->breaker, exception->breaker_round, bus->now.boottime_ns);
-        bus_delivery_failed(bus, sub, exception->seq, exception->attempt, PAWL_CAUSE_DEADLINE,
-                            PAWL_SETTLE_POLICY, "the ack deadline passed", 23);
-        bus_dirty(bus, sub);
-        bus->backend.changed(bus->ctx);
-    }
-}
-
-uint64_t pawl_bus_tick(struct pawl_bus *bus, struct pawl_now now)
-{
-    struct pawl_bus_timer timer;
-    bus->now = now;
-    while (!bus->failed && pawl_bus_timers_take(&bus->timers, now.boottime_ns, &timer)) {
-        switch ((enum bus_timer_kind)timer.kind) {
-        case BUS_TIMER_DUE:
-        case BUS_TIMER_DEADLINE:
-            on_due(bus, sub_of_timer(bus, &timer), &timer);
-            break;
-        case BUS_TIMER_EXPIRY: {
-            struct bus_sub *sub = sub_of_timer(bus, &timer);
-            if (sub)
-                bus_expire(bus, sub, timer.a);
-            break;
-        }
-        case BUS_TIMER_SUB: {
-            struct bus_sub *sub = sub_of_timer(bus, &timer);
-            if (sub) {
-                sub->wake_at_ns = 0;
-                bus_dirty(bus, sub);
-            }
-            break;
-        }
-        case BUS_TIMER_CLIENT: {
-            struct pawl_bus_client *client = pawl_bus_client(bus, timer.b);
-            if (client && client->deadline_check_ns <= now.boottime_ns)
-                bus_client_tick(bus, client);
-            break;
-        }
-        case BUS_TIMER_QUEUE: {
-            struct bus_queue *queue = bus_queue_at(bus, timer.b);
-            if (queue) {
-                queue->trim_at_ns = 0;
-                bus_stream_trim(bus, queue);
-            }
-            break;
-        }
-        }
-    }
-    return pawl_bus_timers_next(&bus->timers);
 }

@@ -38,15 +38,16 @@ enum pawl_bus_record_type {
     PAWL_BUS_RECORD_CLAIM = 65,  /* attempts began */
     PAWL_BUS_RECORD_ACK =
         66, /* settled for good: acked, dropped, purged, expired without a dead-letter queue */
-    PAWL_BUS_RECORD_RETRY = 67,   /* an attempt failed, another will come */
-    PAWL_BUS_RECORD_DEAD = 68,    /* settled as dead; its copy is in an EVENTS record of the same batch */
-    PAWL_BUS_RECORD_EXTEND = 69,  /* a detached delivery has another deadline */
-    PAWL_BUS_RECORD_QUEUE = 70,   /* a queue was declared, changed, paused, resumed */
-    PAWL_BUS_RECORD_DELETE = 71,  /* a queue, or a group, is gone */
-    PAWL_BUS_RECORD_GROUP = 72,   /* a group of a stream begins, or was moved to an offset */
-    PAWL_BUS_RECORD_TRIM = 73,    /* a stream lost its oldest events to retention */
-    PAWL_BUS_RECORD_RELEASE = 74, /* a detached delivery came back without a failure */
-    PAWL_BUS_RECORD_MOVE = 75,    /* an event was copied forward: its queues find it here */
+    PAWL_BUS_RECORD_RETRY = 67,     /* an attempt failed, another will come */
+    PAWL_BUS_RECORD_DEAD = 68,      /* settled as dead; its copy is in an EVENTS record of the same batch */
+    PAWL_BUS_RECORD_EXTEND = 69,    /* a detached delivery has another deadline */
+    PAWL_BUS_RECORD_QUEUE = 70,     /* a queue was declared, changed, paused, resumed */
+    PAWL_BUS_RECORD_DELETE = 71,    /* a queue, or a group, is gone */
+    PAWL_BUS_RECORD_GROUP = 72,     /* a group of a stream begins, or was moved to an offset */
+    PAWL_BUS_RECORD_TRIM = 73,      /* a stream lost its oldest events to retention */
+    PAWL_BUS_RECORD_RELEASE = 74,   /* a detached delivery came back without a failure */
+    PAWL_BUS_RECORD_MOVE = 75,      /* an event was copied forward: its queues find it here */
+    PAWL_BUS_RECORD_PUBLISHED = 76, /* a publish was dealt with, wholly or for one queue */
     PAWL_BUS_RECORD_LAST = 79,
 };
 
@@ -64,6 +65,8 @@ struct pawl_bus_backend {
     /* What was appended so far need not stand or fall with what follows: a batch has a bound. NULL: no bound.
      */
     void (*cut)(void *ctx);
+    /* May events of so many bytes together be kept? NULL: they may. */
+    bool (*may_keep)(void *ctx, size_t bytes);
     /* 0: new events of this size may be appended; PAWL_E_NO_SPACE, PAWL_E_LIMIT (later). */
     int (*has_room)(void *ctx, size_t bytes);
     /* The body of the record at a place; valid until the next call of the backend. 0 or an error. */
@@ -131,7 +134,8 @@ void pawl_bus_publish(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus
 int pawl_bus_settle(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus_client *client,
                     const struct pawl_settle *settle, const char *text);
 /** pawl_bus_may_settle - may it be part of an atomic act: does it hold all of these now? 0;
- * PAWL_E_STALE_RECEIPT; PAWL_E_INVALID: failures are not, a dead letter has a size. */
+ * PAWL_E_STALE_RECEIPT; PAWL_E_INVALID: failures are not, a dead letter has a size; PAWL_E_LIMIT: more time
+ * than there may be. */
 int pawl_bus_may_settle(struct pawl_bus_client *client, const struct pawl_settle *settle);
 /** pawl_bus_begun - its handlers have seen the deliveries below this number. */
 void pawl_bus_begun(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus_client *client,
@@ -172,7 +176,8 @@ int pawl_bus_peek(struct pawl_bus *bus, const struct pawl_wire_take *request,
                   char why[256]);
 /** pawl_bus_event - the event of a queue's seq; valid until the next call. NULL: gone. */
 const struct pawl_event *pawl_bus_event(struct pawl_bus *bus, uint32_t number, uint64_t seq);
-/** pawl_bus_settle_one - by identity. 0; PAWL_E_STALE_RECEIPT; PAWL_E_NOT_FOUND. */
+/** pawl_bus_settle_one - by identity. 0; PAWL_E_STALE_RECEIPT; PAWL_E_NOT_FOUND; PAWL_E_LIMIT: more time than
+ * PAWL_EXTEND_NS_MAX. */
 int pawl_bus_settle_one(struct pawl_bus *bus, struct pawl_now now, const struct pawl_wire_settle_one *settle,
                         const char *text);
 
@@ -204,5 +209,8 @@ void pawl_bus_mark_pinned(const struct pawl_bus *bus, uint32_t first, uint8_t *m
  * @bytes_max. True: something was copied. */
 bool pawl_bus_compact(struct pawl_bus *bus, struct pawl_now now, uint32_t segment_number, uint64_t bytes_max);
 uint32_t pawl_bus_queue_count(const struct pawl_bus *bus);
+/** pawl_bus_queues_lsn - of the record that last changed which queues and groups there are, and how: who is
+ * told of them, or that there is none, hears it when this is durable. 0: none so far. */
+uint64_t pawl_bus_queues_lsn(const struct pawl_bus *bus);
 
 #endif

@@ -65,10 +65,14 @@ int pawl_bus_client_open(struct pawl_bus *bus, struct pawl_now now, uint32_t num
     client->serial = ++bus->client_serial;
     client->publisher = publisher;
     client->deadline_check_ns = UINT64_MAX;
-    if (publisher)
-        client->last_sequence = pawl_publishers_last(&bus->publishers, publisher);
-    *publisher_sequence_out = client->last_sequence;
+    *publisher_sequence_out = 0;
     bus->clients[number] = client;
+    if (!publisher)
+        return 0;
+    bus_group_flush(bus);
+    bus_publisher_moves(bus, client);
+    client->last_sequence = pawl_publishers_last(&bus->publishers, publisher);
+    *publisher_sequence_out = pawl_publishers_upto(&bus->publishers, publisher, bus->durable_lsn);
     return 0;
 }
 
@@ -171,7 +175,7 @@ void bus_sub_revoke_held(struct pawl_bus *bus, struct bus_sub *sub)
     }
 }
 
-void bus_sub_drop_consumers(struct pawl_bus *bus, struct bus_sub *sub)
+void bus_sub_drop_consumers(struct pawl_bus *bus, struct bus_sub *sub, uint64_t lsn)
 {
     while (sub->consumers) {
         struct bus_consumer *consumer = sub->consumers;
@@ -182,7 +186,7 @@ void bus_sub_drop_consumers(struct pawl_bus *bus, struct bus_sub *sub)
                                          .queue = sub->queue->number};
         unlink_consumer(consumer);
         if (!bus->replaying)
-            bus->backend.reply(bus->ctx, consumer->client->number, &reply);
+            bus_reply_durable(bus, consumer->client, &reply, lsn);
         consumer->sub = NULL;
         consumer->ended = true; /* freed with its last delivery, or with its client */
     }
@@ -246,9 +250,8 @@ static void settle_one(struct pawl_bus *bus, struct pawl_bus_client *client, str
     struct bus_sub *sub = held->sub;
     uint64_t seq = held->seq;
     uint32_t attempt = held->attempt, round = held->breaker_round;
-    bool ends = settle->op != PAWL_SETTLE_OP_EXTEND && settle->op != PAWL_SETTLE_OP_RELEASE;
-    if (ends && !held->begun_at_ns) /* it began since its client was last heard */
-        bus_count_delivery(sub, seq, attempt);
+    if (settle->op != PAWL_SETTLE_OP_RELEASE && !held->begun_at_ns)
+        bus_count_delivery(sub, seq, attempt); /* it began since its client was last heard */
     (void)number;
     switch ((enum pawl_settle_op)settle->op) {
     case PAWL_SETTLE_OP_ACK:
@@ -278,6 +281,8 @@ static void settle_one(struct pawl_bus *bus, struct pawl_bus_client *client, str
         break;
     case PAWL_SETTLE_OP_EXTEND: {
         uint64_t by_ns = settle->value ? settle->value : sub->queue->config.ack_wait_ns;
+        if (!held->begun_at_ns)
+            held->begun_at_ns = bus->now.boottime_ns;
         held->deadline_at_ns = bus->now.boottime_ns + by_ns;
         bus_deadline_soon(bus, client, held->deadline_at_ns);
         break;
@@ -292,6 +297,11 @@ static void settle_one(struct pawl_bus *bus, struct pawl_bus_client *client, str
     }
 }
 
+static bool asks_too_much(const struct pawl_settle *settle)
+{
+    return settle->op == PAWL_SETTLE_OP_EXTEND && settle->value > PAWL_EXTEND_NS_MAX;
+}
+
 int pawl_bus_settle(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus_client *client,
                     const struct pawl_settle *settle, const char *text)
 {
@@ -299,6 +309,12 @@ int pawl_bus_settle(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus_c
     if (settle->first > settle->last || settle->last >= client->held_next ||
         settle->op < PAWL_SETTLE_OP_ACK || settle->op > PAWL_SETTLE_OP_RELEASE)
         return PAWL_E_BAD_MESSAGE;
+    if (asks_too_much(settle)) {
+        struct pawl_reply reply = {
+            .type = PAWL_REPLY_LATE, .error = PAWL_E_LIMIT, .first = settle->first, .last = settle->last};
+        bus->backend.reply(bus->ctx, client->number, &reply);
+        return 0;
+    }
     uint64_t first = settle->first;
     if (first < client->held_first) { /* settled long ago, all of them */
         uint64_t upto = settle->last < client->held_first ? settle->last : client->held_first - 1;
@@ -327,7 +343,9 @@ int pawl_bus_may_settle(struct pawl_bus_client *client, const struct pawl_settle
 {
     if (settle->op == PAWL_SETTLE_OP_NACK || settle->op == PAWL_SETTLE_OP_REJECT)
         return PAWL_E_INVALID;
-    if (settle->first > settle->last || settle->first < client->held_first ||
+    if (asks_too_much(settle))
+        return PAWL_E_LIMIT;
+    if (client->replaced || settle->first > settle->last || settle->first < client->held_first ||
         settle->last >= client->held_next)
         return PAWL_E_STALE_RECEIPT;
     for (uint64_t n = settle->first; n <= settle->last; n++)
@@ -337,6 +355,12 @@ int pawl_bus_may_settle(struct pawl_bus_client *client, const struct pawl_settle
 }
 
 /* ---- begins and deadlines ---- */
+
+/* `begun` counts a prefix of the lane; who asked for more time has begun wherever it lies. */
+static bool has_begun(const struct pawl_bus_client *client, uint64_t number, const struct bus_held *held)
+{
+    return number < client->begun || held->begun_at_ns;
+}
 
 void bus_deadline_soon(struct pawl_bus *bus, struct pawl_bus_client *client, uint64_t at_ns)
 {
@@ -355,7 +379,7 @@ void pawl_bus_begun(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus_c
     for (uint64_t n = client->begun < client->held_first ? client->held_first : client->begun; n < begun;
          n++) {
         struct bus_held *held = bus_held_at(client, n);
-        if (held->state != BUS_HELD_UNSETTLED || !held->sub)
+        if (held->state != BUS_HELD_UNSETTLED || !held->sub || held->begun_at_ns)
             continue;
         held->begun_at_ns = now.boottime_ns;
         bus_count_delivery(held->sub, held->seq, held->attempt);
@@ -421,7 +445,7 @@ void bus_client_tick(struct pawl_bus *bus, struct pawl_bus_client *client)
         if (held->state != BUS_HELD_UNSETTLED || !held->sub)
             continue;
         struct bus_sub *sub = held->sub;
-        bool begun = n < client->begun;
+        bool begun = has_begun(client, n, held);
         uint64_t at_ns =
             begun ? held->deadline_at_ns : held->placed_at_ns + 2 * sub->queue->config.ack_wait_ns;
         if (at_ns > now_ns) {
@@ -530,7 +554,7 @@ static void give_up(struct pawl_bus *bus, struct pawl_bus_client *client, const 
         struct bus_held *held = bus_held_at(client, n);
         if (only && held->consumer != only)
             continue;
-        bool begun = n < client->begun;
+        bool begun = has_begun(client, n, held);
         if (only && begun)
             continue; /* it may still settle it */
         if (held->state != BUS_HELD_UNSETTLED || !held->sub) {

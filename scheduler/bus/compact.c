@@ -45,17 +45,48 @@ static uint32_t oldest_pinned(const struct pawl_bus *bus, uint32_t end, uint64_t
     return stream || oldest >= end ? 0 : oldest;
 }
 
+/* Is all that lives of the segment what this queue's consumers come to before it is looked at again? Then it
+ * dies by itself, and to copy it would be for nothing. What they had passed when it was last looked at, and
+ * is still there, stays. */
+static bool dies_soon(const struct bus_queue *queue, uint32_t segment)
+{
+    const struct bus_sub *sub = queue->sub;
+    uint64_t reached = sub->next > sub->looked_next ? sub->next - sub->looked_next : 0;
+    for (size_t i = 0; i < queue->backlog.count; i++) {
+        const struct extent *extent = backlog_extent(&queue->backlog, i);
+        if (!in_journal(extent) || segment_of(extent) != segment)
+            continue;
+        if (extent->first + extent->count > sub->next + reached ||
+            pawl_seqset_next_unset(&sub->settled, extent->first) < sub->looked_next)
+            return false;
+    }
+    return true;
+}
+
+static bool all_dies_soon(struct pawl_bus *bus, uint32_t segment)
+{
+    bool soon = true;
+    for (uint32_t q = 0; q < bus->queue_end; q++) {
+        const struct bus_queue *queue = bus->queues[q];
+        if (!queue || !queue->sub)
+            continue;
+        soon = soon && dies_soon(queue, segment);
+        queue->sub->looked_next = queue->sub->next;
+    }
+    return soon;
+}
+
 /* Return: bytes written. */
-static uint64_t move_one(struct pawl_bus *bus, struct bus_queue *queue, uint64_t seq)
+static uint64_t move_one(struct pawl_bus *bus, struct bus_queue *queue, struct backlog_cursor *cursor,
+                         uint64_t seq)
 {
     struct {
         struct pawl_bus_events record;
         struct pawl_bus_route route;
     } head;
-    struct backlog_cursor cursor = {0};
     int error;
     bus->stamp++;
-    const struct pawl_event *event = backlog_read(bus, queue, &cursor, seq, &error);
+    const struct pawl_event *event = backlog_read(bus, queue, cursor, seq, &error);
     if (!event)
         return 0;
     uint64_t bytes = event->bytes;
@@ -72,30 +103,40 @@ static uint64_t move_one(struct pawl_bus *bus, struct bus_queue *queue, uint64_t
     return bus_append(bus, PAWL_BUS_RECORD_MOVE, &head, sizeof head, bus->scratch, bytes) ? bytes : 0;
 }
 
+/* At most @bytes_max of one queue, in one pass. Return: bytes written. */
+static uint64_t move_queue(struct pawl_bus *bus, struct bus_queue *queue, uint32_t segment,
+                           uint64_t bytes_max)
+{
+    struct backlog_cursor cursor = {0};
+    uint64_t moved = 0;
+    for (size_t i = 0; i < queue->backlog.count && moved < bytes_max && !bus->failed;) {
+        const struct extent *extent = backlog_extent(&queue->backlog, i);
+        uint64_t seq = in_journal(extent) && segment_of(extent) == segment
+                           ? pawl_seqset_next_unset(&queue->sub->settled, extent->first)
+                           : UINT64_MAX;
+        if (seq >= extent->first + extent->count) {
+            i++;
+            continue;
+        }
+        uint64_t bytes = move_one(bus, queue, &cursor, seq);
+        if (bytes == 0)
+            break;
+        moved += bytes;
+        i = backlog_index(&queue->backlog, seq + 1); /* the extents were split */
+    }
+    return moved;
+}
+
 bool pawl_bus_compact(struct pawl_bus *bus, struct pawl_now now, uint32_t segment_number, uint64_t bytes_max)
 {
     uint64_t live = 0, moved = 0;
     bus->now = now;
     uint32_t segment = oldest_pinned(bus, segment_number, &live);
-    if (segment == 0 || live > MOSTLY_DEAD_BYTES || bus->backend.has_room(bus->ctx, live) != 0)
+    bool soon = all_dies_soon(bus, segment);
+    if (segment == 0 || soon || live > MOSTLY_DEAD_BYTES || bus->backend.has_room(bus->ctx, live) != 0)
         return false;
-    for (uint32_t q = 0; q < bus->queue_end && moved < bytes_max && !bus->failed; q++) {
-        struct bus_queue *queue = bus->queues[q];
-        if (!queue || !queue->sub)
-            continue;
-        for (size_t i = 0; i < queue->backlog.count && moved < bytes_max && !bus->failed; i++) {
-            const struct extent *extent = backlog_extent(&queue->backlog, i);
-            if (!in_journal(extent) || segment_of(extent) != segment)
-                continue;
-            uint64_t seq = pawl_seqset_next_unset(&queue->sub->settled, extent->first);
-            if (seq >= extent->first + extent->count)
-                continue;
-            uint64_t bytes = move_one(bus, queue, seq);
-            if (bytes == 0)
-                return moved > 0;
-            moved += bytes;
-            i = (size_t)-1; /* the extents were split: from the first on again */
-        }
-    }
+    for (uint32_t q = 0; q < bus->queue_end && moved < bytes_max && !bus->failed; q++)
+        if (bus->queues[q] && bus->queues[q]->sub)
+            moved += move_queue(bus, bus->queues[q], segment, bytes_max - moved);
     return moved > 0;
 }

@@ -231,8 +231,13 @@ void bus_dead(struct pawl_bus *bus, struct bus_sub *sub, uint64_t seq, uint32_t 
               enum pawl_dead_reason reason, const char *text, size_t text_bytes)
 {
     struct bus_queue *queue = sub->queue;
-    struct exception *exception = exception_find(&sub->exceptions, seq);
+    const struct exception *exception = exception_find(&sub->exceptions, seq);
     uint64_t first_at_ns = exception ? exception->first_at_ns : 0;
+    /* Whoever gives it up need not know how often it was tried: those counts never fall. */
+    if (exception && exception->attempt > attempt)
+        attempt = exception->attempt;
+    if (exception && exception->failures > failures)
+        failures = exception->failures;
     struct pawl_bus_one record = {.queue = queue->number,
                                   .group = sub->group,
                                   .seq = seq,

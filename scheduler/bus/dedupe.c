@@ -192,18 +192,15 @@ static int make_block(struct pawl_dedupe *dedupe)
     return *block ? 0 : -ENOMEM;
 }
 
-bool pawl_dedupe_find(const struct pawl_dedupe *dedupe, struct pawl_dedupe_key key, uint64_t now_realtime_ns,
-                      uint64_t *event_id_out)
+const struct pawl_dedupe_entry *pawl_dedupe_find(const struct pawl_dedupe *dedupe, struct pawl_dedupe_key key,
+                                                 uint64_t now_realtime_ns)
 {
     const struct pawl_dedupe_shard *shard = shard_of(dedupe, key);
     uint32_t at = slot_for(dedupe, shard, key);
     if (at == UINT32_MAX || !shard->slots[at])
-        return false;
+        return NULL;
     const struct pawl_dedupe_entry *entry = entry_of(dedupe, shard->slots[at]);
-    if (is_aged(dedupe, entry, now_realtime_ns))
-        return false;
-    *event_id_out = entry->event_id;
-    return true;
+    return is_aged(dedupe, entry, now_realtime_ns) ? NULL : entry;
 }
 
 size_t pawl_dedupe_expire(struct pawl_dedupe *dedupe, uint64_t now_realtime_ns, size_t most)
@@ -246,8 +243,9 @@ size_t pawl_dedupe_save(const struct pawl_dedupe *dedupe, uint64_t *cursor, stru
 {
     uint64_t at = *cursor > dedupe->first ? *cursor : dedupe->first;
     size_t n = 0;
-    while (n < most && at < dedupe->next)
-        out[n++] = *entry_at(dedupe, at++);
+    for (; n < most && at < dedupe->next; at++)
+        if (!entry_at(dedupe, at)->memory)
+            out[n++] = *entry_at(dedupe, at);
     *cursor = at;
     return n;
 }

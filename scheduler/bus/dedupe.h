@@ -27,7 +27,8 @@ struct pawl_dedupe_key {
 
 struct pawl_dedupe_entry { /* stored in snapshots */
     struct pawl_dedupe_key key;
-    uint64_t event_id;
+    uint64_t event_id : 63;
+    uint64_t memory : 1;  /* the event is in memory only: not in snapshots */
     uint64_t realtime_ns; /* when it was published */
 };
 static_assert(sizeof(struct pawl_dedupe_entry) == 32, "snapshot format");
@@ -55,9 +56,9 @@ int pawl_dedupe_configure(struct pawl_dedupe *dedupe, uint32_t count_max, uint64
 /** pawl_dedupe_key - 128 bits of XXH3 of a key; @scope: whose key it is (0: everybody's). */
 struct pawl_dedupe_key pawl_dedupe_key(uint64_t scope, const void *key, size_t key_bytes);
 
-/** pawl_dedupe_find - was this key published within the window? */
-bool pawl_dedupe_find(const struct pawl_dedupe *dedupe, struct pawl_dedupe_key key, uint64_t now_realtime_ns,
-                      uint64_t *event_id_out);
+/** pawl_dedupe_find - was this key published within the window? Its entry, until the next insertion; NULL. */
+const struct pawl_dedupe_entry *pawl_dedupe_find(const struct pawl_dedupe *dedupe, struct pawl_dedupe_key key,
+                                                 uint64_t now_realtime_ns);
 
 /**
  * pawl_dedupe_insert - remember; the newest of a key counts; the same entry twice is as once
@@ -75,7 +76,8 @@ static inline uint64_t pawl_dedupe_count(const struct pawl_dedupe *dedupe)
 }
 
 /**
- * pawl_dedupe_save - copy the next entries, oldest first; load them with pawl_dedupe_insert() in that order
+ * pawl_dedupe_save - copy the next entries that are not of memory only, oldest first; load them with
+ * pawl_dedupe_insert() in that order
  * @cursor: 0 first; what is inserted or dropped between pieces does not disturb it
  *
  * Return: how many; 0: that was all.

@@ -42,6 +42,7 @@ static uint64_t append_claim(struct pawl_bus *bus, struct bus_sub *sub, uint64_t
                                      .attempt = attempt,
                                      .realtime_ns = bus->now.realtime_ns,
                                      .deadline_at_ns = deadline_ns,
+                                     .failures = sub->generation,
                                      .reason = (uint32_t)bus->epoch};
     struct pawl_bus_range range = {seq, seq};
     if (!backlog_is_volatile(&sub->queue->backlog, seq))
@@ -90,7 +91,7 @@ int pawl_bus_take(struct pawl_bus *bus, struct pawl_now now, const struct pawl_w
             (struct pawl_bus_taken){.entry = {.type = PAWL_INBOUND_DELIVERY,
                                               .attempt = attempt,
                                               .seq = choice.seq,
-                                              .epoch = bus->epoch,
+                                              .epoch = bus_sub_epoch(bus, sub),
                                               .queue = queue->number,
                                               .failures = choice.exception ? choice.exception->failures : 0,
                                               .ack_wait_ns = queue->config.ack_wait_ns},
@@ -151,7 +152,7 @@ int pawl_bus_peek(struct pawl_bus *bus, const struct pawl_wire_take *request,
             (struct pawl_bus_taken){.entry = {.type = PAWL_INBOUND_DELIVERY,
                                               .attempt = exception ? exception->attempt : 0,
                                               .seq = seq,
-                                              .epoch = bus->epoch,
+                                              .epoch = sub ? bus_sub_epoch(bus, sub) : bus->epoch,
                                               .queue = queue->number,
                                               .failures = exception ? exception->failures : 0}};
         seq++;
@@ -268,6 +269,8 @@ int pawl_bus_settle_one(struct pawl_bus *bus, struct pawl_now now, const struct 
     const struct pawl_settle words = {.op = settle->op, .flags = settle->flags, .cause = settle->cause};
     if (pawl_settle_check(&words, 0) != 0)
         return PAWL_E_INVALID;
+    if (settle->op == PAWL_SETTLE_OP_EXTEND && settle->value > PAWL_EXTEND_NS_MAX)
+        return PAWL_E_LIMIT;
     struct bus_sub *sub = sub_of(bus, settle->queue, settle->group, why, &error);
     if (!sub)
         return error;
@@ -276,10 +279,9 @@ int pawl_bus_settle_one(struct pawl_bus *bus, struct pawl_now now, const struct 
     struct exception *exception = exception_find(&sub->exceptions, settle->seq);
     if (exception && exception->state == EXCEPTION_DETACHED) {
         /* A delivery that outlived its scheduler keeps the epoch in which it was given. */
-        bool same = exception->attempt == settle->attempt &&
-                    ((uint32_t)exception->epoch == (uint32_t)settle->epoch || exception->epoch == 0) &&
-                    settle->epoch <= bus->epoch;
+        bool same = exception->attempt == settle->attempt && exception->epoch == settle->epoch;
         return same ? settle_detached(bus, sub, exception, settle, text) : PAWL_E_STALE_RECEIPT;
     }
-    return settle->epoch == bus->epoch ? settle_held(bus, sub, settle, text) : PAWL_E_STALE_RECEIPT;
+    return settle->epoch == bus_sub_epoch(bus, sub) ? settle_held(bus, sub, settle, text)
+                                                    : PAWL_E_STALE_RECEIPT;
 }

@@ -89,7 +89,10 @@ static uint64_t cursor_seq(struct bus_sub *sub)
             pawl_seqset_count(&sub->settled) ? pawl_seqset_next_unset(&sub->settled, sub->next) : sub->next;
         if (sub->group) {
             uint64_t kept = backlog_next(&queue->backlog, seq);
-            seq = kept > seq && kept != UINT64_MAX ? kept : seq;
+            if (kept > seq && kept != UINT64_MAX) { /* trimmed, or lost: what comes after may be settled */
+                sub->next = kept;
+                continue;
+            }
         }
         if (seq >= queue->visible_tail)
             return UINT64_MAX;
@@ -317,7 +320,7 @@ static int hand_out(struct pawl_bus *bus, struct bus_sub *sub, struct bus_consum
                                        .attempt = attempt,
                                        .number = client->held_next,
                                        .seq = choice->seq,
-                                       .epoch = bus->epoch,
+                                       .epoch = bus_sub_epoch(bus, sub),
                                        .queue = sub->queue->number,
                                        .failures = exception ? exception->failures : 0,
                                        .ack_wait_ns =

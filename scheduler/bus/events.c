@@ -51,7 +51,7 @@ static int apply_special(struct pawl_bus *bus, struct bus_sub *sub, const struct
 }
 
 static int apply_each(struct pawl_bus *bus, const struct pawl_bus_events *record, size_t bytes,
-                      const struct pawl_bus_route *routes, uint64_t *total_out)
+                      const struct pawl_bus_route *routes, bool memory, uint64_t *total_out)
 {
     uint64_t at = record->events_offset;
     *total_out = bytes - at;
@@ -64,8 +64,10 @@ static int apply_each(struct pawl_bus *bus, const struct pawl_bus_events *record
         if (event->bytes < sizeof *event || event->bytes > bytes - at)
             return PAWL_E_DAMAGED;
         if (event->key_bytes) {
-            struct pawl_dedupe_entry entry = {
-                .key = bus_event_key(event), .event_id = event->id, .realtime_ns = record->realtime_ns};
+            struct pawl_dedupe_entry entry = {.key = bus_event_key(event),
+                                              .event_id = event->id,
+                                              .memory = memory,
+                                              .realtime_ns = record->realtime_ns};
             int error = pawl_dedupe_insert(&bus->dedupe, &entry);
             if (error < 0 && error != PAWL_E_DUPLICATE)
                 return error;
@@ -124,7 +126,6 @@ int bus_events_apply(struct pawl_bus *bus, const void *body, size_t bytes, uint6
 {
     const struct pawl_bus_events *record = body;
     uint64_t total = 0;
-    (void)lsn;
     if (bytes < sizeof *record || record->event_count == 0 ||
         record->queue_count > (bytes - sizeof *record) / sizeof(struct pawl_bus_route) ||
         record->events_offset > bytes ||
@@ -141,9 +142,36 @@ int bus_events_apply(struct pawl_bus *bus, const void *body, size_t bytes, uint6
         if (error)
             return error;
     }
-    int error = apply_each(bus, record, bytes, routes, &total);
+    int error = apply_each(bus, record, bytes, routes, (place & PAWL_PLACE_VOLATILE) != 0, &total);
     if (!error && record->publisher)
-        error = pawl_publishers_note(&bus->publishers, record->publisher,
-                                     record->first_sequence + record->event_count - 1, record->realtime_ns);
+        error =
+            pawl_publishers_note(&bus->publishers, record->publisher, record->first_sequence,
+                                 record->first_sequence + record->event_count - 1, record->realtime_ns, lsn);
     return error == PAWL_E_LIMIT ? 0 : error; /* more publishers than are remembered: that one is not */
+}
+
+int bus_published_apply(struct pawl_bus *bus, const struct pawl_bus_published *record, uint64_t lsn)
+{
+    int error = record->queue
+                    ? pawl_publishers_note_part(&bus->publishers, record->publisher, record->sequence,
+                                                record->queue, record->event_id, record->realtime_ns, lsn)
+                    : pawl_publishers_note(&bus->publishers, record->publisher, record->sequence,
+                                           record->sequence, record->realtime_ns, lsn);
+    return error == PAWL_E_LIMIT ? 0 : error;
+}
+
+void bus_note_published(struct pawl_bus *bus, uint64_t publisher, uint64_t sequence, uint32_t queue,
+                        uint64_t event_id, uint64_t lsn, bool write)
+{
+    struct pawl_bus_published record = {.publisher = publisher,
+                                        .sequence = sequence,
+                                        .event_id = event_id,
+                                        .realtime_ns = bus->now.realtime_ns,
+                                        .queue = queue};
+    if (!publisher)
+        return;
+    if (write)
+        bus_append(bus, PAWL_BUS_RECORD_PUBLISHED, &record, sizeof record, NULL, 0);
+    else if (bus_published_apply(bus, &record, lsn) != 0)
+        bus->failed = true;
 }

@@ -44,8 +44,7 @@ int bus_group_open(struct pawl_bus *bus, struct bus_route *route, struct pawl_bu
         return -ENOMEM;
     group->route = route;
     group->client = client;
-    /* What is parked has a lower sequence and is not stored: the table of publishers may not pass it by. */
-    group->publisher = client && client->parked_count == 0 ? client->publisher : 0;
+    group->publisher = client ? client->publisher : 0;
     group->first_sequence = sequence;
     group->count = group->flags = 0;
     group->durability = durability;
@@ -99,8 +98,8 @@ static void show_group(struct pawl_bus *bus, const struct bus_group *group, uint
                     bus_dirty(bus, queue->groups[g]);
             bus->backend.changed(bus->ctx);
         }
-        if (queue->config.stream &&
-            (queue->config.retain_bytes || (queue->config.retain_ns && !queue->trim_at_ns)))
+        if (queue->config.stream && (queue->config.retain_bytes || queue->config.retain_events ||
+                                     (queue->config.retain_ns && !queue->trim_at_ns)))
             bus_stream_trim(bus, queue);
         bus_queue_row(queue);
     }
@@ -135,8 +134,10 @@ void bus_group_flush(struct pawl_bus *bus)
     if (durability > PAWL_DURABILITY_MEMORY) {
         lsn = bus->backend.append(bus->ctx, PAWL_BUS_RECORD_EVENTS, &iov, 1, &place);
         bus->failed = bus->failed || lsn == 0;
+        bus->log_lsn = lsn ? lsn : bus->log_lsn;
     } else {
         place = bus->backend.keep(bus->ctx, &iov, 1, record->queue_count);
+        bus->failed = place == 0 && bus->acting; /* there was room, and the act's other parts are done */
         if (place == 0) {
             bus_refuse(bus, group->client, group->first_sequence, group->first_sequence + group->count - 1,
                        PAWL_E_NO_SPACE, 0);
@@ -241,34 +242,82 @@ static int check_publish(struct pawl_bus *bus, const struct pawl_submit *submit,
     if (event->data_bytes > bus->limits.event_payload_bytes ||
         headers_bytes > bus->limits.event_headers_bytes || event->delay_ns > bus->limits.publish_delay_ns)
         return PAWL_E_LIMIT;
-    if (submit->durability > PAWL_DURABILITY_FSYNC || submit->guarantee > PAWL_GUARANTEE_AT_LEAST_ONCE)
+    if (submit->sequence > PAWL_PUBLISHER_SEQUENCE_MAX || submit->durability > PAWL_DURABILITY_FSYNC ||
+        submit->guarantee > PAWL_GUARANTEE_AT_LEAST_ONCE)
         return PAWL_E_INVALID;
     return 0;
 }
 
-static bool is_duplicate(struct pawl_bus *bus, struct pawl_bus_client *client,
-                         const struct pawl_submit *submit, const struct pawl_event *event)
+void bus_confirm_duplicate(struct pawl_bus *bus, const struct pawl_bus_client *client, uint64_t sequence,
+                           uint64_t event_id, bool memory)
 {
     struct pawl_reply reply = {.type = PAWL_REPLY_CONFIRM,
-                               .first = submit->sequence,
-                               .last = submit->sequence,
-                               .durability = PAWL_DURABILITY_FSYNC,
+                               .first = sequence,
+                               .last = sequence,
+                               .event_id = event_id,
+                               .durability = memory ? PAWL_DURABILITY_MEMORY : PAWL_DURABILITY_FSYNC,
                                .flags = PAWL_REPLY_DUPLICATE};
+    /* The first one is somewhere in the log, perhaps at its very end: until that is durable neither is the
+     * news of it. */
+    bus_reply_durable(bus, client, &reply, memory ? 0 : bus->log_lsn);
+}
+
+/* Sent again after a reconnect, and it had arrived. */
+static bool was_published(struct pawl_bus *bus, const struct pawl_bus_client *client,
+                          const struct pawl_submit *submit)
+{
+    bool memory;
+    if (!client->publisher || submit->sequence > client->last_sequence)
+        return false;
+    bus_group_flush(bus);
+    if (!pawl_publishers_find(&bus->publishers, client->publisher, submit->sequence, &memory))
+        return false;
+    bus_confirm_duplicate(bus, client, submit->sequence, 0, memory);
+    return true;
+}
+
+/* Some of its queues have it, the others were still full when its client or the scheduler went. */
+static bool was_begun(const struct pawl_bus *bus, const struct pawl_bus_client *client,
+                      const struct pawl_submit *submit, uint64_t *event_id_out)
+{
+    return client->publisher && submit->sequence <= client->last_sequence &&
+           pawl_publishers_has_part(&bus->publishers, client->publisher, submit->sequence, 0, event_id_out);
+}
+
+static bool is_duplicate(struct pawl_bus *bus, const struct pawl_bus_client *client,
+                         const struct pawl_submit *submit, const struct pawl_event *event)
+{
     if (event->key_bytes == 0 || bus->limits.dedupe_keys == 0 || bus->limits.dedupe_age_ns == 0)
         return false;
     bus_group_flush(bus); /* the one before may carry the same key */
-    if (!pawl_dedupe_find(&bus->dedupe, bus_event_key(event), bus->now.realtime_ns, &reply.event_id))
+    const struct pawl_dedupe_entry *entry =
+        pawl_dedupe_find(&bus->dedupe, bus_event_key(event), bus->now.realtime_ns);
+    if (!entry)
         return false;
+    bool memory = entry->memory;
+    uint64_t event_id = entry->event_id;
     const struct bus_route *route = bus_route_of(bus, pawl_event_topic(event), event->topic_bytes);
     for (uint32_t i = 0; route && i < route->queue_count; i++)
         if (route->queues[i]->row)
             pawl_metrics_row_add(route->queues[i]->row, PAWL_QUEUE_DUPLICATES, 1);
-    /* The first one may not be durable yet: neither is the news of it. */
-    bus_reply_durable(bus, client, &reply, bus_waited_lsn(bus));
+    bus_note_published(bus, client->publisher, submit->sequence, 0, event_id, memory ? 0 : bus->log_lsn,
+                       false);
+    bus_confirm_duplicate(bus, client, submit->sequence, event_id, memory);
     return true;
 }
 
-static void confirm_unrouted(struct pawl_bus *bus, struct pawl_bus_client *client, uint64_t sequence)
+void bus_publisher_moves(struct pawl_bus *bus, const struct pawl_bus_client *client)
+{
+    for (uint32_t i = 0; i < bus->client_room; i++) {
+        struct pawl_bus_client *other = bus->clients[i];
+        if (!other || other == client || other->publisher != client->publisher)
+            continue;
+        other->replaced = true;
+        bus_parked_drop_client(bus, other);
+    }
+}
+
+static void confirm_unrouted(struct pawl_bus *bus, const struct pawl_bus_client *client, uint64_t sequence)
 {
     struct pawl_reply reply = {.type = PAWL_REPLY_CONFIRM,
                                .first = sequence,
@@ -278,68 +327,97 @@ static void confirm_unrouted(struct pawl_bus *bus, struct pawl_bus_client *clien
     bus->backend.reply(bus->ctx, client->number, &reply);
 }
 
-void pawl_bus_publish(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus_client *client,
-                      const struct pawl_submit *submit, struct pawl_event *event)
+/* What is delayed or prioritised is remembered one by one, in memory. */
+static int check_delayed(struct pawl_bus *bus, const struct bus_route *route, const struct pawl_event *event)
 {
-    bus->now = now;
-    if (client->publisher && submit->sequence <= client->last_sequence) {
-        /* Sent again after a reconnect, and it had arrived; perhaps it is still on its way to the disk. */
-        struct pawl_reply reply = {.type = PAWL_REPLY_CONFIRM,
-                                   .first = submit->sequence,
-                                   .last = submit->sequence,
-                                   .durability = PAWL_DURABILITY_FSYNC,
-                                   .flags = PAWL_REPLY_DUPLICATE};
-        bus_group_flush(bus);
-        bus_reply_durable(bus, client, &reply, bus_waited_lsn(bus));
-        return;
+    if (event->delay_ns == 0 && event->priority == 0)
+        return 0;
+    for (uint32_t i = 0; i < route->queue_count; i++) {
+        const struct bus_queue *queue = route->queues[i];
+        uint64_t most = bus->limits.queue_delayed;
+        if (!queue->sub || queue->sub->exceptions.count + queue->pending_depth < most)
+            continue;
+        bus_group_flush(bus); /* how many of those are plain is known then */
+        if (queue->sub->exceptions.count >= most)
+            return PAWL_E_LIMIT;
     }
-    client->last_sequence = submit->sequence;
-    int error = check_publish(bus, submit, event);
-    if (!error && is_duplicate(bus, client, submit, event))
-        return;
-    struct bus_route *route = error ? NULL : bus_route_of(bus, pawl_event_topic(event), event->topic_bytes);
-    if (!error && !route)
-        error = -ENOMEM;
-    if (!error && route->queue_count == 0) {
-        if (!(submit->flags & PAWL_SUBMIT_EXPECT_ROUTED)) {
-            confirm_unrouted(bus, client, submit->sequence);
-            return;
-        }
-        error = PAWL_E_UNROUTED;
+    return 0;
+}
+
+/* 0 and the queues that want it (0: none does, and it was confirmed so); else why it cannot be taken. */
+static int find_route(struct pawl_bus *bus, const struct pawl_bus_client *client,
+                      const struct pawl_submit *submit, const struct pawl_event *event, uint8_t durability,
+                      struct bus_route **route_out)
+{
+    struct bus_route *route = bus_route_of(bus, pawl_event_topic(event), event->topic_bytes);
+    *route_out = route;
+    if (!route)
+        return -ENOMEM;
+    if (route->queue_count == 0) {
+        if (submit->flags & PAWL_SUBMIT_EXPECT_ROUTED)
+            return PAWL_E_UNROUTED;
+        confirm_unrouted(bus, client, submit->sequence);
+        return 0;
     }
-    uint8_t durability =
-        submit->guarantee == PAWL_GUARANTEE_AT_MOST_ONCE ? PAWL_DURABILITY_MEMORY : submit->durability;
-    if (!error && bus->group.route != route && bus_strongest_of(route, durability) > PAWL_DURABILITY_MEMORY &&
+    if (bus->group.route != route && bus_strongest_of(route, durability) > PAWL_DURABILITY_MEMORY &&
         bus->backend.has_room(bus->ctx, event->bytes) == PAWL_E_NO_SPACE)
-        error = PAWL_E_NO_SPACE;
-    if (error) {
-        bus_group_flush(bus);
-        bus_refuse(bus, client, submit->sequence, submit->sequence, error, 0);
-        return;
-    }
-    if (!all_have_room(route, event->bytes)) {
-        struct pawl_submit asked = *submit;
-        asked.durability = durability;
-        bus_publish_singly(bus, client, &asked, event, route);
-        return;
-    }
+        return PAWL_E_NO_SPACE;
+    return check_delayed(bus, route, event);
+}
+
+/* All its queues have room. */
+static void publish_to_all(struct pawl_bus *bus, struct pawl_bus_client *client,
+                           const struct pawl_submit *submit, struct pawl_event *event,
+                           struct bus_route *route)
+{
     struct bus_group *group = &bus->group;
     if (group->route &&
-        (group->route != route || group->client != client || group->durability != durability ||
+        (group->route != route || group->client != client || group->durability != submit->durability ||
          group->first_sequence + group->count != submit->sequence ||
          group->used + event->bytes > BUS_GROUP_BYTES_MAX))
         bus_group_flush(bus);
-    if (!group->route && bus_group_open(bus, route, client, submit->sequence, durability) < 0) {
+    if (!group->route && bus_group_open(bus, route, client, submit->sequence, submit->durability) < 0) {
         bus_refuse(bus, client, submit->sequence, submit->sequence, -ENOMEM, 0);
         return;
     }
     group_add(bus, event);
 }
 
+void pawl_bus_publish(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus_client *client,
+                      const struct pawl_submit *submit, struct pawl_event *event)
+{
+    struct pawl_submit asked = *submit;
+    struct bus_route *route = NULL;
+    uint64_t begun = 0;
+    bus->now = now;
+    if (was_published(bus, client, submit))
+        return;
+    int error = client->replaced || (submit->flags & PAWL_SUBMIT_ASK) ? PAWL_E_STALE_RECEIPT
+                                                                      : check_publish(bus, submit, event);
+    if (!error && !was_begun(bus, client, submit, &begun) && is_duplicate(bus, client, submit, event))
+        return;
+    if (!error && submit->sequence > client->last_sequence)
+        client->last_sequence = submit->sequence;
+    if (submit->guarantee == PAWL_GUARANTEE_AT_MOST_ONCE)
+        asked.durability = PAWL_DURABILITY_MEMORY;
+    if (!error)
+        error = find_route(bus, client, submit, event, asked.durability, &route);
+    if (error) {
+        bus_group_flush(bus);
+        bus_refuse(bus, client, submit->sequence, submit->sequence, error, 0);
+    } else if (begun) {
+        bus_publish_rest(bus, client, &asked, event, route, begun);
+    } else if (route->queue_count > 0 && all_have_room(route, event->bytes)) {
+        publish_to_all(bus, client, &asked, event, route);
+    } else if (route->queue_count > 0) {
+        bus_publish_singly(bus, client, &asked, event, route);
+    }
+}
+
 void pawl_bus_act_begin(struct pawl_bus *bus)
 {
     bus->act++;
-    bus->act_bytes = 0;
+    bus->act_bytes = bus->act_kept_bytes = 0;
 }
 
 void pawl_bus_act_hold(struct pawl_bus *bus, bool holds)
@@ -384,9 +462,18 @@ int pawl_bus_may_publish(struct pawl_bus *bus, const struct pawl_submit *submit,
         return -ENOMEM;
     if (route->queue_count == 0)
         return submit->flags & PAWL_SUBMIT_EXPECT_ROUTED ? PAWL_E_UNROUTED : 0;
-    bus->act_bytes += event->bytes + RECORD_BYTES + route->queue_count * sizeof(struct pawl_bus_route);
+    error = check_delayed(bus, route, event);
+    if (error)
+        return error;
+    uint64_t bytes = event->bytes + RECORD_BYTES + route->queue_count * sizeof(struct pawl_bus_route);
+    bool memory = submit->guarantee == PAWL_GUARANTEE_AT_MOST_ONCE ||
+                  bus_strongest_of(route, submit->durability) == PAWL_DURABILITY_MEMORY;
+    bus->act_bytes += bytes;
+    bus->act_kept_bytes += memory ? bytes : 0;
     if (bus->act_bytes > ACT_BYTES_MAX)
         return PAWL_E_LIMIT;
+    if (memory && bus->backend.may_keep && !bus->backend.may_keep(bus->ctx, bus->act_kept_bytes))
+        return PAWL_E_NO_SPACE;
     if (!all_promise(bus, route, event->bytes))
         return PAWL_E_QUEUE_FULL;
     return bus->backend.has_room(bus->ctx, bus->act_bytes) == PAWL_E_NO_SPACE ? PAWL_E_NO_SPACE : 0;

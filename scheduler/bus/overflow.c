@@ -73,7 +73,7 @@ static enum fate admit(struct pawl_bus *bus, struct bus_queue *queue, struct paw
     return FATE_REFUSED;
 }
 
-static void confirm_gone(struct pawl_bus *bus, struct pawl_bus_client *client, uint64_t sequence,
+static void confirm_gone(struct pawl_bus *bus, const struct pawl_bus_client *client, uint64_t sequence,
                          uint64_t lsn)
 {
     struct pawl_reply reply = {.type = PAWL_REPLY_CONFIRM,
@@ -81,6 +81,15 @@ static void confirm_gone(struct pawl_bus *bus, struct pawl_bus_client *client, u
                                .last = sequence,
                                .durability = lsn ? PAWL_DURABILITY_FSYNC : PAWL_DURABILITY_MEMORY};
     bus_reply_durable(bus, client, &reply, lsn);
+}
+
+/* Those that have it while others let it wait: sent again, it is for the others only. */
+static void note_parts(struct pawl_bus *bus, const struct pawl_bus_client *client, uint64_t sequence,
+                       uint64_t event_id, struct bus_queue *const *queues, uint32_t count)
+{
+    uint64_t lsn = bus->group.lsn;
+    for (uint32_t i = 0; i < count; i++)
+        bus_note_published(bus, client->publisher, sequence, queues[i]->number, event_id, lsn, lsn != 0);
 }
 
 static void publish_to_some(struct pawl_bus *bus, struct pawl_bus_client *client,
@@ -91,8 +100,6 @@ static void publish_to_some(struct pawl_bus *bus, struct pawl_bus_client *client
     struct bus_queue **waiting = queues + count;
     uint32_t taking_count = 0, waiting_count = 0, gone = 0, refused_by = 0;
     uint64_t dead_lsn = 0;
-    event->id = bus->next_event++;
-    event->published_at_ns = bus->now.realtime_ns;
     for (uint32_t i = 0; i < count; i++) {
         struct bus_queue *queue = queues[i];
         bus->group.lsn = 0;
@@ -106,6 +113,8 @@ static void publish_to_some(struct pawl_bus *bus, struct pawl_bus_client *client
         case FATE_GONE:
             gone++;
             dead_lsn = bus->group.lsn ? bus->group.lsn : dead_lsn;
+            if (count > 1)
+                note_parts(bus, client, submit->sequence, event->id, &queue, 1);
             break;
         case FATE_REFUSED:
             refused_by = queue->number;
@@ -126,28 +135,70 @@ static void publish_to_some(struct pawl_bus *bus, struct pawl_bus_client *client
         uint64_t tail = taking[0]->tail;
         bus_group_add_as(bus, event, event->id, event->published_at_ns);
         bus_group_flush(bus);
-        if (publish && taking[0]->tail > tail)
+        if (publish && taking[0]->tail > tail) {
             bus_parked_stored(bus, publish, taking_count, bus_strongest_of(&some, submit->durability));
+            note_parts(bus, client, submit->sequence, event->id, taking, taking_count);
+        }
     } else if (!publish && gone) {
+        bus_note_published(bus, client->publisher, submit->sequence, 0, event->id, 0, dead_lsn != 0);
         confirm_gone(bus, client, submit->sequence, dead_lsn);
     } else if (!publish) {
         bus_refuse(bus, client, submit->sequence, submit->sequence, PAWL_E_QUEUE_FULL, refused_by);
     }
 }
 
+/* A copy of what is left of the route: a dead-letter queue that is made meanwhile makes all routes be
+ * forgotten. There is room for as many behind it. NULL: no memory, and the client was told. */
+static struct bus_queue **queues_left(struct pawl_bus *bus, struct pawl_bus_client *client,
+                                      const struct pawl_submit *submit, const struct bus_route *route,
+                                      bool rest, uint32_t *count_out)
+{
+    uint64_t event_id;
+    struct bus_queue **queues = malloc(2 * (size_t)route->queue_count * sizeof(struct bus_queue *));
+    *count_out = 0;
+    if (!queues)
+        bus_refuse(bus, client, submit->sequence, submit->sequence, -ENOMEM, 0);
+    for (uint32_t i = 0; queues && i < route->queue_count; i++)
+        if (!rest || !pawl_publishers_has_part(&bus->publishers, client->publisher, submit->sequence,
+                                               route->queues[i]->number, &event_id))
+            queues[(*count_out)++] = route->queues[i];
+    return queues;
+}
+
 void bus_publish_singly(struct pawl_bus *bus, struct pawl_bus_client *client,
                         const struct pawl_submit *submit, struct pawl_event *event,
                         const struct bus_route *route)
 {
-    /* A copy: a dead-letter queue that is made meanwhile makes all routes be forgotten. */
-    uint32_t count = route->queue_count;
-    struct bus_queue **queues = malloc(2 * (size_t)count * sizeof(struct bus_queue *));
-    if (!queues) {
-        bus_refuse(bus, client, submit->sequence, submit->sequence, -ENOMEM, 0);
+    uint32_t count;
+    struct bus_queue **queues = queues_left(bus, client, submit, route, false, &count);
+    if (!queues)
         return;
-    }
-    memcpy(queues, route->queues, count * sizeof(struct bus_queue *));
     bus_group_flush(bus);
+    event->id = bus->next_event++;
+    event->published_at_ns = bus->now.realtime_ns;
     publish_to_some(bus, client, submit, event, queues, count);
+    free(queues);
+}
+
+void bus_publish_rest(struct pawl_bus *bus, struct pawl_bus_client *client, const struct pawl_submit *submit,
+                      struct pawl_event *event, const struct bus_route *route, uint64_t event_id)
+{
+    uint32_t count;
+    bus_group_flush(bus);
+    if (bus_parked_adopt(bus, client, submit->sequence))
+        return;
+    bool memory = bus_strongest_of(route, submit->durability) == PAWL_DURABILITY_MEMORY;
+    struct bus_queue **queues = queues_left(bus, client, submit, route, true, &count);
+    if (!queues)
+        return;
+    event->id = event_id;
+    event->published_at_ns = bus->now.realtime_ns;
+    if (count > 0) {
+        publish_to_some(bus, client, submit, event, queues, count);
+    } else { /* those that it waited for are gone */
+        bus_note_published(bus, client->publisher, submit->sequence, 0, event_id, memory ? 0 : bus->log_lsn,
+                           false);
+        bus_confirm_duplicate(bus, client, submit->sequence, event_id, memory);
+    }
     free(queues);
 }

@@ -30,6 +30,9 @@ static void parked_done(struct pawl_bus *bus, struct bus_parked_publish *publish
     }
     if (client) {
         if (publish->routed > 0) {
+            if (error) /* what this one queue did not take it will not get, now that the others have it */
+                bus_note_published(bus, publish->publisher, sequence, 0, publish->event->id, publish->lsn,
+                                   false);
             struct pawl_reply reply = {.type = PAWL_REPLY_CONFIRM,
                                        .first = sequence,
                                        .last = sequence,
@@ -37,6 +40,10 @@ static void parked_done(struct pawl_bus *bus, struct bus_parked_publish *publish
                                        .durability = publish->durability,
                                        .routed = publish->routed};
             bus_reply_durable(bus, client, &reply, publish->lsn);
+        } else if (publish->duplicate_of) {
+            bus_note_published(bus, publish->publisher, sequence, 0, publish->duplicate_of,
+                               publish->duplicate_in_memory ? 0 : bus->log_lsn, false);
+            bus_confirm_duplicate(bus, client, sequence, publish->duplicate_of, publish->duplicate_in_memory);
         } else {
             bus_refuse(bus, client, sequence, sequence, error ? error : PAWL_E_QUEUE_FULL, queue);
         }
@@ -72,6 +79,7 @@ int bus_park(struct pawl_bus *bus, struct pawl_bus_client *client, const struct 
     }
     memcpy(copy, event, event->bytes);
     publish->client = client;
+    publish->publisher = client->publisher;
     publish->submit = *submit;
     publish->event = copy;
     for (uint32_t i = 0; i < count; i++) {
@@ -98,38 +106,78 @@ void bus_parked_stored(const struct pawl_bus *bus, struct bus_parked_publish *pu
         publish->lsn = bus->group.lsn;
 }
 
+/* While it waited, another with its key was stored. */
+static bool is_duplicate_by_now(struct pawl_bus *bus, struct bus_parked_publish *publish)
+{
+    const struct pawl_event *event = publish->event;
+    if (event->key_bytes == 0 || bus->limits.dedupe_keys == 0 || bus->limits.dedupe_age_ns == 0)
+        return false;
+    const struct pawl_dedupe_entry *entry =
+        pawl_dedupe_find(&bus->dedupe, bus_event_key(event), bus->now.realtime_ns);
+    if (!entry || entry->event_id == event->id)
+        return false;
+    publish->duplicate_of = entry->event_id;
+    publish->duplicate_in_memory = entry->memory;
+    return true;
+}
+
+/* Into a queue that has room now. 0, or why not. */
+static int store(struct pawl_bus *bus, struct bus_queue *queue, struct bus_parked_publish *publish)
+{
+    struct bus_queue *one[1] = {queue};
+    struct bus_route route = {.queues = one, .queue_count = 1};
+    uint64_t tail = queue->tail, sequence = publish->submit.sequence;
+    bool last = publish->waiting == 1;
+    if (bus_group_open(bus, &route, NULL, sequence, publish->submit.durability) < 0)
+        return -ENOMEM;
+    bus->group.publisher = last ? publish->publisher : 0;
+    bus_group_add_as(bus, publish->event, publish->event->id, publish->event->published_at_ns);
+    bus_group_flush(bus);
+    if (queue->tail == tail)
+        return PAWL_E_NO_SPACE;
+    bus_parked_stored(bus, publish, 1, bus_weaker(publish->submit.durability, queue->config.durability));
+    if (!last)
+        bus_note_published(bus, publish->publisher, sequence, queue->number, publish->event->id,
+                           bus->group.lsn, bus->group.lsn != 0);
+    return 0;
+}
+
 void bus_unpark(struct pawl_bus *bus, struct bus_queue *queue)
 {
     while (queue->parked && !bus->failed) {
         struct bus_parked *parked = queue->parked;
         struct bus_parked_publish *publish = parked->publish;
-        struct pawl_bus_client *client = publish->client;
         if (bus_queue_is_full(queue, publish->event->bytes))
             return;
         queue->parked = parked->next;
         if (!queue->parked)
             queue->parked_tail = &queue->parked;
         free(parked);
-        struct bus_queue *one[1] = {queue};
-        struct bus_route route = {.queues = one, .queue_count = 1};
         bus_group_flush(bus);
         bus_cut(bus);
-        uint64_t tail = queue->tail;
-        if (bus_group_open(bus, &route, NULL, publish->submit.sequence, publish->submit.durability) == 0) {
-            /* The last that waited: all that this publisher has sent so far is settled with it. */
-            if (client && client->parked_count == 1 && publish->waiting == 1) {
-                bus->group.publisher = client->publisher;
-                bus->group.first_sequence = client->last_sequence;
-            }
-            bus_group_add_as(bus, publish->event, publish->event->id, publish->event->published_at_ns);
-            bus_group_flush(bus);
-        }
-        bool stored = queue->tail > tail;
-        if (stored)
-            bus_parked_stored(bus, publish, 1,
-                              bus_weaker(publish->submit.durability, queue->config.durability));
-        parked_done(bus, publish, stored ? 0 : PAWL_E_NO_SPACE, queue->number);
+        int error = is_duplicate_by_now(bus, publish) ? 0 : store(bus, queue, publish);
+        parked_done(bus, publish, error, queue->number);
     }
+}
+
+bool bus_parked_adopt(struct pawl_bus *bus, struct pawl_bus_client *client, uint64_t sequence)
+{
+    for (uint32_t i = 0; i < bus->queue_end && bus->orphans > 0; i++) {
+        struct bus_parked *parked = bus->queues[i] ? bus->queues[i]->parked : NULL;
+        for (; parked; parked = parked->next) {
+            struct bus_parked_publish *publish = parked->publish;
+            if (publish->client || publish->publisher != client->publisher ||
+                publish->submit.sequence != sequence)
+                continue;
+            publish->client = client;
+            client->parked_count++;
+            client->parked_bytes += publish->event->bytes;
+            bus->orphans--;
+            bus->orphan_bytes -= publish->event->bytes;
+            return true;
+        }
+    }
+    return false;
 }
 
 void bus_parked_refuse(struct pawl_bus *bus, struct bus_queue *queue, int error)
@@ -180,4 +228,6 @@ void bus_parked_drop_client(struct pawl_bus *bus, struct pawl_bus_client *client
         if (queue)
             queue->parked_tail = link;
     }
+    client->parked_count = 0;
+    client->parked_bytes = 0;
 }

@@ -114,14 +114,39 @@ struct bus_sub *bus_sub_create(struct pawl_bus *bus, struct bus_queue *queue, ui
     struct bus_sub *sub = calloc(1, sizeof *sub);
     if (!sub)
         return NULL;
-    (void)bus;
     sub->queue = queue;
     sub->group = group;
+    sub->generation = bus->generation;
     snprintf(sub->name, sizeof sub->name, "%s", name);
     sub->next = from;
     pawl_seqset_init(&sub->settled, from);
     pawl_breaker_init(&sub->breaker, &queue->config.breaker);
     return sub;
+}
+
+/* The same seq and attempt may come again under the same name, after a seek or when what was deleted is made
+ * anew: within one epoch the generation tells them apart, and old receipts are stale. Between epochs nothing
+ * of it is needed. */
+uint64_t bus_sub_epoch(const struct pawl_bus *bus, const struct bus_sub *sub)
+{
+    return (uint64_t)sub->generation << 32 | (uint32_t)bus->epoch;
+}
+
+int bus_sub_settle_holes(struct bus_sub *sub)
+{
+    const struct bus_queue *queue = sub->queue;
+    uint64_t seq = pawl_seqset_head(&sub->settled);
+    while (seq < queue->tail) {
+        uint64_t kept = backlog_next(&queue->backlog, seq);
+        uint64_t end = kept == UINT64_MAX || kept > queue->tail ? queue->tail : kept;
+        if (end > seq && pawl_seqset_add_range(&sub->settled, seq, end - 1) < 0)
+            return -ENOMEM;
+        if (kept >= queue->tail)
+            break;
+        const struct extent *extent = backlog_holding(&queue->backlog, kept);
+        seq = extent ? extent->first + extent->count : kept + 1;
+    }
+    return 0;
 }
 
 static void unlink_dirty(struct pawl_bus *bus, struct bus_sub *sub)
@@ -146,10 +171,10 @@ static void unlink_dirty(struct pawl_bus *bus, struct bus_sub *sub)
             }
 }
 
-void bus_sub_free(struct pawl_bus *bus, struct bus_sub *sub)
+void bus_sub_free(struct pawl_bus *bus, struct bus_sub *sub, uint64_t lsn)
 {
     bus_sub_revoke_held(bus, sub);
-    bus_sub_drop_consumers(bus, sub);
+    bus_sub_drop_consumers(bus, sub, lsn);
     unlink_dirty(bus, sub);
     size_t cursor = 0;
     for (const struct exception *exception; (exception = exceptions_next(&sub->exceptions, &cursor));)
@@ -186,7 +211,7 @@ static struct bus_queue *create(struct pawl_bus *bus, uint32_t number, const cha
     return queue;
 }
 
-void bus_queue_free(struct pawl_bus *bus, struct bus_queue *queue)
+void bus_queue_free(struct pawl_bus *bus, struct bus_queue *queue, uint64_t lsn)
 {
     if (!bus->replaying)
         bus_routes_forget(bus);
@@ -195,10 +220,10 @@ void bus_queue_free(struct pawl_bus *bus, struct bus_queue *queue)
     if (queue->backlog.count > 0)
         (void)backlog_release(bus, &queue->backlog, backlog_first(&queue->backlog), queue->tail);
     if (queue->sub)
-        bus_sub_free(bus, queue->sub);
+        bus_sub_free(bus, queue->sub, lsn);
     for (uint32_t i = 0; i < queue->group_count; i++)
         if (queue->groups[i])
-            bus_sub_free(bus, queue->groups[i]);
+            bus_sub_free(bus, queue->groups[i], lsn);
     if (bus->backend.metrics_row)
         (void)bus->backend.metrics_row(bus->ctx, queue->number, NULL);
     bus->queues[queue->number] = NULL;
@@ -368,7 +393,7 @@ int bus_group_apply(struct pawl_bus *bus, const struct pawl_bus_mark *mark)
     if (!sub) {
         sub = bus_sub_create(bus, queue, mark->group, mark->name, mark->offset);
         queue->groups[mark->group - 1] = sub;
-        return sub ? 0 : -ENOMEM;
+        return sub ? bus_sub_settle_holes(sub) : -ENOMEM;
     }
     /* It goes on elsewhere: what is under way belongs to where it was. */
     bus_sub_revoke_held(bus, sub);
@@ -376,6 +401,7 @@ int bus_group_apply(struct pawl_bus *bus, const struct pawl_bus_mark *mark)
         pawl_breaker_forget(&sub->breaker);                /* its probes will not be heard of */
     bus->in_flight -= bus->replaying ? 0 : sub->in_flight; /* what is left is detached */
     sub->in_flight = 0;
+    sub->generation = bus->replaying ? 0 : ++bus->generation;
     exceptions_fini(&sub->exceptions);
     pawl_seqset_fini(&sub->settled);
     pawl_seqset_init(&sub->settled, mark->offset);
@@ -383,5 +409,5 @@ int bus_group_apply(struct pawl_bus *bus, const struct pawl_bus_mark *mark)
     sub->ack_count = 0;
     sub->cursor = sub->aside = (struct backlog_cursor){0};
     bus_dirty(bus, sub);
-    return 0;
+    return bus_sub_settle_holes(sub);
 }

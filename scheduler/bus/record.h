@@ -32,6 +32,17 @@ enum {
     PAWL_BUS_EVENTS_MOVED = 4     /* MOVE: seqs that are known already; one event */
 };
 
+/* PUBLISHED: a publish that an EVENTS record does not name its publisher for, or not alone. */
+struct pawl_bus_published {
+    uint64_t publisher;
+    uint64_t sequence;
+    uint64_t event_id;
+    uint64_t realtime_ns;
+    uint32_t queue; /* dealt with for this one; 0: for all */
+    uint32_t reserved;
+};
+static_assert(sizeof(struct pawl_bus_published) == 40, "journal format");
+
 struct pawl_bus_route {
     uint32_t queue;
     uint32_t reserved;
@@ -46,8 +57,8 @@ struct pawl_bus_ranges {
     uint32_t attempt; /* CLAIM: attempt of all of them */
     uint64_t realtime_ns;
     uint64_t deadline_at_ns; /* CLAIM: realtime, of detached ones; 0: bound to a client */
-    uint32_t failures;       /* CLAIM */
-    uint32_t reason;         /* ACK: enum pawl_bus_end. CLAIM of detached ones: the epoch, cut to 32 bits */
+    uint32_t failures;       /* CLAIM of detached ones: the upper half of the epoch in their identity */
+    uint32_t reason;         /* ACK: enum pawl_bus_end. CLAIM of detached ones: its lower half */
 };
 static_assert(sizeof(struct pawl_bus_ranges) == 40, "journal format");
 enum pawl_bus_end {

@@ -111,7 +111,7 @@ static int apply_claim(const struct pawl_bus *bus, struct bus_sub *sub, const st
         exception_become(&sub->exceptions, exception,
                          record->deadline_at_ns ? EXCEPTION_DETACHED : EXCEPTION_HELD);
         if (record->deadline_at_ns) {
-            exception->epoch = record->reason;
+            exception->epoch = (uint64_t)record->failures << 32 | record->reason;
             exception->due_realtime_ns = record->deadline_at_ns;
             exception->delay_ns = record->deadline_at_ns - record->realtime_ns;
         }
@@ -264,7 +264,7 @@ static int apply_retry(struct pawl_bus *bus, struct bus_sub *sub, const struct p
         return -ENOMEM;
     exception_pull(&sub->exceptions, exception);
     exception->attempt = record->attempt;
-    exception->failures = (uint16_t)record->failures;
+    exception->failures = record->failures < UINT16_MAX ? (uint16_t)record->failures : UINT16_MAX;
     exception->last_cause = (uint16_t)record->cause;
     exception->redelivered_cause_known = true;
     exception->due_realtime_ns = record->due_at_ns;

@@ -22,6 +22,7 @@ enum chunk_kind { /* stored: append */
                   CHUNK_PUBLISHERS = 6,
                   CHUNK_DEDUPE = 7,
                   CHUNK_QUEUE_DONE = 8, /* all extents of the queue are there */
+                  CHUNK_PUBLISHED = 9,  /* what PUBLISHERS does not say; after all of it */
 };
 
 struct chunk {
@@ -69,6 +70,7 @@ enum stage {
     STAGE_HELD,
     STAGE_NEXT_SUB,
     STAGE_PUBLISHERS,
+    STAGE_PUBLISHED,
     STAGE_DEDUPE,
     STAGE_END
 };
@@ -77,7 +79,7 @@ struct bus_snapshot {
     enum stage stage;
     uint32_t queue, group; /* group: 0 the queue's own, else a stream's */
     size_t at;
-    uint64_t cursor;
+    uint64_t cursor, runs_cursor[2];
     uint32_t client;
     uint64_t number;
     size_t used;
@@ -302,11 +304,22 @@ static int step(struct pawl_bus *bus, struct bus_snapshot *snapshot)
             pawl_publishers_save(&bus->publishers, &snapshot->cursor,
                                  (struct pawl_publisher *)(void *)(snapshot->bytes + snapshot->used), 4096);
         if (count == 0) {
-            snapshot->stage = STAGE_DEDUPE;
+            snapshot->stage = STAGE_PUBLISHED;
             snapshot->cursor = 0;
         }
         head_of(snapshot)->count = (uint32_t)count;
         snapshot->used += count * sizeof(struct pawl_publisher);
+        return 0;
+    }
+    case STAGE_PUBLISHED: {
+        begin(snapshot, CHUNK_PUBLISHED);
+        size_t count = pawl_publishers_save_runs(
+            &bus->publishers, snapshot->runs_cursor,
+            (struct pawl_publisher_run *)(void *)(snapshot->bytes + snapshot->used), 4096);
+        if (count == 0)
+            snapshot->stage = STAGE_DEDUPE;
+        head_of(snapshot)->count = (uint32_t)count;
+        snapshot->used += count * sizeof(struct pawl_publisher_run);
         return 0;
     }
     case STAGE_DEDUPE: {
@@ -445,19 +458,31 @@ static int load_sub(struct pawl_bus *bus, struct bus_queue *queue, const struct 
     sub->next = item->head;
     sub->acked_at_realtime_ns = item->acked_at_realtime_ns;
     sub->breaker_image = item->breaker;
-    /* Seqs without an extent were in memory only. */
-    uint64_t seq = item->head;
-    while (seq < queue->tail) {
-        uint64_t kept = backlog_next(&queue->backlog, seq);
-        uint64_t end = kept == UINT64_MAX || kept > queue->tail ? queue->tail : kept;
-        if (end > seq && pawl_seqset_add_range(&sub->settled, seq, end - 1) < 0)
-            return -ENOMEM;
-        if (kept >= queue->tail)
-            break;
-        const struct extent *extent = backlog_holding(&queue->backlog, kept);
-        seq = extent ? extent->first + extent->count : kept + 1;
-    }
-    return 0;
+    return bus_sub_settle_holes(sub);
+}
+
+static int load_known_one(struct pawl_bus *bus, uint32_t kind, const void *item)
+{
+    const struct pawl_publisher *publisher = item;
+    if (kind == CHUNK_DEDUPE)
+        return pawl_dedupe_insert(&bus->dedupe, item);
+    if (kind == CHUNK_PUBLISHED)
+        return pawl_publishers_load_run(&bus->publishers, item);
+    int error = pawl_publishers_note(&bus->publishers, publisher->id, 1, publisher->last_sequence,
+                                     publisher->seen_realtime_ns, 1);
+    return error == PAWL_E_LIMIT ? 0 : error;
+}
+
+/* What was published by whom, under which keys. */
+static int load_known(struct pawl_bus *bus, const struct chunk *chunk, const char *items)
+{
+    size_t item_bytes = chunk->kind == CHUNK_DEDUPE      ? sizeof(struct pawl_dedupe_entry)
+                        : chunk->kind == CHUNK_PUBLISHED ? sizeof(struct pawl_publisher_run)
+                                                         : sizeof(struct pawl_publisher);
+    int error = chunk->count > chunk->bytes / item_bytes ? PAWL_E_DAMAGED : 0;
+    for (uint32_t i = 0; i < chunk->count && !error; i++)
+        error = load_known_one(bus, chunk->kind, items + i * item_bytes);
+    return error;
 }
 
 bool pawl_bus_snapshot_is(const void *bytes, size_t n)
@@ -474,22 +499,8 @@ int pawl_bus_snapshot_load(struct pawl_bus *bus, const void *bytes, size_t n)
         return PAWL_E_DAMAGED;
     if (chunk->kind == CHUNK_QUEUE)
         return load_queue(bus, body, chunk->bytes);
-    if (chunk->kind == CHUNK_PUBLISHERS || chunk->kind == CHUNK_DEDUPE) {
-        size_t item_bytes =
-            chunk->kind == CHUNK_DEDUPE ? sizeof(struct pawl_dedupe_entry) : sizeof(struct pawl_publisher);
-        if (chunk->count > chunk->bytes / item_bytes)
-            return PAWL_E_DAMAGED;
-        for (uint32_t i = 0; i < chunk->count; i++) {
-            const struct pawl_publisher *publisher = (const struct pawl_publisher *)body + i;
-            int error = chunk->kind == CHUNK_DEDUPE
-                            ? pawl_dedupe_insert(&bus->dedupe, (const struct pawl_dedupe_entry *)body + i)
-                            : pawl_publishers_note(&bus->publishers, publisher->id, publisher->last_sequence,
-                                                   publisher->seen_realtime_ns);
-            if (error == -ENOMEM)
-                return error;
-        }
-        return 0;
-    }
+    if (chunk->kind == CHUNK_PUBLISHERS || chunk->kind == CHUNK_PUBLISHED || chunk->kind == CHUNK_DEDUPE)
+        return load_known(bus, chunk, body);
     struct bus_queue *queue = bus_queue_at(bus, chunk->queue);
     struct bus_sub *sub = bus_sub_at(bus, chunk->queue, chunk->group);
     if (!queue)

@@ -64,8 +64,10 @@ struct bus_queue {
 struct bus_sub {
     struct bus_queue *queue;
     uint32_t group; /* 0: the queue itself */
+    uint32_t generation;
     char name[PAWL_NAME_BYTES];
-    uint64_t next; /* next first delivery */
+    uint64_t next;        /* next first delivery */
+    uint64_t looked_next; /* the same when it was last thought of copying forward */
     struct pawl_seqset settled;
     struct exceptions exceptions;
     struct backlog_cursor cursor,
@@ -120,8 +122,9 @@ struct pawl_bus_client {
     uint32_t number;
     uint64_t serial; /* numbers are given again, serials are not */
     uint64_t publisher;
-    uint64_t last_sequence; /* taken from it, or known from before */
-    struct bus_held *held;  /* by number & (room - 1) */
+    uint64_t last_sequence; /* the highest that was taken from it, or is known from before */
+    bool replaced; /* its publisher has a newer lane, on which all comes again: this one publishes no more */
+    struct bus_held *held; /* by number & (room - 1) */
     uint32_t held_room;
     uint64_t held_first, held_next; /* numbers: settled below; next to give */
     uint64_t begun, claimed;
@@ -161,8 +164,11 @@ struct bus_group {
 /* A publish that waits until every queue of policy "block" that it goes to has room: in the line of each. */
 struct bus_parked_publish {
     struct pawl_bus_client *client; /* NULL: it went; the publish is still wanted */
+    uint64_t publisher;             /* whose it is all the same; 0: nobody's */
     struct pawl_submit submit;
     struct pawl_event *event; /* malloc'd */
+    uint64_t duplicate_of;    /* its key was used by another event while it waited; 0: it was not */
+    bool duplicate_in_memory;
     uint32_t waiting, routed; /* queues that it waits for, that have it */
     uint8_t durability;       /* the strongest of those */
     uint64_t lsn;             /* what its confirm waits for */
@@ -199,10 +205,13 @@ struct pawl_bus {
     void *ctx;
     struct pawl_now now;
     uint64_t epoch, next_event; /* next id */
+    uint32_t generation; /* rises whenever a name's seqs may begin anew: a seek, a deletion. 0 at the start */
     bool replaying, failed, draining;
-    uint64_t durable_lsn;
+    uint64_t durable_lsn, queues_lsn;
+    uint64_t log_lsn;               /* of what was appended last */
     uint64_t act;                   /* number of the newest atomic act */
     uint64_t act_bytes;             /* of what it would append */
+    uint64_t act_kept_bytes;        /* of those: what it would keep in memory */
     bool acting;                    /* its parts are being done */
     bool unpark_due;                /* it made room in a queue for which somebody waits */
     uint64_t orphans, orphan_bytes; /* parked publishes whose clients went */
@@ -223,6 +232,7 @@ struct pawl_bus {
     struct bus_wait *waits;
     size_t wait_first, wait_count, wait_room;
     struct pawl_bus_timers timers;
+    size_t timers_sweep_at;
     struct pawl_publishers publishers;
     struct pawl_dedupe dedupe;
     uint64_t in_flight;
@@ -230,11 +240,10 @@ struct pawl_bus {
     size_t scratch_room;
     struct pawl_bus_range *claim_ranges;
     size_t claim_room;
-    uint64_t compact_lsn;
     struct bus_snapshot *snapshot;
 };
 
-/* bus.c */
+/* bus.c, due.c */
 int bus_grow(void **array, size_t *room, size_t count, size_t item_bytes);
 void bus_log(struct pawl_bus *bus, int level, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void bus_wait_for(struct pawl_bus *bus, const struct bus_wait *wait);
@@ -260,7 +269,8 @@ struct bus_sub *bus_sub_at(struct pawl_bus *bus, uint32_t number, uint32_t group
 struct bus_sub *bus_sub_find(struct bus_queue *queue, const char *group);
 int bus_queue_apply(struct pawl_bus *bus, const struct pawl_bus_queue_record *record,
                     const char *config_json);
-void bus_queue_free(struct pawl_bus *bus, struct bus_queue *queue);
+/* @lsn: of what deletes it. */
+void bus_queue_free(struct pawl_bus *bus, struct bus_queue *queue, uint64_t lsn);
 /* Declares with this configuration; lsn 0 and PAWL_E_*: refused with why. */
 int bus_queue_declare(struct pawl_bus *bus, const char *name, const struct pawl_queue_config *config,
                       uint64_t *lsn_out, char why[256]);
@@ -273,12 +283,17 @@ bool bus_name_holds(const char *name);
 int bus_group_apply(struct pawl_bus *bus, const struct pawl_bus_mark *mark);
 struct bus_sub *bus_sub_create(struct pawl_bus *bus, struct bus_queue *queue, uint32_t group,
                                const char *name, uint64_t from);
-void bus_sub_free(struct pawl_bus *bus, struct bus_sub *sub);
+void bus_sub_free(struct pawl_bus *bus, struct bus_sub *sub, uint64_t lsn);
+/* What stands for the epoch in the identity of what it delivers now. */
+uint64_t bus_sub_epoch(const struct pawl_bus *bus, const struct bus_sub *sub);
 void bus_queue_row(struct bus_queue *queue);             /* gauges */
 uint64_t bus_queue_first(const struct bus_queue *queue); /* lowest seq that is kept */
 /* Recovery: the log knows seqs below @end that it does not hold. They were in memory only and went with the
  * scheduler that gave them; they are not given again. 0; PAWL_E_DAMAGED; -ENOMEM. */
 int bus_queue_lost(struct bus_queue *queue, uint64_t end);
+/* Seqs from its head on that the backlog has not got were in memory only, before a restart: nobody waits for
+ * them. */
+int bus_sub_settle_holes(struct bus_sub *sub);
 
 /* route.c */
 struct bus_route *bus_route_of(struct pawl_bus *bus, const char *topic,
@@ -294,6 +309,12 @@ int bus_group_open(struct pawl_bus *bus, struct bus_route *route, struct pawl_bu
                    uint64_t sequence, uint8_t durability);
 void bus_group_add_as(struct pawl_bus *bus, struct pawl_event *event, uint64_t id, uint64_t published_at_ns);
 void bus_group_flush(struct pawl_bus *bus);
+/* What the first one has: its event, if known, and whether that is in memory only. */
+void bus_confirm_duplicate(struct pawl_bus *bus, const struct pawl_bus_client *client, uint64_t sequence,
+                           uint64_t event_id, bool memory);
+/* An earlier lane of this publisher that is not gone yet publishes no more; what it had not begun is
+ * forgotten. */
+void bus_publisher_moves(struct pawl_bus *bus, const struct pawl_bus_client *client);
 /* The client is told; NULL: nobody is. */
 void bus_refuse(struct pawl_bus *bus, struct pawl_bus_client *client, uint64_t first, uint64_t last,
                 int error, uint32_t queue);
@@ -311,6 +332,10 @@ void bus_publish_singly(struct pawl_bus *bus, struct pawl_bus_client *client,
                         const struct pawl_submit *submit, struct pawl_event *event,
                         const struct bus_route *route);
 
+/* Some queues have it already, as event @event_id: it is for the others. */
+void bus_publish_rest(struct pawl_bus *bus, struct pawl_bus_client *client, const struct pawl_submit *submit,
+                      struct pawl_event *event, const struct bus_route *route, uint64_t event_id);
+
 /* parking.c */
 /* Every queue that was full and blocks gets its place in line. 0, or -ENOMEM. */
 int bus_park(struct pawl_bus *bus, struct pawl_bus_client *client, const struct pawl_submit *submit,
@@ -320,6 +345,8 @@ int bus_park(struct pawl_bus *bus, struct pawl_bus_client *client, const struct 
 void bus_parked_stored(const struct pawl_bus *bus, struct bus_parked_publish *publish, uint32_t queues,
                        uint8_t durability);
 void bus_unpark(struct pawl_bus *bus, struct bus_queue *queue);
+/* A publish whose client went, and which waits still, is this client's now. false: none does. */
+bool bus_parked_adopt(struct pawl_bus *bus, struct pawl_bus_client *client, uint64_t sequence);
 void bus_parked_refuse(struct pawl_bus *bus, struct bus_queue *queue, int error); /* the queue goes */
 void bus_parked_drop_client(struct pawl_bus *bus, struct pawl_bus_client *client);
 
@@ -327,6 +354,11 @@ void bus_parked_drop_client(struct pawl_bus *bus, struct pawl_bus_client *client
 /* The same key on another topic is another event. */
 struct pawl_dedupe_key bus_event_key(const struct pawl_event *event);
 int bus_events_apply(struct pawl_bus *bus, const void *body, size_t bytes, uint64_t lsn, uint64_t place);
+int bus_published_apply(struct pawl_bus *bus, const struct pawl_bus_published *record, uint64_t lsn);
+/* A publish was dealt with, for @queue or (0) for all. @write: this goes into the journal, as what came of it
+ * did; else it is known to this scheduler only, and @lsn says where what came of it is (0: in memory). */
+void bus_note_published(struct pawl_bus *bus, uint64_t publisher, uint64_t sequence, uint32_t queue,
+                        uint64_t event_id, uint64_t lsn, bool write);
 
 /* settle.c */
 void bus_settle_gather(struct pawl_bus *bus, struct bus_sub *sub, uint64_t seq);
@@ -367,8 +399,9 @@ struct bus_held *bus_held_at(struct pawl_bus_client *client, uint64_t number);
 struct bus_held *bus_held_new(struct pawl_bus *bus, struct pawl_bus_client *client);
 void bus_held_done(struct pawl_bus *bus, struct pawl_bus_client *client, struct bus_held *held);
 void bus_client_tick(struct pawl_bus *bus, struct pawl_bus_client *client);
-void bus_sub_revoke_held(struct pawl_bus *bus, struct bus_sub *sub);    /* the subscription moves or goes */
-void bus_sub_drop_consumers(struct pawl_bus *bus, struct bus_sub *sub); /* each is told */
+void bus_sub_revoke_held(struct pawl_bus *bus, struct bus_sub *sub); /* the subscription moves or goes */
+/* Each is told, once @lsn is durable. */
+void bus_sub_drop_consumers(struct pawl_bus *bus, struct bus_sub *sub, uint64_t lsn);
 void bus_deadline_soon(struct pawl_bus *bus, struct pawl_bus_client *client, uint64_t at_ns);
 
 /* dispatch.c */

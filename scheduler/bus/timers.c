@@ -42,10 +42,9 @@ int pawl_bus_timers_add(struct pawl_bus_timers *timers, const struct pawl_bus_ti
     return 0;
 }
 
-/* @timer takes the root's place and sinks to where it belongs. */
-static void sink(struct pawl_bus_timers *timers, const struct pawl_bus_timer *timer)
+/* @timer takes the place @at and sinks to where it belongs. */
+static void sink(struct pawl_bus_timers *timers, size_t at, const struct pawl_bus_timer *timer)
 {
-    size_t at = 0;
     for (;;) {
         size_t first = at * CHILDREN + 1, end = first + CHILDREN;
         if (first >= timers->count)
@@ -71,11 +70,32 @@ bool pawl_bus_timers_take(struct pawl_bus_timers *timers, uint64_t now_ns, struc
     *timer_out = timers->heap[0];
     struct pawl_bus_timer last = timers->heap[--timers->count];
     if (timers->count > 0)
-        sink(timers, &last);
+        sink(timers, 0, &last);
     /* A quarter is used: half is given back. Failing to is no harm. */
     if (timers->room > ROOM_MIN && timers->count < timers->room / 4)
         (void)resize(timers, timers->room / 2);
     return true;
+}
+
+void pawl_bus_timers_sweep(struct pawl_bus_timers *timers,
+                           bool (*is_wanted)(void *ctx, const struct pawl_bus_timer *timer), void *ctx)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < timers->count; i++)
+        if (is_wanted(ctx, &timers->heap[i]))
+            timers->heap[kept++] = timers->heap[i];
+    timers->count = kept;
+    for (size_t at = kept / CHILDREN + 1; kept > 1 && at-- > 0;) {
+        if (at >= kept)
+            continue;
+        struct pawl_bus_timer timer = timers->heap[at];
+        sink(timers, at, &timer);
+    }
+    size_t room = timers->room;
+    while (room > ROOM_MIN && kept < room / 4)
+        room /= 2;
+    if (room < timers->room)
+        (void)resize(timers, room);
 }
 
 void pawl_bus_timers_fini(struct pawl_bus_timers *timers)

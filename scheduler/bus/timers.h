@@ -30,6 +30,10 @@ int pawl_bus_timers_add(struct pawl_bus_timers *timers, const struct pawl_bus_ti
  */
 bool pawl_bus_timers_take(struct pawl_bus_timers *timers, uint64_t now_ns, struct pawl_bus_timer *timer_out);
 
+/** pawl_bus_timers_sweep - those that are not wanted go. Looks at each once. */
+void pawl_bus_timers_sweep(struct pawl_bus_timers *timers,
+                           bool (*is_wanted)(void *ctx, const struct pawl_bus_timer *timer), void *ctx);
+
 static inline uint64_t pawl_bus_timers_next(const struct pawl_bus_timers *timers) /* UINT64_MAX: none */
 {
     return timers->count > 0 ? timers->heap[0].due_ns : UINT64_MAX;

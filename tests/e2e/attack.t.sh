@@ -191,3 +191,76 @@ YAML
     expect_exit 0 pawl logs r work --item 0
     expect_stdout "out 0"
 }
+
+# The command is stopped, its scheduler dies, and all is done before the command looks again.
+ends_without_its_command() {
+    local supervisor
+    supervisor=$(pid_of supervisor)
+    kill -STOP "$1"
+    kill -KILL "$(pid_of scheduler)"
+    : >"$GATE"
+    wait_until '[ "$(run_state r)" = succeeded ]' 20
+    "${@:2}" "$supervisor"
+    kill -CONT "$1"
+}
+
+write_gated() {
+    export GATE=$T/gate
+    write flow.yaml <<'YAML'
+pawl: 1
+name: flow
+steps:
+  work: {shell: 'until [ -e "$GATE" ]; do sleep 0.02; done; echo out'}
+YAML
+}
+
+test_a_run_that_ends_before_its_command_is_back_has_succeeded() {
+    write_gated
+    background pawl run flow.yaml --run-id r
+    local run=$!
+    wait_until '[ "$(run_state r)" = running ]'
+    ends_without_its_command "$run" true
+    expect_end 0 "$run"
+    grep -q "run r succeeded" background.err || fail "it does not say that its run succeeded"
+    wait_until '[ -z "$(pid_of scheduler)" ]'
+}
+
+test_a_run_that_was_sealed_before_its_command_is_back_has_succeeded() {
+    write_gated
+    background pawl run flow.yaml --run-id r
+    local run=$!
+    wait_until '[ "$(run_state r)" = running ]'
+    leave() { kill -TERM "$1" && wait_until '[ -z "$(pid_of supervisor)" ]'; }
+    ends_without_its_command "$run" leave
+    expect_end 0 "$run"
+    grep -q "run r succeeded" background.err || fail "it does not say that its run succeeded"
+}
+
+test_a_resumed_run_whose_supervisor_is_killed_does_not_count_by_how_it_ended_before() {
+    export GATE=$T/gate OK=$T/ok
+    write flow.yaml <<'YAML'
+pawl: 1
+name: flow
+steps:
+  work: {shell: '[ -e "$OK" ] || exit 1; until [ -e "$GATE" ]; do sleep 0.02; done'}
+YAML
+    expect_exit 1 pawl run flow.yaml --run-id r
+    : >"$OK"
+    background pawl resume r
+    local run=$!
+    wait_until '[ "$(run_state r)" = running ]'
+    kill -KILL "$(pid_of supervisor)"
+    expect_end 5 "$run"
+    grep -q "supervisor is gone" background.err || fail "it does not say that the supervisor is gone"
+}
+
+test_a_map_that_ends_before_its_command_is_back_prints_all_its_results() {
+    export GATE=$T/gate
+    background pawl map --run-id r -j 2 sh -c 'until [ -e "$GATE" ]; do sleep 0.02; done; echo "out $0"' ::: a b c
+    local map=$!
+    wait_until '[ "$(pawl status r --json | jq .steps.running)" = 2 ]'
+    wait_until '! pawl status r | grep "so far"'
+    ends_without_its_command "$map" true
+    expect_end 0 "$map"
+    expect_eq "$(sort background.out)" "$(printf 'out a\nout b\nout c')"
+}

@@ -38,6 +38,36 @@ test_the_default_is_1_mib_and_the_maximum_64() {
     expect_stderr 'pawl.yaml:1:16'
 }
 
+test_an_event_larger_than_a_message_of_the_socket_is_taken_looked_at_and_settled() {
+    configured 'event-payload: 16MiB'
+    pawl queue declare q --topic a
+    bytes 5242880 | pawl publish a >id
+    pawl publish a small >>id
+    expect_exit 0 pawl consume q --peek --json
+    expect_eq "$(json '.data | length' | tr '\n' ' ')" '5242880 5 '
+    expect_exit 0 pawl consume q --count 2 --wait 10s --json
+    expect_eq "$(json '.data | length' | tr '\n' ' ')" '5242880 5 '
+    expect_eq "$(json .attempt | tr '\n' ' ')" '1 1 '
+    json .delivery | xargs "$PAWL" reject
+    expect_exit 0 pawl dlq show q 1 --json
+    expect_json '.data | length' 5242880
+    expect_exit 0 pawl dlq list q --json
+    expect_eq "$(json .seq | tr '\n' ' ')" '1 2 '
+    expect_exit 0 pawl dlq redrive q
+    expect_stdout 2
+}
+
+test_an_event_from_before_the_limit_was_lowered_is_taken_whole() {
+    configured 'event-payload: 16MiB'
+    pawl queue declare q --topic a
+    for _ in 1 2 3; do bytes 5242880 | pawl publish a >>id; done
+    wait_until '[ -z "$(processes)" ]'
+    configured 'event-payload: 1MiB'
+    expect_exit 0 pawl consume q --count 3 --wait 10s --json
+    expect_eq "$(json '.data | length' | tr '\n' ' ')" '5242880 5242880 5242880 '
+    expect_eq "$(json .attempt | tr '\n' ' ')" '1 1 1 '
+}
+
 test_headers_together_are_bounded() {
     configured 'event-headers: 100'
     pawl queue declare q --topic a

@@ -192,6 +192,57 @@ test_a_publish_into_a_queue_that_blocks_waits_for_room() {
     expect_eq "$(depth q)" 1
 }
 
+# interrupted SIGNAL: a publisher of lines that waits for room ends at once, and says what is stored and what not.
+interrupted() {
+    background sh -c '"$1" publish a --lines <input' sh "$PAWL"
+    wait_until '[ "$(wc -l <background.out)" = 3 ]'
+    kill -"$1" "$(pgrep -P "${BACKGROUND[-1]}")"
+    expect_end 5 "${BACKGROUND[-1]}"
+}
+
+test_an_interrupted_publish_of_lines_tells_what_is_confirmed_and_what_is_unknown() {
+    pawl queue declare q --topic a --max-depth 3 --overflow block
+    seq 5 >input
+    interrupted INT
+    expect_eq "$(cat background.err)" \
+        'pawl publish: interrupted: 3 events confirmed, 2 unknown (stored or not)
+  to go on, publish from line 4 on: what is unknown may then be stored twice'
+    pawl queue purge q
+    interrupted TERM
+    pawl queue purge q
+    seq 300000 >input # more than the lane holds: it waits for room in there
+    interrupted INT
+    grep -qE 'interrupted: 3 events confirmed, [0-9]+ unknown' background.err
+}
+
+test_an_idle_publish_of_lines_ends_with_a_signal_and_nothing_is_unknown() {
+    pawl queue declare q --topic a
+    mkfifo pipe
+    background sh -c '"$1" publish a --lines --json <pipe' sh "$PAWL"
+    local publisher=$!
+    exec 7>pipe
+    echo one >&7
+    wait_until '[ "$(wc -l <background.out)" = 1 ]'
+    kill -TERM "$(pgrep -P "$publisher")"
+    expect_end 5 "$publisher"
+    exec 7>&-
+    expect_eq "$(jq -r .error.code background.err)" interrupted
+    expect_eq "$(jq -r .error.message background.err)" 'interrupted: 1 events confirmed, 0 unknown (stored or not)'
+}
+
+test_a_publish_of_lines_stops_when_its_ids_cannot_be_written() {
+    pawl queue declare q --topic a
+    mkfifo pipe
+    background sh -c '"$1" publish a --lines <pipe >/dev/full' sh "$PAWL"
+    local publisher=$!
+    exec 7>pipe
+    echo one >&7
+    expect_end 1 "$publisher"
+    exec 7>&-
+    grep -q 'standard output cannot be written: 1 events confirmed, 0 unknown' background.err
+    expect_eq "$(depth q)" 1
+}
+
 test_each_refused_line_is_told_by_its_number_and_in_its_place() {
     pawl queue declare q --topic a --max-depth 3
     {

@@ -53,19 +53,6 @@ test_a_backoff_leaves_the_limit_of_the_configuration() {
     expect_eq "$(config_of q retry.limit)" 9
 }
 
-test_a_value_above_its_maximum_is_told_the_maximum() {
-    expect_exit 2 pawl queue declare q --topic a --ack-wait 169h
-    expect_stderr 'at most 7d'
-    expect_exit 2 pawl queue declare q --topic a --max-deliver 4096
-    expect_stderr 'at most 4095'
-    expect_exit 2 pawl queue declare q --topic a --max-in-flight 1000001
-    expect_stderr 'at most 1000000'
-    expect_exit 2 pawl extend q:1:1:1 --by 169h
-    expect_stderr 'at most 7d'
-    expect_exit 2 pawl nack q:1:1:1 --delay 3651d
-    expect_stderr 'at most 3650d'
-}
-
 test_what_was_bounded_can_be_unbounded_again() {
     pawl queue declare q --topic a --max-in-flight 1 --ttl 1h
     expect_exit 0 pawl queue declare q --max-in-flight 0 --ttl 0

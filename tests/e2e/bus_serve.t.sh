@@ -199,6 +199,7 @@ YAML
 }
 
 test_an_additional_socket_is_served_and_goes_with_the_server() {
+    local verb
     mkdir run
     serve --socket run/pawl.sock
     [ -S run/pawl.sock ] || fail 'no socket'
@@ -213,6 +214,12 @@ size, kind, fds, tag = struct.unpack("<IHHQ", s.recv(16, socket.MSG_WAITALL))
 assert (kind, tag) == (2, 7), (kind, tag)
 PY
     expect_exit 0 pawl queue list
+    expect_exit 0 pawl --state run/pawl.sock queue list
+    for verb in metrics health 'top --once' runs; do
+        # shellcheck disable=SC2086  # several words
+        expect_exit 4 pawl --state run/pawl.sock $verb
+        expect_stderr 'run/pawl.sock is a socket: this needs the state directory that it serves'
+    done
     end_serve
     [ ! -e run/pawl.sock ] || fail 'the socket was left'
 }
@@ -340,4 +347,39 @@ test_the_verbs_of_the_bus_take_a_socket_and_strangers_are_told_at_once() {
     cd "$T"
     end_serve
     rm -r "$public"
+}
+
+# How often each of these processes went to sleep, and so was woken, since it began.
+naps() {
+    local pid
+    for pid in "$@"; do
+        echo "$pid $(tr '\0' ' ' <"/proc/$pid/cmdline"): $(grep '^voluntary' "/proc/$pid/status")"
+    done
+}
+
+test_nobody_wakes_up_while_nothing_happens() {
+    local q pids=() before
+    serve
+    for q in plain patient acked run; do pawl queue declare $q --topic "$q.*"; done
+    pawl queue declare log --topic 'log.*' --stream
+    pawl group create log g
+    consumer() {
+        "$PAWL" consume "$@" >"$T/$1.out" 2>"$T/$1.err" &
+        pids+=($!)
+    }
+    consumer plain
+    consumer patient --wait 1h
+    consumer acked --auto-ack
+    consumer run --exec cat
+    consumer log --group g --auto-ack
+    for q in plain patient acked run log; do pawl publish $q.x hello; done
+    for q in plain patient acked run log; do wait_until "grep -q hello $q.out"; done
+    pids+=("$SERVE" "$(pid_of scheduler)")
+    # What follows a beginning (a record of idleness, looks that become rarer) has its end.
+    wait_until 'before=$(naps "${pids[@]}"); sleep 1.5; [ "$before" = "$(naps "${pids[@]}")" ]' 30
+    sleep 4
+    expect_eq "$(naps "${pids[@]}")" "$before"
+    kill -TERM "${pids[@]:0:5}"
+    wait_until '! kill -0 "${pids[@]:0:5}"'
+    end_serve
 }

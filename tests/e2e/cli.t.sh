@@ -65,6 +65,163 @@ test_errors_under_json_are_json_on_stderr() {
     jq -e '.error | has("code") and has("message") and has("hint")' "$T/err" >/dev/null || fail 'no error object'
 }
 
+test_errors_are_json_wherever_the_flag_stands() {
+    local words
+    write flow.yaml <<<'pawl: 1'
+    while read -r words; do
+        # shellcheck disable=SC2086  # several words
+        expect_exit 2 pawl $words --json
+        expect_json_err .error.code usage
+    done <<'ROWS'
+frobnicate
+queue
+queue frobnicate
+group list s
+publish --nosuchflag
+publish
+publish a --priority 77
+consume q --count 0
+map --nosuchflag
+run flow.yaml -j 0
+serve --workers 4097
+help frobnicate
+ROWS
+    expect_exit 2 pawl publish --nosuchflag -- --json
+    expect_stderr 'pawl publish: no such flag'
+}
+
+test_a_value_out_of_its_range_is_wrong_usage_and_told_the_range() {
+    local words range
+    while IFS='|' read -r words range; do
+        # shellcheck disable=SC2086  # several words
+        expect_exit 2 pawl $words
+        expect_stderr "${words##*[ =]}"
+        expect_stderr "$range"
+    done <<'ROWS'
+run flow.yaml -j 4097|from 1 to 4096
+run flow.yaml --keep-going=0|from 1 to 4294967295
+map -j 0|from 1 to 4096
+map --max-args 100001|from 1 to 100000
+map --retries 1000001|from 0 to 1000000
+resume last -j 4097|from 1 to 4096
+retry last -j 0|from 1 to 4096
+logs last a --attempt 0|from 1 to 4294967295
+serve --workers 4097|from 0 to 4096
+serve --workers 99999999999999999999|from 0 to 4096
+publish a x --priority 10|from 0 to 9
+publish a x --delay 3651d|from 0s to 3650d
+publish a x --ttl 3651d|from 0s to 3650d
+consume q --count 0|at least 1
+consume q --concurrency 4097|from 1 to 4096
+nack q:1:1:1 --delay 3651d|from 0s to 3650d
+extend q:1:1:1 --by 169h|from 0s to 7d
+dlq list q --count 0|at least 1
+metrics --over 61m|from 0s to 1h
+top --interval 99ms|from 100ms to 1h
+top --interval 3601s|from 100ms to 1h
+bench bus --workers 4097|from 1 to 4096
+bench bus --payload 1048577|from 0 to 1MiB
+bench bus --events 0|from 1 to 10000000000
+bench bus --rate 0|1 to 1,000,000 a second
+bench bus --seconds 86401|at most 86,400
+queue declare q --topic a --ack-wait 169h|from 1ms to 7d
+queue declare q --topic a --ack-wait 0|from 1ms to 7d
+queue declare q --topic a --max-deliver 4096|from 0 (no limit) to 4095
+queue declare q --topic a --max-in-flight 1000001|from 0 to 1000000
+queue declare q --topic a --max-depth 0|from 1 to what the disk takes
+queue declare q --topic a --max-bytes 0|from 1 to what the disk takes
+queue declare q --topic a --ttl 3651d|from 0s to 3650d
+queue declare q --topic a --rate 1000000001/s|from 1 to 1000000000
+queue declare q --topic a --breaker 1000001|at most 1000000 failures
+ROWS
+}
+
+# What each verb prints, for a state directory with a run r, a queue q with two dead letters, a stream s.
+PRINTING='--version
+help
+help run
+run --help
+queue --help
+run --json flow.yaml
+run -n flow.yaml
+map echo ::: 1 2
+map -n echo ::: 1
+check flow.yaml
+graph flow.yaml
+runs
+status r
+steps r
+logs r one
+why r one
+resume r --json
+retry r --json
+cancel c --json
+wait r --json
+gc --json --keep-runs 100
+doctor
+journal verify
+journal dump
+health
+config show
+queue declare q --topic a --json
+queue list
+queue show q
+queue purge empty
+publish a x
+consume q --peek
+consume q --count 1 --wait 20s
+consume q --count 1 --wait 20s --auto-ack
+dlq list q
+dlq show q
+dlq redrive q 1
+dlq purge q
+group create s g --json
+group lag s
+group seek s g earliest
+group commit s g 1 --json
+metrics
+metrics --format json --over 0s
+top --once
+bench ring --events 1000'
+
+something_of_everything() {
+    flow
+    pawl run --run-id r flow.yaml
+    leave_running
+    pawl serve 2>serve.err &
+    wait_until 'pawl health'
+    echo '{pawl: 1, steps: {s: {run: [sleep, 300]}}}' >long.yaml
+    pawl run long.yaml --run-id c --detach
+    pawl queue declare q --topic a
+    pawl queue declare empty --topic b
+    pawl queue declare s --topic st --stream
+    pawl publish a --lines < <(seq 9)
+    pawl publish st x
+    pawl reject "$(pawl consume q --count 1 | jq -r .delivery)" "$(pawl consume q --count 1 | jq -r .delivery)"
+}
+
+slow test_a_verb_that_cannot_write_its_output_says_so_and_fails 120
+test_a_verb_that_cannot_write_its_output_says_so_and_fails() {
+    local words verb tried=
+    something_of_everything >/dev/null
+    while read -r words; do
+        # shellcheck disable=SC2086  # several words
+        expect_exit 1 sh -c '"$@" >/dev/full' sh "$PAWL" $words
+        [ "$(grep -c 'standard output: \(No space left\|not all\)' err)" = 1 ] || fail "does not say it once: $words"
+        tried="$tried ${words%% *}"
+    done <<<"$PRINTING"
+    # Without --json these have nothing to say; top draws on a terminal; serve only logs.
+    for verb in $(pawl help | sed -n 's/^  \([a-z]*\)  .*/\1/p'); do
+        case " $tried serve ack nack reject extend version " in *" $verb "*) ;; *) fail "not tried: $verb" ;; esac
+    done
+    for verb in ack nack reject extend; do
+        words=$(pawl consume q --count 1 | jq -r .delivery)
+        expect_exit 1 sh -c '"$@" >/dev/full' sh "$PAWL" $verb "$words" --json
+        expect_json_err .error.code stdout
+    done
+    kill -TERM "$(pid_of supervisor)"
+}
+
 flow() {
     write flow.yaml <<'YAML'
 pawl: 1

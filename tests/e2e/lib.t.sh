@@ -115,6 +115,42 @@ C
     wait_until '[ -z "$(ls tmp)" ]' 20
 }
 
+test_a_start_that_is_refused_leaves_nothing() {
+    install_library
+    write host.c <<'C'
+#include <stdio.h>
+#include <pawl.h>
+static int handle(struct pawl_consumer *consumer, const struct pawl_delivery *delivery, void *context)
+{
+    (void)consumer, (void)delivery, (void)context;
+    return 0;
+}
+int main(void)
+{
+    struct pawl_handler_options handler = {.bytes = sizeof handler, .queue = "q", .handler = handle};
+    struct pawl_start_options options = {.bytes = sizeof options, .handlers = &handler, .handler_count = 1};
+    struct pawl *pawl;
+    options.config_file = "nowhere.yaml";
+    printf("%d", pawl_start(&options, &pawl));
+    options.config_file = "mistaken.yaml";
+    printf(" %d", pawl_start(&options, &pawl));
+    options.config_file = NULL;
+    handler.prefetch = 4097;
+    printf(" %d", pawl_start(&options, &pawl));
+    handler.prefetch = 0;
+    handler.group = "no group";
+    printf(" %d\n", pawl_start(&options, &pawl));
+    return 0;
+}
+C
+    build_own host
+    mkdir tmp
+    echo 'nothing: 1' >mistaken.yaml
+    TMPDIR=$T/tmp expect_exit 0 ./host
+    expect_stdout '-2 -10008 -10007 -10008'
+    expect_eq "$(ls tmp)" ''
+}
+
 test_handlers_die_and_are_replaced_and_their_delivery_comes_again() {
     install_library
     write host.c <<'C'
@@ -230,6 +266,73 @@ test_a_killed_scheduler_loses_no_confirmed_event_and_doubles_none() {
     expect_end 0 "$server"
 }
 
+test_the_header_is_c_and_cxx_of_any_age() {
+    local std
+    install_library
+    echo '#include <pawl.h>
+int main(void) { return pawl_strerror(PAWL_E_BUSY) == pawl_strerror(PAWL_ERR_BUSY) && pawl_version() != 0 ? 0 : 1; }' >header.c
+    cp header.c header.cc
+    for std in c99 c11 gnu17; do
+        # shellcheck disable=SC2046
+        gcc -std=$std -Wall -Wextra -Werror -pedantic -Wconversion -o header header.c $(pkg-config --cflags --libs pawl)
+        expect_exit 0 ./header
+    done
+    for std in c++98 c++11 c++20; do
+        # shellcheck disable=SC2046
+        g++ -std=$std -Wall -Wextra -Werror -pedantic -o header header.cc $(pkg-config --cflags --libs pawl)
+        expect_exit 0 ./header
+    done
+}
+
+test_an_act_is_durable_after_a_flush_and_one_that_is_refused_has_not_happened() {
+    install_library
+    write host.c <<'C'
+#include <stdio.h>
+#include <pawl.h>
+static int declare(struct pawl *pawl, const char *name, const char *topic, unsigned depth)
+{
+    struct pawl_queue_options queue = {.bytes = sizeof queue, .topics = &topic, .topic_count = 1, .max_depth = depth};
+    return pawl_queue_declare(pawl, name, &queue);
+}
+int main(void)
+{
+    struct pawl_message work = {.bytes = sizeof work, .topic = "work"}, out = {.bytes = sizeof out, .topic = "out"};
+    struct pawl_message light = {.bytes = sizeof light, .topic = "light", .durability = PAWL_DURABLE_MEMORY};
+    const struct pawl_delivery *got[3];
+    struct pawl_consumer *consumer;
+    struct pawl *pawl;
+    if (pawl_connect(NULL, &pawl) != 0 || declare(pawl, "work", "work", 0) != 0 || declare(pawl, "out", "out", 1) != 0)
+        return printf("%s\n", pawl_last_error(NULL)), 4;
+    for (int i = 0; i < 3; i++)
+        if (pawl_publish(pawl, &work, 10000, NULL) != 0)
+            return 1;
+    if (pawl_consume(pawl, "work", NULL, &consumer) != 0 || pawl_claim(consumer, got, 3, 10000) != 3)
+        return 1;
+    printf("%d", pawl_ack_publish(got[0], &out, 1, 10000));
+    printf(" %d\n", pawl_flush(pawl, 10000));
+    printf("%d", pawl_ack_publish(got[1], &out, 1, 10000));
+    printf(" %d", pawl_flush(pawl, 10000));
+    printf(" %d", (int)pawl_late_settlements(pawl));
+    printf(" %d", pawl_ack(got[1]));
+    printf(" %d\n", pawl_flush(pawl, 10000));
+    printf("%d", pawl_ack_publish(got[2], &light, 1, 10000));
+    printf(" %d\n", pawl_flush(pawl, 10000));
+    pawl_close(pawl);
+    return 0;
+}
+C
+    build_own host
+    serve
+    expect_exit 0 ./host
+    expect_stdout '0 0
+-10001 0 0 0 0
+0 0'
+    expect_exit 0 pawl queue show work --json
+    expect_json .depth 0
+    kill -TERM "$server"
+    expect_end 0 "$server"
+}
+
 test_a_workflow_is_submitted_waited_for_and_read() {
     install_library
     write flow.yaml <<'YAML'
@@ -258,8 +361,12 @@ int main(int argc, char **argv)
     int error = pawl_run_submit(pawl, argv[1], &run, id);
     if (error)
         return printf("%d %s\n", error, pawl_last_error(pawl)), 1;
-    error = pawl_run_wait(pawl, id, 30000, &status);
-    printf("%d\n", error);
+    error = pawl_run_wait(pawl, "nobody", 0, NULL);
+    printf("%d", error);
+    error = pawl_run_wait(pawl, id, 30000, NULL);
+    printf(" %d", error);
+    error = pawl_run_wait(pawl, id, 0, &status); /* a look: it has ended */
+    printf(" %d\n", error);
     error = pawl_run_output(pawl, id, "hello", 0, &output, &bytes);
     printf("%d %zu %s", error, bytes, error ? "\n" : (char *)output);
     fprintf(stderr, "%s\n", status);
@@ -269,7 +376,7 @@ int main(int argc, char **argv)
 C
     build_own host
     expect_exit 0 ./host flow.yaml
-    expect_stdout '0
+    expect_stdout '-10010 0 0
 0 12 hello world'
     json_err '.state' | grep -q succeeded
     CODE=3 expect_exit 0 ./host flow.yaml

@@ -93,6 +93,12 @@ static uint64_t keep(void *ctx, const struct iovec *body, int count, uint32_t qu
     return PAWL_PLACE_VOLATILE | memory->kept_count;
 }
 
+static bool may_keep(void *ctx, size_t bytes)
+{
+    const struct memory *memory = ctx;
+    return !memory->kept_full && (memory->kept_max == 0 || bytes <= memory->kept_max);
+}
+
 static void release(void *ctx, uint64_t place)
 {
     struct memory *memory = ctx;
@@ -203,6 +209,7 @@ static void say(void *ctx, int level, const char *text)
 static const struct pawl_bus_backend memory_backend = {
     .append = append,
     .keep = keep,
+    .may_keep = may_keep,
     .release = release,
     .has_room = has_room,
     .read = read_record,

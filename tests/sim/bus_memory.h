@@ -60,6 +60,7 @@ struct memory {
     int has_room; /* what the disk says to new events */
     bool failing; /* the journal takes nothing any more */
     bool kept_full;
+    size_t kept_max; /* may_keep(): bytes; 0: any number */
 
     struct memory_record *records; /* lsn is the index + 1 */
     size_t record_count, record_room;

@@ -194,8 +194,7 @@ void oracle_begun(struct oracle *oracle, const struct pawl_inbound_entry *entry,
                   const struct pawl_event *event, uint32_t group)
 {
     int q = queue_of(oracle, entry->queue);
-    uint64_t words[6] = {entry->queue, group, entry->seq, entry->attempt, entry->epoch};
-    words[5] = q < 0 ? 0 : oracle->queues[q].sought[group];
+    const uint64_t words[] = {entry->queue, group, entry->seq, entry->attempt, entry->epoch};
     if (!first_time(oracle, XXH3_64bits(words, sizeof words) | 1))
         oracle_fail(oracle, "queue %u seq %" PRIu64 " attempt %u was given to two handlers", entry->queue,
                     entry->seq, entry->attempt);
@@ -235,7 +234,6 @@ void oracle_excuse(struct oracle *oracle, uint32_t queue, uint32_t group)
 
 void oracle_sought(struct oracle *oracle, uint32_t queue, uint32_t group)
 {
-    oracle->queues[queue].sought[group]++;
     for (size_t i = 0; i < oracle->event_count; i++)
         oracle->events[i].fates[queue][group] = (struct oracle_fate){.excused = true};
 }
@@ -287,8 +285,8 @@ static void recount_sub(struct oracle *oracle, const struct bus_queue *queue, co
         heap += exception->heap_index != EXCEPTION_NOT_IN_HEAP;
         in_flight += exception->state == EXCEPTION_DETACHED;
         if (pawl_seqset_has(&sub->settled, exception->seq))
-            oracle_fail(oracle, "queue %s: seq %" PRIu64 " is settled and remembered", queue->name,
-                        exception->seq);
+            oracle_fail(oracle, "queue %s/%u: seq %" PRIu64 " is settled and remembered, state %u",
+                        queue->name, sub->group, exception->seq, exception->state);
         if ((exception->heap_index != EXCEPTION_NOT_IN_HEAP) !=
             (exception->state == EXCEPTION_READY || exception->state == EXCEPTION_GRANTED))
             oracle_fail(oracle, "queue %s: seq %" PRIu64 " in state %u %s the heap", queue->name,

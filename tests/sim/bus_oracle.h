@@ -20,7 +20,6 @@ struct oracle_queue {
     bool lossy;    /* drops on overflow, expires, trims: no event of it must come */
     bool blocking; /* what waits may come twice after a reconnect */
     uint32_t groups;
-    uint64_t sought[ORACLE_GROUPS_MAX + 1]; /* how often */
 };
 
 /* One event in one subscription. */

@@ -33,6 +33,8 @@ void world_snapshot(struct world *world)
     if (more < 0)
         world_break(world, "a snapshot cannot be written: %s", pawl_error_text(more));
     world->snapshot_lsn = world->record_count;
+    if (world->verbose)
+        fprintf(stderr, "  snapshot of lsn %zu\n", world->record_count);
 }
 
 static void cut_tail(struct world *world, uint64_t kept)

@@ -186,6 +186,8 @@ static void die(struct sim *sim)
     say(sim, restarted ? "the scheduler dies" : "the power fails");
     bool whole = kept == world->record_count;
     char *before = whole ? world_digest(world) : NULL;
+    if (!restarted) /* the clock that counts from the boot begins anew */
+        world->now.boottime_ns = world_random(world) % (100 * SECOND_NS);
     world_crash(world, kept, restarted);
     for (size_t i = 0; i < world->job_count;)
         i += world_below(world, 5) == 0 ? 1 : (unsigned)world_adopt(world, i);
@@ -290,7 +292,7 @@ static void event(struct sim *sim)
             world_seal(world);
         break;
     case 13: /* the wall clock is set; the other one never goes back */
-        world->now.realtime_ns += world_below(world, 2) ? 3600 * SECOND_NS : -3000 * SECOND_NS;
+        world->now.realtime_ns += world_below(world, 2) ? 86400 * SECOND_NS : -3600 * SECOND_NS;
         break;
     case 14:
     case 15:

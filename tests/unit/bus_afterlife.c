@@ -293,7 +293,7 @@ Test(bus_afterlife, a_group_is_moved_to_an_offset_a_time_or_an_end)
     cr_expect(eq(
         ptr, memory_request(&m, 0, "{'op': 'group.seek', 'queue': 's', 'group': 'g', 'to': {'offset': 99}}"),
         NULL));
-    cr_expect(eq(int, m.error, PAWL_E_LIMIT));
+    cr_expect(eq(int, m.error, PAWL_E_NOT_FOUND));
 }
 
 Test(bus_afterlife, a_group_that_asks_to_begin_beyond_the_end_begins_at_the_end)
@@ -329,6 +329,54 @@ Test(bus_afterlife, a_stream_keeps_what_is_young_enough_and_small_enough)
     cr_expect(eq(i64, (int64_t)client->delivery_count, kept));
     memory_restart(&m, m.record_count);
     expect_number(&m, "age", "depth", kept);
+}
+
+Test(bus_afterlife, limits_of_a_stream_are_how_much_of_it_is_kept_also_over_restart_and_snapshot)
+{
+    memory_declare(&m, "few", "'topics': ['t'], 'stream': true, 'max_depth': 5");
+    memory_declare(&m, "small", "'topics': ['t'], 'stream': true, 'max_bytes': 1000");
+    memory_declare(&m, "all", "'topics': ['t'], 'stream': true");
+    struct memory_client *client = memory_open(&m, 0);
+    say_numbers(client, 1, 40);
+    cr_expect(eq(u64, memory_reply(client, PAWL_REPLY_CONFIRM, 40)->routed, 3), "nothing is refused");
+    for (int round = 0; round < 3; round++) {
+        expect_number(&m, "few", "depth", 5);
+        cr_expect(le(i64, memory_number(&m, "small", "bytes"), 1000 + 1000 / 64));
+        cr_expect(ge(i64, memory_number(&m, "small", "depth"), 5));
+        expect_number(&m, "all", "depth", 40 + round);
+        if (round == 0)
+            memory_snapshot(&m);
+        memory_restart(&m, m.record_count);
+        client = memory_open(&m, 0);
+        say_numbers(client, 41 + round, 1);
+    }
+    cr_assert(eq(int, memory_consume(&m, client, 1, "few", "g", 100, 0), 0));
+    memory_turn(&m);
+    expect_got(client, 0, "39 40 41 42 43");
+    /* It is declared anew, and keeps less. */
+    memory_declare(&m, "few", "'topics': ['t'], 'stream': true, 'max_depth': 2");
+    say_numbers(client, 44, 1);
+    expect_number(&m, "few", "depth", 2);
+    memory_declare(&m, "few", "'topics': ['t'], 'stream': true, 'max_depth': 4");
+    say_numbers(client, 45, 9);
+    expect_number(&m, "few", "depth", 4);
+}
+
+Test(bus_afterlife, a_stream_that_would_refuse_or_wait_is_refused_itself)
+{
+    static const char *const settings[] = {"'overflow': 'block'", "'overflow': 'reject'",
+                                           "'overflow': 'drop_newest'", "'overflow': 'dead_letter'",
+                                           "'overflow_topics': {'a': 'block'}"};
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
+        json_decref(
+            memory_request(&m, 0,
+                           "{'op': 'queue.declare', 'name': 's', 'config': {'topics': ['t'], 'stream':"
+                           "true, 'max_depth': 5, %s}}",
+                           settings[i]));
+        cr_expect(eq(int, m.error, PAWL_E_INVALID), "%s", settings[i]);
+        cr_expect(ne(ptr, strstr(m.why, "oldest"), NULL), "%s", m.why);
+    }
+    memory_declare(&m, "s", "'topics': ['t'], 'stream': true, 'max_depth': 5, 'overflow': 'drop_oldest'");
 }
 
 /* ---- duplicates ---- */
@@ -382,7 +430,7 @@ Test(bus_afterlife, what_a_publisher_sends_again_is_known_by_its_sequence_and_co
     memory_flush(&m);
     memory_close(&m, client); /* it lost its connection before the confirm */
     client = memory_open(&m, 77);
-    cr_expect(eq(u64, client->sequence, sequence));
+    cr_expect(eq(u64, client->sequence, 0), "it is not durable yet");
     struct memory_publish again = {.topic = "t", .data = "x", .sequence = sequence};
     (void)memory_publish(&m, client, &again);
     expect_unanswered(client, sequence);
@@ -580,6 +628,90 @@ Test(bus_afterlife, a_snapshot_and_the_later_records_are_as_all_records)
                         memory_describe(&m, memory_recover(&m, lsn, false, 1), 50), at * 1000 + lsn,
                         "snapshot");
     }
+}
+
+static bool compact(void)
+{
+    bool some =
+        pawl_bus_compact(m.bus, m.now, (uint32_t)(m.record_count / MEMORY_RECORDS_A_SEGMENT + 1), 1 << 20);
+    memory_turn(&m);
+    return some;
+}
+
+static void say_many(struct memory_client *client, int first, int count)
+{
+    char text[16];
+    for (int i = first; i < first + count; i++) {
+        snprintf(text, sizeof text, "e%d", i);
+        (void)memory_say(&m, client, "t", text);
+        if (i % 4 == 3)
+            memory_turn(&m);
+    }
+    memory_turn(&m);
+}
+
+Test(bus_afterlife, what_consumers_are_about_to_reach_is_not_copied_forward)
+{
+    memory_declare(&m, "q", "'topics': ['t']");
+    struct memory_client *client = consumer_of(&m, "q", 200);
+    say_many(client, 0, 2000);
+    for (uint64_t n = 0; n < 1600; n += 200) { /* a segment of the log holds fewer */
+        (void)memory_settle(&m, client, PAWL_SETTLE_OP_ACK, n, n + 199, 0);
+        memory_turn(&m);
+        size_t records = m.record_count;
+        cr_expect(not(compact()), "after %llu", (unsigned long long)n);
+        cr_expect(eq(sz, m.record_count, records));
+    }
+    /* Nobody takes them any more. */
+    cr_expect(compact());
+}
+
+Test(bus_afterlife, what_was_passed_and_is_not_settled_is_copied_forward_while_others_are_consumed)
+{
+    memory_declare(&m, "q", "'topics': ['t']");
+    struct memory_client *client = consumer_of(&m, "q", 201);
+    say_many(client, 0, 2000);
+    for (uint64_t n = 0; n < 1600; n += 200) {
+        (void)memory_settle(&m, client, PAWL_SETTLE_OP_ACK, n ? n : 1, n + 199, 0);
+        memory_turn(&m);
+        size_t records = m.record_count;
+        cr_expect(eq(int, compact(), n == 200), "after %llu", (unsigned long long)n);
+        cr_expect(eq(sz, m.record_count, records + (n == 200)));
+    }
+    expect_number(&m, "q", "depth", 401);
+}
+
+Test(bus_afterlife, a_run_that_is_copied_forward_is_one_stretch_again)
+{
+    memory_declare(&m, "q", "'topics': ['t']");
+    struct memory_client *client = memory_open(&m, 7);
+    say_many(client, 0, 400);
+    int64_t bytes = memory_number(&m, "q", "bytes");
+    memory_snapshot(&m);
+    size_t before = 0, after = 0;
+    for (size_t i = 0; i < m.chunk_count; i++)
+        before += m.chunks[i].n;
+    uint32_t end = (uint32_t)(m.record_count / MEMORY_RECORDS_A_SEGMENT + 1);
+    while (pawl_bus_compact(m.bus, m.now, end, 1 << 20))
+        memory_turn(&m);
+    memory_snapshot(&m);
+    for (size_t i = 0; i < m.chunk_count; i++)
+        after += m.chunks[i].n;
+    /* Each was a record, and each segment of the log begins a stretch: 40 bytes. */
+    cr_expect(le(sz, after, before + (400 / MEMORY_RECORDS_A_SEGMENT + 1) * 40));
+    expect_number(&m, "q", "bytes", bytes);
+    memory_restart(&m, m.record_count);
+    client = consumer_of(&m, "q", 4000);
+    cr_assert(eq(sz, client->delivery_count, 400));
+    for (uint64_t n = 0; n < 400; n++) {
+        char text[16];
+        snprintf(text, sizeof text, "e%d", (int)n);
+        cr_assert(eq(str, (char *)memory_data(client, n), text));
+    }
+    (void)memory_settle(&m, client, PAWL_SETTLE_OP_ACK, 0, 399, 0);
+    memory_turn(&m);
+    expect_number(&m, "q", "depth", 0);
+    expect_number(&m, "q", "bytes", 0);
 }
 
 Test(bus_afterlife, what_is_copied_forward_stays_readable_when_its_segments_go)

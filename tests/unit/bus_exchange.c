@@ -452,6 +452,39 @@ Test(bus_exchange, payload_headers_and_delay_are_taken_at_their_limit_and_refuse
     expect_refused(client, delay_beyond, PAWL_E_LIMIT);
 }
 
+Test(bus_exchange, as_many_delayed_and_prioritised_events_as_may_wait_are_taken_and_not_one_more)
+{
+    m.limits.queue_delayed = 3;
+    pawl_bus_set_limits(m.bus, &m.limits);
+    memory_declare(&m, "q", "'topics': ['t']");
+    memory_declare(&m, "s", "'topics': ['s'], 'stream': true");
+    struct memory_client *client = memory_open(&m, 0);
+    struct memory_publish delayed = {.topic = "t", .data = "x", .delay_ns = SECOND};
+    struct memory_publish urgent = {.topic = "t", .data = "x", .priority = 1};
+    uint64_t plain = memory_say(&m, client, "t", "x");
+    for (int i = 0; i < 3; i++)
+        (void)memory_publish(&m, client, i % 2 ? &urgent : &delayed);
+    uint64_t late = memory_publish(&m, client, &delayed), hasty = memory_publish(&m, client, &urgent);
+    uint64_t other = memory_say(&m, client, "t", "x");
+    delayed.topic = "s";
+    uint64_t stream = memory_publish(&m, client, &delayed);
+    memory_turn(&m);
+    expect_confirmed(client, plain);
+    expect_confirmed(client, plain + 3);
+    expect_refused(client, late, PAWL_E_LIMIT);
+    expect_refused(client, hasty, PAWL_E_LIMIT);
+    expect_confirmed(client, other);
+    expect_confirmed(client, stream);
+    expect_number(&m, "q", "depth", 5);
+    memory_pass(&m, SECOND);
+    struct memory_client *consumer = consumer_of(&m, "q", 9);
+    cr_expect(eq(int, memory_settle(&m, consumer, PAWL_SETTLE_OP_ACK, 0, 4, 0), 0));
+    memory_turn(&m);
+    uint64_t again = memory_publish(&m, client, &urgent);
+    memory_turn(&m);
+    expect_confirmed(client, again);
+}
+
 Test(bus_exchange, queues_patterns_and_settings_are_taken_at_their_limit_and_refused_beyond)
 {
     m.limits.queues = 2;
@@ -505,6 +538,29 @@ Test(bus_exchange, parts_of_an_atomic_act_must_all_fit_together)
     pawl_bus_act_begin(m.bus);
     cr_expect(eq(int, pawl_bus_may_publish(m.bus, &submit, event), 0));
     free(event);
+}
+
+Test(bus_exchange, an_act_that_memory_cannot_hold_is_refused_before_any_of_it_is_done)
+{
+    memory_declare(&m, "q", "'topics': ['t']");
+    memory_declare(&m, "memory", "'topics': ['m'], 'durability': 'memory'");
+    struct pawl_event *disk = memory_event(&(struct memory_publish){.topic = "t", .data = "x"});
+    struct pawl_event *kept = memory_event(&(struct memory_publish){.topic = "m", .data = "x"});
+    struct pawl_submit submit = {.type = PAWL_SUBMIT_EVENT};
+    m.kept_max = kept->bytes + 400;
+    pawl_bus_act_begin(m.bus);
+    cr_expect(eq(int, pawl_bus_may_publish(m.bus, &submit, kept), 0));
+    cr_expect(eq(int, pawl_bus_may_publish(m.bus, &submit, disk), 0));
+    cr_expect(eq(int, pawl_bus_may_publish(m.bus, &submit, kept), PAWL_E_NO_SPACE), "both do not fit");
+    pawl_bus_act_begin(m.bus);
+    cr_expect(eq(int, pawl_bus_may_publish(m.bus, &submit, kept), 0));
+    submit.guarantee = PAWL_GUARANTEE_AT_MOST_ONCE;
+    cr_expect(eq(int, pawl_bus_may_publish(m.bus, &submit, disk), PAWL_E_NO_SPACE), "neither do these");
+    m.kept_full = true;
+    pawl_bus_act_begin(m.bus);
+    cr_expect(eq(int, pawl_bus_may_publish(m.bus, &submit, disk), PAWL_E_NO_SPACE));
+    free(disk);
+    free(kept);
 }
 
 Test(bus_exchange, an_event_in_memory_lives_until_the_last_of_its_queues_has_settled_it)

@@ -75,3 +75,29 @@ Test(bus_timers, a_hundred_thousand_come_out_sorted_while_others_are_added_and_m
     cr_expect(le(sz, timers.room, 64));
     pawl_bus_timers_fini(&timers);
 }
+
+static bool is_even(void *ctx, const struct pawl_bus_timer *timer)
+{
+    (*(size_t *)ctx)++;
+    return timer->a % 2 == 0;
+}
+
+Test(bus_timers, a_sweep_looks_at_each_once_and_keeps_the_order_of_those_that_are_wanted)
+{
+    enum { COUNT = 1000 };
+    for (size_t count = 0; count <= COUNT; count = count < 20 ? count + 1 : count * 7) {
+        size_t looked = 0;
+        for (uint64_t i = 0; i < count; i++)
+            add((i * 7919) % 1009, i, 0);
+        pawl_bus_timers_sweep(&timers, is_even, &looked);
+        cr_expect(eq(sz, looked, count));
+        cr_assert(eq(sz, pawl_bus_timers_count(&timers), (count + 1) / 2));
+        uint64_t last = 0;
+        while (pawl_bus_timers_take(&timers, UINT64_MAX, &got)) {
+            cr_assert(ge(u64, got.due_ns, last));
+            cr_assert(eq(u64, got.a % 2, 0));
+            last = got.due_ns;
+        }
+    }
+    pawl_bus_timers_fini(&timers);
+}

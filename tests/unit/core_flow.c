@@ -168,6 +168,20 @@ Test(core_flow, when_failed_runs_only_after_a_failure)
     cr_expect(eq(sz, world_placed(world, "b"), 1));
 }
 
+/* As after a restart, which asks it before it looks at what else has failed. */
+Test(core_flow, condition_is_asked_although_the_run_has_stopped_and_a_skip_is_no_failure)
+{
+    world_run(world, "pawl: 1\nsteps: {x: {run: [x]}, y: {run: [x], needs: [x], when: \"${{ 1 == 2 }}\"},"
+                     " z: {run: [x], needs: [y], when: \"${{ failed() }}\"}, f: {run: [x]}}\n");
+    world_begin(world, world_find(world, "x", 0));
+    world_exit(world, world_find(world, "f", 0), 1);
+    world_succeed(world, "x", 0);
+    cr_expect(eq(u32, world_step_state(world, "r", "y", 0), PAWL_STEP_SKIPPED));
+    cr_expect(eq(u32, world_step_state(world, "r", "z", 0), PAWL_STEP_SKIPPED));
+    world_sync(world);
+    cr_expect(eq(u32, world_run_state(world, "r"), PAWL_RUN_FAILED));
+}
+
 Test(core_flow, foreach_starts_each_element_in_order_and_its_successor_after_the_last)
 {
     struct world_submit submit = {

@@ -7,6 +7,7 @@
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 
+#include "scheduler/core_record.h"
 #include "scheduler/run.h"
 #include "shm/error.h"
 #include "shm/task.h"
@@ -384,4 +385,126 @@ Test(core_recovery, run_may_be_resumed_any_number_of_times)
     }
     world_finish(world);
     cr_expect(eq(u32, world_run_state(world, "r"), PAWL_RUN_SUCCEEDED));
+}
+
+/* What a snapshot says of a step that has not run was derived, and may be derived otherwise after a restart:
+ * then the step runs, and the record of its success comes after the snapshot. */
+Test(core_recovery, success_is_believed_although_an_older_snapshot_calls_the_step_skipped)
+{
+    struct pawl_core *alive = world->core;
+    struct pawl_step_record success = {
+        .run = 1, .step = 1, .attempt = 1, .state = PAWL_STEP_SUCCEEDED, .outcome = PAWL_OUTCOME_EXITED};
+    struct pawl_claim_record claim = {.run = 1, .step = 1, .attempt = 1, .worker = 1};
+    world_run(world, "pawl: 1\nsteps: {a: {run: [x]}, b: {run: [x], when: \"${{ failed() }}\"}}\n");
+    cr_assert(eq(u32, world_step_state(world, "r", "b", 0), PAWL_STEP_SKIPPED));
+    world_snapshot(world);
+    cr_assert(eq(int, world_new_core(world), 0));
+    world_replay(world);
+    uint64_t lsn = world->record_count;
+    cr_expect(eq(int,
+                 pawl_core_apply(world->core, PAWL_RECORD_CLAIM, PAWL_CORE_RECORD_VERSION, &claim,
+                                 sizeof claim, lsn + 1, world_place_of(lsn + 1)),
+                 0));
+    cr_expect(eq(u32, world_step_state(world, "r", "b", 0), PAWL_STEP_RUNNING));
+    cr_expect(eq(int,
+                 pawl_core_apply(world->core, PAWL_RECORD_STEP, PAWL_CORE_RECORD_VERSION, &success,
+                                 sizeof success, lsn + 2, world_place_of(lsn + 2)),
+                 0));
+    cr_expect(eq(u32, world_step_state(world, "r", "b", 0), PAWL_STEP_SUCCEEDED));
+    pawl_core_destroy(world->core);
+    world->core = alive;
+}
+
+/* The same, of a step whose first attempt is known and whose second was given up. */
+Test(core_recovery, success_is_believed_although_an_older_snapshot_calls_the_retry_given_up)
+{
+    struct pawl_core *alive = world->core;
+    struct pawl_step_record success = {
+        .run = 1, .step = 1, .attempt = 2, .state = PAWL_STEP_SUCCEEDED, .outcome = PAWL_OUTCOME_EXITED};
+    world_run(world, "pawl: 1\nsteps: {a: {run: [x]}, l: {run: [x]},"
+                     " b: {run: [x], retries: {limit: 3, backoff: {initial: 1000s}}}}\n");
+    uint32_t b = 2;
+    success.step = b;
+    world_begin(world, world_find(world, "l", 0));
+    world_exit(world, world_find(world, "b", 0), 1);
+    world_exit(world, world_find(world, "a", 0), 1);
+    cr_assert(eq(u32, world_step_state(world, "r", "b", 0), PAWL_STEP_CANCELLED));
+    world_snapshot(world);
+    cr_assert(eq(int, world_new_core(world), 0));
+    world_replay(world);
+    uint64_t lsn = world->record_count + 1;
+    cr_expect(eq(int,
+                 pawl_core_apply(world->core, PAWL_RECORD_STEP, PAWL_CORE_RECORD_VERSION, &success,
+                                 sizeof success, lsn, world_place_of(lsn)),
+                 0));
+    cr_expect(eq(u32, world_step_state(world, "r", "b", 0), PAWL_STEP_SUCCEEDED));
+    pawl_core_destroy(world->core);
+    world->core = alive;
+}
+
+Test(core_recovery, step_that_its_condition_skipped_is_not_called_cancelled_after_a_restart)
+{
+    world_run(world, "pawl: 1\nsteps: {a: {run: [x], when: \"${{ 1 == 2 }}\"}, l: {run: [x]}, f: {run: [x]},"
+                     " b: {run: [x], needs: [a], when: \"${{ failed() }}\"}}\n");
+    world_begin(world, world_find(world, "l", 0));
+    world_exit(world, world_find(world, "f", 0), 1);
+    cr_assert(eq(u32, world_step_state(world, "r", "b", 0), PAWL_STEP_SKIPPED));
+    world_restart(world);
+    cr_expect(eq(u32, world_step_state(world, "r", "a", 0), PAWL_STEP_SKIPPED));
+    cr_expect(eq(u32, world_step_state(world, "r", "b", 0), PAWL_STEP_SKIPPED),
+              "nothing that b needs failed");
+    world_finish(world);
+    cr_expect(eq(u32, world_run_state(world, "r"), PAWL_RUN_FAILED));
+}
+
+/* Its list was a good one once: an instance began, and the power went. */
+Test(core_recovery, step_that_fails_by_its_expression_leaves_no_instance_open)
+{
+    world_run(world, "pawl: 1\nsteps:\n  s: {run: [x], output: json}\n"
+                     "  f: {run: [x], needs: [s], foreach: \"${{ steps.s.output }}\", always: true}\n");
+    world_end(world, world_find(world, "s", 0), PAWL_OUTCOME_EXITED, 1, "[1, 2]");
+    world_sync(world);
+    world_begin(world, world_find(world, "f", 1));
+    world_sync(world);
+    world_power_loss(world);
+    resume("r");
+    world_exit(world, world_find(world, "s", 0), 0); /* prints nothing: that is no JSON */
+    cr_expect(eq(sz, world->job_count, 0));
+    world_finish(world);
+    cr_expect(eq(u32, world_step_state(world, "r", "f", 1), PAWL_STEP_FAILED));
+    cr_expect(eq(u32, world_run_state(world, "r"), PAWL_RUN_FAILED));
+    world_check_image(world, "r");
+}
+
+/* The end is recorded, what was skipped is not: the power goes before the image is written. */
+Test(core_recovery, steps_that_were_skipped_are_skipped_in_an_image_that_is_written_after_a_crash)
+{
+    world_run(world, "pawl: 1\nsteps: {a: {run: [x], continue_on_error: true},"
+                     " b: {run: [x], foreach: [1, 2, 3], when: \"${{ item == 2 }}\"},"
+                     " c: {run: [x], foreach: [1, 2], when: \"${{ 1 == 2 }}\"},"
+                     " d: {run: [x], needs: [c]}, e: {run: [x], when: \"${{ 1 == 2 }}\"}}\n");
+    world_exit(world, world_find(world, "a", 0), 1);
+    world_exit(world, world_find(world, "b", 1), 0);
+    world_exit(world, world_find(world, "d", 0), 0);
+    cr_assert(eq(u32, world_run_state(world, "r"), PAWL_RUN_SUCCEEDED));
+    world_power_loss(world);
+    world_seal(world);
+    cr_expect(eq(u32, world_step_state(world, "r", "b", 0), PAWL_STEP_SKIPPED));
+    cr_expect(eq(u32, world_step_state(world, "r", "b", 1), PAWL_STEP_SUCCEEDED));
+    cr_expect(eq(u32, world_step_state(world, "r", "c", 0), PAWL_STEP_SKIPPED));
+    cr_expect(eq(u32, world_step_state(world, "r", "d", 0), PAWL_STEP_SUCCEEDED));
+    cr_expect(eq(u32, world_step_state(world, "r", "e", 0), PAWL_STEP_SKIPPED));
+}
+
+Test(core_recovery, step_that_needs_a_failed_one_is_skipped_in_an_image_that_is_written_after_a_crash)
+{
+    world_run(world,
+              "pawl: 1\nsteps: {a: {run: [x]}, b: {run: [x], needs: [a]}, c: {run: [x], needs: [b]}}\n");
+    world_exit(world, world_find(world, "a", 0), 1);
+    cr_assert(eq(u32, world_step_state(world, "r", "c", 0), PAWL_STEP_SKIPPED));
+    world_power_loss(world);
+    world_seal(world);
+    cr_expect(eq(u32, world_step_state(world, "r", "a", 0), PAWL_STEP_FAILED));
+    cr_expect(eq(u32, world_step_state(world, "r", "b", 0), PAWL_STEP_SKIPPED));
+    cr_expect(eq(u32, world_step_state(world, "r", "c", 0), PAWL_STEP_SKIPPED));
 }

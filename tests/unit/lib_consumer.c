@@ -138,6 +138,32 @@ Test(lib_consumer, the_last_settlement_of_what_was_handed_out_is_sent_without_a_
     expect_settle(&out[0], PAWL_SETTLE_OP_ACK, 0, 1);
 }
 
+Test(lib_consumer, more_time_than_a_week_is_refused_and_the_delivery_is_still_the_callers)
+{
+    struct pawl_settle out[4];
+    const uint64_t week_ms = UINT64_C(7) * 86400 * 1000;
+    deliver(1, 1);
+    cr_assert(eq(int, pawl_claim(consumer, got, 1, 5000), 1));
+    cr_expect(eq(int, pawl_extend(got[0], week_ms + 1), PAWL_ERR_LIMIT));
+    cr_expect(eq(int, pawl_extend(got[0], UINT64_MAX), PAWL_ERR_LIMIT));
+    cr_expect(eq(uint, settlements(out, 4), 0));
+    cr_expect(eq(int, pawl_extend(got[0], week_ms), 0));
+    cr_assert(eq(uint, settlements(out, 4), 1));
+    cr_expect(eq(u64, out[0].value, week_ms * 1000000));
+}
+
+Test(lib_consumer, the_last_error_is_of_the_last_call_that_failed)
+{
+    char tag[4];
+    deliver(1, 1);
+    cr_assert(eq(int, pawl_claim(consumer, got, 1, 5000), 1));
+    cr_expect(eq(int, pawl_delivery_tag(got[0], tag, sizeof tag), PAWL_ERR_LIMIT));
+    cr_expect(eq(str, (char *)pawl_last_error(client), "a tag does not fit into 4 bytes"));
+    cr_expect(eq(int, pawl_ack(got[0]), 0));
+    cr_expect(eq(int, pawl_ack(got[0]), PAWL_ERR_STALE));
+    cr_expect(eq(str, (char *)pawl_last_error(client), "this delivery was settled before"));
+}
+
 Test(lib_consumer, a_second_settlement_is_stale)
 {
     deliver(1, 2);
@@ -453,42 +479,10 @@ Test(lib_consumer, a_closed_consumer_takes_nothing_with_it)
     cr_expect(eq(int, pawl_ack_batch(got, 2), 0));
 }
 
-Test(lib_consumer, ack_and_publish_is_one_act_that_becomes_visible_at_once)
+Test(lib_consumer, to_claim_none_is_no_wait)
 {
-    deliver(1, 1);
-    cr_assert(eq(int, pawl_claim(consumer, got, 1, 5000), 1));
-    struct pawl_message messages[2] = {
-        {.bytes = sizeof messages[0], .topic = "x", .data = "1", .data_bytes = 1},
-        {.bytes = sizeof messages[0], .topic = "y", .data = "2", .data_bytes = 1},
-    };
-    cr_expect(eq(int, pawl_ack_publish(got[0], messages, 2, 20), -ETIMEDOUT), "nobody confirms");
-    fake_lock(&fake);
-    const struct pawl_submit *submit = fake_submission(&fake);
-    cr_assert(ne(ptr, (void *)submit, NULL));
-    cr_expect(eq(int, submit->type, PAWL_SUBMIT_SETTLE));
-    cr_expect(eq(int, submit->flags, PAWL_SUBMIT_MORE));
-    submit = fake_submission(&fake);
-    cr_assert(ne(ptr, (void *)submit, NULL));
-    cr_expect(eq(int, submit->flags, PAWL_SUBMIT_MORE));
-    submit = fake_submission(&fake);
-    cr_assert(ne(ptr, (void *)submit, NULL));
-    cr_expect(eq(int, submit->flags, 0));
-    fake_unlock(&fake);
-    cr_expect(eq(int, pawl_ack(got[0]), PAWL_ERR_STALE), "its fate is unknown");
-}
-
-Test(lib_consumer, a_refused_act_leaves_the_delivery_to_the_caller)
-{
-    deliver(1, 1);
-    cr_assert(eq(int, pawl_claim(consumer, got, 1, 5000), 1));
-    struct pawl_message message = {.bytes = sizeof message, .topic = "x"};
-    fake_lock(&fake);
-    /* Said before it is asked: the answer to publish number 1. */
-    fake_reply(&fake, (struct pawl_reply){
-                          .type = PAWL_REPLY_REFUSE, .error = PAWL_E_QUEUE_FULL, .first = 1, .last = 1});
-    fake_unlock(&fake);
-    cr_expect(eq(int, pawl_ack_publish(got[0], &message, 1, 5000), PAWL_ERR_QUEUE_FULL));
-    cr_expect(eq(int, pawl_ack(got[0]), 0));
+    cr_expect(eq(int, pawl_claim(consumer, NULL, 0, -1), 0));
+    cr_expect(eq(int, pawl_claim(consumer, NULL, 1, -1), PAWL_ERR_INVALID));
 }
 
 Test(lib_consumer, requests_carry_the_schedulers_errors_and_words)

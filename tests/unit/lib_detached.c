@@ -2,6 +2,7 @@
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -41,7 +42,10 @@ Test(lib_detached, what_is_taken_is_one_allocation_with_tags)
     uint64_t next = 0;
     cr_assert(eq(int, pawl_peek(client, "jobs", "readers", 1, 2, &next, &taken), 2));
     cr_expect(eq(u64, next, 9));
+    char tag[192];
     cr_expect(eq(str, taken[0].tag, "jobs/readers:7:3:1"));
+    cr_expect(eq(int, pawl_delivery_tag(&taken[0].delivery, tag, sizeof tag), 0));
+    cr_expect(eq(str, tag, "jobs/readers:7:3:1"));
     free(taken);
 }
 
@@ -58,6 +62,16 @@ Test(lib_detached, a_tag_is_settled_with_what_it_says)
     cr_expect(eq(u32, fake.last_settle.text_bytes, 5));
     fake.settle_result = PAWL_E_STALE_RECEIPT;
     cr_expect(eq(int, pawl_settle_tag(client, "jobs:7:3:12", "ack", 0, NULL), PAWL_ERR_STALE));
+}
+
+Test(lib_detached, more_time_than_a_week_is_refused_and_is_not_sent)
+{
+    const int64_t week_ms = INT64_C(7) * 86400 * 1000;
+    cr_expect(eq(int, pawl_settle_tag(client, "jobs:7:3:12", "extend", week_ms + 1, NULL), PAWL_ERR_LIMIT));
+    cr_expect(eq(int, pawl_settle_tag(client, "jobs:7:3:12", "extend", INT64_MAX, NULL), PAWL_ERR_LIMIT));
+    cr_expect(eq(int, fake.last_settle.op, 0));
+    cr_expect(eq(int, pawl_settle_tag(client, "jobs:7:3:12", "extend", week_ms, NULL), 0));
+    cr_expect(eq(u64, fake.last_settle.value, (uint64_t)week_ms * 1000000));
 }
 
 Test(lib_detached, a_tag_or_op_that_does_not_hold_is_invalid_and_is_not_sent)
@@ -86,12 +100,20 @@ Test(lib_detached, a_handle_is_of_no_use_in_a_forked_child_and_unharmed_by_it)
     struct pawl_message message = {.bytes = sizeof message, .topic = "a"};
     atomic_store(&fake.serves, true);
     cr_assert(eq(int, pawl_publish(client, &message, 5000, NULL), 0));
+    struct pawl_consumer *consumer;
+    struct pollfd fd = {.fd = pawl_fd(client), .events = POLLIN};
+    cr_assert(eq(int, pawl_consume(client, "jobs", NULL, &consumer), 0));
     pid_t pid = fork();
     if (pid == 0) {
         char *reply;
+        const struct pawl_delivery *delivery;
         bool refused = pawl_publish(client, &message, 0, NULL) == PAWL_ERR_STATE &&
                        pawl_request(client, "{}", &reply) == PAWL_ERR_STATE &&
-                       pawl_dispatch(client, 0) == PAWL_ERR_STATE;
+                       pawl_publish_batch(client, &message, 1, 0, NULL) == PAWL_ERR_STATE &&
+                       pawl_run_wait(client, "r", 0, NULL) == PAWL_ERR_STATE &&
+                       pawl_claim(consumer, &delivery, 1, 0) == PAWL_ERR_STATE &&
+                       pawl_fd(client) == PAWL_ERR_STATE && pawl_dispatch(client, 0) == PAWL_ERR_STATE;
+        pawl_consumer_close(consumer);
         pawl_close(client);
         _exit(refused ? 0 : 1);
     }
@@ -99,6 +121,9 @@ Test(lib_detached, a_handle_is_of_no_use_in_a_forked_child_and_unharmed_by_it)
     cr_assert(eq(int, waitpid(pid, &status, 0), pid));
     cr_expect(eq(int, status, 0));
     cr_expect(eq(int, pawl_publish(client, &message, 5000, NULL), 0));
+    while (pawl_dispatch(client, 0) > 0)
+        ;
+    cr_expect(eq(int, poll(&fd, 1, 0), 0));
 }
 
 Test(lib_detached, a_request_whose_scheduler_is_lost_has_an_unknown_fate_and_a_repeatable_one_is_asked_again)

@@ -364,6 +364,8 @@ Test(lib_publisher, bad_messages_get_their_own_errors_and_words)
     m.headers = &header;
     m.header_count = 1;
     cr_expect(eq(int, pawl_publish_async(client, &m, 0, NULL, NULL, NULL), PAWL_ERR_INVALID));
+    header = (struct pawl_header){.name = "long", .value = big, .value_bytes = 65536};
+    cr_expect(eq(int, pawl_publish_async(client, &m, 0, NULL, NULL, NULL), PAWL_ERR_LIMIT));
     cr_expect(eq(u64, pawl_unconfirmed(client), 1), "none of them was sent");
 }
 

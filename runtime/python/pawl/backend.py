@@ -21,10 +21,15 @@ log = logging.getLogger("pawl")
 
 DRAIN_S = 2.0  # what disconnect() waits for confirms, and for handlers that it cancelled
 ALERT_EVERY = 100
-PREFETCH_MAX = 4096
+PREFETCH_MAX = 16384
 DEAD_LETTERS = "subscribers.dlq"  # of subscriptions without a queue of a name of their own
 
 _OVERFLOW = {"block_with_timeout": "block"}  # a framework's word for it
+_STATS = (
+    "queued dropped_newest dropped_oldest durable unrouted failed max_queue_depth "
+    # what frameworks look for beside these, and does not happen here
+    "blocked_success blocked_timeout durable_sink_success durable_sink_failures topic_policy_override_hits"
+).split()
 
 
 class EventBackend:
@@ -75,11 +80,13 @@ class EventBackend:
         self._lock = threading.RLock()  # around _subscriptions, for frameworks that look there
         self._drop_alert_callback = None
         self._drop_alert_threshold = ALERT_EVERY
-        self._stats = dict.fromkeys(("queued", "dropped_newest", "durable", "unrouted", "failed"), 0)
+        self._stats = dict.fromkeys(_STATS, 0)
         self._drops = collections.Counter()
         self._depths = {}
+        self._dropped_there = {}
         self._kinds = {}
         self._is_looking = False
+        self._disconnecting = None
         self._reset()
 
     def _reset(self):
@@ -111,6 +118,8 @@ class EventBackend:
         ):
             if extra.get(theirs):
                 known[ours] = extra[theirs]
+        if known.get("overflow") == "drop_newest":
+            known["overflow"] = "reject"  # theirs says false to the publisher; ours says nothing
         for name in ("state", "durability", "concurrency", "prefetch", "ack_wait", "max_deliver", "backoff"):
             if name in extra:
                 known[name] = extra[name]
@@ -142,6 +151,8 @@ class EventBackend:
 
     async def connect(self):
         """Connect, or start a scheduler. Connected already: nothing happens."""
+        if self._disconnecting is not None:
+            await asyncio.wait([self._disconnecting])
         if self._is_connected:
             return
         if self._connecting is None:
@@ -164,18 +175,32 @@ class EventBackend:
     def _open(self):
         if self._state is not None:
             return connect_or_launch(self._state, self._reconnect_timeout)
-        client, self._keeper = connect_privately()
+        client, self._keeper = connect_privately(self._reconnect_timeout)
         return client
 
     def _another(self):
         return _pawl.connect(self.state, None, False, None, self._reconnect_timeout)
 
     async def disconnect(self):
-        """Wait a little for confirms, cancel the handlers that run, close. Ends a private scheduler."""
+        """Wait a little for confirms, cancel the handlers that run, close. Ends a private scheduler.
+
+        Goes on to its end also when who waits for it is cancelled; a second call waits for the same end.
+        """
         if self._connecting is not None:
             await asyncio.wait([self._connecting])
-        if self._link is None:
-            return
+        if self._disconnecting is None:
+            if self._link is None:
+                return
+            self._disconnecting = asyncio.ensure_future(self._disconnect())
+        await asyncio.shield(self._disconnecting)
+
+    async def _disconnect(self):
+        try:
+            await self._end()
+        finally:
+            self._disconnecting = None
+
+    async def _end(self):
         self._is_connected = False
         loop = asyncio.get_running_loop()
         if self._waiting and self._link.is_open:
@@ -206,11 +231,15 @@ class EventBackend:
         """Does the scheduler answer within five seconds?"""
         if not self._is_connected:
             return False
+
+        async def look():
+            await self._ask(lambda admin: admin.health())
+            await self._look()
+
         try:
-            await asyncio.wait_for(self._ask(lambda admin: admin.health()), 5)
+            await asyncio.wait_for(look(), 5)
         except (Error, asyncio.TimeoutError):
             return False
-        await self._look()
         return self._is_connected
 
     async def _ask(self, question):
@@ -257,10 +286,16 @@ class EventBackend:
             0,
         )
 
-    async def _submit(self, messages):
+    def _here(self):
+        """The link, in the loop that it is of: another one would wait for ever."""
         if not self._is_connected:
             raise NotConnected("the backend is not connected")
-        link = self._link
+        if self._link.loop is not asyncio.get_running_loop():
+            raise RuntimeError("this backend belongs to the event loop that connected it")
+        return self._link
+
+    async def _submit(self, messages):
+        link = self._here()
         batch = link.client.submit(messages)
         link.soon()
         if batch.pending:
@@ -367,9 +402,12 @@ class EventBackend:
         """
         if durable and not queue:
             raise Invalid("a durable subscription needs the name of its queue: subscribe(..., queue=NAME)")
-        if not self._is_connected:
-            raise NotConnected("the backend is not connected")
-        concurrency = concurrency or self._concurrency
+        if not callable(handler):
+            raise TypeError("a handler is a coroutine function that takes an event, not %r" % (handler,))
+        self._here()
+        concurrency = self._concurrency if concurrency is None else concurrency
+        if concurrency < 1:
+            raise ValueError("concurrency is at least 1")
         temporary = not queue or durable is False
         settings = dict({"durability": self._durability}, **self._queue_settings)
         if temporary:
@@ -427,12 +465,31 @@ class EventBackend:
     async def _look(self):
         names = {each.queue for each in self._subscriptions.values()}
         request = '{"op": "queue.list"}'
+        drops = self._drop_policy()
+
+        def ask(admin):
+            return admin.request(request), admin.metrics() if drops else None
+
         try:
-            answer = await self._ask(lambda admin: admin.request(request))
+            answer, figures = await self._ask(ask)
         except Error:
             return
         queues = json.loads(answer)["queues"]
+        if drops:
+            figures = json.loads(figures)["queues"]
+            self._dropped_there = {drops: sum(each["dropped"] for each in figures if each["name"] in names)}
         self._depths = {each["name"]: each for each in queues if each["name"] in names}
+        depth = sum(each["depth"] for each in self._depths.values())
+        self._stats["max_queue_depth"] = max(depth, self._stats["max_queue_depth"])
+
+    def _drop_policy(self):
+        """What becomes of events that queues drop without a word to their publisher: dropped_oldest, dropped_newest."""
+        settings = self._queue_settings
+        policies = [settings.get("overflow"), *(settings.get("overflow_topics") or {}).values()]
+        for policy in ("drop_oldest", "drop_newest"):
+            if policy in policies:
+                return policy.replace("drop", "dropped")
+        return None
 
     def get_queue_pressure_stats(self):
         """Never waits: depths are those of the look before, and the next look is begun."""
@@ -446,6 +503,7 @@ class EventBackend:
                 loop.create_task(self._look()).add_done_callback(self._looked)
         subscriptions = list(self._subscriptions.values())
         settings = self._queue_settings
+        dropped = {name: self._stats[name] + count for name, count in self._dropped_there.items()}
         return {
             "queue_depth": sum(each["depth"] for each in self._depths.values()),
             "queue_maxsize": settings.get("max_depth") or 0,
@@ -459,6 +517,7 @@ class EventBackend:
             "queues": dict(self._depths),
             "stats": dict(
                 self._stats,
+                **dropped,
                 handled=sum(each.handled for each in subscriptions),
                 handler_failures=sum(each.failed for each in subscriptions),
                 late_settlements=sum(each.late for each in subscriptions),

@@ -5,9 +5,11 @@ Forking this program itself would copy whatever it has loaded, and is not safe o
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+import weakref
 
 from . import _pawl
 from .errors import Error, NotServed, error_of
@@ -25,6 +27,8 @@ class Keeper:
             stdout=subprocess.PIPE,
             start_new_session=True,  # a ^C in the terminal is for the program
         )
+        private_state = state if mode == "private" else None
+        self._finalize = weakref.finalize(self, _end, self._process, private_state, os.getpid())
         said = self._process.stdout.readline().decode()
         self._process.stdout.close()
         if said != "ok\n":
@@ -36,18 +40,30 @@ class Keeper:
 
     def close(self):
         """Returns when the process, its scheduler and a private directory are gone."""
-        if self._process.stdin and not self._process.stdin.closed:
-            self._process.stdin.close()
-        self._process.wait()
+        self._finalize()
 
 
-def connect_privately():
+def _end(process, private_state, owner):
+    """Also of a keeper that is forgotten, and when the interpreter ends: but not in a forked child."""
+    if os.getpid() != owner:
+        return
+    process.stdin.close()
+    process.wait()
+    if private_state is not None:  # it was killed, and could not
+        shutil.rmtree(private_state, ignore_errors=True)
+
+
+def connect_privately(reconnect_timeout=None):
     """A scheduler that nobody else knows of. Return: (client, keeper)."""
-    keeper = Keeper("private", tempfile.mkdtemp(prefix="pawl-"))
+    state = tempfile.mkdtemp(prefix="pawl-")
+    keeper = None
     try:
-        return _pawl.connect(keeper.state), keeper
+        keeper = Keeper("private", state)
+        return _pawl.connect(state, reconnect_timeout=reconnect_timeout), keeper
     except BaseException:
-        keeper.close()
+        if keeper:
+            keeper.close()
+        shutil.rmtree(state, ignore_errors=True)
         raise
 
 

@@ -8,7 +8,7 @@ class Link:
 
     def __init__(self, loop, client, on_news, on_lost):
         self.client = client
-        self._loop = loop
+        self.loop = self._loop = loop
         self._on_news = on_news
         self._on_lost = on_lost
         self._is_due = False

@@ -10,6 +10,7 @@ import inspect
 import logging
 import os
 import sys
+import types
 
 from .errors import Error, NotFound, Stale
 from .event import event_of
@@ -174,7 +175,7 @@ class Subscription:
         link = self._link
         try:
             result = self.handler(event_of(delivery, link.soon))
-            if result is not None and inspect.isawaitable(result):
+            if result is not None and (type(result) is types.CoroutineType or inspect.isawaitable(result)):
                 await result
         except asyncio.CancelledError:
             if self._is_ending or _is_cancelled():
@@ -185,8 +186,11 @@ class Subscription:
         except Exception as error:  # pylint: disable=broad-except
             log.warning("pawl: handler of %s failed on %s", self.pattern, delivery.topic, exc_info=True)
             self._fail(delivery, "%s: %s" % (type(error).__name__, error))
-        except BaseException:
-            self._settle(delivery.release, delivery)
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            self._settle(delivery.release, delivery)  # the program ends: no failure of this event
+            raise
+        except BaseException as error:
+            self._fail(delivery, "%s: %s" % (type(error).__name__, error))
             raise
         else:
             self.handled += 1

@@ -1,0 +1,28 @@
+/*
+ * command.h - what pawl's own commands ask of the library beyond pawl.h.
+ */
+#ifndef PAWL_RUNTIME_LIB_COMMAND_H
+#define PAWL_RUNTIME_LIB_COMMAND_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "runtime/pawl.h"
+
+/**
+ * pawl_lib_take_until - pawl_take() that ends early, without losing anything, when @stop_fd is readable
+ * @wait_ns: UINT64_MAX: for ever
+ *
+ * Sleeps until a delivery, the end of @wait_ns, or @stop_fd: never wakes up in between.
+ *
+ * Return: how many; 0: none came; -EINTR: stopped before it could ask; or as pawl_take().
+ */
+int pawl_lib_take_until(struct pawl *pawl, const char *queue, const char *group, size_t count,
+                        uint64_t wait_ns, int stop_fd, struct pawl_taken **taken_out);
+
+/** pawl_lib_on_notice - @notice is called within waiting calls with what the scheduler says to people
+ * unasked: that the disk is full, and that there is room again. @text is no string. */
+void pawl_lib_on_notice(struct pawl *pawl, void (*notice)(void *ctx, const char *text, size_t bytes),
+                        void *ctx);
+
+#endif

@@ -1,0 +1,116 @@
+/* Rules of what the scheduler tells an attached client: that its settlements are durable. */
+#include <criterion/criterion.h>
+#include <criterion/new/assert.h>
+
+#include <poll.h>
+#include <unistd.h>
+
+#include "scheduler/client.h"
+#include "scheduler/journal_internal.h"
+#include "shm/doorbell.h"
+
+enum { RING = PAWL_CLIENT_RING_BYTES_MIN };
+
+static struct pawl_journal journal;
+static struct pawl_clients clients;
+static struct pawl_client client;
+static struct pawl_loop loop;
+static struct pawl_client_end end;
+static int bell; /* the client's end */
+
+static void set_up(void)
+{
+    loop = (struct pawl_loop){.journal = &journal, .clients = &clients};
+    client = (struct pawl_client){.loop = &loop, .number = 1, .bell_fd = -1, .hot = true};
+    clients = (struct pawl_clients){.hot = &client};
+    cr_assert(eq(int, pawl_client_port_create(RING, RING, &client.port), 0));
+    cr_assert(eq(
+        int,
+        pawl_client_end_attach(dup(client.port.lane_segment.fd), dup(client.port.inbound_segment.fd), &end),
+        0));
+    cr_assert(eq(int, pawl_doorbell_open_pipe(&client.own_bell_fd, &bell), 0));
+}
+
+static void tear_down(void)
+{
+    pawl_client_end_detach(&end);
+    pawl_client_port_destroy(&client.port);
+    close(client.own_bell_fd);
+    close(bell);
+}
+
+TestSuite(client_reply, .init = set_up, .fini = tear_down, .timeout = 20);
+
+/* The end of a turn: all of @durable_lsn is on disk, the journal has come to @last_lsn. */
+static void turn(uint64_t last_lsn, uint64_t durable_lsn)
+{
+    journal.next_lsn = last_lsn + 1;
+    loop.durable_lsn = durable_lsn;
+    pawl_clients_tell_durable(&loop);
+    (void)pawl_clients_publish(&loop);
+}
+
+static bool rang(void)
+{
+    struct pollfd fd = {.fd = bell, .events = POLLIN};
+    bool readable = poll(&fd, 1, 0) == 1;
+    if (readable)
+        pawl_doorbell_clear(bell);
+    return readable;
+}
+
+Test(client_reply, who_sleeps_until_settlements_are_durable_is_woken_when_they_are)
+{
+    pawl_doorbell_prepare(&end.lane->sleeping);
+    client.port.settle_position = 3; /* taken, and written as lsn 10 */
+    turn(10, 9);
+    cr_expect(not(rang()), "nothing is durable yet");
+    cr_expect(eq(u64, pawl_client_end_settled_durable(&end), 0));
+    turn(12, 10);
+    cr_expect(rang(), "pawl_flush() sleeps for ever");
+    cr_expect(eq(u64, pawl_client_end_settled_durable(&end), 3));
+    turn(12, 12);
+    cr_expect(not(rang()), "one bell is enough");
+}
+
+Test(client_reply, who_sleeps_until_settlements_with_words_are_durable_is_woken_when_they_are)
+{
+    pawl_doorbell_prepare(&end.lane->sleeping);
+    client.last_worded = 4096;
+    turn(10, 9);
+    cr_expect(not(rang()));
+    cr_expect(eq(u64, pawl_client_end_submit_durable(&end), 0));
+    turn(10, 10);
+    cr_expect(rang(), "pawl_flush() sleeps for ever");
+    cr_expect(eq(u64, pawl_client_end_submit_durable(&end), 4096));
+}
+
+Test(client_reply, settlements_of_the_turn_in_which_earlier_ones_become_durable_are_told_later_and_rung_for)
+{
+    pawl_doorbell_prepare(&end.lane->sleeping);
+    client.port.settle_position = 1;
+    turn(10, 9);
+    client.port.settle_position = 2; /* written as lsn 11 */
+    turn(11, 10);
+    cr_expect(rang());
+    cr_expect(eq(u64, pawl_client_end_settled_durable(&end), 1), "the second one is not on disk");
+    turn(11, 11);
+    cr_expect(rang());
+    cr_expect(eq(u64, pawl_client_end_settled_durable(&end), 2));
+}
+
+Test(client_reply, a_client_that_is_owed_word_of_the_disk_stays_hot)
+{
+    client.port.settle_position = 1;
+    client.quiet_turns = 1000;
+    turn(10, 9);
+    cr_expect(eq(u32, client.quiet_turns, 0));
+}
+
+Test(client_reply, who_is_awake_is_told_without_a_bell)
+{
+    client.port.settle_position = 1;
+    turn(10, 10);
+    cr_expect(not(rang()));
+    cr_expect(eq(u64, pawl_client_end_settled_durable(&end), 1));
+}
