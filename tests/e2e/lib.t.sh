@@ -24,7 +24,7 @@ build_own() {
 serve() {
     background pawl serve
     server=$!
-    wait_until '[ -S "$PAWL_STATE/socket" ]'
+    wait_until 'grep -q serving background.err' # a verb would start a scheduler of its own
 }
 
 test_only_what_the_header_declares_is_visible() {
