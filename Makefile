@@ -91,7 +91,7 @@ help:
 	@echo 'make unit        unit tests              make e2e          end-to-end tests; E2E=filter'
 	@echo 'make check-stress  stress programs, long make asan, tsan, fuzz  under sanitizers'
 	@echo 'make lint        format, tidy, cppcheck  make man          manual pages into build/man'
-	@echo 'make bench       measurements            make bench-peers  the same work on the peers'
+	@echo 'make bench       measurements            make bench-peers, bench-figures'
 	@echo 'make clean       WERROR=1: warnings are errors; V=1: whole command lines'
 
 # --- building -------------------------------------------------------------------------------------------------
@@ -223,7 +223,7 @@ unit: $(BUILD)/unit
 	$(BUILD)/unit
 
 # PYTEST='-k name'
-python-test: all python
+python-test: all lib python
 	@PAWL_BIN=$(BUILD)/pawl PYTHONPATH=$(BUILD)/python $(PYTHON) -m pytest -q -p no:cacheprovider $(PYTEST) tests/python
 
 e2e: all lib
@@ -291,6 +291,9 @@ bench: all
 bench-python: python
 	@PYTHONPATH=$(BUILD)/python $(PYTHON) bench/python_bus.py
 
+bench-figures: all python
+	@bash bench/figures.sh $(BUILD)/pawl $(BUILD)/python
+
 bench-peers: all $(BUILD)/peers_bus
 	@bash bench/peers.sh $(BUILD)/pawl $(BUILD)/peers_bus
 
@@ -303,6 +306,6 @@ clean:
 
 FORCE:
 .PHONY: all help lib python python-build python-test man scdoc install test demo unit e2e stress-build check-stress asan tsan fuzz fuzz-run lint format lint-format lint-tidy \
-	lint-cppcheck lint-scripts bench bench-python bench-peers clean FORCE
+	lint-cppcheck lint-scripts bench bench-python bench-figures bench-peers clean FORCE
 .SECONDARY:
 -include $(PEERS_SRCS:%.c=$(BUILD)/%.d) $(PY_OBJS:.o=.d) $(FUZZ_SRCS:%.c=$(BUILD)/%.d) $(ROOM_OBJS:.o=.d) $(TOOL_OBJS:.o=.d) $(UNIT_OBJS:.o=.d) $(SIM_OBJS:.o=.d) $(STRESS_OBJS:.o=.d)

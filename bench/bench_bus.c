@@ -33,7 +33,7 @@ enum {
     RECOVER_EVENTS = 1000000,
     RING_EVENTS = 5000000,
     BATCH = 1024,
-    PREFETCH = 4096,
+    PREFETCH = 16384,
     FLOOR_WAKES = 2000,
     FLOOR_SYNCS = 200,
     PATIENCE_MS = 60000,
@@ -71,11 +71,24 @@ static int attach(const struct bus_run *run, struct pawl **pawl_out)
 
 /* ---- the processes ---- */
 
-static int publish(const struct bus_run *run)
+/* Closed afterwards: who waits for all of them sees it when one has failed. */
+static int say_ready(int go_fd)
+{
+    int error = write(go_fd, "g", 1) == 1 ? 0 : -EPIPE;
+    close(go_fd);
+    return error;
+}
+
+/* Attached, it says so through @go_fd and waits for a word on @start_fd; -1: it begins at once. */
+static int publish(const struct bus_run *run, int go_fd, int start_fd)
 {
     struct pawl *pawl = NULL;
-    char *data = calloc(1, run->payload_bytes);
+    char *data = calloc(1, run->payload_bytes), word;
     int error = data ? attach(run, &pawl) : -ENOMEM;
+    if (!error && go_fd >= 0)
+        error = say_ready(go_fd);
+    if (!error && start_fd >= 0 && read(start_fd, &word, 1) != 1)
+        error = -EPIPE;
     if (error)
         goto end;
     struct pawl_message message = {
@@ -141,8 +154,8 @@ static int consume(const struct bus_run *run, int fd, int go_fd)
     const struct pawl_consumer_options options = {.bytes = sizeof options, .prefetch = PREFETCH};
     if (!error)
         error = pawl_consume(pawl, "bench", &options, &consumer);
-    if (!error && write(go_fd, "g", 1) != 1)
-        error = -EPIPE;
+    if (!error)
+        error = say_ready(go_fd);
     uint64_t last_ns = now_ns();
     while (!error && shared.got < run->events) {
         const struct pawl_delivery *deliveries[BATCH];
@@ -331,7 +344,7 @@ static int be_child(int error)
 
 static int measure(const struct bus_run *run, pid_t scheduler, struct pawl_bench_result *result)
 {
-    int fds[16][2], go[2], error = 0;
+    int fds[16][2], go[2], start[2], error = 0;
     pid_t pids[17] = {0};
     uint64_t got = 0, finished_ns = 0;
     struct pawl_bench_samples samples = {0};
@@ -346,13 +359,21 @@ static int measure(const struct bus_run *run, pid_t scheduler, struct pawl_bench
             be_child(consume(run, fds[i][1], go[1]));
         close(fds[i][1]);
     }
-    for (uint32_t i = 0; i < run->consumers && !error; i++)
+    if (pipe(start) != 0) /* not before: the consumers must not hold it open */
+        return -errno;
+    pids[run->consumers] = fork();
+    if (pids[run->consumers] == 0) {
+        close(start[1]);
+        be_child(publish(run, go[1], start[0]));
+    }
+    close(go[1]);
+    for (uint32_t i = 0; i <= run->consumers && !error; i++)
         error = read_all(go[0], &word, 1);
     double cpu = pawl_bench_cpu_seconds_of(scheduler), children = pawl_bench_cpu_seconds(RUSAGE_CHILDREN);
     uint64_t from_ns = now_ns();
-    pids[run->consumers] = error ? -1 : fork();
-    if (pids[run->consumers] == 0)
-        be_child(publish(run));
+    if (!error && write(start[1], "s", 1) != 1)
+        error = -EPIPE;
+    close(start[1]); /* without a word: nothing is published */
     for (uint32_t i = 0; i < run->consumers && !error; i++)
         error = collect(fds[i][0], &samples, &got, &finished_ns);
     for (uint32_t i = 0; i <= run->consumers; i++) { /* the supervisor is a child of ours too, and stays */
@@ -373,7 +394,7 @@ static int measure(const struct bus_run *run, pid_t scheduler, struct pawl_bench
     pawl_bench_percentiles(&samples, result);
     free(samples.ns);
     close(go[0]);
-    close(go[1]);
+    close(start[0]);
     for (uint32_t i = 0; i < run->consumers; i++)
         close(fds[i][0]);
     return error;
@@ -463,7 +484,7 @@ int pawl_bench_recover(const struct pawl_bench_options *options, const char *dir
     if (!error)
         error = declare(&run, pawl);
     if (!error)
-        error = publish(&run);
+        error = publish(&run, -1, -1);
     pid_t scheduler = error ? 0 : pid_of(pawl, "scheduler"),
           supervisor = error ? 0 : pid_of(pawl, "supervisor");
     if (!error && (scheduler <= 0 || supervisor <= 0))

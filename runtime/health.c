@@ -71,21 +71,28 @@ static void judge_journal(struct pawl_health_component *component, const struct 
 
 static void judge_workers(struct pawl_health_component *component, const struct pawl_health_seen *seen)
 {
-    uint32_t count = 0, busy = 0, late = 0;
+    uint32_t count = 0, busy = 0, late = 0, up = 0;
+    int32_t stillborn = 0;
     if (seen->answer != 0) {
         say(component, PAWL_HEALTH_UNKNOWN, "the scheduler does not tell");
         return;
     }
     for (size_t i = 0; i < seen->process_count; i++) {
         const struct pawl_wire_process *process = &seen->processes[i];
+        if (process->role == PAWL_ROLE_SUPERVISOR)
+            stillborn = process->status;
         if (process->role != PAWL_ROLE_WORKER && process->role != PAWL_ROLE_HANDLER)
             continue;
         count++;
         busy += process->state == PAWL_PROCESS_BUSY;
+        up += process->role == PAWL_ROLE_WORKER && process->state != PAWL_PROCESS_STARTING;
         late += process->state == PAWL_PROCESS_STARTING && seen->at_ns > process->since_ns &&
                 seen->at_ns - process->since_ns > PAWL_HEALTH_STARTING_NS;
     }
-    if (late > 0 && late == count)
+    if (stillborn >= PAWL_HEALTH_STILLBORN)
+        say(component, up > 0 ? PAWL_HEALTH_DEGRADED : PAWL_HEALTH_UNHEALTHY,
+            "%" PRId32 " in a row ended before they did anything: see scheduler.log", stillborn);
+    else if (late > 0 && late == count)
         say(component, PAWL_HEALTH_UNHEALTHY, "none of %" PRIu32 " workers has come up in 10 s", count);
     else if (late > 0)
         say(component, PAWL_HEALTH_DEGRADED, "%" PRIu32 " of %" PRIu32 " workers have not come up in 10 s",

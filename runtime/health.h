@@ -32,9 +32,10 @@ enum pawl_health_part {
     PAWL_HEALTH_PARTS,
 };
 
-#define PAWL_HEALTH_CHECK_NS         UINT64_C(5000000000)  /* what does not answer within it is unhealthy */
-#define PAWL_HEALTH_SYNC_NS          UINT64_C(1000000000)  /* a journal whose syncs take longer is degraded */
-#define PAWL_HEALTH_STARTING_NS      UINT64_C(10000000000) /* so is a worker that starts for longer */
+#define PAWL_HEALTH_CHECK_NS    UINT64_C(5000000000)  /* what does not answer within it is unhealthy */
+#define PAWL_HEALTH_SYNC_NS     UINT64_C(1000000000)  /* a journal whose syncs take longer is degraded */
+#define PAWL_HEALTH_STARTING_NS UINT64_C(10000000000) /* so is a worker that starts for longer */
+enum { PAWL_HEALTH_STILLBORN = 3 }; /* workers in a row that end before they do anything are a trouble */
 #define PAWL_HEALTH_MEMORY_DEGRADED  UINT64_C(1000000000)
 #define PAWL_HEALTH_MEMORY_UNHEALTHY UINT64_C(2000000000)
 

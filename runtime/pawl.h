@@ -290,7 +290,7 @@ struct pawl_delivery {
 struct pawl_consumer_options {
     size_t bytes;
     const char *group; /* streams */
-    unsigned prefetch; /* 0: 64; at most 4,096 */
+    unsigned prefetch; /* 0: 64; at most 16,384 */
     int auto_ack;
     int has_from; /* streams: a new group begins at `from` */
     uint64_t from;

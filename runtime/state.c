@@ -179,6 +179,10 @@ static int open_directory(const char *path, enum pawl_state_mode mode, struct pa
             say(why, "state directory %s is a symbolic link; name the directory itself with --state", path);
             return PAWL_E_INVALID;
         }
+        if (error == -ENOTDIR && stat(path, &status) == 0 && S_ISSOCK(status.st_mode)) {
+            say(why, "%s is a socket: this needs the state directory that it serves", path);
+            return PAWL_E_INVALID;
+        }
         say(why, "cannot open the state directory %s: %s", path, pawl_error_text(error));
         return error;
     }

@@ -263,10 +263,8 @@ static void on_signal(struct pawl_supervisor *supervisor)
 /* Ends what does not leave. Return: how long to sleep at most. */
 static uint64_t press_on(struct pawl_supervisor *supervisor, uint64_t now_ns)
 {
-    if (!supervisor->stopping) {
-        bool short_of = supervisor->alive - supervisor->leaving < supervisor->wanted;
-        return short_of && supervisor->fork_at_ns > now_ns ? supervisor->fork_at_ns - now_ns : UINT64_MAX;
-    }
+    if (!supervisor->stopping)
+        return UINT64_MAX;
     uint64_t passed_ns = now_ns - supervisor->stop_at_ns;
     uint64_t grace_ns = supervisor->has_config ? supervisor->config.grace_ns : 0;
     if (passed_ns >= LEAVE_TERM_NS && passed_ns >= grace_ns)
@@ -287,8 +285,11 @@ static void run(struct pawl_supervisor *supervisor)
     struct pawl_helpers *helpers = supervisor->options->helpers;
     const struct pawl_helpers_parent parent = pawl_supervisor_helper_parent(supervisor);
     while (supervisor->scheduler.pid || supervisor->alive || pawl_helpers_alive(helpers)) {
-        pawl_supervisor_fill_workers(supervisor);
+        /* One answer for both questions, whether to fork now and when: between two looks at the clock a pause
+         * may end, and nobody would come back. */
+        uint64_t fork_ns = pawl_supervisor_fill_workers(supervisor);
         uint64_t due_ns = pawl_helpers_fill(helpers, pawl_supervisor_clock_ns(CLOCK_BOOTTIME), &parent);
+        due_ns = fork_ns < due_ns ? fork_ns : due_ns;
         bool unsent = supervisor->wire.fd >= 0 && pawl_wire_flush(&supervisor->wire) == -EAGAIN;
         struct pollfd fds[2] = {
             {.fd = supervisor->signal_fd, .events = POLLIN},

@@ -83,21 +83,33 @@ static int fork_worker(struct pawl_supervisor *supervisor)
     return 0;
 }
 
+/* Later and later. */
+static void pause_forking(struct pawl_supervisor *supervisor, uint64_t now_ns)
+{
+    uint64_t wait_ns = supervisor->fork_wait_ns * 2;
+    supervisor->fork_wait_ns = wait_ns < FORK_WAIT_FIRST_NS ? FORK_WAIT_FIRST_NS
+                               : wait_ns > FORK_WAIT_MAX_NS ? FORK_WAIT_MAX_NS
+                                                            : wait_ns;
+    supervisor->fork_at_ns = now_ns + supervisor->fork_wait_ns;
+}
+
 /* As many as are wanted; a worker that is leaving does not count. */
-void pawl_supervisor_fill_workers(struct pawl_supervisor *supervisor)
+uint64_t pawl_supervisor_fill_workers(struct pawl_supervisor *supervisor)
 {
     while (!supervisor->stopping && supervisor->wire.fd >= 0 &&
            supervisor->alive - supervisor->leaving < supervisor->wanted &&
            supervisor->alive < PAWL_SUPERVISOR_WORKERS_MAX) {
         if (supervisor->fork_at_ns > pawl_supervisor_clock_ns(CLOCK_BOOTTIME))
-            return;
+            return supervisor->fork_at_ns;
         int error = fork_worker(supervisor);
         if (error) {
             pawl_supervisor_say("cannot fork a worker: errno %lld", -error, 0);
-            supervisor->fork_at_ns = pawl_supervisor_clock_ns(CLOCK_BOOTTIME) + FORK_WAIT_FIRST_NS * 10;
-            return;
+            pause_forking(supervisor, pawl_supervisor_clock_ns(CLOCK_BOOTTIME));
+            pawl_supervisor_send_worker(supervisor, PAWL_WIRE_WORKER_DOWN, 0, &(struct pawl_child){0}, error);
+            return supervisor->fork_at_ns;
         }
     }
+    return UINT64_MAX;
 }
 
 void pawl_supervisor_kill_workers(struct pawl_supervisor *supervisor, int number_of_signal)
@@ -140,14 +152,9 @@ void pawl_supervisor_worker_ended(struct pawl_supervisor *supervisor, uint32_t n
     supervisor->alive--;
     supervisor->leaving -= ended.leaving;
     uint64_t now_ns = pawl_supervisor_clock_ns(CLOCK_BOOTTIME);
-    if (clean || now_ns - ended.forked_at_ns >= QUICK_DEATH_NS) {
+    if (clean || now_ns - ended.forked_at_ns >= QUICK_DEATH_NS)
         supervisor->fork_wait_ns = 0;
-    } else {
-        uint64_t wait_ns = supervisor->fork_wait_ns * 2;
-        supervisor->fork_wait_ns = wait_ns < FORK_WAIT_FIRST_NS ? FORK_WAIT_FIRST_NS
-                                   : wait_ns > FORK_WAIT_MAX_NS ? FORK_WAIT_MAX_NS
-                                                                : wait_ns;
-        supervisor->fork_at_ns = now_ns + supervisor->fork_wait_ns;
-    }
+    else
+        pause_forking(supervisor, now_ns);
     pawl_supervisor_send_worker(supervisor, PAWL_WIRE_WORKER_DOWN, number, &ended, status);
 }

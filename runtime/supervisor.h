@@ -66,8 +66,9 @@ int pawl_supervisor_fork_scheduler(struct pawl_supervisor *supervisor, bool rest
 /* supervise_worker.c */
 void pawl_supervisor_send_worker(struct pawl_supervisor *supervisor, uint16_t type, uint32_t number,
                                  const struct pawl_child *worker, int status);
-/** pawl_supervisor_fill_workers - as many as are wanted; a worker that is leaving does not count. */
-void pawl_supervisor_fill_workers(struct pawl_supervisor *supervisor);
+/** pawl_supervisor_fill_workers - as many as are wanted; a worker that is leaving does not count. Return:
+ * when to come again (boottime), as forking pauses; UINT64_MAX: it does not. */
+uint64_t pawl_supervisor_fill_workers(struct pawl_supervisor *supervisor);
 void pawl_supervisor_kill_workers(struct pawl_supervisor *supervisor, int number_of_signal);
 /** pawl_supervisor_dismiss_unknown - those that no scheduler told to go hold nothing: SIGTERM. */
 void pawl_supervisor_dismiss_unknown(struct pawl_supervisor *supervisor);

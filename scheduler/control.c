@@ -501,6 +501,9 @@ void pawl_control_arm(struct pawl_loop *loop)
     for (struct pawl_connection *connection = loop->connections; connection; connection = connection->next) {
         if (connection->closing)
             continue;
+        pawl_control_tell_room(connection);
+        if (connection->closing)
+            continue;
         bool full = pawl_wire_pending(&connection->wire) > PAWL_OUTPUT_BYTES_HIGH;
         int error = pawl_wire_pending(&connection->wire) && !pawl_io_active(&connection->out_poll) &&
                             !must_wait_for_disk(connection)

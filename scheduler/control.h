@@ -62,6 +62,7 @@ struct pawl_connection {
         vouch_due_ns; /* boottime: or then, as a full disk must not keep people from looking; 0: not set */
     struct pawl_parked *parked, **parked_tail;
     uint32_t parked_count;
+    bool knows_full; /* it was told that the disk is full, and is to be told that there is room */
     struct pawl_held *held;
     struct pawl_client *attached; /* clients.h; NULL: it has no lane */
 };
@@ -73,6 +74,12 @@ void pawl_control_close(struct pawl_loop *loop); /* unlinks the socket, drops al
 
 /* Take over a connected descriptor. NULL when there is no memory: fd is closed. */
 struct pawl_connection *pawl_control_adopt_fd(struct pawl_loop *loop, int fd, uint32_t role);
+
+/** pawl_control_notice - words for every command that waits, at most 511 bytes. control_notice.c */
+void pawl_control_notice(struct pawl_loop *loop, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+/** pawl_control_tell_room - once that the disk is full, and once that there is room again. */
+void pawl_control_tell_room(struct pawl_connection *connection);
 
 /* One turn: accept, read, answer what was parked. */
 void pawl_control_turn(struct pawl_loop *loop);

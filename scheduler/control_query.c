@@ -360,7 +360,13 @@ static void on_health(struct pawl_connection *connection, uint64_t tag)
     struct page page = {0};
     bool busy = loop->queue_count > 0;
     pawl_figures_sample(loop);
-    add_process(&page, PAWL_ROLE_SUPERVISOR, 0, loop->options->supervisor, PAWL_PROCESS_IDLE, 0);
+    const struct pawl_wire_process supervisor = {.role = PAWL_ROLE_SUPERVISOR,
+                                                 .pid = (uint32_t)loop->options->supervisor,
+                                                 .state = PAWL_PROCESS_IDLE,
+                                                 .status = (int32_t)pawl_lanes_stillborn(loop)};
+    char *at = page_add(&page, sizeof supervisor);
+    if (at)
+        memcpy(at, &supervisor, sizeof supervisor);
     /* The scheduler has no role in the greeting: 0. */
     add_process(&page, 0, 0, getpid(), busy ? PAWL_PROCESS_BUSY : PAWL_PROCESS_IDLE,
                 loop->world->started_at_ns);

@@ -14,6 +14,7 @@
 
 #include <fcntl.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -312,13 +313,32 @@ fini_scan:
     return error;
 }
 
+/* Its successor says where it ends. When that one is gone, because a snapshot covers it and nobody pins it,
+ * the file's end will do: only records whose place is known are read in it. */
+static int find_end(struct recovery *recovery, uint32_t index)
+{
+    struct journal_segment *segment = &recovery->journal->segments[index];
+    const struct pawl_segment_header *next = &recovery->headers[index + 1];
+    struct stat st;
+    segment->bytes = next->previous_end;
+    if (next->previous == segment->number)
+        return 0;
+    if (fstat(segment->lock_fd, &st) < 0)
+        return -errno;
+    segment->bytes = (uint64_t)st.st_size;
+    return 0;
+}
+
 /* Which segment holds the first record after the snapshot. Those before it are kept for whoever pins them. */
 static int replay(struct recovery *recovery)
 {
     uint32_t count = recovery->listing.segment_count, first = 0;
     uint64_t wanted = recovery->applied_lsn + 1;
-    for (; first + 1 < count && recovery->headers[first + 1].base_lsn <= wanted; first++)
-        recovery->journal->segments[first].bytes = recovery->headers[first + 1].previous_end;
+    for (; first + 1 < count && recovery->headers[first + 1].base_lsn <= wanted; first++) {
+        int error = find_end(recovery, first);
+        if (error)
+            return error;
+    }
     if (recovery->headers[first].base_lsn > wanted) {
         recovery->report->lsn = wanted;
         return damaged_segment(recovery, recovery->headers[first].number, 0, wanted,

@@ -17,6 +17,7 @@
 #include "scheduler/figures.h"
 #include "scheduler/handlers.h"
 #include "scheduler/roster.h"
+#include "scheduler/stillborn.h"
 #include "shm/doorbell.h"
 #include "shm/error.h"
 
@@ -85,6 +86,7 @@ static const char *take(struct pawl_loop *loop, struct pawl_worker *worker,
     struct pawl_delivery *delivery = find_delivery(loop, worker, settlement);
     if (!delivery)
         return "it settled what it does not have";
+    pawl_stillborn_none(loop, worker);
     switch ((enum pawl_settlement_type)settlement->type) {
     case PAWL_SETTLE_BEGUN:
         if (settlement->attempt < delivery->attempt || settlement->attempt > UINT16_MAX)
@@ -209,7 +211,7 @@ static void on_worker_down(struct pawl_loop *loop, const struct pawl_wire_proces
     if (worker->lane && !worker->bad)
         while (drain_lane(loop, worker, ENTRIES_A_TURN))
             ;
-    bool clean = worker->life == PAWL_WORKER_EXITING;
+    bool clean = worker->life == PAWL_WORKER_EXITING, useful = worker->useful;
     if (!clean)
         pawl_figures_worker_lost(loop);
     lose_claims(loop, worker);
@@ -218,6 +220,8 @@ static void on_worker_down(struct pawl_loop *loop, const struct pawl_wire_proces
         worker->queue->placed_count += worker->queue->in_flight;
     pawl_roster_remove(loop, worker);
     pawl_lanes_rebalance(loop);
+    if (!clean && !useful)
+        pawl_stillborn_count(loop, process->status);
 }
 
 static void on_worker_up(struct pawl_loop *loop, const struct pawl_wire_process *process,
@@ -247,8 +251,13 @@ void pawl_lanes_supervisor_message(struct pawl_loop *loop, struct pawl_wire_mess
     const struct pawl_wire_process *process = message->body;
     if (pawl_handlers_message(loop, message))
         return;
-    if (message->header.bytes < sizeof *process || process->number == 0 || process->number > PAWL_WORKERS_MAX)
+    if (message->header.bytes < sizeof *process || process->number > PAWL_WORKERS_MAX)
         return;
+    if (process->number == 0) {
+        if (message->header.type == PAWL_WIRE_WORKER_DOWN && process->status < 0)
+            pawl_stillborn_count(loop, process->status);
+        return;
+    }
     if (message->header.type == PAWL_WIRE_WORKER_UP)
         on_worker_up(loop, process, message);
     else if (message->header.type == PAWL_WIRE_WORKER_DOWN)
@@ -309,6 +318,7 @@ static void on_offer(struct pawl_loop *loop, struct pawl_worker *worker,
         loop->serving ? NULL : pawl_core_adopt(loop->core, loop->now, &offer, worker->number);
     struct pawl_wire_adopt answer = {.number = offer.number};
     if (delivery && pawl_roster_adopt(loop->lanes, delivery, worker->number) == 0) {
+        pawl_stillborn_none(loop, worker);
         answer.keep = 1;
         answer.ticket = delivery->ticket;
         answer.queue = pawl_batch_number(delivery->batch);

@@ -42,6 +42,7 @@ struct pawl_worker {
     struct pawl_connection *connection; /* NULL: not (or no more) connected */
     bool offers_due;                    /* it lived before this scheduler and has not said OFFERS_END */
     bool bad;                           /* its lane did not hold: nothing more is taken from it */
+    bool useful;                        /* it began or settled something, or was adopted with it */
     uint32_t lane;                      /* 0: none yet */
     struct pawl_lane_reader reader;
     int bell_fd;              /* its eventfd */
@@ -91,6 +92,7 @@ void pawl_lanes_exit_all(struct pawl_loop *loop);
 uint64_t pawl_lanes_tick(struct pawl_loop *loop);
 
 uint32_t pawl_lanes_count(const struct pawl_loop *loop);
+uint32_t pawl_lanes_stillborn(const struct pawl_loop *loop); /* in a row: stillborn.h */
 const struct pawl_worker *pawl_lanes_worker(const struct pawl_loop *loop, uint32_t number);
 uint32_t pawl_lanes_number_end(const struct pawl_loop *loop);
 

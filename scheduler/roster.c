@@ -379,6 +379,11 @@ uint32_t pawl_lanes_count(const struct pawl_loop *loop)
     return count;
 }
 
+uint32_t pawl_lanes_stillborn(const struct pawl_loop *loop)
+{
+    return loop->lanes->stillborn;
+}
+
 const struct pawl_worker *pawl_lanes_worker(const struct pawl_loop *loop, uint32_t number)
 {
     return loop->lanes->workers[number];

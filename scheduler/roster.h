@@ -25,6 +25,7 @@ struct pawl_lanes {
     bool dirty;             /* assign() has something to do */
     bool leaving;           /* everybody was told to go */
     uint64_t idle_until_ns; /* boottime; 0: nobody is idle in vain */
+    uint32_t stillborn;     /* workers in a row that ended before they did anything */
     uint32_t ticket;
     struct pawl_adopted *adopted;
     int bell_fd; /* the scheduler's own eventfd */

@@ -15,6 +15,7 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "scheduler/backend.h"
@@ -291,12 +292,23 @@ static int listen_to_signals(struct pawl_loop *loop)
 
 /* ---- end ---- */
 
+/* Commands know by its directory that there is a run which only the journal holds. One of which no step began
+ * has none. */
+static void name_unsealed(const struct pawl_loop *loop)
+{
+    struct pawl_run *run = loop->core ? pawl_core_run_next(loop->core, NULL) : NULL;
+    for (; run; run = pawl_core_run_next(loop->core, run))
+        (void)mkdirat(loop->options->runs_dirfd, pawl_run_id(run), 0700);
+}
+
 static void leave(struct pawl_loop *loop)
 {
     bool clean = loop->journal && !loop->journal_error && loop->exit_code == 0;
     for (struct pawl_connection *connection = loop->connections; connection; connection = connection->next)
         if (!connection->closing)
             (void)pawl_wire_flush(&connection->wire);
+    if (clean)
+        name_unsealed(loop);
     if (loop->lanes)
         pawl_lanes_exit_all(loop);
     /* Nobody waits for what comes now: a command that arrives finds no socket and waits for the lock. */

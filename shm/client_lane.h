@@ -48,7 +48,7 @@ enum {
     PAWL_REPLY_ENTRIES = 1024,
     PAWL_CLIENT_RING_BYTES_MIN = 1 << 20,
     PAWL_CLIENT_RING_BYTES_MAX = 256 << 20,
-    PAWL_CREDIT_MAX = 4096,       /* deliveries of one client that are not settled */
+    PAWL_CREDIT_MAX = 16384,      /* deliveries of one client that are not settled */
     PAWL_UNCONFIRMED_MAX = 65536, /* publishes of one client that are not confirmed */
     PAWL_CLIENT_SETTLE_AT = 4096,
     PAWL_CLIENT_SUBMIT_AT = 4096 + PAWL_SETTLE_ENTRIES * 32,

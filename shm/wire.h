@@ -32,6 +32,7 @@ enum pawl_wire_type {
     PAWL_WIRE_WELCOME,   /* pawl_wire_welcome; the scheduler has recovered and serves */
     PAWL_WIRE_ERROR,     /* pawl_wire_error + text + hint: answers any request, or refuses the start */
     PAWL_WIRE_OK,        /* empty: done, and durable where that applies */
+    PAWL_WIRE_NOTICE,    /* text for people, tag 0: to a client that waits, unasked */
 
     /* clients: runs */
     PAWL_WIRE_SUBMIT = 16, /* pawl_wire_submit + fds {plan, context} -> SUBMITTED once durable */
@@ -306,7 +307,8 @@ struct pawl_wire_process {
     uint32_t number; /* workers: their number */
     uint32_t pid;
     uint32_t state; /* enum pawl_process_state */
-    int32_t status; /* WORKER_DOWN: wait status */
+    int32_t status; /* WORKER_DOWN: wait status; with number 0 and -errno: none could be forked. HEALTH, of
+                       the supervisor: workers in a row that ended before they did anything */
     uint32_t reserved;
     uint64_t since_ns; /* CLOCK_REALTIME */
 };

@@ -272,6 +272,10 @@ static int on_message(struct attach *a, const struct pawl_wire_message *message)
     bool is_error = message->header.type == PAWL_WIRE_ERROR;
     if (is_error)
         pawl_client_read_error(message, &report);
+    if (message->header.type == PAWL_WIRE_NOTICE) {
+        pawl_watch_notice(&a->watch, message);
+        return 0;
+    }
     if (tag == 0 && is_error) {
         pawl_watch_clear(&a->watch);
         a->exit_code = pawl_fail_report(a->cli, &report);

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 
 #include "runtime/cli/errors.h"
+#include "runtime/lib/command.h"
 #include "runtime/queue_settings.h"
 #include "runtime/state.h"
 #include "shm/error.h"
@@ -52,10 +53,15 @@ int pawl_cli_exit(int error)
     }
 }
 
-static const char *hint_of(int error)
+/* What to do next; @said is what went wrong. */
+static const char *hint_of(int error, const char *said)
 {
     switch (error) {
     case PAWL_ERR_NOT_FOUND:
+        if (strstr(said, " has no group ") != NULL)
+            return "pawl group lag STREAM shows its groups, pawl group create makes one";
+        if (strstr(said, " is beyond the end of ") != NULL)
+            return "pawl group lag STREAM shows where it ends";
         return "pawl queue list shows what there is";
     case PAWL_ERR_QUEUE_FULL:
         return "try again when it has been worked on; see pawl queue list, and queue declare --overflow";
@@ -67,8 +73,11 @@ static const char *hint_of(int error)
         return "make room on the disk; what is in the queues can still be settled";
     case PAWL_ERR_LIMIT:
         return "pawl config show lists the limits";
+    case PAWL_ERR_INDEFINITE:
+        return "it may have been done or not: look first (a delivery that was not shown comes again by "
+               "itself)";
     case PAWL_ERR_INCOMPATIBLE:
-        return "delete it first, or choose another name; see pawl queue show";
+        return "pawl queue show says how it is declared";
     case -EACCES:
         return "let this user in: allow-uids or allow-gids in pawl.yaml of the state directory";
     default:
@@ -97,12 +106,26 @@ int pawl_cli_fail(const struct pawl_cli *cli, const struct pawl *pawl, int error
         code[i] = (char)tolower((unsigned char)name[i]);
     code[i] = '\0';
     /* The scheduler's words may end with the hint, for programs that have no other place for it. */
-    const char *hint = hint_of(error);
+    const char *hint = hint_of(error, said);
     size_t bytes = strlen(message), hint_bytes = hint != NULL ? strlen(hint) : 0;
     if (hint != NULL && bytes > hint_bytes + 3 && message[bytes - 1] == ')' &&
         memcmp(message + bytes - 1 - hint_bytes, hint, hint_bytes) == 0)
         message[bytes - hint_bytes - 3] = '\0';
     return pawl_fail(cli, pawl_cli_exit(error), code, hint, "%s", message);
+}
+
+static void tell(void *ctx, const char *text, size_t bytes)
+{
+    pawl_note(ctx, "%.*s", (int)bytes, text);
+}
+
+static int connect_to(const struct pawl_cli *cli, const struct pawl_connect_options *options,
+                      struct pawl **pawl_out)
+{
+    int error = pawl_connect(options, pawl_out);
+    if (error == 0)
+        pawl_lib_on_notice(*pawl_out, tell, (void *)(uintptr_t)cli);
+    return error;
 }
 
 int pawl_cli_open(const struct pawl_cli *cli, bool create, struct pawl **pawl_out)
@@ -113,7 +136,7 @@ int pawl_cli_open(const struct pawl_cli *cli, bool create, struct pawl **pawl_ou
     if (stat(cli->state, &st) == 0 && S_ISSOCK(st.st_mode)) {
         /* For who may not look into the directory: the socket of `pawl serve --socket`. */
         const struct pawl_connect_options there = {.bytes = sizeof there, .socket = cli->state};
-        int refused = pawl_connect(&there, pawl_out);
+        int refused = connect_to(cli, &there, pawl_out);
         return refused == 0 ? 0 : pawl_cli_fail(cli, NULL, refused, "%s", cli->state);
     }
     int error = pawl_state_open(cli->state, create ? PAWL_STATE_CREATE : PAWL_STATE_EXISTING, &state, why);
@@ -128,7 +151,7 @@ int pawl_cli_open(const struct pawl_cli *cli, bool create, struct pawl **pawl_ou
 
     const struct pawl_connect_options options = {
         .bytes = sizeof options, .state = cli->state, .may_launch = 1};
-    error = pawl_connect(&options, pawl_out);
+    error = connect_to(cli, &options, pawl_out);
     if (error == 0)
         return 0;
     int status = pawl_cli_fail(cli, NULL, error, "%s", cli->state);
@@ -155,6 +178,8 @@ int pawl_cli_ask(const struct pawl_cli *cli, struct pawl *pawl, json_t *request,
         json_decref(*reply_out);
         status = pawl_fail(cli, PAWL_EXIT_INTERNAL, "bad_message", NULL,
                            "the scheduler's answer is not understood");
+    } else if (json_object_get(*reply_out, "schema") == NULL) {
+        json_object_set_new(*reply_out, "schema", json_integer(1)); /* it may be printed as it is */
     }
 out:
     free(reply);

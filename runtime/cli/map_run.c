@@ -111,6 +111,10 @@ static int on_message(struct pawl_map_talk *m, const struct pawl_wire_message *m
         m->exit_code = pawl_fail_report(m->cli, &report);
         return PAWL_E_STATE;
     }
+    if (message->header.type == PAWL_WIRE_NOTICE) {
+        pawl_watch_notice(&m->watch, message);
+        return 0;
+    }
     switch (tag) {
     case PAWL_MAP_TAG_ITEMS:
         return on_items(m, message);

@@ -21,7 +21,7 @@
 #include "runtime/cli/output.h"
 #include "runtime/cli/signals.h"
 #include "runtime/cli/verbs.h"
-#include "runtime/lib/take.h"
+#include "runtime/lib/command.h"
 #include "shm/clock.h"
 
 enum {

@@ -56,7 +56,7 @@ static int read_headers(const struct pawl_cli *cli, const struct pawl_text_list 
                          : NULL;
         if (name == NULL)
             return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", "write --header NAME=VALUE",
-                             "--header: '%.80s' has no name", texts->items[i]);
+                             "--header: '%.80s' is not NAME=VALUE", texts->items[i]);
         headers[i] =
             (struct pawl_header){.name = name, .value = equals + 1, .value_bytes = strlen(equals + 1)};
     }

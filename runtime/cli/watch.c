@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "runtime/cli/copy.h"
@@ -20,7 +19,7 @@
 #include "runtime/cli/submit.h"
 #include "scheduler/run.h"
 
-enum { TAIL_LINES = 5, TAIL_BYTES = 2048, TAIL_LINE_BYTES = 256, FULL_BYTES = 64 << 10 };
+enum { TAIL_LINES = 5, TAIL_BYTES = 2048, TAIL_LINE_BYTES = 256 };
 #define LOOK_NS UINT64_C(500000000)
 
 void pawl_watch_init(struct pawl_watch *watch, const struct pawl_cli *cli, bool tells_failures)
@@ -319,19 +318,10 @@ static void show(struct pawl_watch *watch, const struct pawl_wire_summary *summa
     pawl_progress_show(&watch->progress, now_ns, &facts);
 }
 
-/* A run on a full disk only waits. Its scheduler cannot even log that; whoever watches should know. */
-static void tell_full_disk(struct pawl_watch *watch)
+void pawl_watch_notice(struct pawl_watch *watch, const struct pawl_wire_message *message)
 {
-    struct statvfs disk;
-    if (watch->told_full || fstatvfs(watch->query.state.dirfd, &disk) != 0 ||
-        (uint64_t)disk.f_bfree * disk.f_frsize >= FULL_BYTES)
-        return;
-    watch->told_full = true;
     pawl_watch_clear(watch);
-    pawl_note(watch->cli,
-              "the disk of %s is full: what cannot be recorded waits until there is room; "
-              "free some space",
-              watch->query.state.path);
+    pawl_note(watch->cli, "%.*s", (int)message->header.bytes, (const char *)message->body);
 }
 
 uint64_t pawl_watch_tick(struct pawl_watch *watch, const char *run_id,
@@ -353,7 +343,6 @@ uint64_t pawl_watch_tick(struct pawl_watch *watch, const char *run_id,
             watch->known_failed = summary.failed;
             tell_failures(watch, run_id);
         }
-        tell_full_disk(watch);
         if (due)
             show(watch, &summary, fact_hints, now_ns);
     }

@@ -28,7 +28,6 @@ struct pawl_watch {
     } told[PAWL_WATCH_FAILURES_MAX];
     unsigned told_count;
     bool told_more;
-    bool told_full; /* that the disk is full */
 };
 
 /** pawl_watch_init - @tells_failures: of a run's steps (map tells its own). */
@@ -42,6 +41,9 @@ uint64_t pawl_watch_tick(struct pawl_watch *watch, const char *run_id,
 
 /** pawl_watch_ended - a run is over: tell the failures that were not told. */
 void pawl_watch_ended(struct pawl_watch *watch, const struct pawl_wire_summary *summary);
+
+/** pawl_watch_notice - what the scheduler says unasked (PAWL_WIRE_NOTICE). */
+void pawl_watch_notice(struct pawl_watch *watch, const struct pawl_wire_message *message);
 
 /** pawl_watch_clear - before anything else is written to the terminal. */
 void pawl_watch_clear(struct pawl_watch *watch);

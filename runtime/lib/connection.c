@@ -335,6 +335,8 @@ static void on_message(struct pawl *pawl)
     if (tag == 0) {
         if (pawl->answer.header.type == PAWL_WIRE_ERROR)
             refused(pawl);
+        else if (pawl->answer.header.type == PAWL_WIRE_NOTICE && pawl->on_notice)
+            pawl->on_notice(pawl->notice_ctx, pawl->answer.body, pawl->answer.header.bytes);
         return;
     }
     if (tag == pawl->hello_tag && pawl->phase == PAWL_LIB_HELLO)

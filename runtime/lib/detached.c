@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/lib/take.h"
+#include "runtime/lib/command.h"
 #include "shm/error.h"
 
 enum { TAKE_MAX = 256, TEXT_BYTES_MAX = 4096 };

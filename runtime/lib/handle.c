@@ -15,11 +15,19 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "runtime/lib/command.h"
 #include "shm/error.h"
 
 #define CONNECT_LIMIT_NS   UINT64_C(10000000000)
 #define RECONNECT_LIMIT_NS UINT64_C(30000000000)
 #define RETRY_FIRST_NS     UINT64_C(500000)
+
+void pawl_lib_on_notice(struct pawl *pawl, void (*notice)(void *ctx, const char *text, size_t bytes),
+                        void *ctx)
+{
+    pawl->on_notice = notice;
+    pawl->notice_ctx = ctx;
+}
 
 int pawl_lib_open(struct pawl **pawl_out)
 {

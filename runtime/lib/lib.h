@@ -189,8 +189,10 @@ struct pawl {
     int answer_error; /* the connection was lost meanwhile */
     struct pawl_wire_message answer;
     struct pawl_segment large; /* where the body of the answer lies when no message holds it; fd -1: none */
-    int stop_fd;               /* while a take waits: ends it when readable; -1: none, or it was heard */
-    bool stopped;              /* it was */
+    void (*on_notice)(void *ctx, const char *text, size_t bytes); /* words for people; NULL: nobody listens */
+    void *notice_ctx;
+    int stop_fd;  /* while a take waits: ends it when readable; -1: none, or it was heard */
+    bool stopped; /* it was */
 
     /* wait.c */
     int epoll_fd, timer_fd;
@@ -320,6 +322,8 @@ void *pawl_lib_fill(void *entry, size_t bytes, const struct pawl_message *messag
 /** pawl_lib_reserve - room for an entry, copies made of what lies there. NULL: none now (*error_out 0), or
  * why. */
 void *pawl_lib_reserve(struct pawl *pawl, size_t bytes, int *error_out);
+/** pawl_lib_can_publish - would pawl_lib_may_publish() say 0 at once? Asks no clock. */
+bool pawl_lib_can_publish(const struct pawl *pawl, size_t count);
 /** pawl_lib_may_publish - attached, all earlier ones sent, @count places in the window. 0; -EAGAIN; an error.
  */
 int pawl_lib_may_publish(struct pawl *pawl, size_t count, uint64_t deadline_ns);

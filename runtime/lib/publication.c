@@ -137,6 +137,12 @@ static bool has_window(const struct pawl_lib_publisher *publisher, size_t count)
            publisher->kept_bytes < PAWL_LIB_KEPT_BYTES_MAX;
 }
 
+bool pawl_lib_can_publish(const struct pawl *pawl, size_t count)
+{
+    return pawl->phase == PAWL_LIB_UP && pawl->lane && has_window(&pawl->publisher, count) &&
+           pawl->forks == pawl_lib_forks();
+}
+
 int pawl_lib_may_publish(struct pawl *pawl, size_t count, uint64_t deadline_ns)
 {
     for (;;) {

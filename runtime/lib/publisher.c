@@ -148,9 +148,23 @@ int pawl_lib_refusal(struct pawl *pawl, const struct pawl_confirm *confirm)
 
 /* ---- asynchronously ---- */
 
+struct patience {
+    int timeout_ms;
+    bool known;
+    uint64_t deadline_ns;
+};
+
+/* The clock is read only by who has to wait: most never do. */
+static uint64_t due(struct patience *patience)
+{
+    if (!patience->known)
+        *patience = (struct patience){.known = true, .deadline_ns = pawl_lib_deadline(patience->timeout_ms)};
+    return patience->deadline_ns;
+}
+
 /* Room for a message's entry, packed but for its data when that is NULL; not recorded yet. */
-static int put(struct pawl *pawl, const struct pawl_message *message, uint64_t deadline_ns, bool data_later,
-               size_t *bytes_out, void **data_out)
+static int put(struct pawl *pawl, const struct pawl_message *message, struct patience patience,
+               bool data_later, size_t *bytes_out, void **data_out)
 {
     void *entry;
     struct pawl_event_parts parts;
@@ -162,7 +176,7 @@ static int put(struct pawl *pawl, const struct pawl_message *message, uint64_t d
     if (!message->data && message->data_bytes > 0 && !data_later)
         return pawl_lib_fail(pawl, PAWL_E_INVALID, "no data, but %zu bytes of it", message->data_bytes);
     for (;;) {
-        int error = pawl_lib_may_publish(pawl, 1, deadline_ns);
+        int error = pawl_lib_can_publish(pawl, 1) ? 0 : pawl_lib_may_publish(pawl, 1, due(&patience));
         if (!error)
             error = pawl_lib_window(pawl, 1);
         headers_used = 0; /* a callback may have packed others meanwhile */
@@ -179,7 +193,7 @@ static int put(struct pawl *pawl, const struct pawl_message *message, uint64_t d
         if (error)
             return error;
         pawl_kick(pawl);
-        error = pawl_lib_wait(pawl, deadline_ns, PAWL_LIB_FOR_ROOM);
+        error = pawl_lib_wait(pawl, due(&patience), PAWL_LIB_FOR_ROOM);
         if (error)
             return error == -ETIMEDOUT ? -EAGAIN : error;
         pawl_lib_take_in(pawl);
@@ -204,7 +218,7 @@ int pawl_publish_async(struct pawl *pawl, const struct pawl_message *message, in
 {
     void *data;
     size_t bytes;
-    int error = put(pawl, message, pawl_lib_deadline(timeout_ms), false, &bytes, &data);
+    int error = put(pawl, message, (struct patience){.timeout_ms = timeout_ms}, false, &bytes, &data);
     if (error)
         return error;
     uint64_t sequence = pawl->publisher.next;
@@ -286,7 +300,8 @@ int pawl_publish_batch(struct pawl *pawl, const struct pawl_message *messages, s
     for (size_t i = 0; i < count && !error; i++) {
         void *data;
         size_t bytes;
-        error = put(pawl, &messages[i], deadline_ns, false, &bytes, &data);
+        error = put(pawl, &messages[i], (struct patience){.known = true, .deadline_ns = deadline_ns}, false,
+                    &bytes, &data);
         if (error)
             break;
         sequence = pawl->publisher.next;
@@ -320,7 +335,7 @@ int pawl_publish_reserve(struct pawl *pawl, const struct pawl_message *message, 
     struct pawl_message without = *message;
     without.data = NULL;
     pawl_lib_send(pawl); /* from now on nothing is sent until it is committed */
-    error = put(pawl, &without, pawl_lib_deadline(timeout_ms), true, &bytes, data_out);
+    error = put(pawl, &without, (struct patience){.timeout_ms = timeout_ms}, true, &bytes, data_out);
     if (error)
         return error;
     publisher->reserved = pawl_lib_entry_at(pawl->lane, pawl->lane->end.submit_position - bytes);

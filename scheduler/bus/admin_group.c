@@ -54,9 +54,9 @@ static int offset_of(struct bus_request *request, struct bus_queue *queue, const
         return bus_request_fail(request, PAWL_E_INVALID, "%s: say earliest, latest, an offset or a time",
                                 key);
     if (*offset_out > queue->tail)
-        return bus_request_fail(request, PAWL_E_LIMIT,
-                                "%s: offset %" PRIu64 " is beyond the end of %s, which is %" PRIu64, key,
-                                *offset_out, queue->name, queue->tail);
+        return bus_request_fail(request, PAWL_E_NOT_FOUND,
+                                "offset %" PRIu64 " is beyond the end of %s, which is %" PRIu64, *offset_out,
+                                queue->name, queue->tail);
     if (*offset_out < first)
         *offset_out = first; /* what was before is gone */
     return 0;

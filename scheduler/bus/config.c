@@ -32,7 +32,7 @@ static const char *const KEYS[] = {
     "topics",     "ack_wait_ns",  "retry",           "dlq",           "max_depth",       "max_bytes",
     "overflow",   "rate",         "ttl_ns",          "max_in_flight", "strict_attempts", "guarantee",
     "durability", "ordering_key", "stream",          "retain_ns",     "retain_bytes",    "breaker",
-    "temporary",  "unrouted",     "overflow_topics", "interruptions", "dead_letters"};
+    "temporary",  "unrouted",     "overflow_topics", "interruptions", "dead_letters",    "retain_events"};
 
 static int check_keys(const json_t *json, char why[256])
 {
@@ -292,6 +292,8 @@ static int load_numbers(const json_t *json, struct pawl_queue_config *config, ch
         error = number(json, "retain_ns", 0, MAX_NS, &config->retain_ns, why);
     if (!error)
         error = number(json, "retain_bytes", 0, PAWL_LIMIT_DISK, &config->retain_bytes, why);
+    if (!error)
+        error = number(json, "retain_events", 0, PAWL_LIMIT_DISK, &config->retain_events, why);
     config->max_in_flight = (uint32_t)in_flight;
     config->interruptions_max = (uint32_t)interruptions;
     return error;
@@ -325,6 +327,39 @@ static int defaults(const struct pawl_bus_limits *limits, struct pawl_queue_conf
     config->breaker.failure_threshold = 0; /* a breaker is asked for */
     pawl_retry_rules_init(&config->retry);
     config->retry.base.limit = (uint32_t)limits->max_deliver;
+    return 0;
+}
+
+static uint64_t smaller_limit(uint64_t one, uint64_t other)
+{
+    return one && (!other || one < other) ? one : other; /* 0: none */
+}
+
+static bool is_given(const json_t *json, const char *key)
+{
+    const json_t *value = json_object_get(json, key);
+    return value && !json_is_null(value);
+}
+
+/* A stream has no backlog that could be full: a limit says how much of it is kept. */
+static int limits_of_stream(const json_t *json, struct pawl_queue_config *config, char why[256])
+{
+    /* What was stored names every setting, those that mean nothing here too. */
+    bool asked = !is_given(json, "dead_letters");
+    if (asked && ((is_given(json, "overflow") && config->overflow != PAWL_OVERFLOW_POLICY_DROP_OLDEST) ||
+                  config->overflow_topic_count > 0))
+        return complain(why, PAWL_E_INVALID,
+                        "overflow: a stream that is at its limit lets its oldest go (drop_oldest)");
+    if (asked && is_given(json, "max_depth"))
+        config->retain_events =
+            smaller_limit(config->max_depth, is_given(json, "retain_events") ? config->retain_events : 0);
+    if (asked && is_given(json, "max_bytes"))
+        config->retain_bytes =
+            smaller_limit(config->max_bytes, is_given(json, "retain_bytes") ? config->retain_bytes : 0);
+    config->max_depth = config->retain_events ? config->retain_events : PAWL_LIMIT_DISK;
+    config->max_bytes = config->retain_bytes ? config->retain_bytes : PAWL_LIMIT_DISK;
+    config->overflow = PAWL_OVERFLOW_POLICY_DROP_OLDEST;
+    free_overflow_topics(config);
     return 0;
 }
 
@@ -368,7 +403,9 @@ int pawl_queue_config_load(const json_t *json, const char *name, const struct pa
     if (!error && config->stream && config->guarantee == PAWL_GUARANTEE_AT_MOST_ONCE)
         error =
             complain(why, PAWL_E_INVALID, "guarantee: a stream keeps its events, at_most_once forgets them");
-    if (!error && !config->stream && (config->retain_ns || config->retain_bytes))
+    if (!error && config->stream)
+        error = limits_of_stream(json, config, why);
+    if (!error && !config->stream && (config->retain_ns || config->retain_bytes || config->retain_events))
         error = complain(why, PAWL_E_INVALID, "retain: only a stream keeps events after they are acked");
     if (!error && config->stream && config->ordering_key[0])
         error = complain(why, PAWL_E_INVALID, "ordering_key: a stream is in order by itself");
@@ -395,7 +432,7 @@ json_t *pawl_queue_config_json(const struct pawl_queue_config *config)
                             json_string(pawl_overflow_name(config->overflow_topics[i].overflow)));
     json_t *json = json_pack(
         "{s:o,s:I,s:o,s:I,s:s,s:I,s:I,s:s,s:I,s:{s:I,s:I},s:I,s:b,s:s,s:s,s:s,s:b,s:I,s:I,s:{s:I,s:I,s:I,s:I}"
-        ",s:b,s:b,s:b,s:o}",
+        ",s:b,s:b,s:b,s:o,s:I}",
         "topics", texts(config->topics, config->topic_count), "ack_wait_ns", (json_int_t)config->ack_wait_ns,
         "retry", pawl_retry_rules_json(&config->retry), "interruptions",
         (json_int_t)config->interruptions_max, "dlq", config->dlq, "max_depth", (json_int_t)config->max_depth,
@@ -410,7 +447,8 @@ json_t *pawl_queue_config_json(const struct pawl_queue_config *config)
         (json_int_t)config->breaker.failure_threshold, "successes",
         (json_int_t)config->breaker.success_threshold, "cooldown_ns", (json_int_t)config->breaker.cooldown_ns,
         "probes", (json_int_t)config->breaker.probes_max, "temporary", config->temporary, "unrouted",
-        config->unrouted, "dead_letters", config->dead_letters, "overflow_topics", overflow_topics);
+        config->unrouted, "dead_letters", config->dead_letters, "overflow_topics", overflow_topics,
+        "retain_events", (json_int_t)config->retain_events);
     return json;
 }
 

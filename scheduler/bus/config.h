@@ -39,8 +39,8 @@ struct pawl_queue_config {
     uint32_t max_in_flight;           /* 0: no limit */
     uint64_t rate_count, rate_per_ns; /* 0: no limit */
     uint64_t ttl_ns;
-    char ordering_key[72];            /* name of a header; "": none */
-    uint64_t retain_ns, retain_bytes; /* of a stream; 0: no limit */
+    char ordering_key[72];                           /* name of a header; "": none */
+    uint64_t retain_ns, retain_bytes, retain_events; /* of a stream; 0: no limit */
     struct pawl_breaker_config breaker;
     struct pawl_overflow_topic *overflow_topics; /* most specific first */
     uint32_t overflow_topic_count;

@@ -98,8 +98,8 @@ static void show_group(struct pawl_bus *bus, const struct bus_group *group, uint
                     bus_dirty(bus, queue->groups[g]);
             bus->backend.changed(bus->ctx);
         }
-        if (queue->config.stream &&
-            (queue->config.retain_bytes || (queue->config.retain_ns && !queue->trim_at_ns)))
+        if (queue->config.stream && (queue->config.retain_bytes || queue->config.retain_events ||
+                                     (queue->config.retain_ns && !queue->trim_at_ns)))
             bus_stream_trim(bus, queue);
         bus_queue_row(queue);
     }
@@ -327,6 +327,23 @@ static void confirm_unrouted(struct pawl_bus *bus, const struct pawl_bus_client 
     bus->backend.reply(bus->ctx, client->number, &reply);
 }
 
+/* What is delayed or prioritised is remembered one by one, in memory. */
+static int check_delayed(struct pawl_bus *bus, const struct bus_route *route, const struct pawl_event *event)
+{
+    if (event->delay_ns == 0 && event->priority == 0)
+        return 0;
+    for (uint32_t i = 0; i < route->queue_count; i++) {
+        const struct bus_queue *queue = route->queues[i];
+        uint64_t most = bus->limits.queue_delayed;
+        if (!queue->sub || queue->sub->exceptions.count + queue->pending_depth < most)
+            continue;
+        bus_group_flush(bus); /* how many of those are plain is known then */
+        if (queue->sub->exceptions.count >= most)
+            return PAWL_E_LIMIT;
+    }
+    return 0;
+}
+
 /* 0 and the queues that want it (0: none does, and it was confirmed so); else why it cannot be taken. */
 static int find_route(struct pawl_bus *bus, const struct pawl_bus_client *client,
                       const struct pawl_submit *submit, const struct pawl_event *event, uint8_t durability,
@@ -345,7 +362,7 @@ static int find_route(struct pawl_bus *bus, const struct pawl_bus_client *client
     if (bus->group.route != route && bus_strongest_of(route, durability) > PAWL_DURABILITY_MEMORY &&
         bus->backend.has_room(bus->ctx, event->bytes) == PAWL_E_NO_SPACE)
         return PAWL_E_NO_SPACE;
-    return 0;
+    return check_delayed(bus, route, event);
 }
 
 /* All its queues have room. */
@@ -445,6 +462,9 @@ int pawl_bus_may_publish(struct pawl_bus *bus, const struct pawl_submit *submit,
         return -ENOMEM;
     if (route->queue_count == 0)
         return submit->flags & PAWL_SUBMIT_EXPECT_ROUTED ? PAWL_E_UNROUTED : 0;
+    error = check_delayed(bus, route, event);
+    if (error)
+        return error;
     uint64_t bytes = event->bytes + RECORD_BYTES + route->queue_count * sizeof(struct pawl_bus_route);
     bool memory = submit->guarantee == PAWL_GUARANTEE_AT_MOST_ONCE ||
                   bus_strongest_of(route, submit->durability) == PAWL_DURABILITY_MEMORY;

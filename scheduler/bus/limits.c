@@ -40,6 +40,8 @@ const struct pawl_limit pawl_limit_table[] = {
      PAWL_LIMIT_DISK},
     {"queue-bytes", "bytes waiting in one queue", PAWL_LIMIT_BYTES, AT(bus.queue_bytes), GIB, KIB,
      PAWL_LIMIT_DISK},
+    {"queue-delayed", "delayed or prioritised events waiting in one queue", PAWL_LIMIT_COUNT,
+     AT(bus.queue_delayed), 1000000, 1, 100000000},
     {"dlq-depth", "events in one dead-letter queue", PAWL_LIMIT_COUNT, AT(bus.dlq_depth), 100000, 1,
      PAWL_LIMIT_DISK},
     {"dlq-bytes", "bytes in one dead-letter queue", PAWL_LIMIT_BYTES, AT(bus.dlq_bytes), GIB, KIB,

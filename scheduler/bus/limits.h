@@ -28,6 +28,7 @@ struct pawl_bus_limits {
     uint64_t max_deliver;   /* failures before an event is dead; 0: no limit */
     uint64_t interruptions; /* of a delivery, before it is dead with reason `interrupted` */
     uint64_t queue_depth, queue_bytes;
+    uint64_t queue_delayed;        /* what is remembered one by one: delayed, prioritised, retried ... */
     uint64_t dlq_depth, dlq_bytes; /* dead-letter queues; beyond, the oldest are dropped */
     uint64_t overflow;             /* enum pawl_overflow */
     uint64_t durability;           /* enum pawl_durability: FSYNC, ASYNC, MEMORY */

@@ -2,6 +2,7 @@
  * stream.c - what streams have of their own: retention, offsets by time, groups that move.
  *
  * Runs in: scheduler. A stream keeps events until they are too old or too many; groups only move over them.
+ * So its limits of depth and bytes are retention too: nothing is refused, the oldest go.
  */
 #include <string.h>
 
@@ -93,7 +94,8 @@ static uint64_t first_that_fits(const struct bus_queue *queue, uint64_t retain_b
 void bus_stream_trim(struct pawl_bus *bus, struct bus_queue *queue)
 {
     const struct pawl_queue_config *config = &queue->config;
-    if (!config->stream || bus->replaying || (!config->retain_ns && !config->retain_bytes))
+    if (!config->stream || bus->replaying ||
+        (!config->retain_ns && !config->retain_bytes && !config->retain_events))
         return;
     uint64_t first = bus_queue_first(queue), keep_from = first;
     if (config->retain_ns && bus->now.realtime_ns > config->retain_ns)
@@ -103,6 +105,10 @@ void bus_stream_trim(struct pawl_bus *bus, struct bus_queue *queue)
         uint64_t fits_from = first_that_fits(queue, config->retain_bytes);
         keep_from = fits_from > keep_from ? fits_from : keep_from;
     }
+    if (config->retain_events &&
+        queue->depth > config->retain_events + config->retain_events / TRIM_SLACK_DIVISOR &&
+        queue->tail - config->retain_events > keep_from)
+        keep_from = queue->tail - config->retain_events;
     if (keep_from > first) {
         struct pawl_bus_mark mark = {
             .queue = queue->number, .offset = keep_from, .realtime_ns = bus->now.realtime_ns};

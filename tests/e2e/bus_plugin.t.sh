@@ -389,7 +389,7 @@ plugin: plugin.so, exec: [ls]|`plugin` or `exec`, one of them
 exec: [ls], config: {}|`config` is for a plugin
 plugin: plugin.so, processes: 0|not within 1 and 4096
 plugin: plugin.so, processes: 4097|not within 1 and 4096
-plugin: plugin.so, prefetch: 4097|not within 1 and 4096
+plugin: plugin.so, prefetch: 16385|not within 1 and 16384
 plugin: plugin.so, processes: many|takes a number
 plugin: plugin.so, group: "-x"|`group`
 CASES

@@ -199,6 +199,7 @@ YAML
 }
 
 test_an_additional_socket_is_served_and_goes_with_the_server() {
+    local verb
     mkdir run
     serve --socket run/pawl.sock
     [ -S run/pawl.sock ] || fail 'no socket'
@@ -213,6 +214,12 @@ size, kind, fds, tag = struct.unpack("<IHHQ", s.recv(16, socket.MSG_WAITALL))
 assert (kind, tag) == (2, 7), (kind, tag)
 PY
     expect_exit 0 pawl queue list
+    expect_exit 0 pawl --state run/pawl.sock queue list
+    for verb in metrics health 'top --once' runs; do
+        # shellcheck disable=SC2086  # several words
+        expect_exit 4 pawl --state run/pawl.sock $verb
+        expect_stderr 'run/pawl.sock is a socket: this needs the state directory that it serves'
+    done
     end_serve
     [ ! -e run/pawl.sock ] || fail 'the socket was left'
 }

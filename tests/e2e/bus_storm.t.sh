@@ -109,6 +109,43 @@ test_storm_over_the_bus_loses_no_confirmed_event_and_gives_no_delivery_twice() {
     expect_exit 0 pawl journal verify
 }
 
+slow test_redrives_whose_scheduler_is_killed_move_each_dead_letter_once 200
+test_redrives_whose_scheduler_is_killed_move_each_dead_letter_once() {
+    local round scheduler killed=0 tried=0 redrive
+    local count=4000
+    leave_running
+    background pawl serve
+    wait_until 'grep -q serving background.err' 20
+    pawl queue declare q --topic t --ttl 1ms
+    pawl queue declare byhand --topic never
+    for round in 1 2 3 4; do
+        # They are dead as soon as somebody asks for one.
+        seq "${round}0000" $((round * 10000 + count - 1)) | pawl publish t --lines >/dev/null
+        expect_exit 0 pawl consume q --count 1 --wait 200ms
+        expect_eq "$(pawl queue show q --json | jq '.depth, .dlq_depth' | xargs)" "0 $count"
+        until [ "$(pawl queue show q --json | jq .dlq_depth)" = 0 ]; do
+            scheduler=$(pid_of scheduler)
+            "$PAWL" dlq redrive q --to byhand >/dev/null 2>&1 &
+            redrive=$!
+            sleep "0.0$((RANDOM % 8))"
+            # Every fourth is let go on, so that each round comes to its end.
+            if [ $((tried % 4)) -ne 3 ] && [ -n "$scheduler" ] && kill -KILL "$scheduler" 2>/dev/null; then
+                killed=$((killed + 1))
+            fi
+            tried=$((tried + 1))
+            wait "$redrive" || true
+        done
+    done
+    expect_eq "$(pawl queue show byhand --json | jq .depth)" $((4 * count))
+    expect_exit 0 pawl consume byhand --auto-ack --count $((4 * count)) --wait 30s
+    json .data | sort -n >got
+    for round in 1 2 3 4; do seq "${round}0000" $((round * 10000 + count - 1)); done >wanted
+    cmp got wanted || fail "$(diff got wanted | head)"
+    expect_eq "$(pawl queue show byhand --json | jq .depth)" 0
+    [ "$killed" -ge 4 ] || fail "only $killed kills"
+    expect_exit 0 pawl journal verify
+}
+
 # The lane of the command with this pid, as /proc/PID/fd/N.
 lane_of() {
     local fd

@@ -82,6 +82,32 @@ test_commit_moves_a_group_forward() {
     expect_exit 2 pawl group commit clicks g many
 }
 
+test_a_place_beyond_the_end_of_a_stream_is_wrong_usage_and_told_the_end() {
+    local words
+    stream_of 6
+    pawl group create clicks g --from earliest
+    for words in 'commit clicks g 8' 'seek clicks g 8' 'create clicks h --from 8'; do
+        # shellcheck disable=SC2086  # several words
+        expect_exit 2 pawl group $words
+        expect_stderr 'offset 8 is beyond the end of clicks, which is 7'
+        expect_stderr 'pawl group lag STREAM shows where it ends'
+    done
+    expect_exit 0 pawl group commit clicks g 7
+}
+
+test_what_a_group_verb_prints_has_the_schema() {
+    local words
+    stream_of 2
+    for words in 'create clicks g' 'lag clicks g' 'lag clicks' 'seek clicks g earliest' 'commit clicks g 1'; do
+        # shellcheck disable=SC2086  # several words
+        expect_exit 0 pawl group $words --json
+        expect_json .schema 1
+    done
+    expect_exit 2 pawl group lag clicks nosuch
+    expect_stderr 'stream clicks has no group nosuch'
+    expect_stderr 'pawl group lag STREAM shows its groups'
+}
+
 test_groups_are_of_streams_only() {
     pawl queue declare q --topic a
     expect_exit 3 pawl group create q g

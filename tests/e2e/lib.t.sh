@@ -24,7 +24,7 @@ build_own() {
 serve() {
     background pawl serve
     server=$!
-    wait_until 'pawl queue list >/dev/null 2>&1'
+    wait_until '[ -S "$PAWL_STATE/socket" ]'
 }
 
 test_only_what_the_header_declares_is_visible() {

@@ -245,3 +245,80 @@ test_a_disk_that_a_backlog_filled_takes_events_again_once_they_are_consumed() {
         until echo more | "$PAWL" publish t 2>/dev/null; do [ $SECONDS -lt $deadline ]; sleep 0.2; done
         kill %1 && wait %1'
 }
+
+test_who_waits_for_a_full_disk_is_told_once_and_once_more_when_it_goes_on() {
+    write flow.yaml <<'YAML'
+pawl: 1
+steps:
+  work: {foreach: "${{ [1, 2, 3] }}", shell: 'echo $PAWL_INDEX >>begun; until [ -e gate$PAWL_INDEX ]; do sleep 0.02; done'}
+YAML
+    # shellcheck disable=SC2016
+    expect_exit 0 in_namespace '
+        export PAWL_STATE=disk/state
+        wait_for() { for _ in {1..1500}; do ! eval "$1" || return 0; sleep 0.02; done; return 1; }
+        disk 32m
+        "$PAWL" run --run-id mine -j 1 flow.yaml 2>run.err &
+        wait_for "grep -qs 0 begun"
+        head -c 100m /dev/zero >disk/fill 2>/dev/null || true
+        : >gate0
+        wait_for "grep -q \"is full\" run.err"
+        : >gate1
+        rm disk/fill
+        wait_for "grep -q \"has room again\" run.err"
+        : >gate2
+        wait %1
+        cat run.err'
+    expect_eq "$(grep -c 'the disk of .* is full: what cannot be recorded waits' "$T/out")" 1
+    expect_eq "$(grep -c 'has room again: it goes on' "$T/out")" 1
+}
+
+test_a_publisher_whose_disk_is_full_is_told_once_and_once_more_when_it_goes_on() {
+    # shellcheck disable=SC2016
+    expect_exit 0 in_namespace '
+        export PAWL_STATE=$PWD/disk/state
+        wait_for() { for _ in {1..1500}; do ! eval "$1" || return 0; sleep 0.02; done; return 1; }
+        disk 32m
+        "$PAWL" serve 2>serve.err &
+        wait_for "grep -q \"serving /\" serve.err"
+        "$PAWL" queue declare q --topic t
+        mkfifo lines
+        "$PAWL" publish t --lines <lines >ids 2>err &
+        exec 3>lines
+        echo one >&3
+        wait_for "[ -s ids ]"
+        head -c 100m /dev/zero >disk/fill 2>/dev/null || true
+        echo two >&3
+        wait_for "grep -q \"is full\" err"
+        rm disk/fill
+        wait_for "grep -q \"has room again\" err"
+        echo three >&3
+        exec 3>&-
+        ! wait %2 # one was refused
+        kill %1 && wait %1
+        cat err'
+    expect_eq "$(grep -c 'the disk of .* is full: what cannot be recorded waits' "$T/out")" 1
+    expect_eq "$(grep -c 'has room again: it goes on' "$T/out")" 1
+}
+
+test_a_run_whose_workers_cannot_start_is_interrupted_with_the_reason_and_resumed_later() {
+    ok_flow
+    mkdir -p state/spool/w1.out
+    expect_exit 5 timeout 50 "$PAWL" run --run-id mine -j 1 ok.yaml
+    expect_stderr "no worker can be started (the last of 10: it ended with exit code 70)"
+    expect_stderr "pawl: go on with: "
+    expect_eq "$(grep -c 'supervisor: worker 1 ended with exit code 70' state/scheduler.log)" 10
+    rmdir state/spool/w1.out
+    expect_exit 0 pawl resume mine
+    expect_eq "$(step_field hello attempts mine)" 1
+}
+
+test_health_tells_of_workers_that_cannot_start() {
+    ok_flow
+    mkdir -p state/spool/w1.out
+    background pawl run --run-id mine -j 1 ok.yaml
+    local run=$!
+    unhealthy() { capture pawl health --json && [ $rc = 1 ] && [[ $(json '.components[] | select(.name == "workers") | .message') == *"in a row ended before they did anything"* ]]; }
+    wait_until unhealthy 30
+    rmdir state/spool/w1.out
+    expect_end 0 "$run"
+}

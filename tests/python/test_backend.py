@@ -655,13 +655,14 @@ async def test_a_program_with_threads_can_connect():
 
 
 PROGRAM = """
-    import asyncio, pawl, sys
+    import asyncio, pawl, signal, sys
     async def main():
         backend = pawl.EventBackend()
         await backend.connect()
         print(backend.state, flush=True)
         await backend.publish(pawl.MessagingEvent("a"))
         await asyncio.sleep(3600)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job is born without
     asyncio.run(main())
 """
 
@@ -670,10 +671,13 @@ PROGRAM = """
 def test_a_private_scheduler_ends_with_its_program_however_that_ends(number):
     program = [sys.executable, "-c", textwrap.dedent(PROGRAM)]
     with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        state = process.stdout.readline().strip()
-        assert os.path.isdir(state) and processes_naming(state)
-        os.kill(process.pid, number)
-        process.wait(20)
+        try:
+            state = process.stdout.readline().strip()
+            assert os.path.isdir(state) and processes_naming(state)
+            os.kill(process.pid, number)
+            process.wait(20)
+        finally:
+            process.kill()
     wait_until(lambda: not os.path.exists(state) and not processes_naming(state))
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import atexit
 import os
+import select
 import subprocess
 import sys
 import textwrap
@@ -174,6 +175,7 @@ def test_a_program_that_ends_with_a_live_backend_has_ended_its_scheduler(end):
             await backend.connect()
             print(backend.state, flush=True)
             %s
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job is born without
         asyncio.run(main())
     """ % end
     ran = subprocess.run(
@@ -196,3 +198,15 @@ async def test_a_forked_child_that_ends_ends_nothing_of_its_parent():
         os.waitpid(child, 0)
         assert os.path.isdir(backend.state)
         assert await backend.publish(pawl.MessagingEvent("a"))
+
+
+@in_loop
+async def test_an_idle_backend_lets_its_loop_rest():
+    async with pawl.EventBackend(reconnect_timeout=1) as backend:
+        await backend.subscribe("a", Collector())
+        assert await backend.publish(pawl.MessagingEvent("a"))
+        await asyncio.sleep(1.2)  # the time at which a lost scheduler would be given up
+        links = [backend._link, *(each._link for each in backend._subscriptions.values())]
+        for link in links:
+            link.client.dispatch()
+        assert not select.select([link.client.fileno() for link in links], [], [], 0)[0]

@@ -2,11 +2,12 @@
 
 import enum
 import json
+import os
 
 import pytest
 
 import pawl
-from pawl.event import decode_data, encode_data, event_of, wire_headers
+from pawl.event import decode_data, encode_data, event_of, new_id, wire_headers
 from pawl.settings import nanoseconds, queue_json
 
 
@@ -175,3 +176,34 @@ def test_guarantees_of_other_programs_are_understood():
     assert stronger(None, "at_most_once") == "at_most_once"
     with pytest.raises(ValueError):
         guarantee_name("twice")
+
+
+def test_data_that_refers_to_itself_is_refused_and_later_data_is_not():
+    own = {}
+    own["own"] = own
+    with pytest.raises(ValueError):
+        encode_data(own)
+    del own["own"]
+    assert encode_data(own) == b"{}"
+    with pytest.raises(TypeError):
+        encode_data({"a": object()})
+    assert encode_data({"a": [own, own, "ü", 1.5, None]}) == '{"a":[{},{},"ü",1.5,null]}'.encode()
+
+
+def test_a_forked_process_draws_ids_of_its_own():
+    drawn = {new_id() for _ in range(10)}
+    assert len(drawn) == 10
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writer, "".join(new_id() for _ in range(300)).encode())
+        os._exit(0)
+    os.close(writer)
+    text = b""
+    while more := os.read(reader, 65536):
+        text += more
+    os.close(reader)
+    assert os.waitpid(child, 0)[1] == 0
+    theirs = {text[at : at + 16].decode() for at in range(0, len(text), 16)}
+    assert len(theirs) == 300
+    assert not theirs & {new_id() for _ in range(300)}

@@ -285,8 +285,8 @@ static void recount_sub(struct oracle *oracle, const struct bus_queue *queue, co
         heap += exception->heap_index != EXCEPTION_NOT_IN_HEAP;
         in_flight += exception->state == EXCEPTION_DETACHED;
         if (pawl_seqset_has(&sub->settled, exception->seq))
-            oracle_fail(oracle, "queue %s/%u: seq %" PRIu64 " is settled and remembered, state %u", queue->name,
-                        sub->group, exception->seq, exception->state);
+            oracle_fail(oracle, "queue %s/%u: seq %" PRIu64 " is settled and remembered, state %u",
+                        queue->name, sub->group, exception->seq, exception->state);
         if ((exception->heap_index != EXCEPTION_NOT_IN_HEAP) !=
             (exception->state == EXCEPTION_READY || exception->state == EXCEPTION_GRANTED))
             oracle_fail(oracle, "queue %s: seq %" PRIu64 " in state %u %s the heap", queue->name,

@@ -72,7 +72,7 @@ void sim_declare(struct bus_sim *sim, uint32_t index)
         PUT(", 'rate': {'count': %u, 'per_ns': 1000000000}", 1 + sim_below(sim, 20));
     if (sim_below(sim, 5) == 0)
         PUT(", 'breaker': {'failures': %u, 'cooldown_ns': 2000000000, 'probes': 2}", 1 + sim_below(sim, 3));
-    if (sim_below(sim, 3) == 0) {
+    if (sim_below(sim, 3) == 0 && !queue->stream) {
         uint32_t policy = sim_below(sim, 5);
         queue->lossy = policy != 0;
         queue->blocking = policy == 0;

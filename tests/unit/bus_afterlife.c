@@ -293,7 +293,7 @@ Test(bus_afterlife, a_group_is_moved_to_an_offset_a_time_or_an_end)
     cr_expect(eq(
         ptr, memory_request(&m, 0, "{'op': 'group.seek', 'queue': 's', 'group': 'g', 'to': {'offset': 99}}"),
         NULL));
-    cr_expect(eq(int, m.error, PAWL_E_LIMIT));
+    cr_expect(eq(int, m.error, PAWL_E_NOT_FOUND));
 }
 
 Test(bus_afterlife, a_group_that_asks_to_begin_beyond_the_end_begins_at_the_end)
@@ -329,6 +329,54 @@ Test(bus_afterlife, a_stream_keeps_what_is_young_enough_and_small_enough)
     cr_expect(eq(i64, (int64_t)client->delivery_count, kept));
     memory_restart(&m, m.record_count);
     expect_number(&m, "age", "depth", kept);
+}
+
+Test(bus_afterlife, limits_of_a_stream_are_how_much_of_it_is_kept_also_over_restart_and_snapshot)
+{
+    memory_declare(&m, "few", "'topics': ['t'], 'stream': true, 'max_depth': 5");
+    memory_declare(&m, "small", "'topics': ['t'], 'stream': true, 'max_bytes': 1000");
+    memory_declare(&m, "all", "'topics': ['t'], 'stream': true");
+    struct memory_client *client = memory_open(&m, 0);
+    say_numbers(client, 1, 40);
+    cr_expect(eq(u64, memory_reply(client, PAWL_REPLY_CONFIRM, 40)->routed, 3), "nothing is refused");
+    for (int round = 0; round < 3; round++) {
+        expect_number(&m, "few", "depth", 5);
+        cr_expect(le(i64, memory_number(&m, "small", "bytes"), 1000 + 1000 / 64));
+        cr_expect(ge(i64, memory_number(&m, "small", "depth"), 5));
+        expect_number(&m, "all", "depth", 40 + round);
+        if (round == 0)
+            memory_snapshot(&m);
+        memory_restart(&m, m.record_count);
+        client = memory_open(&m, 0);
+        say_numbers(client, 41 + round, 1);
+    }
+    cr_assert(eq(int, memory_consume(&m, client, 1, "few", "g", 100, 0), 0));
+    memory_turn(&m);
+    expect_got(client, 0, "39 40 41 42 43");
+    /* It is declared anew, and keeps less. */
+    memory_declare(&m, "few", "'topics': ['t'], 'stream': true, 'max_depth': 2");
+    say_numbers(client, 44, 1);
+    expect_number(&m, "few", "depth", 2);
+    memory_declare(&m, "few", "'topics': ['t'], 'stream': true, 'max_depth': 4");
+    say_numbers(client, 45, 9);
+    expect_number(&m, "few", "depth", 4);
+}
+
+Test(bus_afterlife, a_stream_that_would_refuse_or_wait_is_refused_itself)
+{
+    static const char *const settings[] = {"'overflow': 'block'", "'overflow': 'reject'",
+                                           "'overflow': 'drop_newest'", "'overflow': 'dead_letter'",
+                                           "'overflow_topics': {'a': 'block'}"};
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
+        json_decref(
+            memory_request(&m, 0,
+                           "{'op': 'queue.declare', 'name': 's', 'config': {'topics': ['t'], 'stream':"
+                           "true, 'max_depth': 5, %s}}",
+                           settings[i]));
+        cr_expect(eq(int, m.error, PAWL_E_INVALID), "%s", settings[i]);
+        cr_expect(ne(ptr, strstr(m.why, "oldest"), NULL), "%s", m.why);
+    }
+    memory_declare(&m, "s", "'topics': ['t'], 'stream': true, 'max_depth': 5, 'overflow': 'drop_oldest'");
 }
 
 /* ---- duplicates ---- */

@@ -452,6 +452,39 @@ Test(bus_exchange, payload_headers_and_delay_are_taken_at_their_limit_and_refuse
     expect_refused(client, delay_beyond, PAWL_E_LIMIT);
 }
 
+Test(bus_exchange, as_many_delayed_and_prioritised_events_as_may_wait_are_taken_and_not_one_more)
+{
+    m.limits.queue_delayed = 3;
+    pawl_bus_set_limits(m.bus, &m.limits);
+    memory_declare(&m, "q", "'topics': ['t']");
+    memory_declare(&m, "s", "'topics': ['s'], 'stream': true");
+    struct memory_client *client = memory_open(&m, 0);
+    struct memory_publish delayed = {.topic = "t", .data = "x", .delay_ns = SECOND};
+    struct memory_publish urgent = {.topic = "t", .data = "x", .priority = 1};
+    uint64_t plain = memory_say(&m, client, "t", "x");
+    for (int i = 0; i < 3; i++)
+        (void)memory_publish(&m, client, i % 2 ? &urgent : &delayed);
+    uint64_t late = memory_publish(&m, client, &delayed), hasty = memory_publish(&m, client, &urgent);
+    uint64_t other = memory_say(&m, client, "t", "x");
+    delayed.topic = "s";
+    uint64_t stream = memory_publish(&m, client, &delayed);
+    memory_turn(&m);
+    expect_confirmed(client, plain);
+    expect_confirmed(client, plain + 3);
+    expect_refused(client, late, PAWL_E_LIMIT);
+    expect_refused(client, hasty, PAWL_E_LIMIT);
+    expect_confirmed(client, other);
+    expect_confirmed(client, stream);
+    expect_number(&m, "q", "depth", 5);
+    memory_pass(&m, SECOND);
+    struct memory_client *consumer = consumer_of(&m, "q", 9);
+    cr_expect(eq(int, memory_settle(&m, consumer, PAWL_SETTLE_OP_ACK, 0, 4, 0), 0));
+    memory_turn(&m);
+    uint64_t again = memory_publish(&m, client, &urgent);
+    memory_turn(&m);
+    expect_confirmed(client, again);
+}
+
 Test(bus_exchange, queues_patterns_and_settings_are_taken_at_their_limit_and_refused_beyond)
 {
     m.limits.queues = 2;

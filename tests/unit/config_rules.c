@@ -56,14 +56,23 @@ static int parse_setting(const char *name, const char *value)
 static const struct {
     const char *name, *initial, *maximum;
 } promised[] = {
-    {"event-payload", "1MiB", "64MiB"}, {"event-headers", "16KiB", "64KiB"},
-    {"queue-patterns", "16", "256"},    {"queues", "1024", "65536"},
-    {"stream-groups", "64", "1024"},    {"clients", "1024", "65536"},
-    {"ack-wait", "30s", "7d"},          {"max-deliver", "5", "4095"},
-    {"interruptions", "5", "1000"},     {"queue-depth", "1000000", "disk"},
-    {"queue-bytes", "1GiB", "disk"},    {"dlq-depth", "100000", "disk"},
-    {"dlq-bytes", "1GiB", "disk"},      {"dedupe-keys", "1000000", "100000000"},
-    {"dedupe-age", "10m", "7d"},        {"publish-delay", "3650d", "3650d"},
+    {"event-payload", "1MiB", "64MiB"},
+    {"event-headers", "16KiB", "64KiB"},
+    {"queue-patterns", "16", "256"},
+    {"queues", "1024", "65536"},
+    {"stream-groups", "64", "1024"},
+    {"clients", "1024", "65536"},
+    {"ack-wait", "30s", "7d"},
+    {"max-deliver", "5", "4095"},
+    {"interruptions", "5", "1000"},
+    {"queue-depth", "1000000", "disk"},
+    {"queue-bytes", "1GiB", "disk"},
+    {"dlq-depth", "100000", "disk"},
+    {"dlq-bytes", "1GiB", "disk"},
+    {"dedupe-keys", "1000000", "100000000"},
+    {"queue-delayed", "1000000", "100000000"},
+    {"dedupe-age", "10m", "7d"},
+    {"publish-delay", "3650d", "3650d"},
 };
 
 Test(config, defaults_and_maxima_are_those_that_are_promised)

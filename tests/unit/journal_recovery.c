@@ -407,3 +407,57 @@ Test(journal_recovery, dump_gives_each_record_without_owning_the_journal)
         cr_expect(eq(u64, report.last_lsn, 10));
     }
 }
+
+static void snapshot_of_everything(void)
+{
+    int before = t.witness.snapshot_count;
+    cr_assert(eq(int, pawl_journal_snapshot_begin(t.journal, pawl_journal_last_lsn(t.journal)), 0));
+    cr_assert(eq(int, pawl_journal_snapshot_append(t.journal, "state", 5), 0));
+    cr_assert(eq(int, pawl_journal_snapshot_commit(t.journal), 0));
+    while (t.witness.snapshot_count == before)
+        cr_assert(ge(int, pawl_io_wait(t.io, UINT64_MAX), 0));
+}
+
+static bool pin_the_first(void *ctx, uint32_t segment_number)
+{
+    (void)ctx;
+    return segment_number == 1;
+}
+
+/* Where it ends is written in its successor; that is gone. */
+Test(journal_recovery, records_of_a_pinned_segment_are_found_after_the_segment_behind_it_has_gone)
+{
+    ON_BOTH
+    {
+        uint64_t lsn[40] = {0}, place[40] = {0};
+        uint8_t body[1000];
+        cr_assert(eq(int, reopen(), 0));
+        for (uint64_t i = 0; i < 40; i++) {
+            struct iovec iov = {body, sizeof body};
+            fill_body(body, i + 1, sizeof body);
+            cr_assert(eq(int, pawl_journal_append(t.journal, 7, 1, &iov, 1, &lsn[i], &place[i]), 0));
+            cr_assert(eq(int, pawl_journal_sync(t.journal), 0));
+            if (pawl_journal_current_segment(t.journal) > 1)
+                break;
+        }
+        for (int i = 0; i < 2; i++) { /* each start after a crash begins a segment: a short one */
+            shut(false);
+            cr_assert(eq(int, reopen(), 0));
+        }
+        snapshot_of_everything();
+        snapshot_of_everything();
+        uint32_t current = pawl_journal_current_segment(t.journal);
+        cr_expect(gt(int, pawl_journal_release_before(t.journal, current, pin_the_first, NULL), 0));
+        cr_expect(not(exists(t.dir_fd, "00000002.seg")));
+        shut(true);
+        cr_assert(eq(int, reopen(), 0));
+        for (uint64_t i = 0; i < 40 && place[i] >> 32 == 1; i++) {
+            struct pawl_record record;
+            cr_assert(eq(int, pawl_journal_peek(t.journal, place[i], &record), 0));
+            cr_expect(eq(u64, record.lsn, lsn[i]));
+            fill_body(body, i + 1, sizeof body);
+            cr_expect(eq(int, memcmp(record.body, body, sizeof body), 0));
+        }
+        shut(true);
+    }
+}

@@ -190,6 +190,10 @@ Test(queue_settings, all_of_them_together_are_a_configuration_that_the_scheduler
     pawl_queue_config_fini(&queue);
     json_object_del(config, "ordering_key");
     cr_assert(eq(int, put("stream", "true"), 0), "%s", why);
+    cr_assert(eq(int, pawl_queue_config_load(config, "q", &limits, NULL, &queue, reason), PAWL_E_INVALID));
+    cr_expect(ne(ptr, strstr(reason, "overflow"), NULL), "%s", reason);
+    json_object_del(config, "overflow");
+    json_object_del(config, "overflow_topics");
     cr_assert(eq(int, put("retain", "1d"), 0), "%s", why);
     cr_assert(eq(int, pawl_queue_config_load(config, "q", &limits, NULL, &queue, reason), 0), "%s", reason);
     cr_expect(eq(u64, queue.retain_ns, UINT64_C(86400000000000)));

@@ -114,6 +114,19 @@ Test(health, a_worker_that_does_not_come_up_in_ten_seconds_degrades_and_none_is_
     cr_expect(eq(u32, status_of(PAWL_HEALTH_WORKERS), PAWL_HEALTH_HEALTHY));
 }
 
+Test(health, workers_that_end_before_they_did_anything_degrade_and_are_unhealthy_when_none_is_up)
+{
+    workers[0] =
+        (struct pawl_wire_process){.role = PAWL_ROLE_SUPERVISOR, .status = PAWL_HEALTH_STILLBORN - 1};
+    cr_expect(eq(u32, status_of(PAWL_HEALTH_WORKERS), PAWL_HEALTH_HEALTHY));
+    workers[0].status = PAWL_HEALTH_STILLBORN;
+    cr_expect(eq(u32, status_of(PAWL_HEALTH_WORKERS), PAWL_HEALTH_DEGRADED));
+    workers[1].state = PAWL_PROCESS_STARTING;
+    cr_expect(eq(u32, status_of(PAWL_HEALTH_WORKERS), PAWL_HEALTH_UNHEALTHY));
+    seen.process_count = 1;
+    cr_expect(eq(u32, status_of(PAWL_HEALTH_WORKERS), PAWL_HEALTH_UNHEALTHY));
+}
+
 Test(health, a_queue_at_its_limit_or_with_an_open_breaker_degrades_and_is_named)
 {
     rows[0].gauge[PAWL_QUEUE_DEPTH] = 9;

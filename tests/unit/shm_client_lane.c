@@ -230,7 +230,7 @@ Test(client_lane, a_hostile_entry_is_a_bad_message)
         {"pad beyond what is published", {.bytes = RING, .type = PAWL_SUBMIT_PAD}},
         {"type 0", {.bytes = 64}},
         {"unknown type", {.bytes = 64, .type = 4}},
-        {"unknown flag", {.bytes = 64, .type = PAWL_SUBMIT_EVENT, .flags = 4}},
+        {"unknown flag", {.bytes = 64, .type = PAWL_SUBMIT_EVENT, .flags = 8}},
         {"unknown durability", {.bytes = 64, .type = PAWL_SUBMIT_EVENT, .durability = 4}},
         {"unknown guarantee", {.bytes = 64, .type = PAWL_SUBMIT_EVENT, .guarantee = 3}},
     };
@@ -240,7 +240,7 @@ Test(client_lane, a_hostile_entry_is_a_bad_message)
         *entry = cases[i].entry;
         bad_submission(cases[i].what);
     }
-    *entry = (struct pawl_submit){.bytes = 64, .type = PAWL_SUBMIT_EVENT, .flags = 3, .durability = 3};
+    *entry = (struct pawl_submit){.bytes = 64, .type = PAWL_SUBMIT_EVENT, .flags = 7, .durability = 3};
     cr_expect(eq(int, pawl_client_port_submission(&port, copy, COPY), 1));
 }
 

@@ -21,7 +21,7 @@ log = logging.getLogger("pawl")
 
 DRAIN_S = 2.0  # what disconnect() waits for confirms, and for handlers that it cancelled
 ALERT_EVERY = 100
-PREFETCH_MAX = 4096
+PREFETCH_MAX = 16384
 DEAD_LETTERS = "subscribers.dlq"  # of subscriptions without a queue of a name of their own
 
 _OVERFLOW = {"block_with_timeout": "block"}  # a framework's word for it
@@ -175,7 +175,7 @@ class EventBackend:
     def _open(self):
         if self._state is not None:
             return connect_or_launch(self._state, self._reconnect_timeout)
-        client, self._keeper = connect_privately()
+        client, self._keeper = connect_privately(self._reconnect_timeout)
         return client
 
     def _another(self):

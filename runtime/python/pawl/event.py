@@ -57,14 +57,47 @@ def _segments_match(pattern, topic):
     return len(topic) in reachable
 
 
+_ids = []  # drawn many at a time
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_ids.clear)  # the parent uses them
+
+
 def new_id():
-    return os.urandom(8).hex()
+    while True:
+        try:
+            return _ids.pop()
+        except IndexError:
+            text = os.urandom(8 * 256).hex()
+            _ids.extend(text[at : at + 16] for at in range(0, len(text), 16))
 
 
 # Headers that carry fields. A user's header of such a name travels with "x-" before it, and so on.
 _FIELDS = ("id", "source", "timestamp", "correlation_id", "partition_key")
-_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+_encoder = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 _decode = json.JSONDecoder().raw_decode
+
+
+def _quick_encoder():
+    """JSONEncoder.encode() makes a new encoder for each value; this one is made once. None: not to be had here."""
+    try:
+        make, quote = json.encoder.c_make_encoder, json.encoder.encode_basestring
+        chunks = make(None, _encoder.default, quote, None, ":", ",", False, False, True)
+        trial = {"a": [1, "\u00fc", None], "b": 1.5}
+        return chunks if "".join(chunks(trial, 0)) == _encoder.encode(trial) else None
+    except (AttributeError, TypeError, ValueError):
+        return None
+
+
+_chunks = _quick_encoder()
+
+
+def _encode(data):
+    if _chunks is not None:
+        try:
+            return "".join(_chunks(data, 0))
+        except (TypeError, ValueError, RecursionError):
+            pass  # the encoder proper says what is wrong, or sees that something refers to itself
+    return _encoder.encode(data)
 
 
 def _is_taken(name):

@@ -53,13 +53,13 @@ def _end(process, private_state, owner):
         shutil.rmtree(private_state, ignore_errors=True)
 
 
-def connect_privately():
+def connect_privately(reconnect_timeout=None):
     """A scheduler that nobody else knows of. Return: (client, keeper)."""
     state = tempfile.mkdtemp(prefix="pawl-")
     keeper = None
     try:
         keeper = Keeper("private", state)
-        return _pawl.connect(state), keeper
+        return _pawl.connect(state, reconnect_timeout=reconnect_timeout), keeper
     except BaseException:
         if keeper:
             keeper.close()

@@ -10,6 +10,7 @@ import inspect
 import logging
 import os
 import sys
+import types
 
 from .errors import Error, NotFound, Stale
 from .event import event_of
@@ -174,7 +175,7 @@ class Subscription:
         link = self._link
         try:
             result = self.handler(event_of(delivery, link.soon))
-            if result is not None and inspect.isawaitable(result):
+            if result is not None and (type(result) is types.CoroutineType or inspect.isawaitable(result)):
                 await result
         except asyncio.CancelledError:
             if self._is_ending or _is_cancelled():

@@ -1,10 +1,8 @@
 /*
- * take.h - a take that waits for as long as its command does.
- *
- * For commands of pawl itself; programs have pawl_take().
+ * command.h - what pawl's own commands ask of the library beyond pawl.h.
  */
-#ifndef PAWL_RUNTIME_LIB_TAKE_H
-#define PAWL_RUNTIME_LIB_TAKE_H
+#ifndef PAWL_RUNTIME_LIB_COMMAND_H
+#define PAWL_RUNTIME_LIB_COMMAND_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -21,5 +19,10 @@
  */
 int pawl_lib_take_until(struct pawl *pawl, const char *queue, const char *group, size_t count,
                         uint64_t wait_ns, int stop_fd, struct pawl_taken **taken_out);
+
+/** pawl_lib_on_notice - @notice is called within waiting calls with what the scheduler says to people
+ * unasked: that the disk is full, and that there is room again. @text is no string. */
+void pawl_lib_on_notice(struct pawl *pawl, void (*notice)(void *ctx, const char *text, size_t bytes),
+                        void *ctx);
 
 #endif
