@@ -283,20 +283,22 @@ test_a_publisher_whose_disk_is_full_is_told_once_and_once_more_when_it_goes_on()
         wait_for "grep -q \"serving /\" serve.err"
         "$PAWL" queue declare q --topic t
         mkfifo lines
-        "$PAWL" publish t --lines <lines >ids 2>err &
+        "$PAWL" publish t --lines <lines >ids 2>said &
+        publisher=$!
         exec 3>lines
         echo one >&3
         wait_for "[ -s ids ]"
         head -c 100m /dev/zero >disk/fill 2>/dev/null || true
         echo two >&3
-        wait_for "grep -q \"is full\" err"
+        wait_for "grep -q \"is full\" said"
         rm disk/fill
-        wait_for "grep -q \"has room again\" err"
+        wait_for "grep -q \"has room again\" said"
         echo three >&3
         exec 3>&-
-        ! wait %2 # one was refused
+        wait "$publisher"
+        [ "$(wc -l <ids)" = 3 ]
         kill %1 && wait %1
-        cat err'
+        cat said'
     expect_eq "$(grep -c 'the disk of .* is full: what cannot be recorded waits' "$T/out")" 1
     expect_eq "$(grep -c 'has room again: it goes on' "$T/out")" 1
 }
