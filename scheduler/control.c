@@ -399,8 +399,7 @@ static void read_connection(struct pawl_connection *connection)
 
     for (int i = 0; i < PAWL_MESSAGES_A_TURN; i++) {
         if (connection->role == PAWL_ROLE_CLIENT &&
-            (has_enough_to_read(connection) ||
-             connection->parked_count >= PAWL_PARKED_MAX))
+            (has_enough_to_read(connection) || connection->parked_count >= PAWL_PARKED_MAX))
             return; /* stays readable: it is listened to again when there is room */
         int got = pawl_wire_receive(&connection->wire, &message);
         if (got == 0) {
@@ -438,8 +437,7 @@ static void answer_parked(struct pawl_connection *connection)
         struct pawl_parked *parked = *link;
         bool done = parked->type == PAWL_WIRE_HELLO
                         ? connection->loop->serving
-                        : !has_enough_to_read(connection) &&
-                              pawl_control_try_parked(connection, parked);
+                        : !has_enough_to_read(connection) && pawl_control_try_parked(connection, parked);
         if (!done) {
             link = &parked->next;
             continue;
