@@ -24,7 +24,7 @@ build_own() {
 serve() {
     background pawl serve
     server=$!
-    wait_until '[ -S "$PAWL_STATE/socket" ]'
+    wait_until 'grep -q serving background.err' # a verb would start a scheduler of its own
 }
 
 test_only_what_the_header_declares_is_visible() {
@@ -135,7 +135,7 @@ int main(void)
     options.config_file = "mistaken.yaml";
     printf(" %d", pawl_start(&options, &pawl));
     options.config_file = NULL;
-    handler.prefetch = 4097;
+    handler.prefetch = 16385;
     printf(" %d", pawl_start(&options, &pawl));
     handler.prefetch = 0;
     handler.group = "no group";
