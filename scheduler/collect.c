@@ -118,13 +118,17 @@ static int list_runs(struct pawl_loop *loop, struct pawl_collection *collection)
     return error;
 }
 
-/* Runs that have just ended and are still being sealed: they are the newest, and stay. */
+/* Runs that have just ended and are still being sealed: they are the newest, and stay. Interrupted ones are
+ * not finished, are never sealed, and take nobody's place. */
 static size_t count_unsealed(const struct pawl_loop *loop)
 {
+    struct pawl_wire_summary summary;
     size_t count = 0;
     struct pawl_run *run = pawl_core_run_next(loop->core, NULL);
-    for (; run; run = pawl_core_run_next(loop->core, run))
-        count += pawl_run_over(run);
+    for (; run; run = pawl_core_run_next(loop->core, run)) {
+        pawl_run_summary(loop->core, run, loop->now, &summary);
+        count += pawl_run_over(run) && summary.state != PAWL_RUN_INTERRUPTED;
+    }
     return count;
 }
 

@@ -385,6 +385,13 @@ static void on_client_message(struct pawl_connection *connection, struct pawl_wi
     }
 }
 
+/* A client that does not read takes neither the memory of the scheduler nor its descriptors. */
+static bool has_enough_to_read(const struct pawl_connection *connection)
+{
+    return pawl_wire_pending(&connection->wire) > PAWL_OUTPUT_BYTES_HIGH ||
+           pawl_wire_pending_fds(&connection->wire) >= PAWL_OUTPUT_FDS_HIGH;
+}
+
 static void read_connection(struct pawl_connection *connection)
 {
     struct pawl_wire_message message;
@@ -392,8 +399,7 @@ static void read_connection(struct pawl_connection *connection)
 
     for (int i = 0; i < PAWL_MESSAGES_A_TURN; i++) {
         if (connection->role == PAWL_ROLE_CLIENT &&
-            (pawl_wire_pending(&connection->wire) > PAWL_OUTPUT_BYTES_HIGH ||
-             connection->parked_count >= PAWL_PARKED_MAX))
+            (has_enough_to_read(connection) || connection->parked_count >= PAWL_PARKED_MAX))
             return; /* stays readable: it is listened to again when there is room */
         int got = pawl_wire_receive(&connection->wire, &message);
         if (got == 0) {
@@ -431,8 +437,7 @@ static void answer_parked(struct pawl_connection *connection)
         struct pawl_parked *parked = *link;
         bool done = parked->type == PAWL_WIRE_HELLO
                         ? connection->loop->serving
-                        : pawl_wire_pending(&connection->wire) <= PAWL_OUTPUT_BYTES_HIGH &&
-                              pawl_control_try_parked(connection, parked);
+                        : !has_enough_to_read(connection) && pawl_control_try_parked(connection, parked);
         if (!done) {
             link = &parked->next;
             continue;
@@ -504,7 +509,7 @@ void pawl_control_arm(struct pawl_loop *loop)
         pawl_control_tell_room(connection);
         if (connection->closing)
             continue;
-        bool full = pawl_wire_pending(&connection->wire) > PAWL_OUTPUT_BYTES_HIGH;
+        bool full = has_enough_to_read(connection);
         int error = pawl_wire_pending(&connection->wire) && !pawl_io_active(&connection->out_poll) &&
                             !must_wait_for_disk(connection)
                         ? pawl_wire_flush(&connection->wire)
@@ -514,7 +519,7 @@ void pawl_control_arm(struct pawl_loop *loop)
             continue;
         }
         /* There is room again: what was parked for want of it, and what waits to be read. */
-        if (full && pawl_wire_pending(&connection->wire) <= PAWL_OUTPUT_BYTES_HIGH)
+        if (full && !has_enough_to_read(connection))
             loop->changed = loop->more_to_read = true;
         if (error == -EAGAIN)
             error = pawl_io_poll(loop->io, &connection->out_poll, connection->wire.fd, POLLOUT);

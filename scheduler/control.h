@@ -19,6 +19,7 @@ enum {
     PAWL_PARKED_MAX = 1024,           /* of one client */
     PAWL_MESSAGES_A_TURN = 64,        /* of one connection */
     PAWL_OUTPUT_BYTES_HIGH = 1 << 20, /* a client that lets this much wait is not listened to */
+    PAWL_OUTPUT_FDS_HIGH = 16,        /* nor one that lets so many descriptors wait */
     PAWL_REPLY_BYTES_MAX = 1 << 20,   /* of one page of results or steps */
 };
 

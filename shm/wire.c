@@ -216,6 +216,11 @@ size_t pawl_wire_pending(const struct pawl_wire *wire)
     return wire->out->end - wire->out->begin;
 }
 
+size_t pawl_wire_pending_fds(const struct pawl_wire *wire)
+{
+    return wire->out->fd_end - wire->out->fd_begin;
+}
+
 /* One sendmsg: from the front to where the next message with descriptors begins. */
 static ssize_t send_some(int socket_fd, struct pawl_wire_buffer *out)
 {

@@ -487,6 +487,8 @@ int pawl_wire_queue_message(struct pawl_wire *wire, uint16_t type, uint64_t tag,
 
 /* Bytes that wait in the send buffer. */
 size_t pawl_wire_pending(const struct pawl_wire *wire);
+/* Descriptors that wait with them; the buffer owns them. */
+size_t pawl_wire_pending_fds(const struct pawl_wire *wire);
 
 /**
  * pawl_wire_flush - send what the socket takes without blocking

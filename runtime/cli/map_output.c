@@ -30,8 +30,8 @@ void pawl_map_output_fini(struct pawl_map_output *output)
 {
     pawl_map_output_flush(output);
     free(output->buffer);
-    if (output->joblog != NULL)
-        fclose(output->joblog);
+    if (output->joblog != NULL && fclose(output->joblog) != 0 && output->joblog_error == 0)
+        output->joblog_error = -errno;
     output->buffer = NULL;
     output->joblog = NULL;
 }
@@ -41,8 +41,8 @@ void pawl_map_output_flush(struct pawl_map_output *output)
     if (output->buffered != 0 && output->error == 0)
         output->error = pawl_write_all(STDOUT_FILENO, output->buffer, output->buffered);
     output->buffered = 0;
-    if (output->joblog != NULL)
-        fflush(output->joblog);
+    if (output->joblog != NULL && output->joblog_error == 0 && fflush(output->joblog) != 0)
+        output->joblog_error = -errno;
 }
 
 /* ---- streams ---- */

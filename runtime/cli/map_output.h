@@ -19,6 +19,7 @@ struct pawl_map_output {
     bool tag;
     const char *results_dir; /* NULL: none */
     FILE *joblog;            /* NULL: none */
+    int joblog_error;        /* -errno: not all of it could be written */
     struct pawl_map_template *map_template;
     bool shell;
     int runs_dirfd;

@@ -74,12 +74,17 @@ static int fail_damage(const struct pawl_cli *cli, int error, const struct pawl_
                      "%s", message);
 }
 
-static int verify(const struct pawl_cli *cli, int dirfd)
+static int verify(const struct pawl_cli *cli, int dirfd, const char *path)
 {
     struct findings findings = {.cli = cli, .list = json_array()};
     struct pawl_journal_report report;
     memset(&report, 0, sizeof report);
     int error = pawl_journal_verify(dirfd, on_finding, &findings, &report);
+    if (error == 0 && report.fresh) { /* "ok" about nothing misleads who checks a backup */
+        json_decref(findings.list);
+        return pawl_fail(cli, PAWL_EXIT_USAGE, "not_found", "name a state directory, or the journal in one",
+                         "no journal here: %.200s: it holds no segment", path);
+    }
     if (cli->json) {
         json_t *document = pawl_json_document();
         json_object_set_new(document, "ok", json_boolean(error == 0));
@@ -147,10 +152,11 @@ static int run_journal(struct pawl_cli *cli, const void *options, int operand_co
     if (!verifies && strcmp(operands[0], "dump") != 0)
         return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", "there are: pawl journal verify, pawl journal dump",
                          "journal cannot '%.40s'", operands[0]);
-    int dirfd = open_journal(cli, operand_count > 1 ? operands[1] : cli->state);
+    const char *path = operand_count > 1 ? operands[1] : cli->state;
+    int dirfd = open_journal(cli, path);
     if (dirfd < 0)
         return -dirfd;
-    int status = verifies ? verify(cli, dirfd) : dump(cli, dirfd);
+    int status = verifies ? verify(cli, dirfd, path) : dump(cli, dirfd);
     close(dirfd);
     return pawl_output_finish(cli, status);
 }

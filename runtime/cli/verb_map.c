@@ -230,6 +230,12 @@ static int submit_and_feed(struct map_command *command)
         pawl_session_close(&session);
     }
     pawl_map_output_fini(&output);
+    if (output.joblog_error != 0) {
+        int failed = pawl_fail_error(command->cli, PAWL_EXIT_FAILED, output.joblog_error,
+                                     "the tasks are recorded: pawl steps last",
+                                     "--joblog: %.200s: not all of it could be written", o->joblog);
+        status = status != 0 ? status : failed;
+    }
     return status;
 }
 

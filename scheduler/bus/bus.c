@@ -457,6 +457,7 @@ int pawl_bus_start(struct pawl_bus *bus, struct pawl_now now, uint64_t epoch)
     bus->next_event = epoch << 40 | 1;
     uint32_t end = bus->queue_end;
     bus_dlq_find_all(bus);
+    bus_expiries_start(bus);
     for (uint32_t i = 0; i < end; i++) {
         struct bus_queue *queue = bus->queues[i];
         if (!queue)

@@ -370,6 +370,11 @@ void bus_expire(struct pawl_bus *bus, struct bus_sub *sub, uint64_t seq)
     if (event && has_expired(bus, sub->queue, event))
         bus_dead(bus, sub, seq, exception ? exception->attempt : 0, exception ? exception->failures : 0,
                  PAWL_DEAD_EXPIRED, "its time to live was over", 25);
+    else if (event && event->ttl_ns) /* the wall clock went slower, or back */
+        bus_expiry(bus, sub->queue->number, seq,
+                   event->ttl_ns > UINT64_MAX - event->published_at_ns
+                       ? UINT64_MAX
+                       : event->published_at_ns + event->ttl_ns);
 }
 
 /* Whoever is next may expire while nobody consumes: the time is kept for it. */

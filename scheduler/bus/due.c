@@ -68,6 +68,11 @@ static bool is_wanted(void *ctx, const struct pawl_bus_timer *timer)
     return true;
 }
 
+bool bus_expiry_wanted(struct pawl_bus *bus, const struct pawl_bus_timer *timer)
+{
+    return timer->kind == BUS_TIMER_EXPIRY && is_wanted(bus, timer);
+}
+
 /* So that they are a fixed multiple of what waits: a sweep is paid for by those that were added since. */
 static void sweep_timers(struct pawl_bus *bus)
 {
@@ -76,6 +81,30 @@ static void sweep_timers(struct pawl_bus *bus)
         return;
     pawl_bus_timers_sweep(&bus->timers, is_wanted, bus);
     bus->timers_sweep_at = 2 * pawl_bus_timers_count(&bus->timers);
+}
+
+/* While records are read back the boot clock says nothing of when they were written: they wait by the wall
+ * clock, and start() turns that. */
+void bus_expiry(struct pawl_bus *bus, uint32_t queue, uint64_t seq, uint64_t due_realtime_ns)
+{
+    struct pawl_bus_timer timer = {
+        .due_ns = due_realtime_ns, .a = seq, .b = queue << 10, .kind = BUS_TIMER_EXPIRY};
+    if (bus->replaying)
+        sweep_timers(bus);
+    else
+        timer.due_ns = bus_boottime_of(bus, due_realtime_ns, UINT64_MAX);
+    if (pawl_bus_timers_add(&bus->timers, &timer) < 0)
+        bus->failed = true;
+}
+
+void bus_expiries_start(struct pawl_bus *bus)
+{
+    struct pawl_bus_timers read_back = bus->timers;
+    bus->timers = (struct pawl_bus_timers){0};
+    for (size_t i = 0; i < read_back.count; i++)
+        if (is_wanted(bus, &read_back.heap[i]))
+            bus_expiry(bus, read_back.heap[i].b >> 10, read_back.heap[i].a, read_back.heap[i].due_ns);
+    pawl_bus_timers_fini(&read_back);
 }
 
 uint64_t pawl_bus_tick(struct pawl_bus *bus, struct pawl_now now)

@@ -73,8 +73,8 @@ static int apply_each(struct pawl_bus *bus, const struct pawl_bus_events *record
                 return error;
         }
         for (uint32_t i = 0; event->ttl_ns && i < record->queue_count; i++)
-            bus_timer(bus, clamp_due(bus->now.boottime_ns, event->ttl_ns), BUS_TIMER_EXPIRY,
-                      routes[i].first_seq + n, routes[i].queue << 10);
+            bus_expiry(bus, routes[i].queue, routes[i].first_seq + n,
+                       clamp_due(event->published_at_ns, event->ttl_ns));
         if (record->flags & PAWL_BUS_EVENTS_SPECIAL)
             for (uint32_t i = 0; i < record->queue_count; i++) {
                 struct bus_queue *queue = bus_queue_at(bus, routes[i].queue);

@@ -23,6 +23,7 @@ enum chunk_kind { /* stored: append */
                   CHUNK_DEDUPE = 7,
                   CHUNK_QUEUE_DONE = 8, /* all extents of the queue are there */
                   CHUNK_PUBLISHED = 9,  /* what PUBLISHERS does not say; after all of it */
+                  CHUNK_EXPIRIES = 10,  /* events with a time to live of their own; after the queues */
 };
 
 struct chunk {
@@ -56,6 +57,12 @@ struct exception_item {
     uint16_t error_bytes; /* words follow, padded to 8 */
 };
 static_assert(sizeof(struct exception_item) == 64, "snapshot format");
+
+struct expiry_item {
+    uint64_t seq, due_realtime_ns;
+    uint32_t queue, reserved;
+};
+static_assert(sizeof(struct expiry_item) == 24, "snapshot format");
 static_assert(sizeof(struct extent) == 40, "snapshot format");
 
 /* ---- writing ---- */
@@ -72,6 +79,7 @@ enum stage {
     STAGE_PUBLISHERS,
     STAGE_PUBLISHED,
     STAGE_DEDUPE,
+    STAGE_EXPIRIES,
     STAGE_END
 };
 
@@ -233,6 +241,23 @@ static int write_sub(struct pawl_bus *bus, struct bus_snapshot *snapshot, const 
     return 0;
 }
 
+static void write_expiries(struct pawl_bus *bus, struct bus_snapshot *snapshot)
+{
+    begin(snapshot, CHUNK_EXPIRIES);
+    for (; snapshot->at < bus->timers.count; snapshot->at++) {
+        const struct pawl_bus_timer *timer = &bus->timers.heap[snapshot->at];
+        const struct bus_queue *queue = bus_queue_at(bus, timer->b >> 10);
+        if (!bus_expiry_wanted(bus, timer) || backlog_is_volatile(&queue->backlog, timer->a))
+            continue;
+        struct expiry_item item = {.seq = timer->a, .due_realtime_ns = timer->due_ns, .queue = queue->number};
+        if (!bus->replaying)
+            item.due_realtime_ns += bus->now.realtime_ns - bus->now.boottime_ns;
+        if (!put(snapshot, &item, sizeof item, NULL, 0))
+            return;
+    }
+    snapshot->stage = STAGE_END;
+}
+
 static void next_sub(struct bus_snapshot *snapshot, const struct bus_queue *queue)
 {
     snapshot->stage = STAGE_SUB;
@@ -327,12 +352,17 @@ static int step(struct pawl_bus *bus, struct bus_snapshot *snapshot)
         size_t count =
             pawl_dedupe_save(&bus->dedupe, &snapshot->cursor,
                              (struct pawl_dedupe_entry *)(void *)(snapshot->bytes + snapshot->used), 4096);
-        if (count == 0)
-            snapshot->stage = STAGE_END;
+        if (count == 0) {
+            snapshot->stage = STAGE_EXPIRIES;
+            snapshot->at = 0;
+        }
         head_of(snapshot)->count = (uint32_t)count;
         snapshot->used += count * sizeof(struct pawl_dedupe_entry);
         return 0;
     }
+    case STAGE_EXPIRIES:
+        write_expiries(bus, snapshot);
+        return 0;
     case STAGE_END:
         break;
     }
@@ -485,6 +515,18 @@ static int load_known(struct pawl_bus *bus, const struct chunk *chunk, const cha
     return error;
 }
 
+static int load_expiries(struct pawl_bus *bus, const struct expiry_item *items, const struct chunk *chunk)
+{
+    if (chunk->count > chunk->bytes / sizeof *items)
+        return PAWL_E_DAMAGED;
+    for (uint32_t i = 0; i < chunk->count; i++) {
+        if (!bus_queue_at(bus, items[i].queue))
+            return PAWL_E_DAMAGED;
+        bus_expiry(bus, items[i].queue, items[i].seq, items[i].due_realtime_ns);
+    }
+    return bus->failed ? -ENOMEM : 0;
+}
+
 bool pawl_bus_snapshot_is(const void *bytes, size_t n)
 {
     const struct chunk *chunk = bytes;
@@ -501,6 +543,8 @@ int pawl_bus_snapshot_load(struct pawl_bus *bus, const void *bytes, size_t n)
         return load_queue(bus, body, chunk->bytes);
     if (chunk->kind == CHUNK_PUBLISHERS || chunk->kind == CHUNK_PUBLISHED || chunk->kind == CHUNK_DEDUPE)
         return load_known(bus, chunk, body);
+    if (chunk->kind == CHUNK_EXPIRIES)
+        return load_expiries(bus, body, chunk);
     struct bus_queue *queue = bus_queue_at(bus, chunk->queue);
     struct bus_sub *sub = bus_sub_at(bus, chunk->queue, chunk->group);
     if (!queue)

@@ -260,6 +260,10 @@ void bus_cut(struct pawl_bus *bus);
 void bus_dirty(struct pawl_bus *bus, struct bus_sub *sub);
 void bus_timer(struct pawl_bus *bus, uint64_t due_boottime_ns, enum bus_timer_kind kind, uint64_t a,
                uint32_t b);
+/** bus_expiry - an event with a time to live of its own, which is over at that instant. */
+void bus_expiry(struct pawl_bus *bus, uint32_t queue, uint64_t seq, uint64_t due_realtime_ns);
+bool bus_expiry_wanted(struct pawl_bus *bus, const struct pawl_bus_timer *timer);
+void bus_expiries_start(struct pawl_bus *bus); /* those that were read back; what settled is known */
 /* One record, appended and applied: what every live change goes through. Its lsn; 0: failed. */
 uint64_t bus_append(struct pawl_bus *bus, uint8_t type, const void *body, size_t bytes, const void *more,
                     size_t more_bytes);
@@ -398,7 +402,7 @@ struct bus_queue *bus_dlq_find(struct pawl_bus *bus, const struct bus_queue *que
 bool bus_dlq_is_shared(const struct pawl_bus *bus, const struct bus_queue *dlq,
                        const struct bus_queue *owner);
 void bus_dlq_declared(struct pawl_bus *bus, struct bus_queue *queue); /* whose it is, and which is its own */
-void bus_dlq_find_all(struct pawl_bus *bus);                          /* after a replay; -ENOMEM */
+void bus_dlq_find_all(struct pawl_bus *bus);                          /* after a replay */
 void bus_dead(struct pawl_bus *bus, struct bus_sub *sub, uint64_t seq, uint32_t attempt, uint32_t failures,
               enum pawl_dead_reason reason, const char *text, size_t text_bytes);
 /* What does not fit into a queue goes straight to its dead letters. false: there is no place for it. */

@@ -128,3 +128,48 @@ test_a_dead_letter_with_a_zero_byte_in_it_is_listed_and_shown() {
     expect_exit 0 pawl dlq show q 1
     end_serve
 }
+
+# Each of its 2,000 requests is answered with a descriptor, and it reads none until all have been sent.
+slow test_a_client_that_does_not_read_takes_few_descriptors_of_the_scheduler_and_loses_no_answer 60
+test_a_client_that_does_not_read_takes_few_descriptors_of_the_scheduler_and_loses_no_answer() {
+    local scheduler
+    serve
+    scheduler=$(pawl health --json | jq '.processes[] | select(.role == "scheduler") | .pid')
+    expect_exit 0 python3 - "$PAWL_STATE/socket" "$scheduler" <<'PY'
+import array, os, socket, struct, sys, threading
+HELLO, METRICS, REQUESTS = 1, 139, 2000
+client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+client.settimeout(30)
+client.connect(sys.argv[1])
+def message(kind, tag, body=b""):
+    return struct.pack("<IHHQ", len(body), kind, 0, tag) + body
+client.sendall(message(HELLO, 1, struct.pack("<IIII", 1, 1, 0, os.getpid())))
+assert len(client.recv(16 + 32, socket.MSG_WAITALL)) == 48
+sender = threading.Thread(target=lambda: client.sendall(b"".join(message(METRICS, n) for n in range(REQUESTS))))
+sender.start()
+most = answers = 0
+rest = b""
+while answers < REQUESTS:
+    most = max(most, len(os.listdir(f"/proc/{sys.argv[2]}/fd")))
+    if answers == 0:
+        sender.join()
+        other = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        other.connect(sys.argv[1])  # served after what was there before it
+        other.sendall(message(HELLO, 1, struct.pack("<IIII", 1, 1, 0, os.getpid())))
+        assert other.recv(48)
+        most = max(most, len(os.listdir(f"/proc/{sys.argv[2]}/fd")))
+    data, ancillary, _, _ = client.recvmsg(4096, socket.CMSG_SPACE(64 * 4))
+    assert data
+    for _, _, fds in ancillary:
+        for fd in array.array("i", fds):
+            os.close(fd)
+    rest += data
+    while len(rest) >= 16:
+        size, kind, fd_count, tag = struct.unpack_from("<IHHQ", rest)
+        assert (size, kind, fd_count, tag) == (0, METRICS + 1, 1, answers), (size, kind, fd_count, tag)
+        rest = rest[16:]
+        answers += 1
+assert most < 100, most
+PY
+    end_serve
+}

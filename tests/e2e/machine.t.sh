@@ -53,6 +53,25 @@ YAML
     expect_exit 0 pawl wait live --timeout 20s
 }
 
+test_gc_counts_finished_runs_only_among_those_to_keep() {
+    local pid
+    three_runs
+    write block.yaml <<'YAML'
+pawl: 1
+steps:
+  block: {shell: 'touch live; exec sleep 60'}
+YAML
+    background pawl run --run-id stopped block.yaml
+    pid=$!
+    wait_until '[ -e live ]'
+    kill -TERM "$pid"
+    expect_end 5 "$pid"
+    expect_eq "$(run_state stopped)" interrupted
+    expect_exit 0 pawl gc --keep-runs 1
+    expect_exit 0 pawl runs --json
+    expect_json '[.. | objects | select(has("workflow")) | .run] | sort | join(" ")' 'stopped three'
+}
+
 test_doctor_checks_the_machine() {
     local word
     capture pawl doctor

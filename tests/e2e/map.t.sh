@@ -192,6 +192,12 @@ test_timeout_ends_a_task_that_takes_too_long() {
     expect_exit 1 timeout 20 "$PAWL" map --timeout 200ms sleep ::: 300
 }
 
+test_a_joblog_that_cannot_be_written_is_an_error() {
+    expect_exit 1 pawl map --joblog /dev/full echo ::: a
+    expect_stdout a
+    expect_stderr '--joblog: /dev/full: not all of it could be written: No space left on device'
+}
+
 test_joblog_has_the_columns_of_gnu_parallel() {
     expect_exit 1 pawl map -j1 --joblog log sh -c 'exit "$0"' ::: 0 3
     expect_eq "$(head -n 1 log)" $'Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand'

@@ -255,6 +255,9 @@ test_an_error_says_what_to_do_next() {
     expect_exit 2 pawl run --set count=x each.yaml
     expect_stderr 'is an int by its default'
     expect_exit 2 pawl journal verify nowhere
+    mkdir elsewhere
+    expect_exit 2 pawl journal verify elsewhere
+    expect_stderr 'no journal here: elsewhere'
     expect_stderr 'name a state directory'
     expect_exit 4 env PAWL_STATE=/proc/nowhere "$PAWL" run each.yaml
     expect_stderr 'choose another: --state DIR'
