@@ -23,9 +23,8 @@
 #include "scheduler/run.h"
 #include "shm/error.h"
 
-#define SECOND_NS    UINT64_C(1000000000)
-#define RECONNECT_NS (10 * SECOND_NS)
-#define GRACE_NS     (10 * SECOND_NS)
+#define SECOND_NS UINT64_C(1000000000)
+#define GRACE_NS  (10 * SECOND_NS)
 
 enum tag_kind { TAG_SUBMIT = 1, TAG_WAIT = 2, TAG_CANCEL = 3 };
 
@@ -34,6 +33,7 @@ enum slot_state { SLOT_FREE, SLOT_SUBMITTING, SLOT_WAITING };
 struct slot {
     enum slot_state state;
     bool again; /* submitted once more after a reconnect: "exists already" means that the first one arrived */
+    bool cancel_asked;           /* and not answered yet */
     uint64_t refused_ns;         /* since when a run that is still ending is asked for again; 0: it is not */
     uint32_t serial;             /* tags of an earlier run of this slot are ignored */
     uint64_t finished_before_ns; /* of the image that a resumed run had already; 0: none */
@@ -51,6 +51,7 @@ struct attach {
     uint64_t batch;
     bool exhausted;               /* no more jobs */
     enum pawl_signal_level level; /* that has been acted upon */
+    bool stop_told;               /* that nothing new starts */
     int exit_code;                /* of what could not be submitted; 0: none */
     uint64_t submitted, ended;
     uint64_t ended_in[6];          /* by run state */
@@ -110,6 +111,7 @@ static int send_cancel(struct attach *a, uint32_t index)
         .grace_ns = a->level == PAWL_SIGNAL_KILL ? 0 : GRACE_NS,
     };
     memcpy(request.run_id, a->slots[index].run_id, sizeof request.run_id);
+    a->slots[index].cancel_asked = true;
     return send_message(a, TAG_CANCEL, PAWL_WIRE_CANCEL, index, &request, sizeof request, NULL, 0, NULL, 0);
 }
 
@@ -126,6 +128,7 @@ static void free_slot(struct attach *a, uint32_t index)
 {
     close_job(&a->slots[index].job);
     a->slots[index].state = SLOT_FREE;
+    a->slots[index].cancel_asked = false;
     a->slots[index].serial++;
     a->in_flight--;
 }
@@ -167,6 +170,19 @@ static int fill_window(struct attach *a)
 }
 
 /* ---- receiving ---- */
+
+/* Said when it is true: the scheduler has answered for every run that is under way. */
+static void tell_stop(struct attach *a)
+{
+    if (a->level != PAWL_SIGNAL_DRAIN || a->stop_told || a->in_flight == 0)
+        return;
+    for (uint32_t i = 0; i < a->options->window; i++)
+        if (a->slots[i].state == SLOT_SUBMITTING || a->slots[i].cancel_asked)
+            return;
+    a->stop_told = true;
+    pawl_watch_clear(&a->watch);
+    pawl_note(a->cli, "stopping: what runs may end, nothing new starts (^C again ends it now)");
+}
 
 static void note_start(struct attach *a, const struct slot *slot, const struct pawl_wire_submitted *reply)
 {
@@ -300,7 +316,8 @@ static int on_message(struct attach *a, const struct pawl_wire_message *message)
         on_ended(a, index, message->body);
         return 0;
     case TAG_CANCEL:
-        return 0; /* a run that has just ended cannot be stopped: its summary tells */
+        a->slots[index].cancel_asked = false; /* or it has just ended: its summary tells */
+        return 0;
     }
     return 0;
 }
@@ -315,9 +332,7 @@ static int act_on_signals(struct attach *a)
     a->level = level;
     a->exhausted = true;
     pawl_watch_clear(&a->watch);
-    if (level == PAWL_SIGNAL_DRAIN)
-        pawl_note(a->cli, "stopping: what runs may end, nothing new starts (^C again ends it now)");
-    else if (level == PAWL_SIGNAL_INTERRUPT)
+    if (level == PAWL_SIGNAL_INTERRUPT)
         pawl_note(a->cli, "ending what runs: SIGTERM now, SIGKILL in 10 s (^C again: at once)");
     for (uint32_t i = 0; i < a->options->window; i++) {
         int error = a->slots[i].state == SLOT_WAITING ? send_cancel(a, i) : 0;
@@ -328,25 +343,6 @@ static int act_on_signals(struct attach *a)
 }
 
 /* ---- a lost connection ---- */
-
-int pawl_reconnect(struct pawl_session *session)
-{
-    uint64_t end_ns = pawl_monotonic_ns() + RECONNECT_NS;
-    pawl_session_disconnect(session);
-    for (;;) {
-        struct pawl_error_report report;
-        int error = pawl_client_open(&session->state, false, &session->wire, &session->welcome, &report);
-        if (error == 0) {
-            session->connected = true;
-            return 0;
-        }
-        if (error != -ENOENT && error != PAWL_E_CLOSED && error != -ECONNREFUSED)
-            return pawl_fail_report(session->cli, &report);
-        if (pawl_monotonic_ns() >= end_ns || pawl_signals_level() >= PAWL_SIGNAL_INTERRUPT)
-            return -ENOENT;
-        poll(NULL, 0, 50);
-    }
-}
 
 /* What ended while there was no connection is sealed. True: that was all. */
 static bool all_ended_meanwhile(struct attach *a)
@@ -434,6 +430,7 @@ static int converse(struct attach *a)
         error = receive_all(a);
         if (error != 0)
             return error;
+        tell_stop(a);
         if (a->in_flight < before) /* there is room for another run, or nothing is left to wait for */
             continue;
         sleep_until_something(a, tick(a));

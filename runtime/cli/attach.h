@@ -33,8 +33,4 @@ int pawl_attach(struct pawl_session *session, const struct pawl_attach_options *
 /** pawl_resume_arguments - " -j 4 --keep-going=2" as far as they were given. jobs 0: not given. */
 void pawl_resume_arguments(char arguments[64], uint64_t jobs, bool keeps_going, uint64_t keep_going);
 
-/** pawl_reconnect - after the connection was lost: for up to 10 s, to a scheduler that the supervisor
- * restarts. Return: 0; -ENOENT (nobody came back; nothing printed); or a printed exit code. */
-int pawl_reconnect(struct pawl_session *session);
-
 #endif

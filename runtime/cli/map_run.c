@@ -99,6 +99,16 @@ static int on_error(struct pawl_map_talk *m, enum pawl_map_tag tag, const struct
     return fatal ? PAWL_E_STATE : 0;
 }
 
+/* Said when it is true: the scheduler has answered. */
+static void tell_stop(struct pawl_map_talk *m)
+{
+    if (m->level != PAWL_SIGNAL_DRAIN || m->stop_told || m->output->error != 0 || m->exit_code != 0)
+        return;
+    m->stop_told = true;
+    pawl_watch_clear(&m->watch);
+    pawl_note(m->cli, "stopping: what runs may end, nothing new starts (^C again ends it now)");
+}
+
 static int on_message(struct pawl_map_talk *m, const struct pawl_wire_message *message)
 {
     struct pawl_error_report report;
@@ -128,8 +138,10 @@ static int on_message(struct pawl_map_talk *m, const struct pawl_wire_message *m
         memcpy(&m->summary, message->body, sizeof m->summary);
         m->has_summary = true;
         return 0;
-    case PAWL_MAP_TAG_ITEMS_END:
     case PAWL_MAP_TAG_CANCEL:
+        tell_stop(m);
+        return 0;
+    case PAWL_MAP_TAG_ITEMS_END:
         return 0;
     }
     return 0;
@@ -147,9 +159,7 @@ static int act_on_signals(struct pawl_map_talk *m)
     m->level = level;
     m->feeding = false;
     pawl_watch_clear(&m->watch);
-    if (level == PAWL_SIGNAL_DRAIN && m->output->error == 0 && m->exit_code == 0)
-        pawl_note(m->cli, "stopping: what runs may end, nothing new starts (^C again ends it now)");
-    else if (level == PAWL_SIGNAL_INTERRUPT)
+    if (level == PAWL_SIGNAL_INTERRUPT)
         pawl_note(m->cli, "ending what runs: SIGTERM now, SIGKILL in 10 s (^C again: at once)");
     return m->run_ended ? 0 : pawl_map_request_cancel(m);
 }

@@ -55,7 +55,7 @@ struct pawl_map_talk {
     enum pawl_signal_level level;
     uint64_t failed, ended;
     int exit_code; /* of a mistake of our own; 0: none */
-    bool told_output;
+    bool told_output, stop_told;
     unsigned received; /* messages of this turn */
 };
 

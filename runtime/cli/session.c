@@ -6,11 +6,16 @@
 #include "runtime/cli/session.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "runtime/cli/errors.h"
+#include "runtime/cli/signals.h"
+#include "runtime/cli/submit.h"
 #include "shm/error.h"
+
+#define RECONNECT_NS UINT64_C(10000000000)
 
 int pawl_session_open(const struct pawl_cli *cli, enum pawl_state_mode mode, struct pawl_session *session_out)
 {
@@ -84,4 +89,23 @@ void pawl_session_copy_name(char field[PAWL_NAME_BYTES], const char *text)
     size_t n = strnlen(text, PAWL_NAME_BYTES - 1);
     memset(field, 0, PAWL_NAME_BYTES);
     memcpy(field, text, n);
+}
+
+int pawl_reconnect(struct pawl_session *session)
+{
+    uint64_t end_ns = pawl_monotonic_ns() + RECONNECT_NS;
+    pawl_session_disconnect(session);
+    for (;;) {
+        struct pawl_error_report report;
+        int error = pawl_client_open(&session->state, false, &session->wire, &session->welcome, &report);
+        if (error == 0) {
+            session->connected = true;
+            return 0;
+        }
+        if (error != -ENOENT && error != PAWL_E_CLOSED && error != -ECONNREFUSED)
+            return pawl_fail_report(session->cli, &report);
+        if (pawl_monotonic_ns() >= end_ns || pawl_signals_level() >= PAWL_SIGNAL_INTERRUPT)
+            return -ENOENT;
+        poll(NULL, 0, 50);
+    }
 }

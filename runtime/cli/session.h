@@ -45,4 +45,8 @@ void pawl_session_close(struct pawl_session *session);
  */
 void pawl_session_copy_name(char field[PAWL_NAME_BYTES], const char *text);
 
+/** pawl_reconnect - after the connection was lost: for up to 10 s, to a scheduler that the supervisor
+ * restarts. Return: 0; -ENOENT (nobody came back; nothing printed); or a printed exit code. */
+int pawl_reconnect(struct pawl_session *session);
+
 #endif

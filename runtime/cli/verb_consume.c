@@ -113,6 +113,9 @@ static int take(struct pawl_consuming *consuming)
         size_t count = consuming->left < TAKE_AT_ONCE ? (size_t)consuming->left : TAKE_AT_ONCE;
         int got = pawl_lib_take_until(consuming->pawl, consuming->queue, consuming->group, count, wait_ns,
                                       pawl_signals_fd(), &taken);
+        /* A lost scheduler: what it may have given and was not shown comes again by itself. */
+        if (got == PAWL_ERR_INDEFINITE)
+            continue;
         if (got < 0 && got != -EINTR && got != -ETIMEDOUT && got != PAWL_ERR_EMPTY)
             return pawl_consume_fail(consuming, got);
         consuming->subscribed = true;

@@ -1,10 +1,12 @@
 /*
  * verb_publish.c - `pawl publish`: one event, or each line of standard input as one, pipelined.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include <poll.h>
 #include <unistd.h>
 
 #include "runtime/cli/bus.h"
@@ -18,7 +20,10 @@
 #include "shm/event.h"
 #include "shm/topic.h"
 
-enum { HEADERS_MAX = 1024 };
+enum {
+    HEADERS_MAX = 1024,
+    SLICE_MS = 100, /* as long as the bus is waited for without a look at the signals */
+};
 #define DELAY_NS_MAX (UINT64_C(3650) * 86400 * 1000000000)
 
 struct publish_options {
@@ -95,15 +100,60 @@ static int read_message(const struct pawl_cli *cli, const struct publish_options
 
 /* ---- one ---- */
 
+struct answer {
+    bool came;
+    struct pawl_confirm confirm;
+};
+
+static void on_answer(void *context, const struct pawl_confirm *confirm)
+{
+    *(struct answer *)context = (struct answer){.came = true, .confirm = *confirm};
+}
+
+/* Until it is answered or a signal comes. 0 or an error. */
+static int await_answer(struct pawl *pawl, const struct answer *answer)
+{
+    int happened = 0;
+    pawl_kick(pawl);
+    while (!answer->came && happened >= 0 && pawl_signals_level() == PAWL_SIGNAL_NONE) {
+        struct pollfd fds[2] = {
+            {.fd = pawl_fd(pawl), .events = POLLIN},
+            {.fd = pawl_signals_fd(), .events = POLLIN},
+        };
+        (void)poll(fds, 2, -1);
+        happened = pawl_dispatch(pawl, 0);
+    }
+    return answer->came || happened >= 0 ? 0 : happened;
+}
+
 static int publish_one(struct pawl_publishing *publishing, struct pawl_message *message)
 {
-    struct pawl_confirm confirm = {0};
-    int error = pawl_publish(publishing->pawl, message, -1, &confirm);
+    struct answer answer = {0};
+    struct pawl *pawl = publishing->pawl;
+    (void)pawl_signals_install(); /* not earlier: who types the data may leave without a word */
+    int error;
+    do
+        error = pawl_publish_async(pawl, message, SLICE_MS, on_answer, &answer, NULL);
+    while ((error == -EAGAIN || error == -ETIMEDOUT) && pawl_signals_level() == PAWL_SIGNAL_NONE);
+    bool sent = error == 0;
+    if (sent)
+        error = await_answer(pawl, &answer);
+    if (!answer.came && (error == 0 || error == -EAGAIN || error == -ETIMEDOUT))
+        return pawl_fail(publishing->cli, PAWL_EXIT_INTERRUPTED, "interrupted",
+                         sent ? "what has an --id can be published again, and is not stored twice" : NULL,
+                         sent ? "interrupted: not confirmed, it may be stored or not"
+                              : "interrupted: it was not published");
+    bool refused = error == 0 && answer.confirm.error != 0;
+    if (refused)
+        error = answer.confirm.error;
     if (error != 0) {
-        int status = pawl_cli_fail(publishing->cli, publishing->pawl, error, "%.80s", message->topic);
+        int status =
+            pawl_cli_fail(publishing->cli, pawl, error,
+                          refused && error != PAWL_ERR_INDEFINITE ? "%.80s: the event was refused" : "%.80s",
+                          message->topic);
         return status == PAWL_EXIT_INVALID ? PAWL_EXIT_FAILED : status; /* it was refused */
     }
-    pawl_publishing_tell(publishing, &confirm);
+    pawl_publishing_tell(publishing, &answer.confirm);
     return publishing->refused > 0 ? PAWL_EXIT_FAILED : 0;
 }
 

@@ -95,6 +95,7 @@ void pawl_bus_destroy(struct pawl_bus *bus)
             free(client->held);
             free(client);
         }
+    bus_names_fini(bus);
     if (bus->routes)
         bus_routes_forget(bus);
     pawl_bus_timers_fini(&bus->timers);
@@ -455,8 +456,7 @@ int pawl_bus_start(struct pawl_bus *bus, struct pawl_now now, uint64_t epoch)
     bus->epoch = epoch;
     bus->next_event = epoch << 40 | 1;
     uint32_t end = bus->queue_end;
-    if (bus_dlq_find_all(bus) < 0)
-        return -ENOMEM;
+    bus_dlq_find_all(bus);
     bus_expiries_start(bus);
     for (uint32_t i = 0; i < end; i++) {
         struct bus_queue *queue = bus->queues[i];

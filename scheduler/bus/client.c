@@ -604,7 +604,7 @@ int pawl_bus_consume_end(struct pawl_bus *bus, struct pawl_now now, struct pawl_
 
 static void delete_temporary(struct pawl_bus *bus, uint32_t owner)
 {
-    for (uint32_t i = 0; i < bus->queue_end; i++)
+    for (uint32_t i = 0; i < bus->queue_end && bus->temporary_count > 0; i++)
         if (bus->queues[i] && bus->queues[i]->config.temporary && bus->queues[i]->owner == owner) {
             struct pawl_bus_mark mark = {.queue = i, .realtime_ns = bus->now.realtime_ns};
             bus_append(bus, PAWL_BUS_RECORD_DELETE, &mark, sizeof mark, NULL, 0);

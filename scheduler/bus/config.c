@@ -34,21 +34,26 @@ static const char *const KEYS[] = {
     "durability", "ordering_key", "stream",          "retain_ns",     "retain_bytes",    "breaker",
     "temporary",  "unrouted",     "overflow_topics", "interruptions", "dead_letters",    "retain_events"};
 
+static bool is_known(const char *key)
+{
+    for (size_t i = 0; i < sizeof KEYS / sizeof *KEYS; i++)
+        if (strcmp(KEYS[i], key) == 0)
+            return true;
+    return false;
+}
+
 static int check_keys(const json_t *json, char why[256])
 {
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)json, key, value)
     {
-        bool known = false;
         struct pawl_suggest suggest;
-        pawl_suggest_init(&suggest, key, strlen(key));
-        for (size_t i = 0; i < sizeof KEYS / sizeof *KEYS && !known; i++) {
-            known = strcmp(KEYS[i], key) == 0;
-            pawl_suggest_offer(&suggest, KEYS[i], strlen(KEYS[i]));
-        }
-        if (known)
+        if (is_known(key))
             continue;
+        pawl_suggest_init(&suggest, key, strlen(key));
+        for (size_t i = 0; i < sizeof KEYS / sizeof *KEYS; i++)
+            pawl_suggest_offer(&suggest, KEYS[i], strlen(KEYS[i]));
         if (suggest.best)
             return complain(why, PAWL_E_INVALID, "no setting is called '%.60s'; did you mean '%.*s'?", key,
                             (int)suggest.best_bytes, suggest.best);

@@ -59,36 +59,20 @@ struct pawl_event *bus_event_with_headers(struct pawl_bus *bus, const struct paw
 
 /* ---- which queue is whose dead-letter queue ---- */
 
-static void dlq_name(const struct bus_queue *queue, char name[PAWL_NAME_BYTES + 8])
-{
-    if (queue->config.dlq[0])
-        snprintf(name, PAWL_NAME_BYTES + 8, "%s", queue->config.dlq);
-    else
-        snprintf(name, PAWL_NAME_BYTES + 8, "%.60s.dlq", queue->name);
-}
-
 struct bus_queue *bus_dlq_find(struct pawl_bus *bus, const struct bus_queue *queue,
                                char name_out[PAWL_NAME_BYTES + 8])
 {
     name_out[0] = 0;
     if (queue->config.dead_letters)
         return NULL;
-    dlq_name(queue, name_out);
+    bus_dlq_name(queue, name_out);
     return bus_queue_find(bus, name_out);
 }
 
 bool bus_dlq_is_shared(const struct pawl_bus *bus, const struct bus_queue *dlq, const struct bus_queue *owner)
 {
-    char name[PAWL_NAME_BYTES + 8];
-    for (uint32_t i = 0; i < bus->queue_end; i++) {
-        const struct bus_queue *other = bus->queues[i];
-        if (!other || other == owner || other->config.dead_letters)
-            continue;
-        dlq_name(other, name);
-        if (strcmp(name, dlq->name) == 0)
-            return true;
-    }
-    return false;
+    const struct bus_queue *other = bus_names_buried(bus, dlq->name, NULL);
+    return other && (other != owner || bus_names_buried(bus, dlq->name, other));
 }
 
 /* It is made when it is missing. NULL: it cannot be, or it would be the queue itself. */
@@ -121,55 +105,32 @@ static struct bus_queue *dlq_of(struct pawl_bus *bus, struct bus_queue *queue)
     return dlq == queue ? NULL : dlq;
 }
 
+static void set_dlq(struct bus_queue *queue, const struct bus_queue *dlq)
+{
+    queue->dlq = dlq && dlq != queue ? dlq->number : 0;
+    bus_queue_row(queue);
+}
+
 void bus_dlq_declared(struct pawl_bus *bus, struct bus_queue *queue)
 {
     char name[PAWL_NAME_BYTES + 8];
-    for (uint32_t i = 0; i < bus->queue_end; i++) {
-        struct bus_queue *other = bus->queues[i];
-        if (!other || other->config.dead_letters || other->dlq)
-            continue;
-        dlq_name(other, name);
-        if (other != queue && strcmp(name, queue->name) != 0)
-            continue;
-        const struct bus_queue *dlq = other == queue ? bus_queue_find(bus, name) : queue;
-        other->dlq = dlq && dlq != other ? dlq->number : 0;
-        bus_queue_row(other);
-    }
+    struct bus_queue *dlq = bus_dlq_find(bus, queue, name);
+    if (!queue->config.dead_letters && !queue->dlq)
+        set_dlq(queue, dlq);
+    for (struct bus_queue *other = NULL; (other = bus_names_buried(bus, queue->name, other)) != NULL;)
+        if (other != queue && !other->dlq)
+            set_dlq(other, queue);
 }
 
-struct named {
+void bus_dlq_find_all(struct pawl_bus *bus)
+{
     char name[PAWL_NAME_BYTES + 8];
-    uint32_t number;
-};
-
-static int by_name(const void *a, const void *b)
-{
-    return strcmp(((const struct named *)a)->name, ((const struct named *)b)->name);
-}
-
-int bus_dlq_find_all(struct pawl_bus *bus)
-{
-    size_t count = 0;
-    struct named *all = malloc(((size_t)bus->queue_count + 1) * sizeof *all);
-    if (!all)
-        return -ENOMEM;
-    for (uint32_t i = 0; i < bus->queue_end; i++)
-        if (bus->queues[i]) {
-            snprintf(all[count].name, sizeof all[count].name, "%s", bus->queues[i]->name);
-            all[count++].number = i;
-        }
-    qsort(all, count, sizeof *all, by_name);
     for (uint32_t i = 0; i < bus->queue_end; i++) {
         struct bus_queue *queue = bus->queues[i];
-        struct named want;
-        if (!queue || queue->config.dead_letters)
-            continue;
-        dlq_name(queue, want.name);
-        const struct named *found = bsearch(&want, all, count, sizeof *all, by_name);
-        queue->dlq = found && found->number != i ? found->number : 0;
+        struct bus_queue *dlq = queue ? bus_dlq_find(bus, queue, name) : NULL;
+        if (queue && !queue->config.dead_letters)
+            queue->dlq = dlq && dlq != queue ? dlq->number : 0;
     }
-    free(all);
-    return 0;
 }
 
 /* ---- burials ---- */

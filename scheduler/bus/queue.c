@@ -28,14 +28,6 @@ struct bus_queue *bus_queue_at(struct pawl_bus *bus, uint32_t number)
     return number < bus->queue_end ? bus->queues[number] : NULL;
 }
 
-struct bus_queue *bus_queue_find(struct pawl_bus *bus, const char *name)
-{
-    for (uint32_t i = 0; i < bus->queue_end; i++)
-        if (bus->queues[i] && strcmp(bus->queues[i]->name, name) == 0)
-            return bus->queues[i];
-    return NULL;
-}
-
 struct bus_sub *bus_sub_at(struct pawl_bus *bus, uint32_t number, uint32_t group)
 {
     struct bus_queue *queue = bus_queue_at(bus, number);
@@ -226,6 +218,8 @@ void bus_queue_free(struct pawl_bus *bus, struct bus_queue *queue, uint64_t lsn)
             bus_sub_free(bus, queue->groups[i], lsn);
     if (bus->backend.metrics_row)
         (void)bus->backend.metrics_row(bus->ctx, queue->number, NULL);
+    bus_names_remove(bus, queue);
+    bus->temporary_count -= queue->config.temporary;
     bus->queues[queue->number] = NULL;
     bus->queue_count--;
     backlog_fini(&queue->backlog);
@@ -255,8 +249,14 @@ int bus_queue_apply(struct pawl_bus *bus, const struct pawl_bus_queue_record *re
             return -ENOMEM;
         }
     }
+    bus_names_remove(bus, queue);
+    bus->temporary_count += config.temporary;
+    bus->temporary_count -= queue->config.temporary;
     pawl_queue_config_fini(&queue->config);
     queue->config = config;
+    error = bus_names_add(bus, queue);
+    if (error)
+        return error;
     queue->paused = record->flags & PAWL_BUS_QUEUE_PAUSED;
     if (!queue->config.stream && !queue->sub) {
         queue->sub = bus_sub_create(bus, queue, 0, "", queue->tail);

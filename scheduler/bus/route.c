@@ -22,7 +22,7 @@ static void free_route(struct bus_route *route)
 void bus_routes_forget(struct pawl_bus *bus)
 {
     bus_group_flush(bus);
-    for (uint32_t i = 0; i < ROUTES_HASH; i++)
+    for (uint32_t i = 0; i < ROUTES_HASH && bus->routes_cached > 0; i++)
         while (bus->routes[i]) {
             struct bus_route *route = bus->routes[i];
             bus->routes[i] = route->next;

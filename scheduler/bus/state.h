@@ -50,8 +50,9 @@ struct bus_queue {
     struct bus_sub **groups;               /* of a stream, by group number - 1; NULL: deleted */
     uint32_t group_count;
     bool paused, deleted;
-    uint32_t owner; /* temporary: its client */
-    uint32_t dlq;   /* number, once known; 0: not yet */
+    uint32_t owner;                             /* temporary: its client */
+    uint32_t dlq;                               /* number, once known; 0: not yet */
+    struct bus_queue *next_named, *next_buried; /* names.c: in the chains of its name, of its dead letters' */
     uint64_t config_lsn;
     uint64_t visible_lsn;                     /* must be durable before what came last may be seen */
     struct bus_parked *parked, **parked_tail; /* publishes that wait for room here */
@@ -218,8 +219,10 @@ struct pawl_bus {
     uint64_t stamp;                 /* rises with every call that may move what read() gave */
 
     struct bus_queue **queues; /* by number; NULL: none */
-    uint32_t queue_end, queue_room, queue_count;
-    struct bus_route **routes; /* hash table */
+    uint32_t queue_end, queue_room, queue_count, temporary_count;
+    struct bus_queue **named, **buried; /* names.c: hash tables */
+    uint32_t names_room;                /* of each; a power of two, 0: none yet */
+    struct bus_route **routes;          /* hash table */
     uint32_t routes_cached;
     struct bus_route *last_route;
 
@@ -266,8 +269,20 @@ uint64_t bus_append(struct pawl_bus *bus, uint8_t type, const void *body, size_t
                     size_t more_bytes);
 uint64_t bus_boottime_of(const struct pawl_bus *bus, uint64_t due_realtime_ns, uint64_t delay_max_ns);
 
-/* queue.c */
+/* names.c */
 struct bus_queue *bus_queue_find(struct pawl_bus *bus, const char *name);
+/* The queue can be found from now on; its configuration does not change while it can. 0 or -ENOMEM. */
+int bus_names_add(struct pawl_bus *bus, struct bus_queue *queue);
+void bus_names_remove(struct pawl_bus *bus, struct bus_queue *queue); /* fine if it is not there */
+void bus_names_fini(struct pawl_bus *bus);
+/* The name of where its dead letters go. */
+void bus_dlq_name(const struct bus_queue *queue, char name[PAWL_NAME_BYTES + 8]);
+/* The first queue, or the one after @after, whose dead letters go to a queue of this name; NULL: no more.
+ * Queues of dead letters have none. */
+struct bus_queue *bus_names_buried(const struct pawl_bus *bus, const char *name,
+                                   const struct bus_queue *after);
+
+/* queue.c */
 struct bus_queue *bus_queue_at(struct pawl_bus *bus, uint32_t number);
 struct bus_sub *bus_sub_at(struct pawl_bus *bus, uint32_t number, uint32_t group);
 struct bus_sub *bus_sub_find(struct bus_queue *queue, const char *group);
@@ -387,7 +402,7 @@ struct bus_queue *bus_dlq_find(struct pawl_bus *bus, const struct bus_queue *que
 bool bus_dlq_is_shared(const struct pawl_bus *bus, const struct bus_queue *dlq,
                        const struct bus_queue *owner);
 void bus_dlq_declared(struct pawl_bus *bus, struct bus_queue *queue); /* whose it is, and which is its own */
-int bus_dlq_find_all(struct pawl_bus *bus);                           /* after a replay; -ENOMEM */
+void bus_dlq_find_all(struct pawl_bus *bus);                          /* after a replay; -ENOMEM */
 void bus_dead(struct pawl_bus *bus, struct bus_sub *sub, uint64_t seq, uint32_t attempt, uint32_t failures,
               enum pawl_dead_reason reason, const char *text, size_t text_bytes);
 /* What does not fit into a queue goes straight to its dead letters. false: there is no place for it. */

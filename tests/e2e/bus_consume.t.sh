@@ -292,6 +292,26 @@ test_a_plain_consumer_ends_at_an_interrupt() {
     jq -e '.data == "x"' background.out >/dev/null || fail 'the event was not printed'
 }
 
+test_a_plain_consumer_goes_on_when_its_server_was_killed_and_another_serves() {
+    local server consumer
+    "$PAWL" serve 2>serve.err &
+    server=$!
+    BACKGROUND+=("$server")
+    wait_until 'grep -q serving serve.err'
+    pawl queue declare q --topic a
+    background pawl consume q
+    consumer=$!
+    pawl publish a x >/dev/null
+    wait_until '[ -s background.out ]'
+    kill -KILL "$server"
+    wait "$server" || true
+    pawl publish a y >/dev/null
+    wait_until '[ "$(wc -l <background.out)" -eq 2 ]' 20
+    kill -INT "$consumer"
+    expect_end 5 "$consumer"
+    expect_eq "$(jq -r .data background.out | xargs)" 'x y'
+}
+
 test_ways_of_consuming_exclude_one_another() {
     pawl queue declare q --topic a
     expect_exit 2 pawl consume q --peek --auto-ack

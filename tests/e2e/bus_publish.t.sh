@@ -192,6 +192,23 @@ test_a_publish_into_a_queue_that_blocks_waits_for_room() {
     expect_eq "$(depth q)" 1
 }
 
+test_an_interrupted_publish_that_waits_for_room_says_that_it_is_unknown() {
+    local signal
+    leave_running
+    pawl queue declare q --topic a --max-depth 1 --overflow block
+    pawl publish a 1
+    for signal in INT TERM; do
+        background pawl publish a 2
+        wait_until '[ "$(pawl queue show q --json | jq .blocked_publishes)" = 1 ]'
+        kill -"$signal" "${BACKGROUND[-1]}"
+        expect_end 5 "${BACKGROUND[-1]}"
+        expect_file background.err 'pawl publish: interrupted: not confirmed, it may be stored or not
+  what has an --id can be published again, and is not stored twice'
+        wait_until '[ "$(pawl queue show q --json | jq .blocked_publishes)" = 0 ]'
+    done
+    expect_eq "$(depth q)" 1
+}
+
 # interrupted SIGNAL: a publisher of lines that waits for room ends at once, and says what is stored and what not.
 interrupted() {
     background sh -c '"$1" publish a --lines <input' sh "$PAWL"
