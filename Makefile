@@ -306,6 +306,7 @@ clean:
 
 FORCE:
 .PHONY: all help lib python python-build python-test man scdoc install test demo unit e2e stress-build check-stress asan tsan fuzz fuzz-run lint format lint-format lint-tidy \
-	lint-cppcheck lint-scripts bench bench-python bench-figures bench-peers clean FORCE
-.SECONDARY:
+	lint-cppcheck lint-scripts bench bench-python bench-figures bench-peers clean objects FORCE
+# Named somewhere, they are no intermediate files of pattern rules: those are deleted, and not made again for what is newer.
+objects: $(STRESS_OBJS) $(FUZZ_SRCS:%.c=$(BUILD)/%.o)
 -include $(PEERS_SRCS:%.c=$(BUILD)/%.d) $(PY_OBJS:.o=.d) $(FUZZ_SRCS:%.c=$(BUILD)/%.d) $(ROOM_OBJS:.o=.d) $(TOOL_OBJS:.o=.d) $(UNIT_OBJS:.o=.d) $(SIM_OBJS:.o=.d) $(STRESS_OBJS:.o=.d)

@@ -175,6 +175,7 @@ int pawl_journal_sync(struct pawl_journal *journal);
  */
 int pawl_journal_has_room(struct pawl_journal *journal, uint64_t bytes, enum pawl_journal_reserve reserve);
 enum pawl_journal_room pawl_journal_room(const struct pawl_journal *journal);
+bool pawl_journal_is_room_error(int error); /* an errno of a full disk, a quota or a limit of file sizes */
 
 /** pawl_journal_lend_reserve - on a full disk: what is left of the reserve becomes free space, for a snapshot
  * that will free more. It is made again as soon as there is room for it. */

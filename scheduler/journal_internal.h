@@ -215,7 +215,6 @@ int pawl_segment_add(struct pawl_journal *journal, const struct journal_segment 
 struct journal_segment *pawl_segment_find(struct pawl_journal *journal, uint32_t number);
 
 /* journal_room.c: the reserve and a full disk */
-bool pawl_journal_is_room_error(int error);
 int pawl_journal_make_reserve(struct pawl_journal *journal);
 void pawl_journal_drop_reserve(struct pawl_journal *journal);
 void pawl_journal_set_room(struct pawl_journal *journal, enum pawl_journal_room room);

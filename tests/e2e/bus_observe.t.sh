@@ -130,7 +130,7 @@ test_consumers_and_clients_are_counted_while_they_are_there() {
     expect_metric pawl_clients 1
     kill "${BACKGROUND[-1]}"
     wait_until '[ "$(metric '\''pawl_queue_consumers{queue="q"}'\'')" = 0 ]'
-    expect_metric pawl_clients 0
+    wait_until '[ "$(metric pawl_clients)" = 0 ]'
 }
 
 test_memory_is_told_by_kind() {

@@ -135,7 +135,7 @@ int main(void)
     options.config_file = "mistaken.yaml";
     printf(" %d", pawl_start(&options, &pawl));
     options.config_file = NULL;
-    handler.prefetch = 4097;
+    handler.prefetch = 16385;
     printf(" %d", pawl_start(&options, &pawl));
     handler.prefetch = 0;
     handler.group = "no group";
