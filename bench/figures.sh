@@ -58,18 +58,22 @@ show() {
     done
 }
 
-# Voluntary context switches of all threads of the processes given.
+# Voluntary context switches of the processes given: of their own threads, and of the kernel's that io_uring has lent
+# them (iou-wrk-PID). The last such thread, once there was something to sync, stays and looks for more every 5 seconds
+# until the ring is closed; no process is woken by that.
 switches() {
     local pid
     for pid in "$@"; do
         cat /proc/"$pid"/task/*/status
-    done | awk '/^voluntary_ctxt_switches/ { sum += $2 } END { print sum + 0 }'
+    done | awk '/^Name:/ { lent = $2 ~ /^iou-wrk/ }
+        /^voluntary_ctxt_switches/ { if (lent) kernel += $2; else own += $2 }
+        END { print own + 0, kernel + 0 }'
 }
 
 # What wakes up in ten seconds while nothing happens: server, scheduler and a consumer that waits.
 idle() {
     [ -n "$package" ] || return 0
-    local state=$scratch/idle pids before after
+    local state=$scratch/idle pids own kernel own_after kernel_after
     "$pawl" serve --state "$state" 2>idle.err &
     serve=$!
     PYTHONPATH="$package" /usr/bin/python3 -c '
@@ -87,10 +91,11 @@ client.consume("idle").claim(1, None)' "$state" &
     mapfile -t pids < <("$pawl" health --state "$state" --json |
         jq -r '.processes[] | select(.role == "supervisor" or .role == "scheduler") | .pid')
     sleep 3 # what that asked for is over
-    before=$(switches "${pids[@]}" "$python")
+    read -r own kernel < <(switches "${pids[@]}" "$python")
     sleep 10
-    after=$(switches "${pids[@]}" "$python")
-    printf '%-52s %10s  in 10 s, of %s processes\n' 'wake-ups when idle' $((after - before)) $((${#pids[@]} + 1))
+    read -r own_after kernel_after < <(switches "${pids[@]}" "$python")
+    printf '%-52s %10s  in 10 s, of %s processes\n' 'wake-ups when idle' $((own_after - own)) $((${#pids[@]} + 1))
+    printf '%-52s %10s  in 10 s\n' "    of the kernel's threads for io_uring" $((kernel_after - kernel))
     kill "$python" 2>/dev/null || true
     python=
     kill "$serve" 2>/dev/null || true

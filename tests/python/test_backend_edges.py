@@ -89,6 +89,27 @@ def test_a_handler_that_ends_the_program_ends_it_and_is_no_failure(state):
         assert delivery.failures == 0
 
 
+def test_an_event_whose_handler_ends_the_program_is_not_given_to_it_again(state):
+    calls = []
+
+    async def main():
+        async def handler(_event):
+            calls.append(1)
+            raise KeyboardInterrupt
+
+        async with pawl.EventBackend(state) as backend:
+            await backend.subscribe("a", handler, queue="work")
+            try:
+                await backend.publish(pawl.MessagingEvent("a"))
+                await asyncio.sleep(30)
+            finally:
+                await asyncio.sleep(0.5)  # the program tidies up, and its loop runs: time to be given it again
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(main())
+    assert len(calls) == 1
+
+
 @in_loop
 async def test_a_backend_is_of_one_loop():
     async with pawl.EventBackend() as backend:

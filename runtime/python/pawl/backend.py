@@ -24,6 +24,7 @@ ALERT_EVERY = 100
 PREFETCH_MAX = 16384
 DEAD_LETTERS = "subscribers.dlq"  # of subscriptions without a queue of a name of their own
 
+_FSYNC = DURABILITY["fsync"]
 _OVERFLOW = {"block_with_timeout": "block"}  # a framework's word for it
 _STATS = (
     "queued dropped_newest dropped_oldest durable unrouted failed max_queue_depth "
@@ -203,8 +204,9 @@ class EventBackend:
     async def _end(self):
         self._is_connected = False
         loop = asyncio.get_running_loop()
-        if self._waiting and self._link.is_open:
-            await asyncio.wait(list(self._waiting.values()), timeout=DRAIN_S)
+        unconfirmed = [told for told in self._waiting.values() if not told.done()]
+        if unconfirmed and self._link.is_open:
+            await asyncio.wait(unconfirmed, timeout=DRAIN_S)
         await asyncio.gather(*(each.abort(DRAIN_S) for each in list(self._subscriptions.values())))
         link, threads, keeper, admin = self._link, self._threads, self._keeper, self._admin
         self._give_up(Indefinite("the backend was disconnected before the confirm came"))
@@ -294,24 +296,23 @@ class EventBackend:
             raise RuntimeError("this backend belongs to the event loop that connected it")
         return self._link
 
-    async def _submit(self, messages):
+    def _submit(self, messages):
+        """The batch, and a future to wait for unless it is done."""
         link = self._here()
         batch = link.client.submit(messages)
         link.soon()
+        if batch.done:
+            return batch, None
         if batch.pending:
             self._stalled.append(batch)
-        if not batch.done:
-            told = asyncio.get_running_loop().create_future()
-            self._waiting[batch] = told
-            try:
-                await told
-            finally:
-                self._waiting.pop(batch, None)
-        return batch
+        # _on_news() takes it out, also when nobody waits any more: a try around each wait would cost more.
+        told = self._waiting[batch] = link.loop.create_future()
+        return batch, told
 
     def _on_news(self, batches):
+        take_out = self._waiting.pop
         for batch in batches:
-            told = self._waiting.get(batch)
+            told = take_out(batch, None)
             if told is not None and not told.done():
                 told.set_result(None)
         while self._stalled:
@@ -335,6 +336,7 @@ class EventBackend:
         for told in self._waiting.values():
             if not told.done():
                 told.set_exception(error)
+        self._waiting.clear()
 
     async def publish(self, event):
         """True once it is stored as its guarantee asks; False when a queue's overflow policy refused it.
@@ -342,19 +344,28 @@ class EventBackend:
         Raises NotConnected (retryable); Invalid or Limit (a topic or data that cannot be); NoSpace; Indefinite
         (fate unknown: publish it again with exactly_once, whose id makes the second one no duplicate).
         """
-        batch = await self._submit([self._message(event)])
-        self._count(batch, 1)
-        if not batch.error:
-            self._stats["unrouted"] += not (batch.routed or batch.duplicate)
-            return True
-        return self._refused(batch, event.topic)
+        batch, told = self._submit([self._message(event)])
+        if told is not None:
+            await told
+        if batch.error:
+            self._count(batch, 1)
+            return self._refused(batch, event.topic)
+        stats = self._stats
+        stats["queued"] += 1
+        if batch.durability == _FSYNC:
+            stats["durable"] += 1
+        if not (batch.routed or batch.duplicate):
+            stats["unrouted"] += 1
+        return True
 
     async def publish_batch(self, events):
         """Publish all; how many were stored. Raises where nothing was, and not because a queue was full."""
         messages = [self._message(event) for event in events]
         if not messages:
             return 0
-        batch = await self._submit(messages)
+        batch, told = self._submit(messages)
+        if told is not None:
+            await told
         self._count(batch, len(messages))
         if batch.error and not batch.stored:
             self._refused(batch, messages[0][0])
@@ -371,7 +382,7 @@ class EventBackend:
     def _count(self, batch, count):
         self._stats["queued"] += batch.stored
         self._stats["failed"] += count - batch.stored
-        if batch.durability == DURABILITY["fsync"]:
+        if batch.durability == _FSYNC:
             self._stats["durable"] += batch.stored
 
     def _refused(self, batch, topic):

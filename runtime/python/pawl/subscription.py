@@ -188,6 +188,7 @@ class Subscription:
             self._fail(delivery, "%s: %s" % (type(error).__name__, error))
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             self._settle(delivery.release, delivery)  # the program ends: no failure of this event
+            self.end()  # its loop runs on while it tidies up, and we would be given the event again
             raise
         except BaseException as error:
             self._fail(delivery, "%s: %s" % (type(error).__name__, error))
