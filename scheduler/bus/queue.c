@@ -331,7 +331,8 @@ int bus_queue_declare(struct pawl_bus *bus, const char *name, const struct pawl_
     }
     uint32_t number = queue ? queue->number : bus->queue_end ? bus->queue_end : 1;
     if (number >= QUEUE_NUMBERS_MAX) { /* refused before it is written: what cannot be applied is damage */
-        snprintf(why, 256, "%d queues were declared since the start, and no number is left: restart pawl serve",
+        snprintf(why, 256,
+                 "%d queues were declared since the start, and no number is left: restart pawl serve",
                  QUEUE_NUMBERS_MAX - 1);
         return PAWL_E_LIMIT;
     }
