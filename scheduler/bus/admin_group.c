@@ -100,8 +100,12 @@ int bus_on_group_create(struct bus_request *request)
     return error ? error : append_group(request, queue, number, name, offset);
 }
 
-static struct bus_sub *group_of(struct bus_request *request, struct bus_queue *queue, int *error_out)
+/* The group of the stream that the request names. NULL: *error_out says why. */
+static struct bus_sub *group_of(struct bus_request *request, int *error_out)
 {
+    struct bus_queue *queue = stream_of(request, error_out);
+    if (!queue)
+        return NULL;
     struct bus_sub *sub = bus_sub_find(queue, bus_request_text(request, "group"));
     if (!sub)
         *error_out = bus_request_fail(request, PAWL_E_NOT_FOUND, "stream %s has no group %.64s", queue->name,
@@ -113,11 +117,10 @@ int bus_on_group_commit(struct bus_request *request)
 {
     int error = 0;
     uint64_t offset;
-    struct bus_queue *queue = stream_of(request, &error);
-    struct bus_sub *sub = queue ? group_of(request, queue, &error) : NULL;
+    struct bus_sub *sub = group_of(request, &error);
     if (!sub)
         return error;
-    error = offset_of(request, queue, "offset", &offset);
+    error = offset_of(request, sub->queue, "offset", &offset);
     if (error)
         return error;
     uint64_t head = pawl_seqset_head(&sub->settled);
@@ -132,12 +135,11 @@ int bus_on_group_seek(struct bus_request *request)
 {
     int error = 0;
     uint64_t offset;
-    struct bus_queue *queue = stream_of(request, &error);
-    struct bus_sub *sub = queue ? group_of(request, queue, &error) : NULL;
+    struct bus_sub *sub = group_of(request, &error);
     if (!sub)
         return error;
-    error = offset_of(request, queue, "to", &offset);
-    return error ? error : append_group(request, queue, sub->group, sub->name, offset);
+    error = offset_of(request, sub->queue, "to", &offset);
+    return error ? error : append_group(request, sub->queue, sub->group, sub->name, offset);
 }
 
 int bus_on_group_lag(struct bus_request *request)
@@ -147,7 +149,7 @@ int bus_on_group_lag(struct bus_request *request)
     if (!queue)
         return error;
     if (bus_request_text(request, "group")[0]) {
-        struct bus_sub *sub = group_of(request, queue, &error);
+        struct bus_sub *sub = group_of(request, &error);
         if (!sub)
             return error;
         request->out = bus_group_describe(sub);
@@ -168,10 +170,10 @@ int bus_on_group_lag(struct bus_request *request)
 int bus_on_group_delete(struct bus_request *request)
 {
     int error = 0;
-    struct bus_queue *queue = stream_of(request, &error);
-    struct bus_sub *sub = queue ? group_of(request, queue, &error) : NULL;
+    struct bus_sub *sub = group_of(request, &error);
     if (!sub)
         return error;
+    const struct bus_queue *queue = sub->queue; /* the group is gone once its deletion is applied */
     struct pawl_bus_mark mark = {
         .queue = queue->number, .group = sub->group, .realtime_ns = request->bus->now.realtime_ns};
     bus_settle_flush(request->bus);
