@@ -214,27 +214,26 @@ steps:
 YAML
 }
 
-test_a_run_that_ends_before_its_command_is_back_has_succeeded() {
+# its_run_succeeds COMMAND: as ends_without_its_command; the command of the run says that it succeeded.
+its_run_succeeds() {
     write_gated
     background pawl run flow.yaml --run-id r
     local run=$!
     wait_until '[ "$(run_state r)" = running ]'
-    ends_without_its_command "$run" true
+    ends_without_its_command "$run" "$1"
     expect_end 0 "$run"
     grep -q "run r succeeded" background.err || fail "it does not say that its run succeeded"
+}
+
+test_a_run_that_ends_before_its_command_is_back_has_succeeded() {
+    its_run_succeeds true
     wait_until '[ -z "$(pid_of scheduler)" ]'
 }
 
 leave() { kill -TERM "$1" && wait_until '[ -z "$(pid_of supervisor)" ]'; }
 
 test_a_run_that_was_sealed_before_its_command_is_back_has_succeeded() {
-    write_gated
-    background pawl run flow.yaml --run-id r
-    local run=$!
-    wait_until '[ "$(run_state r)" = running ]'
-    ends_without_its_command "$run" leave
-    expect_end 0 "$run"
-    grep -q "run r succeeded" background.err || fail "it does not say that its run succeeded"
+    its_run_succeeds leave
 }
 
 test_a_resumed_run_whose_supervisor_is_killed_does_not_count_by_how_it_ended_before() {
