@@ -21,7 +21,7 @@ static void open_page(struct world *world, uint64_t number, const char *run_id)
 {
     if (number >= WORLD_NUMBERS_MAX)
         return;
-    for (uint8_t i = 0; i < WORLD_RUNS_MAX; i++)
+    for (unsigned i = 0; i < WORLD_RUNS_MAX; i++)
         if (world->ledger_ids[i][0] == '\0' || strcmp(world->ledger_ids[i], run_id) == 0) {
             snprintf(world->ledger_ids[i], PAWL_NAME_BYTES, "%s", run_id);
             world->ledger_pages[number] = (uint8_t)(i + 1);
