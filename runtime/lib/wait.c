@@ -60,6 +60,15 @@ static bool lane_has_news(const struct pawl_lib_lane *lane, unsigned what)
            ((what & PAWL_LIB_FOR_DURABLE) && pawl_lib_all_settled(lane));
 }
 
+/* What to be woken for (client_lane.h). Who was refused room waits for it, whatever else it does. */
+static uint32_t sleep_word(const struct pawl *pawl, unsigned what)
+{
+    const struct pawl_client_end *end = &pawl->lane->end;
+    return what == PAWL_LIB_FOR_NEWS && !pawl->flushing && !end->submit_refused && !end->settle_refused
+               ? PAWL_CLIENT_SLEEP_NEWS
+               : PAWL_CLIENT_SLEEP_ALL;
+}
+
 void pawl_lib_take_in(struct pawl *pawl)
 {
     if (pawl->phase != PAWL_LIB_UP)
@@ -112,7 +121,7 @@ void pawl_lib_arm(struct pawl *pawl)
     struct pawl_lib_lane *lane = pawl->lane;
     if (!lane)
         return;
-    pawl_doorbell_prepare(&lane->end.lane->sleeping); /* D1 */
+    pawl_doorbell_prepare_for(&lane->end.lane->sleeping, sleep_word(pawl, PAWL_LIB_FOR_NEWS)); /* D1 */
     if (pawl->unseen || lane_has_news(lane, PAWL_LIB_FOR_NEWS))
         pawl_doorbell_write(lane->self_fd);
 }
@@ -242,7 +251,7 @@ int pawl_lib_wait(struct pawl *pawl, uint64_t deadline_ns, unsigned what)
     if (step_ns < until_ns)
         until_ns = step_ns;
     if (lane) {
-        pawl_doorbell_prepare(&lane->end.lane->sleeping); /* D1 */
+        pawl_doorbell_prepare_for(&lane->end.lane->sleeping, sleep_word(pawl, what)); /* D1 */
         if (lane_has_news(lane, what)) {
             awake(pawl, lane);
             return 0;
