@@ -196,6 +196,8 @@ bool pawl_clients_tell_durable(struct pawl_loop *loop)
         if (client->waiting_lsn) {
             client->quiet_turns = 0; /* stays hot until it has been told */
             owed = true;
+            if (pawl_doorbell_word(&client->port.lane->sleeping) == PAWL_CLIENT_SLEEP_ALL)
+                loop->hurry = true; /* it does nothing until then */
         }
     }
     return owed;

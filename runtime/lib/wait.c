@@ -69,6 +69,12 @@ static uint32_t sleep_word(const struct pawl *pawl, unsigned what)
                : PAWL_CLIENT_SLEEP_ALL;
 }
 
+/* The scheduler syncs acks at leisure, unless it sees that somebody sleeps until they are. */
+static void hurry(const struct pawl_lib_lane *lane)
+{
+    pawl_doorbell_ring(&lane->end.inbound->sleeping, lane->scheduler_fd); /* D1 */
+}
+
 void pawl_lib_take_in(struct pawl *pawl)
 {
     if (pawl->phase != PAWL_LIB_UP)
@@ -124,6 +130,8 @@ void pawl_lib_arm(struct pawl *pawl)
     pawl_doorbell_prepare_for(&lane->end.lane->sleeping, sleep_word(pawl, PAWL_LIB_FOR_NEWS)); /* D1 */
     if (pawl->unseen || lane_has_news(lane, PAWL_LIB_FOR_NEWS))
         pawl_doorbell_write(lane->self_fd);
+    else if (pawl->flushing)
+        hurry(lane);
 }
 
 int pawl_fd(const struct pawl *pawl)
@@ -256,6 +264,8 @@ int pawl_lib_wait(struct pawl *pawl, uint64_t deadline_ns, unsigned what)
             awake(pawl, lane);
             return 0;
         }
+        if (what & PAWL_LIB_FOR_DURABLE)
+            hurry(lane);
     }
     int error = sleep_until(pawl, until_ns, &bell);
     /* The step within may have lost this lane; it is still mapped when something of it is held, else it is

@@ -128,3 +128,16 @@ Test(client_reply, who_sleeps_for_news_only_is_not_woken_by_room_nor_by_what_bec
     turn(10, 10);
     cr_expect(rang());
 }
+
+Test(client_reply, acks_are_synced_at_once_only_when_somebody_sleeps_until_they_are)
+{
+    client.port.settle_position = 1;
+    turn(10, 9);
+    cr_expect(not(loop.hurry));
+    pawl_doorbell_prepare_for(&end.lane->sleeping, PAWL_CLIENT_SLEEP_NEWS);
+    turn(10, 9);
+    cr_expect(not(loop.hurry), "a consumer that waits for the next delivery does not wait for the disk");
+    pawl_doorbell_prepare_for(&end.lane->sleeping, PAWL_CLIENT_SLEEP_ALL);
+    turn(10, 9);
+    cr_expect(loop.hurry);
+}
