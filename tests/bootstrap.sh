@@ -64,11 +64,12 @@ missing=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' $packages 2>/dev/n
 
 as_root=
 if [ "$(id -u)" -ne 0 ]; then
-    if ! command -v sudo >/dev/null 2>&1; then
+    # Asked for a command that does nothing, sudo says itself why it would refuse the others.
+    if ! command -v sudo >/dev/null 2>&1 || ! sudo true; then
         {
-            echo "bootstrap: these packages are missing, and there is neither root nor sudo to install them:"
-            echo "   $missing"
-            echo "As root: apt-get install --no-install-recommends$missing"
+            echo "bootstrap: packages are missing, and only root, or who may use sudo, can install them. As root:"
+            echo "    apt-get update && apt-get install --no-install-recommends$missing"
+            echo "Who has these libraries some other way says PAWL_BOOTSTRAP=no make ..."
         } >&2
         exit 1
     fi
