@@ -7,7 +7,7 @@
 set -eu
 
 BUILD='gcc libc6-dev make liburing-dev libfyaml-dev libjansson-dev libxxhash-dev libjemalloc-dev libmicrohttpd-dev libncurses-dev'
-TEST='libcriterion-dev jq procps parallel pkg-config'
+TEST='g++ libcriterion-dev jq procps parallel pkg-config'
 DOCS='scdoc'
 LINT='clang-format-14 clang-tidy-14 cppcheck shellcheck zsh fish'
 FUZZ='clang-14 libclang-rt-14-dev'
