@@ -11,7 +11,7 @@ TEST='g++ libcriterion-dev jq procps parallel pkg-config'
 DOCS='scdoc'
 LINT='clang-format-14 clang-tidy-14 cppcheck shellcheck zsh fish'
 FUZZ='clang-14 libclang-rt-14-dev'
-PYTHON='python3-dev python3-pip python3-setuptools python3-wheel python3-pytest'
+PYTHON='python3-dev python3-pip python3-venv python3-setuptools python3-wheel python3-pytest'
 
 list_only=no
 packages=
