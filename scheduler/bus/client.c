@@ -228,6 +228,7 @@ static void hand_back(struct pawl_bus *bus, const struct bus_held *held, bool se
     else if (bus_one_apply(bus, PAWL_BUS_RECORD_RELEASE, &record, "") != 0)
         bus->failed = true;
     bus_dirty(bus, sub);
+    bus_returned(bus, sub, record.seq);
 }
 
 /* ---- settlements ---- */

@@ -49,7 +49,8 @@ struct bus_queue {
     struct bus_sub *sub;                   /* its own (not a stream) */
     struct bus_sub **groups;               /* of a stream, by group number - 1; NULL: deleted */
     uint32_t group_count;
-    bool paused, deleted;
+    bool paused;
+    bool expiring;                              /* it has, or had, an event with a time to live of its own */
     uint32_t owner;                             /* temporary: its client */
     uint32_t dlq;                               /* number, once known; 0: not yet */
     struct bus_queue *next_named, *next_buried; /* names.c: in the chains of its name, of its dead letters' */
@@ -86,6 +87,7 @@ struct bus_sub {
     bool gathered; /* in bus->gathered */
     bool dirty;    /* in bus->dirty */
     uint64_t wake_at_ns;
+    uint64_t watched; /* the wake is no later than when this seq expires by its queue; 0: none is watched */
     struct bus_sub *next_gathered, *next_dirty;
     uint64_t acked_at_realtime_ns;
 };
@@ -434,13 +436,19 @@ struct bus_choice {
     bool from_cursor;
 };
 bool bus_choose(struct pawl_bus *bus, struct bus_sub *sub, struct bus_choice *choice_out);
-void bus_expire(struct pawl_bus *bus, struct bus_sub *sub, uint64_t seq); /* if nobody has begun it */
 void bus_chosen(struct pawl_bus *bus, struct bus_sub *sub, struct bus_choice *choice);
 uint64_t bus_ordering_key(const struct bus_queue *queue, const struct pawl_event *event); /* 0: it has none */
 bool bus_take_token(struct pawl_bus *bus, struct bus_sub *sub); /* rate: one more may go now */
 /* For the figures: a handler has it now. What was given ahead and taken back does not count. */
 void bus_count_delivery(const struct bus_sub *sub, uint64_t seq, uint32_t attempt);
 void bus_key_release(struct pawl_bus *bus, struct bus_sub *sub, struct exception *exception, uint64_t seq);
+
+/* expiry.c */
+bool bus_has_expired(const struct pawl_bus *bus, const struct bus_queue *queue,
+                     const struct pawl_event *event);
+void bus_expire(struct pawl_bus *bus, struct bus_sub *sub, uint64_t seq); /* if nobody has begun it */
+/* It was in somebody's hands and waits again: it may have expired meanwhile. */
+void bus_returned(struct pawl_bus *bus, struct bus_sub *sub, uint64_t seq);
 
 /* stream.c */
 void bus_stream_trim(struct pawl_bus *bus, struct bus_queue *queue);
