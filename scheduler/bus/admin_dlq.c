@@ -258,7 +258,7 @@ static int redrive_letter(struct bus_request *request, struct bus_queue *dlq, ui
         redrive->skipped++;
         return 0;
     }
-    struct pawl_event *copy = bus_event_with_headers(bus, event, NULL, NULL, 0, "pawl-dead-");
+    struct pawl_event *copy = bus_event_with_headers(bus, event, NULL, NULL, 0, "pawl-dead-", false);
     if (!copy || bus_put(bus, to, copy) == 0) {
         redrive->skipped++;
         return 0;

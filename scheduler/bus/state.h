@@ -172,6 +172,7 @@ struct bus_parked_publish {
     struct pawl_event *event; /* malloc'd */
     uint64_t duplicate_of;    /* its key was used by another event while it waited; 0: it was not */
     bool duplicate_in_memory;
+    bool gone;                /* some queue is done with it without having it: dropped, or a dead letter */
     uint32_t waiting, routed; /* queues that it waits for, that have it */
     uint8_t durability;       /* the strongest of those */
     uint64_t lsn;             /* what its confirm waits for */
@@ -413,7 +414,7 @@ bool bus_dead_event(struct pawl_bus *bus, struct bus_queue *queue, const struct 
                     uint64_t seq);
 struct pawl_event *bus_event_with_headers(struct pawl_bus *bus, const struct pawl_event *event,
                                           const char *const *names, const char *const *values, size_t count,
-                                          const char *drop_prefix);
+                                          const char *drop_prefix, bool with_key);
 
 /* client.c */
 struct bus_held *bus_held_at(struct pawl_bus_client *client, uint64_t number);

@@ -257,3 +257,19 @@ Test(bus_letters, a_number_that_no_letter_can_have_is_not_found_and_the_others_a
     }
     expect_number(&m, "q", "dlq_depth", 0);
 }
+
+Test(bus_letters, a_redriven_event_keeps_its_priority_and_comes_before_plain_ones)
+{
+    struct memory_client *client = consumer_of(&m, "q", 1);
+    (void)memory_publish(&m, client, &(struct memory_publish){.topic = "t", .data = "high", .priority = 9});
+    memory_turn(&m);
+    (void)memory_settle(&m, client, PAWL_SETTLE_OP_REJECT, 0, 0, 0);
+    memory_turn(&m);
+    memory_close(&m, client);
+    client = memory_open(&m, 0);
+    (void)memory_say(&m, client, "t", "plain");
+    memory_turn(&m);
+    json_decref(memory_request(&m, 0, "{'op': 'dlq.redrive', 'queue': 'q'}"));
+    memory_turn(&m);
+    expect_got(consumer_of(&m, "q", 5), 0, "high plain");
+}
