@@ -416,15 +416,21 @@ struct pawl_event *bus_event_with_headers(struct pawl_bus *bus, const struct paw
                                           const char *const *names, const char *const *values, size_t count,
                                           const char *drop_prefix, bool with_key);
 
-/* client.c */
+/* held.c */
 struct bus_held *bus_held_at(struct pawl_bus_client *client, uint64_t number);
 struct bus_held *bus_held_new(struct pawl_bus *bus, struct pawl_bus_client *client);
 void bus_held_done(struct pawl_bus *bus, struct pawl_bus_client *client, struct bus_held *held);
+/* What lies in the lane (NULL: of all its consumers) goes back; what they had begun has failed if it died. */
+void bus_held_give_up(struct pawl_bus *bus, struct pawl_bus_client *client, const struct bus_consumer *only,
+                      bool died);
 void bus_client_tick(struct pawl_bus *bus, struct pawl_bus_client *client);
 void bus_sub_revoke_held(struct pawl_bus *bus, struct bus_sub *sub); /* the subscription moves or goes */
+void bus_deadline_soon(struct pawl_bus *bus, struct pawl_bus_client *client, uint64_t at_ns);
+
+/* consumer.c */
+void bus_consumer_unlink(struct bus_consumer *consumer); /* it gets nothing more */
 /* Each is told, once @lsn is durable. */
 void bus_sub_drop_consumers(struct pawl_bus *bus, struct bus_sub *sub, uint64_t lsn);
-void bus_deadline_soon(struct pawl_bus *bus, struct pawl_bus_client *client, uint64_t at_ns);
 
 /* dispatch.c */
 bool bus_dispatch_sub(struct pawl_bus *bus, struct bus_sub *sub);
