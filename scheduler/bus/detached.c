@@ -223,6 +223,7 @@ static int settle_detached(struct pawl_bus *bus, struct bus_sub *sub, struct exc
             bus_append(bus, PAWL_BUS_RECORD_RELEASE, &record, sizeof record, NULL, 0);
         else if (bus_one_apply(bus, PAWL_BUS_RECORD_RELEASE, &record, "") != 0)
             bus->failed = true;
+        bus_returned(bus, sub, seq);
         break;
     }
     case PAWL_SETTLE_OP_EXTEND:

@@ -89,6 +89,9 @@ void bus_expiry(struct pawl_bus *bus, uint32_t queue, uint64_t seq, uint64_t due
 {
     struct pawl_bus_timer timer = {
         .due_ns = due_realtime_ns, .a = seq, .b = queue << 10, .kind = BUS_TIMER_EXPIRY};
+    struct bus_queue *its = bus_queue_at(bus, queue);
+    if (its)
+        its->expiring = true;
     if (bus->replaying)
         sweep_timers(bus);
     else
@@ -127,7 +130,7 @@ uint64_t pawl_bus_tick(struct pawl_bus *bus, struct pawl_now now)
         case BUS_TIMER_SUB: {
             struct bus_sub *sub = sub_of_timer(bus, &timer);
             if (sub) {
-                sub->wake_at_ns = 0;
+                sub->wake_at_ns = sub->watched = 0;
                 bus_dirty(bus, sub);
             }
             break;

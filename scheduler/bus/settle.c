@@ -252,6 +252,7 @@ void bus_delivery_failed(struct pawl_bus *bus, struct bus_sub *sub, uint64_t seq
     }
     if (wait_ns == 0)
         bus_dirty(bus, sub);
+    bus_returned(bus, sub, seq);
 }
 
 static int apply_retry(struct pawl_bus *bus, struct bus_sub *sub, const struct pawl_bus_one *record,

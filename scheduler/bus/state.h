@@ -49,7 +49,8 @@ struct bus_queue {
     struct bus_sub *sub;                   /* its own (not a stream) */
     struct bus_sub **groups;               /* of a stream, by group number - 1; NULL: deleted */
     uint32_t group_count;
-    bool paused, deleted;
+    bool paused;
+    bool expiring;                              /* it has, or had, an event with a time to live of its own */
     uint32_t owner;                             /* temporary: its client */
     uint32_t dlq;                               /* number, once known; 0: not yet */
     struct bus_queue *next_named, *next_buried; /* names.c: in the chains of its name, of its dead letters' */
@@ -86,6 +87,7 @@ struct bus_sub {
     bool gathered; /* in bus->gathered */
     bool dirty;    /* in bus->dirty */
     uint64_t wake_at_ns;
+    uint64_t watched; /* the wake is no later than when this seq expires by its queue; 0: none is watched */
     struct bus_sub *next_gathered, *next_dirty;
     uint64_t acked_at_realtime_ns;
 };
@@ -170,6 +172,7 @@ struct bus_parked_publish {
     struct pawl_event *event; /* malloc'd */
     uint64_t duplicate_of;    /* its key was used by another event while it waited; 0: it was not */
     bool duplicate_in_memory;
+    bool gone;                /* some queue is done with it without having it: dropped, or a dead letter */
     uint32_t waiting, routed; /* queues that it waits for, that have it */
     uint8_t durability;       /* the strongest of those */
     uint64_t lsn;             /* what its confirm waits for */
@@ -411,17 +414,23 @@ bool bus_dead_event(struct pawl_bus *bus, struct bus_queue *queue, const struct 
                     uint64_t seq);
 struct pawl_event *bus_event_with_headers(struct pawl_bus *bus, const struct pawl_event *event,
                                           const char *const *names, const char *const *values, size_t count,
-                                          const char *drop_prefix);
+                                          const char *drop_prefix, bool with_key);
 
-/* client.c */
+/* held.c */
 struct bus_held *bus_held_at(struct pawl_bus_client *client, uint64_t number);
 struct bus_held *bus_held_new(struct pawl_bus *bus, struct pawl_bus_client *client);
 void bus_held_done(struct pawl_bus *bus, struct pawl_bus_client *client, struct bus_held *held);
+/* What lies in the lane (NULL: of all its consumers) goes back; what they had begun has failed if it died. */
+void bus_held_give_up(struct pawl_bus *bus, struct pawl_bus_client *client, const struct bus_consumer *only,
+                      bool died);
 void bus_client_tick(struct pawl_bus *bus, struct pawl_bus_client *client);
 void bus_sub_revoke_held(struct pawl_bus *bus, struct bus_sub *sub); /* the subscription moves or goes */
+void bus_deadline_soon(struct pawl_bus *bus, struct pawl_bus_client *client, uint64_t at_ns);
+
+/* consumer.c */
+void bus_consumer_unlink(struct bus_consumer *consumer); /* it gets nothing more */
 /* Each is told, once @lsn is durable. */
 void bus_sub_drop_consumers(struct pawl_bus *bus, struct bus_sub *sub, uint64_t lsn);
-void bus_deadline_soon(struct pawl_bus *bus, struct pawl_bus_client *client, uint64_t at_ns);
 
 /* dispatch.c */
 bool bus_dispatch_sub(struct pawl_bus *bus, struct bus_sub *sub);
@@ -434,13 +443,19 @@ struct bus_choice {
     bool from_cursor;
 };
 bool bus_choose(struct pawl_bus *bus, struct bus_sub *sub, struct bus_choice *choice_out);
-void bus_expire(struct pawl_bus *bus, struct bus_sub *sub, uint64_t seq); /* if nobody has begun it */
 void bus_chosen(struct pawl_bus *bus, struct bus_sub *sub, struct bus_choice *choice);
 uint64_t bus_ordering_key(const struct bus_queue *queue, const struct pawl_event *event); /* 0: it has none */
 bool bus_take_token(struct pawl_bus *bus, struct bus_sub *sub); /* rate: one more may go now */
 /* For the figures: a handler has it now. What was given ahead and taken back does not count. */
 void bus_count_delivery(const struct bus_sub *sub, uint64_t seq, uint32_t attempt);
 void bus_key_release(struct pawl_bus *bus, struct bus_sub *sub, struct exception *exception, uint64_t seq);
+
+/* expiry.c */
+bool bus_has_expired(const struct pawl_bus *bus, const struct bus_queue *queue,
+                     const struct pawl_event *event);
+void bus_expire(struct pawl_bus *bus, struct bus_sub *sub, uint64_t seq); /* if nobody has begun it */
+/* It was in somebody's hands and waits again: it may have expired meanwhile. */
+void bus_returned(struct pawl_bus *bus, struct bus_sub *sub, uint64_t seq);
 
 /* stream.c */
 void bus_stream_trim(struct pawl_bus *bus, struct bus_queue *queue);
