@@ -539,5 +539,12 @@ def test_unconfirmed_ones_are_sent_again_after_a_kill_and_not_twice(server):
         assert got == set(range(sent))
 
 
+def test_a_client_of_a_socket_does_not_know_of_the_disk(server):
+    with pawl.connect(socket=os.path.join(server.state, "socket")) as client:
+        disk = [each for each in client.health()["components"] if each["name"] == "disk"]
+        assert [each["status"] for each in disk] == ["unknown"]
+        assert client.metrics()["queues"] == []
+
+
 def test_the_library_and_the_package_are_of_one_version():
     assert pawl.__version__ == pawl.LIBRARY_VERSION == _pawl.LIBRARY_VERSION
