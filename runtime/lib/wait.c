@@ -148,7 +148,9 @@ int pawl_dispatch(struct pawl *pawl, int timeout_ms)
         error = pawl->phase == PAWL_LIB_GONE ? pawl->gone_error : 0;
         if (error || pawl->happened != before)
             break;
-        if (pawl_lib_wait(pawl, deadline_ns, PAWL_LIB_FOR_NEWS) != 0)
+        int waited = pawl_lib_wait(pawl, deadline_ns, PAWL_LIB_FOR_NEWS);
+        error = waited == -EINTR ? waited : 0;
+        if (waited != 0)
             break;
     }
     pawl->unseen = false; /* whoever dispatches claims */
@@ -239,6 +241,8 @@ int pawl_lib_wait(struct pawl *pawl, uint64_t deadline_ns, unsigned what)
     uint64_t until_ns = deadline_ns, now_ns = pawl_lib_now_ns(), step_ns = next_step_ns(pawl);
     if (deadline_ns <= now_ns)
         return -ETIMEDOUT;
+    if (pawl->interrupted && !pawl->hears_none && pawl->interrupted(pawl->interrupt_context))
+        return pawl_lib_fail(pawl, -EINTR, "interrupted");
     if (step_ns < until_ns)
         until_ns = step_ns;
     if (lane) {

@@ -135,6 +135,10 @@ async def test_what_can_never_handle_anything_is_refused():
         for concurrency in (0, -1):
             with pytest.raises(ValueError):
                 await backend.subscribe("a", Collector(), concurrency=concurrency)
+            with pytest.raises(ValueError, match="prefetch is at least 1"):
+                await backend.subscribe("a", Collector(), prefetch=-1)
+        with pytest.raises(ValueError, match="prefetch is at least 1"):
+            pawl.EventBackend(prefetch=-1)
         with pytest.raises(pawl.Invalid, match="dlq"):
             await backend.subscribe("a", Collector(), dlq="no name")
         assert backend.subscription_count == 0

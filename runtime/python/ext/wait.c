@@ -2,7 +2,8 @@
  * wait.c - waiting without the GIL, and with an ear for signals.
  *
  * Runs in: the Python interpreter. A short wait is libpawl's own (it spins, then sleeps); a longer one is a
- * poll of its descriptor, which a signal ends, so that ^C works and an idle program does not wake up.
+ * poll of its descriptor, which a signal ends, so that ^C works and an idle program does not wake up. A
+ * question to the scheduler is one call of libpawl, which asks was_interrupted() before it sleeps.
  */
 #include "runtime/python/ext/ext.h"
 
@@ -45,31 +46,47 @@ int milliseconds_left(int64_t deadline_ms)
     return left <= 0 ? 0 : left > INT32_MAX ? INT32_MAX : (int)left;
 }
 
-/* Without the GIL. How many things happened; 0; or an error. */
-static int wait_without_gil(struct pawl *pawl, int left_ms)
+int was_interrupted(void *context)
 {
-    int happened = pawl_dispatch(pawl, left_ms < 0 || left_ms > SHORT_WAIT_MS ? SHORT_WAIT_MS : left_ms);
-    if (happened != 0 || (left_ms >= 0 && left_ms <= SHORT_WAIT_MS))
-        return happened;
+    const struct client *client = context;
+    if (!client->heeds) /* wait_for_news() looks by itself: no GIL where there are many short sleeps */
+        return 0;
+    PyGILState_STATE state = PyGILState_Ensure();
+    bool raised = PyErr_Occurred() || PyErr_CheckSignals() != 0;
+    PyGILState_Release(state);
+    return raised;
+}
+
+PyObject *raise_asked(const struct client *client, int error)
+{
+    return PyErr_Occurred() ? NULL : raise_last(client, error);
+}
+
+/* Without the GIL. How many things happened; 0: none, or a signal came; or an error. */
+static int wait_shortly(struct pawl *pawl, int left_ms)
+{
+    return pawl_dispatch(pawl, left_ms < 0 || left_ms > SHORT_WAIT_MS ? SHORT_WAIT_MS : left_ms);
+}
+
+static int wait_long(struct pawl *pawl, int left_ms)
+{
     struct pollfd news = {.fd = pawl_fd(pawl), .events = POLLIN};
     if (news.fd < 0)
         return news.fd;
-    if (poll(&news, 1, left_ms < 0 ? -1 : left_ms - SHORT_WAIT_MS) <= 0)
-        return 0; /* a signal, or the time is over: the caller looks */
+    if (poll(&news, 1, left_ms) <= 0)
+        return 0;
     return pawl_dispatch(pawl, 0);
 }
 
-int wait_for_news(struct client *client, int64_t deadline_ms)
+/* One of them. How many things happened; 0; -1: an exception is set. */
+static int wait_once(struct client *client, int (*wait)(struct pawl *pawl, int left_ms), int64_t deadline_ms)
 {
-    if (!enter(client))
+    if (!enter(client)) /* also where a signal's handler closed it */
         return -1;
-    int left_ms = milliseconds_left(deadline_ms);
-    if (left_ms == 0)
-        return 0;
+    int happened, left_ms = milliseconds_left(deadline_ms);
     client->busy = true;
-    int happened;
     Py_BEGIN_ALLOW_THREADS;
-    happened = wait_without_gil(client->pawl, left_ms);
+    happened = wait(client->pawl, left_ms);
     Py_END_ALLOW_THREADS;
     client->busy = false;
     if (PyErr_CheckSignals() != 0)
@@ -78,5 +95,16 @@ int wait_for_news(struct client *client, int64_t deadline_ms)
         raise_last(client, happened);
         return -1;
     }
-    return 1;
+    return happened;
+}
+
+int wait_for_news(struct client *client, int64_t deadline_ms)
+{
+    if (milliseconds_left(deadline_ms) == 0)
+        return enter(client) ? 0 : -1;
+    int happened = wait_once(client, wait_shortly, deadline_ms);
+    /* A signal of the short wait was looked at: it would not end this one. */
+    if (happened == 0 && milliseconds_left(deadline_ms) != 0)
+        happened = wait_once(client, wait_long, deadline_ms);
+    return happened < 0 ? -1 : 1;
 }

@@ -33,6 +33,13 @@ _STATS = (
 ).split()
 
 
+def _check_numbers(concurrency, prefetch):
+    if concurrency < 1:
+        raise ValueError("concurrency is at least 1")
+    if prefetch is not None and prefetch < 0:
+        raise ValueError("prefetch is at least 1, or None for the default")
+
+
 class EventBackend:
     """Publish and subscribe through pawl.
 
@@ -60,8 +67,7 @@ class EventBackend:
         json_default=None,
         **queue_settings,
     ):
-        if concurrency < 1:
-            raise ValueError("concurrency is at least 1")
+        _check_numbers(concurrency, prefetch)
         self._state = None if state is None else os.fspath(state)
         self._guarantee = guarantee_name(delivery_guarantee)
         if durability is None:
@@ -417,8 +423,7 @@ class EventBackend:
             raise TypeError("a handler is a coroutine function that takes an event, not %r" % (handler,))
         self._here()
         concurrency = self._concurrency if concurrency is None else concurrency
-        if concurrency < 1:
-            raise ValueError("concurrency is at least 1")
+        _check_numbers(concurrency, prefetch)
         temporary = not queue or durable is False
         settings = dict({"durability": self._durability}, **self._queue_settings)
         if temporary:
@@ -433,7 +438,7 @@ class EventBackend:
             temporary=temporary,
             settings=settings,
             concurrency=concurrency,
-            prefetch=prefetch or min(self._prefetch, 2 * concurrency),
+            prefetch=min(PREFETCH_MAX, prefetch or min(self._prefetch, 2 * concurrency)),
             on_end=self._on_end,
         )
         opened = await asyncio.get_running_loop().run_in_executor(self._threads, subscription.open)
