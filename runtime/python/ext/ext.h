@@ -102,7 +102,7 @@ int milliseconds_left(int64_t deadline_ms);
 #define END_ASKING(client) Py_END_ALLOW_THREADS (client)->busy = (client)->heeds = false
 /* clang-format on */
 /** was_interrupted - libpawl's question (pawl_connect_options): has a signal handler raised something? */
-int was_interrupted(void *client);
+int was_interrupted(void *context);
 /** raise_asked - after such a call that failed: what a signal handler raised, else raise_last(). NULL. */
 PyObject *raise_asked(const struct client *client, int error);
 /** wait_for_news - without the GIL, until something may have changed; signals are looked at
