@@ -35,7 +35,6 @@ int pawl_lib_open(struct pawl **pawl_out)
     if (!pawl)
         return -ENOMEM;
     int error = 0;
-    pawl->forks = pawl_lib_forks();
     pawl->wire.fd = pawl->stop_fd = -1;
     pawl->spin = 256;
     pawl->retry_wait_ns = RETRY_FIRST_NS;
@@ -56,6 +55,7 @@ int pawl_lib_open(struct pawl **pawl_out)
         error = -errno;
         goto close_fds;
     }
+    pawl_lib_handle_made(pawl);
     *pawl_out = pawl;
     return 0;
 close_fds:
@@ -135,6 +135,7 @@ void pawl_close(struct pawl *pawl)
     if (!pawl)
         return;
     bool ours = pawl->forks == pawl_lib_forks();
+    pawl_lib_handle_gone(pawl);
     if (ours && pawl->lane)
         pawl_kick(pawl);
     pawl->phase = PAWL_LIB_GONE;

@@ -6,6 +6,7 @@
  * included here.
  *
  *   handle.c      made and closed
+ *   fork.c        what a forked child has of them
  *   connection.c  finds the scheduler, shakes hands, comes back after it was lost; one step at a time
  *   wait.c        the pollable descriptor, sleeping and spinning, pawl_dispatch()
  *   request.c     a question over the socket, and its answer
@@ -162,7 +163,8 @@ enum pawl_lib_phase {
 };
 
 struct pawl {
-    uint32_t forks; /* of this process when it was made: another number is a forked child */
+    uint32_t forks;             /* of this process when it was made: another number is a forked child */
+    struct pawl *newer, *older; /* among the process's handles: fork.c */
     bool may_launch;
     uint64_t connect_limit_ns, reconnect_limit_ns; /* PAWL_LIB_FOREVER */
     struct pawl_state state;
@@ -234,7 +236,13 @@ int pawl_lib_need(struct pawl *pawl, const void *argument, const char *what);
 /** pawl_lib_options - the caller's options (NULL: none), as a struct of @known bytes whose first field is its
  * size; what it does not have is 0. 0; PAWL_E_INVALID with words. */
 int pawl_lib_options(struct pawl *pawl, const char *what, const void *given, void *options, size_t known);
+
+/* ---- fork.c ---- */
+
+extern uint32_t pawl_lib_fork_count;
 uint32_t pawl_lib_forks(void);
+void pawl_lib_handle_made(struct pawl *pawl);
+void pawl_lib_handle_gone(struct pawl *pawl);
 
 /* ---- connection.c ---- */
 

@@ -24,6 +24,7 @@ enum {
     SPIN_MAX = 2048, /* about 20 us of pauses */
     YIELD_EVERY = 32,
 };
+#define NAP_FIRST_NS UINT64_C(20000000)
 
 uint64_t pawl_lib_now_ns(void)
 {
@@ -194,6 +195,7 @@ static uint64_t next_step_ns(const struct pawl *pawl)
     return at_ns;
 }
 
+/* 0; 1: the time has passed, and nothing came; an error. */
 static int sleep_until(struct pawl *pawl, uint64_t until_ns, bool *bell_out)
 {
     struct pollfd fds[3] = {
@@ -218,7 +220,25 @@ static int sleep_until(struct pawl *pawl, uint64_t until_ns, bool *bell_out)
     }
     if (ready > 0 && fds[0].revents != 0)
         pawl_lib_step(pawl);
-    return ready < 0 && errno != EINTR ? -errno : 0;
+    if (ready < 0)
+        return errno == EINTR ? 0 : -errno;
+    return ready == 0;
+}
+
+/* The same where the program may want the call to end. A signal between the question and the sleep wakes
+ * nobody: so it sleeps in naps, each as long as all before, and an idle program hardly ever wakes up. */
+static int nap_until(struct pawl *pawl, uint64_t until_ns, bool *bell_out)
+{
+    for (uint64_t nap_ns = NAP_FIRST_NS;; nap_ns *= 2) {
+        if (pawl->interrupted(pawl->interrupt_context))
+            return pawl_lib_fail(pawl, -EINTR, "interrupted");
+        uint64_t nap_until_ns = pawl_lib_deadline_ns(nap_ns);
+        if (nap_until_ns >= until_ns)
+            return sleep_until(pawl, until_ns, bell_out);
+        int slept = sleep_until(pawl, nap_until_ns, bell_out);
+        if (slept != 1)
+            return slept;
+    }
 }
 
 /* A poll loop may go to sleep after any call: there the flag stays up. */
@@ -241,8 +261,6 @@ int pawl_lib_wait(struct pawl *pawl, uint64_t deadline_ns, unsigned what)
     uint64_t until_ns = deadline_ns, now_ns = pawl_lib_now_ns(), step_ns = next_step_ns(pawl);
     if (deadline_ns <= now_ns)
         return -ETIMEDOUT;
-    if (pawl->interrupted && !pawl->hears_none && pawl->interrupted(pawl->interrupt_context))
-        return pawl_lib_fail(pawl, -EINTR, "interrupted");
     if (step_ns < until_ns)
         until_ns = step_ns;
     if (lane) {
@@ -252,7 +270,8 @@ int pawl_lib_wait(struct pawl *pawl, uint64_t deadline_ns, unsigned what)
             return 0;
         }
     }
-    int error = sleep_until(pawl, until_ns, &bell);
+    int slept = pawl->interrupted && !pawl->hears_none ? nap_until(pawl, until_ns, &bell)
+                                                       : sleep_until(pawl, until_ns, &bell);
     /* The step within may have lost this lane; it is still mapped when something of it is held, else it is
      * not. */
     if (lane && lane == pawl->lane) {
@@ -262,5 +281,5 @@ int pawl_lib_wait(struct pawl *pawl, uint64_t deadline_ns, unsigned what)
     }
     if (pawl->phase != PAWL_LIB_UP)
         pawl_lib_step(pawl);
-    return pawl->phase == PAWL_LIB_GONE ? pawl->gone_error : error;
+    return pawl->phase == PAWL_LIB_GONE ? pawl->gone_error : slept < 0 ? slept : 0;
 }

@@ -68,22 +68,22 @@ static int wait_shortly(struct pawl *pawl, int left_ms)
     return pawl_dispatch(pawl, left_ms < 0 || left_ms > SHORT_WAIT_MS ? SHORT_WAIT_MS : left_ms);
 }
 
+/* A poll, which a signal ends: -EAGAIN, when the time has passed. */
 static int wait_long(struct pawl *pawl, int left_ms)
 {
     struct pollfd news = {.fd = pawl_fd(pawl), .events = POLLIN};
     if (news.fd < 0)
         return news.fd;
-    if (poll(&news, 1, left_ms) <= 0)
-        return 0;
-    return pawl_dispatch(pawl, 0);
+    int ready = poll(&news, 1, left_ms);
+    return ready > 0 ? pawl_dispatch(pawl, 0) : ready == 0 ? -EAGAIN : 0;
 }
 
-/* One of them. How many things happened; 0; -1: an exception is set. */
-static int wait_once(struct client *client, int (*wait)(struct pawl *pawl, int left_ms), int64_t deadline_ms)
+/* One of them. How many things happened; 0; -EAGAIN; -1: an exception is set. */
+static int wait_once(struct client *client, int (*wait)(struct pawl *pawl, int left_ms), int left_ms)
 {
     if (!enter(client)) /* also where a signal's handler closed it */
         return -1;
-    int happened, left_ms = milliseconds_left(deadline_ms);
+    int happened;
     client->busy = true;
     Py_BEGIN_ALLOW_THREADS;
     happened = wait(client->pawl, left_ms);
@@ -91,7 +91,7 @@ static int wait_once(struct client *client, int (*wait)(struct pawl *pawl, int l
     client->busy = false;
     if (PyErr_CheckSignals() != 0)
         return -1;
-    if (happened < 0) {
+    if (happened < 0 && happened != -EAGAIN) {
         raise_last(client, happened);
         return -1;
     }
@@ -102,9 +102,17 @@ int wait_for_news(struct client *client, int64_t deadline_ms)
 {
     if (milliseconds_left(deadline_ms) == 0)
         return enter(client) ? 0 : -1;
-    int happened = wait_once(client, wait_shortly, deadline_ms);
-    /* A signal of the short wait was looked at: it would not end this one. */
-    if (happened == 0 && milliseconds_left(deadline_ms) != 0)
-        happened = wait_once(client, wait_long, deadline_ms);
+    int left_ms = milliseconds_left(deadline_ms);
+    int happened = wait_once(client, wait_shortly, left_ms);
+    /* A signal between the look at signals and the sleep ends no poll: each is as long as all before. */
+    for (int nap_ms = SHORT_WAIT_MS; happened == 0 || happened == -EAGAIN; nap_ms *= 2) {
+        left_ms = milliseconds_left(deadline_ms);
+        if (left_ms == 0)
+            return 1;
+        bool is_last = nap_ms > INT32_MAX / 4 || (left_ms > 0 && left_ms <= nap_ms);
+        happened = wait_once(client, wait_long, is_last ? left_ms : nap_ms);
+        if (happened == 0) /* a signal: the caller looks */
+            return 1;
+    }
     return happened < 0 ? -1 : 1;
 }
