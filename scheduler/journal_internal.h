@@ -105,6 +105,15 @@ struct journal_cache {
     bool scratch_used;      /* since the last idle() */
 };
 
+/* Of the current segment. */
+struct journal_extent {
+    bool syncs_in_place;    /* the file system is known to sync a write with RWF_DSYNC */
+    bool given_up;          /* no zeros are written ahead in this segment */
+    uint64_t written_bytes; /* the blocks below were written, and are synced */
+    struct iovec zeros;
+    struct pawl_io_request request;
+};
+
 struct pawl_journal {
     struct pawl_io *io;
     int dir_fd;
@@ -133,6 +142,7 @@ struct pawl_journal {
     uint32_t spare_count;
     uint32_t in_flight;
     uint32_t depth;
+    struct journal_extent extent;
     bool batch_open;    /* records since the last cut */
     bool flush_wanted;  /* what is cut goes as soon as a slot is free */
     bool stalled;       /* a write failed: nothing is submitted until what is in flight came back */
@@ -178,8 +188,19 @@ void pawl_journal_notice(struct pawl_journal *journal, const char *format, ...)
 int pawl_journal_append_own(struct pawl_journal *journal, uint8_t type, const void *body, size_t bytes,
                             uint32_t frame_flags);
 void pawl_journal_submit(struct pawl_journal *journal);
+void pawl_journal_fail(struct pawl_journal *journal, int error); /* nothing is written any more */
 /* The next frame begins a segment, unless this one is small, a batch is open or the disk is full. No I/O. */
 void pawl_journal_end_segment(struct pawl_journal *journal);
+
+/* journal_extent.c: what of the current segment was written. After journal->lock_fd is open: */
+void pawl_extent_open(struct pawl_journal *journal);
+/* A segment becomes the current one. @is_written: the blocks of @fd's whole length were, and are synced. */
+void pawl_extent_begin(struct pawl_journal *journal, int fd, bool is_written);
+/* Zeros are on their way; the segment stays the current one until they have arrived. */
+bool pawl_extent_busy(const struct pawl_journal *journal);
+bool pawl_extent_must_wait(const struct pawl_journal *journal, const struct journal_frame *frame);
+/* Submits @frame, whose request has its done(). 0 or -errno, as pawl_io_commit(). */
+int pawl_extent_commit(struct pawl_journal *journal, struct journal_frame *frame, int fd);
 
 /* journal_frame.c */
 struct journal_frame *pawl_journal_new_frame(struct pawl_journal *journal);
