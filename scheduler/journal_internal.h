@@ -97,6 +97,8 @@ struct journal_cache {
     struct journal_block blocks[PAWL_JOURNAL_BLOCKS];
     uint64_t clock;
     uint32_t missed_segment, missed_block; /* the block that was read last */
+    uint64_t copied_place;                 /* of the record that was copied from last */
+    bool copy_walks;                       /* it lies near the one before */
     uint8_t *scratch;                      /* a body that no block holds alone */
     size_t scratch_bytes;
     uint64_t scratch_place; /* 0: none */
@@ -214,6 +216,11 @@ int pawl_journal_cache_add(struct pawl_journal *journal,
 void pawl_journal_cache_keep(struct pawl_journal *journal,
                              struct journal_frame *frame); /* the oldest became durable: takes it over */
 void pawl_journal_cache_forget(struct pawl_journal *journal, uint32_t number); /* that segment is gone */
+/* The record at @place (resolved) is to be copied from. One near the last is a step of a walk: then blocks
+ * are read, not single records. */
+void pawl_journal_cache_turn_to(struct pawl_journal *journal, uint64_t place);
+/* @count bytes at @place from blocks. 0; -ENOENT: not there, and not worth a block; or an error. */
+int pawl_journal_cache_copy(struct pawl_journal *journal, uint64_t place, void *bytes, size_t count);
 void pawl_journal_cache_idle(struct pawl_journal *journal);
 uint64_t pawl_journal_cache_bytes(const struct pawl_journal *journal);
 void pawl_journal_cache_destroy(struct pawl_journal *journal);
