@@ -124,6 +124,39 @@ test_resume_of_a_success_says_so_and_runs_nothing() {
     grep -q succeeded said || fail 'it does not say that the run has succeeded'
 }
 
+# Whether the command finds the run's end itself or the scheduler tells it: asked at any moment, a success is 0.
+test_resume_and_retry_of_a_run_that_is_just_succeeding_never_call_it_an_error() {
+    local i verb
+    write one.yaml <<<'{pawl: 1, steps: {only: {run: ["true"]}}}'
+    background pawl serve
+    wait_until 'pawl health'
+    for i in $(seq 20); do
+        for verb in resume retry; do
+            pawl run --detach --run-id "$verb$i" one.yaml >/dev/null 2>&1
+            capture pawl $verb "$verb$i"
+            case $rc in
+            0) expect_stderr 'nothing is left to do' ;;
+            2) expect_stderr 'still running' ;;
+            *) fail "exit $rc" ;;
+            esac
+            pawl wait "$verb$i" 2>/dev/null
+            expect_exit 0 pawl $verb "$verb$i" --detach
+            expect_stdout "$verb$i"
+        done
+    done
+}
+
+test_resume_of_a_run_that_still_runs_names_how_to_wait_for_it() {
+    blocking
+    pawl run --detach --run-id b flow.yaml >/dev/null 2>&1
+    wait_until 'grep -q block ran'
+    expect_exit 2 pawl resume b
+    expect_stderr 'run b is still running'
+    expect_stderr 'pawl wait b'
+    touch go
+    expect_exit 0 pawl wait b --timeout 20s
+}
+
 test_cancel_ends_a_run_for_good_and_wait_tells() {
     blocking
     pawl run --detach --run-id c flow.yaml >/dev/null 2>&1
