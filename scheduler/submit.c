@@ -277,7 +277,8 @@ int pawl_core_submit(struct pawl_core *core, struct pawl_now now, const struct p
         return PAWL_E_LIMIT;
     }
     if (!core->effects.has_room(core->ctx, s->plan_bytes + s->context_bytes)) {
-        snprintf(why, 256, "the disk is full: nothing new is accepted until there is room");
+        snprintf(why, 256,
+                 "the disk is full (" PAWL_RESERVE_WORDS "): nothing new is accepted until there is room");
         return PAWL_E_NO_SPACE;
     }
     return s->request->resume_id[0] ? resume_run(core, s, run_out, why) : begin_run(core, s, run_out, why);
