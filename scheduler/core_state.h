@@ -24,6 +24,10 @@
 #define PAWL_INSTANCE_HAD_SUCCEEDED (UINT64_C(1) << 63)
 
 enum {
+    PAWL_WORKER_LOST_RETRIES = 3
+}; /* a dead worker's task goes again this often even where `retries` is 0 */
+
+enum {
     PAWL_INSTANCE_OUTPUT = 1, /* its newest record holds output bytes */
     PAWL_INSTANCE_UNFED = 2,  /* a resumed map run has not been fed this item again (yet): it does not run */
     PAWL_INSTANCE_ADOPTED = 4,

@@ -21,15 +21,16 @@ void pawl_journal_set_room(struct pawl_journal *journal, enum pawl_journal_room 
 {
     static const char *const texts[] = {
         [PAWL_JOURNAL_ROOMY] = "there is room for new work again",
-        [PAWL_JOURNAL_TIGHT] = "the disk is full: new work is refused, results go into the reserve",
+        [PAWL_JOURNAL_TIGHT] = "the disk is full (" PAWL_RESERVE_WORDS "): new work is refused",
         [PAWL_JOURNAL_FULL] = "the disk is full and so is the reserve: results wait in memory",
     };
     if (journal->room == room)
         return;
     journal->room = room;
-    pawl_journal_notice(journal, "%s", texts[room]);
     if (journal->options.on_room)
         journal->options.on_room(journal->options.ctx, room);
+    else
+        pawl_journal_notice(journal, "%s", texts[room]);
 }
 
 enum pawl_journal_room pawl_journal_room(const struct pawl_journal *journal)

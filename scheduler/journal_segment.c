@@ -354,6 +354,8 @@ int pawl_journal_release_before(struct pawl_journal *journal, uint32_t segment_n
             journal->segments[kept++] = *segment;
     }
     journal->segment_count = kept;
+    if (released > 0)
+        journal->retry_at_ns = 1; /* a full disk may have room now: looked at in this turn, not in a second */
     if (released > 0 && pawl_io_file_sync(journal->io, journal->lock_fd) != 0 && error == 0)
         error = -EIO;
     return error ? error : (int)released;

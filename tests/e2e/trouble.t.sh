@@ -238,7 +238,8 @@ test_a_disk_that_a_backlog_filled_takes_events_again_once_they_are_consumed() {
         head -c 20000 /dev/zero | tr "\0" x >line
         for i in {1..2500}; do echo -n "$i " && cat line && echo; done >lines
         ! timeout 40 "$PAWL" publish t --lines <lines >ids 2>refusals
-        grep -q "no room for new work" refusals
+        grep -q "no room for new work (16 MiB are kept back" refusals
+        { "$PAWL" health || true; } | grep -q "16 MiB are kept back"
         kept=$(wc -l <ids)
         [ "$kept" -gt 500 ] && [ "$kept" -lt 2500 ]
         timeout 40 "$PAWL" consume q --auto-ack --count "$kept" --wait 5s | jq -r .event | sort -u >got
