@@ -428,7 +428,8 @@ static void set_defaults(struct pawl_journal_options *options)
     if (options->cache_bytes == UINT64_MAX)
         options->cache_bytes = 0;
     if (options->reserve_bytes == 0)
-        options->reserve_bytes = options->segment_bytes < 8 << 20 ? options->segment_bytes : 8 << 20; /* PAWL_RESERVE_WORDS */
+        options->reserve_bytes =
+            options->segment_bytes < 8 << 20 ? options->segment_bytes : 8 << 20; /* PAWL_RESERVE_WORDS */
     if (options->lock_wait_ns == 0)
         options->lock_wait_ns = 15000000000u;
     if (options->idle_ns == 0)
