@@ -96,6 +96,7 @@ void pawl_bus_destroy(struct pawl_bus *bus)
             free(client);
         }
     bus_names_fini(bus);
+    bus_patterns_fini(bus);
     if (bus->routes)
         bus_routes_forget(bus);
     pawl_bus_timers_fini(&bus->timers);

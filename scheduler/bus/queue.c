@@ -218,6 +218,7 @@ void bus_queue_free(struct pawl_bus *bus, struct bus_queue *queue, uint64_t lsn)
             bus_sub_free(bus, queue->groups[i], lsn);
     if (bus->backend.metrics_row)
         (void)bus->backend.metrics_row(bus->ctx, queue->number, NULL);
+    bus_patterns_remove(bus, queue);
     bus_names_remove(bus, queue);
     bus->temporary_count -= queue->config.temporary;
     bus->queues[queue->number] = NULL;
@@ -249,11 +250,13 @@ int bus_queue_apply(struct pawl_bus *bus, const struct pawl_bus_queue_record *re
             return -ENOMEM;
         }
     }
+    bus_patterns_remove(bus, queue);
     bus_names_remove(bus, queue);
     bus->temporary_count += config.temporary;
     bus->temporary_count -= queue->config.temporary;
     pawl_queue_config_fini(&queue->config);
     queue->config = config;
+    error = error ? error : bus_patterns_add(bus, queue);
     error = bus_names_add(bus, queue);
     if (error)
         return error;

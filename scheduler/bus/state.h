@@ -58,6 +58,8 @@ struct bus_queue {
     uint64_t visible_lsn;                     /* must be durable before what came last may be seen */
     struct bus_parked *parked, **parked_tail; /* publishes that wait for room here */
     uint64_t trim_at_ns;                      /* a stream by age: when to look again */
+    struct bus_pattern *patterns;               /* patterns.c */
+    uint32_t pattern_count;
     uint64_t last_published_ns;
 };
 
@@ -155,6 +157,11 @@ struct bus_route {
 struct bus_group {
     struct bus_route *route; /* NULL: none is open */
     struct pawl_bus_client *client;
+struct bus_patterns { /* patterns.c: a hash table */
+    struct bus_pattern **table;
+    uint32_t room, count; /* room: a power of two, 0: none yet */
+};
+
     uint64_t publisher, first_sequence, first_id;
     uint64_t lsn; /* of the last one that was flushed; 0: in memory only */
     uint32_t count;
@@ -225,7 +232,8 @@ struct pawl_bus {
     uint32_t queue_end, queue_room, queue_count, temporary_count;
     struct bus_queue **named, **buried; /* names.c: hash tables */
     uint32_t names_room;                /* of each; a power of two, 0: none yet */
-    struct bus_route **routes;          /* hash table */
+    struct bus_patterns patterns;
+    struct bus_route **routes; /* hash table */
     uint32_t routes_cached;
     struct bus_route *last_route;
 
@@ -305,6 +313,16 @@ bool bus_name_holds(const char *name);
 int bus_group_apply(struct pawl_bus *bus, const struct pawl_bus_mark *mark);
 struct bus_sub *bus_sub_create(struct pawl_bus *bus, struct bus_queue *queue, uint32_t group,
                                const char *name, uint64_t from);
+/* patterns.c */
+/* Its patterns count from now on; its configuration does not change while they do. 0 or -ENOMEM. */
+int bus_patterns_add(struct pawl_bus *bus, struct bus_queue *queue);
+void bus_patterns_remove(struct pawl_bus *bus, struct bus_queue *queue); /* fine if they do not count */
+void bus_patterns_fini(struct pawl_bus *bus);
+/* The queues that want the topic, or else those that take what nobody wants, by number, into the route that
+ * has none yet. 0 or -ENOMEM. */
+int bus_patterns_route(const struct pawl_bus *bus, const char *topic, size_t topic_bytes,
+                       struct bus_route *route);
+
 void bus_sub_free(struct pawl_bus *bus, struct bus_sub *sub, uint64_t lsn);
 /* What stands for the epoch in the identity of what it delivers now. */
 uint64_t bus_sub_epoch(const struct pawl_bus *bus, const struct bus_sub *sub);
