@@ -25,6 +25,10 @@ enum {
     BUS_ROUTES_CACHED_MAX = 16384,
     BUS_DISPATCH_A_TURN = 2048, /* deliveries of one subscription in a row */
     BUS_PARKED_MAX = 1024,      /* publishes of one client that wait for room */
+    /* A timer names both in one word. */
+    BUS_GROUP_BITS = 11,
+    BUS_GROUPS_MAX = 1024,
+    BUS_QUEUE_NUMBERS_MAX = 1 << (32 - BUS_GROUP_BITS),
 };
 
 struct bus_queue;
@@ -54,12 +58,12 @@ struct bus_queue {
     uint32_t owner;                             /* temporary: its client */
     uint32_t dlq;                               /* number, once known; 0: not yet */
     struct bus_queue *next_named, *next_buried; /* names.c: in the chains of its name, of its dead letters' */
+    struct bus_pattern *patterns;               /* patterns.c */
+    uint32_t pattern_count;
     uint64_t config_lsn;
     uint64_t visible_lsn;                     /* must be durable before what came last may be seen */
     struct bus_parked *parked, **parked_tail; /* publishes that wait for room here */
     uint64_t trim_at_ns;                      /* a stream by age: when to look again */
-    struct bus_pattern *patterns;               /* patterns.c */
-    uint32_t pattern_count;
     uint64_t last_published_ns;
 };
 
@@ -153,15 +157,15 @@ struct bus_route {
     char topic[256];
 };
 
-/* Events on their way into one record. */
-struct bus_group {
-    struct bus_route *route; /* NULL: none is open */
-    struct pawl_bus_client *client;
 struct bus_patterns { /* patterns.c: a hash table */
     struct bus_pattern **table;
     uint32_t room, count; /* room: a power of two, 0: none yet */
 };
 
+/* Events on their way into one record. */
+struct bus_group {
+    struct bus_route *route; /* NULL: none is open */
+    struct pawl_bus_client *client;
     uint64_t publisher, first_sequence, first_id;
     uint64_t lsn; /* of the last one that was flushed; 0: in memory only */
     uint32_t count;
@@ -257,6 +261,22 @@ struct pawl_bus {
     struct bus_snapshot *snapshot;
 };
 
+/* Of a subscription, in a timer. */
+static inline uint32_t bus_timer_of(uint32_t queue, uint32_t group)
+{
+    return queue << BUS_GROUP_BITS | group;
+}
+
+static inline uint32_t bus_timer_queue(uint32_t b)
+{
+    return b >> BUS_GROUP_BITS;
+}
+
+static inline uint32_t bus_timer_group(uint32_t b)
+{
+    return b & ((1u << BUS_GROUP_BITS) - 1);
+}
+
 /* bus.c, due.c */
 int bus_grow(void **array, size_t *room, size_t count, size_t item_bytes);
 void bus_log(struct pawl_bus *bus, int level, const char *format, ...) __attribute__((format(printf, 3, 4)));
@@ -293,6 +313,16 @@ void bus_dlq_name(const struct bus_queue *queue, char name[PAWL_NAME_BYTES + 8])
 struct bus_queue *bus_names_buried(const struct pawl_bus *bus, const char *name,
                                    const struct bus_queue *after);
 
+/* patterns.c */
+/* Its patterns count from now on; its configuration does not change while they do. 0 or -ENOMEM. */
+int bus_patterns_add(struct pawl_bus *bus, struct bus_queue *queue);
+void bus_patterns_remove(struct pawl_bus *bus, struct bus_queue *queue); /* fine if they do not count */
+void bus_patterns_fini(struct pawl_bus *bus);
+/* The queues that want the topic, or else those that take what nobody wants, by number, into the route that
+ * has none yet. 0 or -ENOMEM. */
+int bus_patterns_route(const struct pawl_bus *bus, const char *topic, size_t topic_bytes,
+                       struct bus_route *route);
+
 /* queue.c */
 struct bus_queue *bus_queue_at(struct pawl_bus *bus, uint32_t number);
 struct bus_sub *bus_sub_at(struct pawl_bus *bus, uint32_t number, uint32_t group);
@@ -306,23 +336,15 @@ int bus_queue_declare(struct pawl_bus *bus, const char *name, const struct pawl_
                       uint64_t *lsn_out, char why[256]);
 /* Free number of a new group; 0: the stream has as many as it may. */
 uint32_t bus_group_number(const struct pawl_bus *bus, const struct bus_queue *queue);
-/* A new group that begins at @from, or at the first that is kept; NULL: it may not be. */
+/* A new group that begins at @from, or at the first that is kept. NULL: *error_out and @why. */
 struct bus_sub *bus_group_begin(struct pawl_bus *bus, struct bus_queue *queue, const char *name,
-                                uint64_t from);
+                                uint64_t from, int *error_out, char why[256]);
+/* The words for a stream that has as many groups as it may. Return: PAWL_E_LIMIT. */
+int bus_group_limit(const struct pawl_bus *bus, const struct bus_queue *queue, char why[256]);
 bool bus_name_holds(const char *name);
 int bus_group_apply(struct pawl_bus *bus, const struct pawl_bus_mark *mark);
 struct bus_sub *bus_sub_create(struct pawl_bus *bus, struct bus_queue *queue, uint32_t group,
                                const char *name, uint64_t from);
-/* patterns.c */
-/* Its patterns count from now on; its configuration does not change while they do. 0 or -ENOMEM. */
-int bus_patterns_add(struct pawl_bus *bus, struct bus_queue *queue);
-void bus_patterns_remove(struct pawl_bus *bus, struct bus_queue *queue); /* fine if they do not count */
-void bus_patterns_fini(struct pawl_bus *bus);
-/* The queues that want the topic, or else those that take what nobody wants, by number, into the route that
- * has none yet. 0 or -ENOMEM. */
-int bus_patterns_route(const struct pawl_bus *bus, const char *topic, size_t topic_bytes,
-                       struct bus_route *route);
-
 void bus_sub_free(struct pawl_bus *bus, struct bus_sub *sub, uint64_t lsn);
 /* What stands for the epoch in the identity of what it delivers now. */
 uint64_t bus_sub_epoch(const struct pawl_bus *bus, const struct bus_sub *sub);
