@@ -54,25 +54,25 @@ void pawl_bus_client_ready(struct pawl_bus *bus, struct pawl_bus_client *client)
         }
 }
 
-static struct bus_sub *find_sub(struct pawl_bus *bus, const struct pawl_wire_consume *request, char why[256])
+static struct bus_sub *find_sub(struct pawl_bus *bus, const struct pawl_wire_consume *request, char why[256],
+                                int *error_out)
 {
     struct bus_queue *queue = bus_queue_find(bus, request->queue);
     if (!queue) {
         snprintf(why, 256, "no queue is called %s", request->queue);
+        *error_out = PAWL_E_NOT_FOUND;
         return NULL;
     }
     struct bus_sub *sub = bus_sub_find(queue, request->group);
-    if (!sub && queue->config.stream && request->group[0]) {
-        sub = bus_group_begin(bus, queue, request->group,
-                              request->flags & PAWL_CONSUME_FROM ? request->from : 0);
-        if (!sub)
-            snprintf(why, 256, "stream %s has as many groups as it may, or %.64s cannot be a name",
-                     queue->name, request->group);
-    } else if (!sub) {
+    if (!sub && queue->config.stream && request->group[0])
+        return bus_group_begin(bus, queue, request->group,
+                               request->flags & PAWL_CONSUME_FROM ? request->from : 0, error_out, why);
+    if (!sub) {
         snprintf(why, 256,
                  queue->config.stream ? "queue %s is a stream: name a group"
                                       : "queue %s is not a stream: it has no groups",
                  queue->name);
+        *error_out = PAWL_E_INVALID;
     }
     return sub;
 }
@@ -97,9 +97,10 @@ int pawl_bus_consume(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus_
         snprintf(why, 256, "this client has %u consumers", count);
         return PAWL_E_LIMIT;
     }
-    struct bus_sub *sub = find_sub(bus, request, why);
+    int error = 0;
+    struct bus_sub *sub = find_sub(bus, request, why, &error);
     if (!sub)
-        return bus_queue_find(bus, request->queue) ? PAWL_E_INVALID : PAWL_E_NOT_FOUND;
+        return error;
     struct bus_consumer *consumer = calloc(1, sizeof *consumer);
     if (!consumer)
         return -ENOMEM;

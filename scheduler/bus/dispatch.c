@@ -30,7 +30,7 @@ void bus_key_release(struct pawl_bus *bus, struct bus_sub *sub, struct exception
     if (next->due_at_ns > bus->now.boottime_ns && next->delay_ns) {
         exception_become(&sub->exceptions, next, EXCEPTION_DELAYED);
         bus_timer(bus, next->due_at_ns, BUS_TIMER_DUE, next->seq,
-                  (uint32_t)((sub->queue->number << 10) ^ sub->group));
+                  bus_timer_of(sub->queue->number, sub->group));
         return;
     }
     exception_become(&sub->exceptions, next, EXCEPTION_READY);
@@ -175,7 +175,7 @@ static void wake_later(struct pawl_bus *bus, struct bus_sub *sub, uint64_t at_ns
     if (at_ns == UINT64_MAX || (sub->wake_at_ns && sub->wake_at_ns <= at_ns))
         return;
     sub->wake_at_ns = at_ns;
-    bus_timer(bus, at_ns, BUS_TIMER_SUB, 0, (uint32_t)((sub->queue->number << 10) ^ sub->group));
+    bus_timer(bus, at_ns, BUS_TIMER_SUB, 0, bus_timer_of(sub->queue->number, sub->group));
 }
 
 /* Deliveries that limits allow now, at most @most. */

@@ -77,7 +77,7 @@ void bus_returned(struct pawl_bus *bus, struct bus_sub *sub, uint64_t seq)
     if (!event || !bus_has_expired(bus, sub->queue, event))
         return;
     if (bus->acting) /* a burial is no part of an act */
-        bus_timer(bus, bus->now.boottime_ns, BUS_TIMER_EXPIRY, seq, sub->queue->number << 10);
+        bus_timer(bus, bus->now.boottime_ns, BUS_TIMER_EXPIRY, seq, bus_timer_of(sub->queue->number, 0));
     else
         die(bus, sub, exception, seq);
 }
