@@ -467,7 +467,8 @@ class EventBackend:
     # ---- looking ----
 
     async def queue_stats(self):
-        """What the scheduler says of each subscription's queue, by the queue's name; asked now."""
+        """What the scheduler says of each subscription's queue, by the queue's name; asked now. Raises where it is
+        not there."""
         await self._look()
         return self._depths
 
@@ -477,12 +478,13 @@ class EventBackend:
         drops = self._drop_policy()
 
         def ask(admin):
-            return admin.request(request), admin.metrics() if drops else None
+            try:
+                answer = admin.request(request)
+            except Indefinite:  # the scheduler was restarted meanwhile: it may be asked again
+                answer = admin.request(request)
+            return answer, admin.metrics() if drops else None
 
-        try:
-            answer, figures = await self._ask(ask)
-        except Error:
-            return
+        answer, figures = await self._ask(ask)
         queues = json.loads(answer)["queues"]
         if drops:
             figures = json.loads(figures)["queues"]
