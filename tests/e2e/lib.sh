@@ -166,6 +166,13 @@ make_install() {
     make -C "$E2E_TOP" --no-print-directory install AS_BUILT=1 BUILD="$build" "$@"
 }
 
+# public_directory: sets $PUBLIC, a directory of this test that everybody may enter: what leads to $T may be private.
+public_directory() {
+    PUBLIC=$(public_name)
+    mkdir -m 755 "$PUBLIC"
+}
+public_name() { echo "/tmp/$(basename "$E2E_DIR").$(basename "$T")"; }
+
 # leave_running: this test means to leave a scheduler or jobs behind; they are killed after it.
 LEAVE=no
 leave_running() { LEAVE=yes; }
@@ -252,6 +259,7 @@ run_body() {
     T=$3
     # Exported only now: /proc shows the mark for all that this shell starts, and not for the shell itself.
     export T E2E_MARK="$T;" PAWL_STATE=$T/state HOME=$T
+    umask 022
     trap on_error ERR
     # shellcheck disable=SC1090
     . "$1"
@@ -289,7 +297,7 @@ run_test() {
     } >"$T.report"
     cat "$T.report"
     if [ $rc -eq 0 ] || [ "${KEEP:-0}" != 1 ]; then
-        rm -rf "$T"
+        rm -rf "$T" "$(public_name)"
     fi
 }
 
