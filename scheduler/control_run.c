@@ -127,8 +127,7 @@ bool pawl_control_try_parked(struct pawl_connection *connection, struct pawl_par
     case PAWL_WIRE_PULL:
         if (pawl_run_completions(run) <= parked->pull.from && !pawl_run_over(run))
             return false;
-        pawl_control_answer_pull(connection, parked->tag, run, &parked->pull);
-        return true;
+        return !pawl_control_answer_pull(connection, parked->tag, run, &parked->pull);
     case PAWL_WIRE_WAIT:
         pawl_run_summary(loop->core, run, loop->now, &summary);
         if (!pawl_run_over(run) && summary.state != PAWL_RUN_WAITING)

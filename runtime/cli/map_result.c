@@ -254,7 +254,7 @@ int pawl_map_results_take(struct pawl_map_talk *m, const struct pawl_wire_messag
         m->fetch_count = 0;
         return results.count == 0 ? PAWL_E_BAD_MESSAGE : 0;
     }
-    m->pull_sent = false;
+    m->pull_sent = --m->pull_answers > 0;
     m->pull_from = results.next;
     m->run_ended = results.run_ended != 0;
     return 0;
