@@ -61,6 +61,21 @@ static bool lane_has_news(const struct pawl_lib_lane *lane, unsigned what)
            ((what & PAWL_LIB_FOR_DURABLE) && pawl_lib_all_settled(lane));
 }
 
+/* What to be woken for (client_lane.h). Who was refused room waits for it, whatever else it does. */
+static uint32_t sleep_word(const struct pawl *pawl, unsigned what)
+{
+    const struct pawl_client_end *end = &pawl->lane->end;
+    return what == PAWL_LIB_FOR_NEWS && !pawl->flushing && !end->submit_refused && !end->settle_refused
+               ? PAWL_CLIENT_SLEEP_NEWS
+               : PAWL_CLIENT_SLEEP_ALL;
+}
+
+/* The scheduler syncs acks at leisure, unless it sees that somebody sleeps until they are. */
+static void hurry(const struct pawl_lib_lane *lane)
+{
+    pawl_doorbell_ring(&lane->end.inbound->sleeping, lane->scheduler_fd); /* D1 */
+}
+
 void pawl_lib_take_in(struct pawl *pawl)
 {
     if (pawl->phase != PAWL_LIB_UP)
@@ -113,9 +128,11 @@ void pawl_lib_arm(struct pawl *pawl)
     struct pawl_lib_lane *lane = pawl->lane;
     if (!lane)
         return;
-    pawl_doorbell_prepare(&lane->end.lane->sleeping); /* D1 */
+    pawl_doorbell_prepare_for(&lane->end.lane->sleeping, sleep_word(pawl, PAWL_LIB_FOR_NEWS)); /* D1 */
     if (pawl->unseen || lane_has_news(lane, PAWL_LIB_FOR_NEWS))
         pawl_doorbell_write(lane->self_fd);
+    else if (pawl->flushing)
+        hurry(lane);
 }
 
 int pawl_fd(const struct pawl *pawl)
@@ -264,11 +281,13 @@ int pawl_lib_wait(struct pawl *pawl, uint64_t deadline_ns, unsigned what)
     if (step_ns < until_ns)
         until_ns = step_ns;
     if (lane) {
-        pawl_doorbell_prepare(&lane->end.lane->sleeping); /* D1 */
+        pawl_doorbell_prepare_for(&lane->end.lane->sleeping, sleep_word(pawl, what)); /* D1 */
         if (lane_has_news(lane, what)) {
             awake(pawl, lane);
             return 0;
         }
+        if (what & PAWL_LIB_FOR_DURABLE)
+            hurry(lane);
     }
     int slept = pawl->interrupted && !pawl->hears_none ? nap_until(pawl, until_ns, &bell)
                                                        : sleep_until(pawl, until_ns, &bell);

@@ -277,11 +277,10 @@ test_logs_go_to_standard_error_and_to_the_directory() {
 test_guests_may_use_the_bus_and_start_no_runs_and_strangers_nothing() {
     mkdir -m 700 state
     echo 'allow-uids: [65534]' >state/pawl.yaml
-    local public guest
-    public=$(mktemp -d) # the test's own directory is nobody else's to enter
-    chmod 755 "$public"
-    serve --socket "$public/pawl.sock"
-    expect_eq "$(stat -c %a "$public/pawl.sock")" 666
+    local guest
+    public_directory
+    serve --socket "$PUBLIC/pawl.sock"
+    expect_eq "$(stat -c %a "$PUBLIC/pawl.sock")" 666
     guest=$(
         cat <<'PY'
 import socket, struct, sys
@@ -302,48 +301,46 @@ PY
     )
     local runs=27
     if [ "$(id -u)" = 0 ]; then
-        expect_exit 0 setpriv --reuid 65534 --regid 65534 --clear-groups /usr/bin/python3 -c "$guest" $runs "$public/pawl.sock"
+        expect_exit 0 setpriv --reuid 65534 --regid 65534 --clear-groups /usr/bin/python3 -c "$guest" $runs "$PUBLIC/pawl.sock"
         expect_stdout '[2, 129, 3]'
-        expect_exit 0 setpriv --reuid 65533 --regid 65533 --clear-groups /usr/bin/python3 -c "$guest" $runs "$public/pawl.sock"
+        expect_exit 0 setpriv --reuid 65533 --regid 65533 --clear-groups /usr/bin/python3 -c "$guest" $runs "$PUBLIC/pawl.sock"
         expect_stdout closed
     fi
-    expect_exit 0 /usr/bin/python3 -c "$guest" $runs "$public/pawl.sock"
+    expect_exit 0 /usr/bin/python3 -c "$guest" $runs "$PUBLIC/pawl.sock"
     expect_stdout '[2, 129, 28]'
     end_serve
-    rmdir "$public"
+    rmdir "$PUBLIC"
 }
 
 test_the_verbs_of_the_bus_take_a_socket_and_strangers_are_told_at_once() {
     mkdir -m 700 state
     echo 'allow-uids: [65534]' >state/pawl.yaml
-    local public as=() stranger=()
-    public=$(mktemp -d)
-    chmod 755 "$public"
-    install -m 755 "$PAWL" "$public/pawl"
-    serve --socket "$public/socket"
+    local as=() stranger=()
+    public_directory
+    install -m 755 "$PAWL" "$PUBLIC/pawl"
+    serve --socket "$PUBLIC/socket"
     pawl queue declare q --topic a
     if [ "$(id -u)" = 0 ]; then
         as=(setpriv --reuid=65534 --regid=65534 --clear-groups)
         stranger=(setpriv --reuid=65533 --regid=65533 --clear-groups)
     fi
-    cd "$public" # where somebody else may be
-    capture "${as[@]}" "$public/pawl" publish --state "$public/socket" a one
+    cd "$PUBLIC" # where somebody else may be
+    capture "${as[@]}" "$PUBLIC/pawl" publish --state "$PUBLIC/socket" a one
     expect_eq "$rc" 0
-    capture "${as[@]}" "$public/pawl" consume q --state "$public/socket" --count 1 --wait 10s
+    capture "${as[@]}" "$PUBLIC/pawl" consume q --state "$PUBLIC/socket" --count 1 --wait 10s
     expect_json .data one
-    capture "${as[@]}" "$public/pawl" ack --state "$public/socket" "$(json .delivery)"
+    capture "${as[@]}" "$PUBLIC/pawl" ack --state "$PUBLIC/socket" "$(json .delivery)"
     expect_eq "$rc $(in_flight_of q)" '0 0'
     if [ "$(id -u)" = 0 ]; then
         local before
         before=$(now_ms)
-        capture "${stranger[@]}" "$public/pawl" publish --state "$public/socket" a two
+        capture "${stranger[@]}" "$PUBLIC/pawl" publish --state "$PUBLIC/socket" a two
         expect_eq "$rc" 4
         expect_stderr allow-uids
         [ $(($(now_ms) - before)) -lt 5000 ] || fail 'it tried again and again'
     fi
     cd "$T"
     end_serve
-    rm -r "$public"
 }
 
 test_metrics_health_and_top_see_through_a_socket_whatever_is_not_the_owners_alone() {

@@ -108,6 +108,7 @@ Test(health, a_journal_is_judged_by_its_room_and_its_last_sync)
     sample.cell[PAWL_METRICS_JOURNAL_ROOM] = 1;
     cr_expect(eq(u32, status_of(PAWL_HEALTH_JOURNAL), PAWL_HEALTH_DEGRADED));
     cr_expect(eq(u32, overall(), PAWL_HEALTH_DEGRADED));
+    cr_expect(ne(ptr, strstr(health.part[PAWL_HEALTH_JOURNAL].message, "16 MiB are kept back"), NULL));
     sample.cell[PAWL_METRICS_JOURNAL_ROOM] = 2;
     cr_expect(eq(u32, status_of(PAWL_HEALTH_JOURNAL), PAWL_HEALTH_UNHEALTHY));
     cr_expect(eq(u32, overall(), PAWL_HEALTH_UNHEALTHY));

@@ -10,6 +10,8 @@
 #include <errno.h>
 #include <math.h>
 #include <poll.h>
+#include <pthread.h>
+#include <signal.h>
 #include <time.h>
 
 enum { SHORT_WAIT_MS = 20 };
@@ -62,20 +64,41 @@ PyObject *raise_asked(const struct client *client, int error)
     return PyErr_Occurred() ? NULL : raise_last(client, error);
 }
 
-/* Without the GIL. How many things happened; 0: none, or a signal came; or an error. */
+/* How many things happened; 0: none, or a signal came; or an error. The GIL is let go while it sleeps. */
 static int wait_shortly(struct pawl *pawl, int left_ms)
 {
-    return pawl_dispatch(pawl, left_ms < 0 || left_ms > SHORT_WAIT_MS ? SHORT_WAIT_MS : left_ms);
+    int happened;
+    Py_BEGIN_ALLOW_THREADS;
+    happened = pawl_dispatch(pawl, left_ms < 0 || left_ms > SHORT_WAIT_MS ? SHORT_WAIT_MS : left_ms);
+    Py_END_ALLOW_THREADS;
+    return happened;
 }
 
-/* A poll, which a signal ends: -EAGAIN, when the time has passed. */
+/* A poll, which a signal ends: -EAGAIN, when the time has passed. Signals are held back from the last look at
+ * them until it sleeps: one that came between would end nothing. */
 static int wait_long(struct pawl *pawl, int left_ms)
 {
     struct pollfd news = {.fd = pawl_fd(pawl), .events = POLLIN};
+    struct timespec left = {.tv_sec = left_ms / 1000, .tv_nsec = left_ms % 1000 * 1000000L};
+    sigset_t all, before;
+    int ready;
     if (news.fd < 0)
         return news.fd;
-    int ready = poll(&news, 1, left_ms);
-    return ready > 0 ? pawl_dispatch(pawl, 0) : ready == 0 ? -EAGAIN : 0;
+    sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    if (PyErr_CheckSignals() != 0) {
+        (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+        return 0;
+    }
+    Py_BEGIN_ALLOW_THREADS;
+    ready = ppoll(&news, 1, left_ms < 0 ? NULL : &left, &before);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (ready > 0)
+        ready = pawl_dispatch(pawl, 0);
+    else
+        ready = ready == 0 ? -EAGAIN : 0;
+    Py_END_ALLOW_THREADS;
+    return ready;
 }
 
 /* One of them. How many things happened; 0; -EAGAIN; -1: an exception is set. */
@@ -83,13 +106,10 @@ static int wait_once(struct client *client, int (*wait)(struct pawl *pawl, int l
 {
     if (!enter(client)) /* also where a signal's handler closed it */
         return -1;
-    int happened;
     client->busy = true;
-    Py_BEGIN_ALLOW_THREADS;
-    happened = wait(client->pawl, left_ms);
-    Py_END_ALLOW_THREADS;
+    int happened = wait(client->pawl, left_ms);
     client->busy = false;
-    if (PyErr_CheckSignals() != 0)
+    if (PyErr_Occurred() || PyErr_CheckSignals() != 0)
         return -1;
     if (happened < 0 && happened != -EAGAIN) {
         raise_last(client, happened);
@@ -100,19 +120,13 @@ static int wait_once(struct client *client, int (*wait)(struct pawl *pawl, int l
 
 int wait_for_news(struct client *client, int64_t deadline_ms)
 {
-    if (milliseconds_left(deadline_ms) == 0)
-        return enter(client) ? 0 : -1;
     int left_ms = milliseconds_left(deadline_ms);
+    if (left_ms == 0)
+        return enter(client) ? 0 : -1;
     int happened = wait_once(client, wait_shortly, left_ms);
-    /* A signal between the look at signals and the sleep ends no poll: each is as long as all before. */
-    for (int nap_ms = SHORT_WAIT_MS; happened == 0 || happened == -EAGAIN; nap_ms *= 2) {
+    if (happened == 0 || happened == -EAGAIN) {
         left_ms = milliseconds_left(deadline_ms);
-        if (left_ms == 0)
-            return 1;
-        bool is_last = nap_ms > INT32_MAX / 4 || (left_ms > 0 && left_ms <= nap_ms);
-        happened = wait_once(client, wait_long, is_last ? left_ms : nap_ms);
-        if (happened == 0) /* a signal: the caller looks */
-            return 1;
+        happened = left_ms == 0 ? 1 : wait_once(client, wait_long, left_ms);
     }
-    return happened < 0 ? -1 : 1;
+    return happened == -1 ? -1 : 1;
 }
