@@ -47,6 +47,49 @@ test_every_function_has_a_manual_page_that_names_its_errors() {
     done
 }
 
+# The structs that a program fills or reads; a line "STRUCT FIELD" for each field.
+fields() {
+    sed -e 's,/\*.*\*/,,' -e '/\/\*/,/\*\//d' "$INSTALLED/usr/include/pawl.h" |
+        awk '/^struct pawl_[a-z_]* {$/ { name = $2; next } /^};/ { name = "" } name' |
+        grep -oE '[a-z_]+(\[[0-9]+\])?;|[a-z_]+,|\(\*[a-z_]+\)' | grep -oE '[a-z_]+' | sort -u
+}
+
+test_every_field_and_every_error_has_a_place_in_the_manual() {
+    local name pages
+    install_library
+    pages=$(cat "$E2E_TOP"/docs/man/*.3.scd)
+    fields >struct.fields
+    [ "$(wc -l <struct.fields)" -ge 60 ] || fail "only $(wc -l <struct.fields) fields were found"
+    while read -r name; do
+        case $pages in
+        *"_${name}_"* | *"*$name*"* | *"_$name("* | *">${name}_"*) ;;
+        *) fail "no page speaks of the field $name" ;;
+        esac
+    done <struct.fields
+    grep -oE 'PAWL_ERR_[A-Z_]+ =' "$INSTALLED/usr/include/pawl.h" | cut -d' ' -f1 >errors
+    while read -r name; do
+        case $pages in
+        *"$name"* | *"_${name#PAWL_ERR_}_"*) ;;
+        *) fail "no page speaks of $name" ;;
+        esac
+    done <errors
+}
+
+test_every_function_has_the_prototype_of_the_header_in_its_page() {
+    local name count=0
+    install_library
+    for page in "$E2E_TOP"/docs/man/*.3.scd; do
+        awk '/^# SYNOPSIS/ { on = 1; next } /^# / { on = 0 } on && /^\*.*\);\*$/' "$page"
+    done | sed -e 's/\\\*/@/g' -e 's/\*//g' -e 's/@/*/g' -e 's/\([^a-z0-9]\)_\([a-z_]*\)_\([^a-z0-9_]\)/\1\2\3/g' \
+        -e 's/\([^a-z0-9]\)_\([a-z_]*\)_\([^a-z0-9_]\)/\1\2\3/g' | tr -d ' ' | grep -v '^typedef' | sort -u >paged
+    tr '\n' ' ' <"$INSTALLED/usr/include/pawl.h" | sed 's,/\*[^*]*\*\+\([^/*][^*]*\*\+\)*/,,g' | grep -oE 'PAWL_API [^;{]*\);' |
+        sed 's/^PAWL_API //' | tr -d ' ' | sort -u >declared
+    comm -23 declared paged >missing
+    [ ! -s missing ] || fail "the pages have other prototypes than: $(cat missing)"
+    count=$(wc -l <declared)
+    [ "$count" -ge 45 ] || fail "only $count prototypes were found"
+}
+
 test_what_one_program_publishes_another_consumes() {
     install_library
     build publisher

@@ -88,6 +88,8 @@ class EventBackend:
         self._drop_alert_callback = None
         self._drop_alert_threshold = ALERT_EVERY
         self._stats = dict.fromkeys(_STATS, 0)
+        self._ending = set()  # subscriptions whose last handlers run
+        self._ended = collections.Counter()  # what those said that are over
         self._drops = collections.Counter()
         self._depths = {}
         self._dropped_there = {}
@@ -433,6 +435,7 @@ class EventBackend:
             concurrency=concurrency,
             prefetch=min(PREFETCH_MAX, prefetch or min(self._prefetch, 2 * concurrency)),
             on_end=self._on_end,
+            on_close=self._on_close,
         )
         opened = await self._asker.ask(subscription.open)
         if not self._is_connected:
@@ -462,7 +465,12 @@ class EventBackend:
     def _on_end(self, subscription):
         with self._lock:
             self._subscriptions.pop(subscription.id, None)
+        self._ending.add(subscription)
         subscription.handle.is_active = False
+
+    def _on_close(self, subscription):
+        self._ending.discard(subscription)
+        self._ended.update(subscription.counts())
 
     # ---- looking ----
 
@@ -512,7 +520,10 @@ class EventBackend:
             if loop is not None:
                 self._is_looking = True
                 loop.create_task(self._look()).add_done_callback(self._looked)
-        subscriptions = list(self._subscriptions.values())
+        subscriptions = list(self._subscriptions.values()) + list(self._ending)
+        counts = collections.Counter(handled=0, handler_failures=0, late_settlements=0)
+        for each in (self._ended, *(each.counts() for each in subscriptions)):
+            counts.update(each)
         settings = self._queue_settings
         dropped = {name: self._stats[name] + count for name, count in self._dropped_there.items()}
         return {
@@ -526,13 +537,7 @@ class EventBackend:
             "in_flight": sum(each.in_flight for each in subscriptions),
             "unconfirmed": len(self._waiting),
             "queues": dict(self._depths),
-            "stats": dict(
-                self._stats,
-                **dropped,
-                handled=sum(each.handled for each in subscriptions),
-                handler_failures=sum(each.failed for each in subscriptions),
-                late_settlements=sum(each.late for each in subscriptions),
-            ),
+            "stats": dict(self._stats, **dropped, **counts),
         }
 
     def _looked(self, task):
