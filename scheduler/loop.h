@@ -43,6 +43,7 @@ struct pawl_loop {
     uint64_t flush_due_ns; /* boottime: when what waits for company is given to the disk; 0: nothing waits */
     int journal_error;
     bool snapshotting, release_due; /* snapshot.h */
+    bool full_again;                /* a full disk: the first of two snapshots was begun */
     uint64_t full_at_ns, reclaim_at_ns,
         reclaim_lsn;            /* boottime: when dead segments are looked for; what was known then */
     uint64_t snapshot_at_ns;    /* boottime: not before, after one that failed */
@@ -71,6 +72,7 @@ struct pawl_loop {
     uint64_t client_number;
     uint64_t reply_due_ns;              /* boottime: a reply that waits for the disk goes then anyway */
     bool hurry;                         /* somebody waits for a sync */
+    bool batch_appended;                /* the core wrote something that was not flushed */
     bool changed;                       /* parked requests look again */
     bool more_to_read;                  /* a client was cut short this turn: do not sleep */
     struct pawl_collection *collection; /* a gc under way */

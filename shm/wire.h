@@ -170,12 +170,19 @@ struct pawl_wire_submit {
     uint32_t filter_bytes; /* --filter text of retry, follows */
 };
 
+enum pawl_wire_resumed {
+    PAWL_RESUMED_NOT = 0, /* a new run */
+    PAWL_RESUMED = 1,
+    PAWL_RESUMED_NOTHING_LEFT =
+        2, /* it has succeeded: nothing was submitted; WAIT, or its image, tells the rest */
+};
+
 struct pawl_wire_submitted {
     uint64_t batch;
     uint64_t total, succeeded;
     uint64_t completion_count; /* results before this one are of earlier sessions */
     char run_id[PAWL_NAME_BYTES];
-    uint32_t resumed;
+    uint32_t resumed; /* enum pawl_wire_resumed */
     uint32_t reserved;
 };
 

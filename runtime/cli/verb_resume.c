@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "runtime/cli/attach.h"
+#include "runtime/cli/attach_end.h"
 #include "runtime/cli/errors.h"
 #include "runtime/cli/filter.h"
 #include "runtime/cli/output.h"
@@ -63,10 +64,12 @@ static int next_job(void *context, struct pawl_attach_job *job_out)
     return 1;
 }
 
-static int say_nothing_to_do(struct pawl_cli *cli, const struct pawl_wire_summary *summary)
+static int say_nothing_to_do(struct pawl_cli *cli, const struct pawl_wire_summary *summary, bool detach)
 {
-    pawl_note(cli, "run %s has succeeded: nothing is left to do", summary->run_id);
-    if (cli->json) {
+    pawl_note_nothing_left(cli, summary->run_id);
+    if (detach) {
+        pawl_print_detached(cli, summary->run_id);
+    } else if (cli->json) {
         json_t *document = pawl_summary_json(summary);
         pawl_json_print(document, stdout);
         json_decref(document);
@@ -118,7 +121,7 @@ static int go_on(struct pawl_cli *cli, const struct resume_options *o, const cha
     if (status != 0)
         return status;
     if (view.summary.state == PAWL_RUN_SUCCEEDED) {
-        status = say_nothing_to_do(cli, &view.summary);
+        status = say_nothing_to_do(cli, &view.summary, o->detach);
     } else {
         struct resume_job resume = {.job = {.filter = o->filter, .plan_fd = -1, .context_fd = -1}};
         struct pawl_wire_submit *request = &resume.job.request;
