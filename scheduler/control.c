@@ -143,6 +143,10 @@ struct pawl_connection *pawl_control_adopt_fd(struct pawl_loop *loop, int fd, ui
         close(fd);
         return NULL;
     }
+    struct ucred peer = {0};
+    socklen_t bytes = sizeof peer;
+    (void)getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes);
+    connection->pid = peer.pid;
     connection->loop = loop;
     connection->role = role;
     connection->greeted = role == PAWL_ROLE_SUPERVISOR;
@@ -282,8 +286,6 @@ static void on_hello(struct pawl_connection *connection, const struct pawl_wire_
 {
     struct pawl_loop *loop = connection->loop;
     const struct pawl_wire_hello *hello = message->body;
-    struct ucred peer = {0};
-    socklen_t bytes = sizeof peer;
 
     if (message->header.bytes < sizeof *hello || message->header.type != PAWL_WIRE_HELLO ||
         (hello->role != PAWL_ROLE_CLIENT && hello->role != PAWL_ROLE_WORKER)) {
@@ -296,8 +298,6 @@ static void on_hello(struct pawl_connection *connection, const struct pawl_wire_
                            hello->version);
         goto end;
     }
-    (void)getsockopt(connection->wire.fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes);
-    connection->pid = peer.pid;
     connection->greeted = true;
     loop->ungreeted_count--;
     if (hello->role == PAWL_ROLE_WORKER && connection->guest) {

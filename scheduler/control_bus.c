@@ -60,9 +60,17 @@ static void reply_or_park(struct pawl_connection *connection, uint64_t tag, uint
     parked->bus = bus;
 }
 
+static const char *not_found_hint(const char *why)
+{
+    if (strstr(why, " has no group "))
+        return "pawl group lag STREAM shows its groups, pawl group create makes one";
+    return strstr(why, " is beyond the end of ") ? "pawl group lag STREAM shows where it ends"
+                                                 : "pawl queue list shows what there is";
+}
+
 static void refuse(struct pawl_connection *connection, uint64_t tag, int error, const char *why)
 {
-    const char *hint = error == PAWL_E_NOT_FOUND      ? "pawl queue list shows what there is"
+    const char *hint = error == PAWL_E_NOT_FOUND      ? not_found_hint(why)
                        : error == PAWL_E_INCOMPATIBLE ? "pawl queue show says how it is declared"
                        : error == PAWL_E_NO_SPACE     ? "free some space (" PAWL_RESERVE_WORDS
                                                     "): acks and what is stored go on"

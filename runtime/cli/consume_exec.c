@@ -25,6 +25,7 @@
 #include "runtime/cli/consume_print.h"
 #include "runtime/cli/errors.h"
 #include "runtime/cli/signals.h"
+#include "runtime/lib/command.h"
 #include "shm/clock.h"
 
 enum { EXIT_NO_EXEC = 127, FLUSH_MS = 30000, DECLARED_LOOK_MS = 200 };
@@ -266,15 +267,18 @@ int pawl_consume_find_command(const char *name)
 static int subscribe(struct jobs *jobs)
 {
     struct pawl_consuming *consuming = jobs->consuming;
+    unsigned prefetch = consuming->prefetch != 0 ? consuming->prefetch : consuming->concurrency;
     const struct pawl_consumer_options options = {
         .bytes = sizeof options,
         .group = consuming->group,
-        .prefetch = consuming->prefetch != 0 ? consuming->prefetch : consuming->concurrency,
+        .prefetch = consuming->left < prefetch ? (unsigned)consuming->left : prefetch,
         .has_from = consuming->has_from,
         .from = consuming->from};
     for (;;) {
         int error = pawl_consume(consuming->pawl, consuming->queue, &options, &jobs->consumer);
         consuming->subscribed = error == 0;
+        if (error == 0)
+            pawl_lib_consumer_limit(jobs->consumer, consuming->left);
         if (error != PAWL_ERR_NOT_FOUND || !consuming->waits || pawl_signals_level() != PAWL_SIGNAL_NONE)
             return error;
         (void)poll(&(struct pollfd){.fd = pawl_signals_fd(), .events = POLLIN}, 1, DECLARED_LOOK_MS);

@@ -230,6 +230,7 @@ static int consume_auto_ack(struct pawl_consuming *consuming)
     if (error != 0)
         return pawl_consume_fail(consuming, error);
     consuming->subscribed = true;
+    pawl_lib_consumer_limit(consumer, consuming->left);
     int status = auto_ack(consuming, consumer);
     error = pawl_flush(consuming->pawl, FLUSH_MS);
     if (status == 0 && error != 0)

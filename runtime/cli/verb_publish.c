@@ -164,6 +164,12 @@ static int publish_input(struct pawl_publishing *publishing, struct pawl_message
     int error = pawl_text_read(STDIN_FILENO, PAWL_EVENT_DATA_BYTES_MAX, &bytes, &length);
     if (error != 0)
         return pawl_fail_error(publishing->cli, PAWL_EXIT_FAILED, error, NULL, "standard input");
+    if (length > PAWL_EVENT_DATA_BYTES_MAX) { /* it was not read to its end */
+        free(bytes);
+        return pawl_fail(publishing->cli, PAWL_EXIT_FAILED, "limit", "pawl config show lists the limits",
+                         "%s: standard input has more than %llu bytes, which no event may have",
+                         message->topic, (unsigned long long)PAWL_EVENT_DATA_BYTES_MAX);
+    }
     message->data = bytes;
     message->data_bytes = length;
     int status = publish_one(publishing, message);

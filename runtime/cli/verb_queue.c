@@ -95,6 +95,10 @@ static void print_value(int depth, const char *key, const json_t *value)
     if (json_is_integer(value) && nanoseconds) {
         uint64_t ns = (uint64_t)json_integer_value(value);
         printf("%s", ns != 0 ? pawl_format_duration(ns, text) : "none");
+    } else if (json_is_array(value) && nanoseconds) {
+        for (size_t i = 0; i < json_array_size(value); i++)
+            printf("%s%s", i > 0 ? ", " : "",
+                   pawl_format_duration((uint64_t)json_integer_value(json_array_get(value, i)), text));
     } else if (json_is_integer(value) && bytes >= 5 && strcmp(key + bytes - 5, "bytes") == 0) {
         printf("%s", pawl_format_bytes((uint64_t)json_integer_value(value), text));
     } else if (json_is_real(value)) {

@@ -93,7 +93,9 @@ static int refuse_busy(struct serve *serve)
                          serve->state.path);
     snprintf(hint, sizeof hint, "connect to it, or stop it: kill -TERM %d", pid);
     return pawl_fail(serve->cli, PAWL_EXIT_UNREACHABLE, "busy", hint, "%s is %s by pid %d", serve->state.path,
-                     strcmp(what, "serve") == 0 ? "being served already" : "in use by a run, held", pid);
+                     strcmp(what, "serve") == 0 ? "being served already"
+                                                : "in use by commands that started a scheduler, held",
+                     pid);
 }
 
 static int take_lock(struct serve *serve)

@@ -20,6 +20,14 @@
 int pawl_lib_take_until(struct pawl *pawl, const char *queue, const char *group, size_t count,
                         uint64_t wait_ns, int stop_fd, struct pawl_taken **taken_out);
 
+/**
+ * pawl_lib_consumer_limit - @consumer is for @count deliveries: of those that settle themselves
+ * (--guarantee at_most_once) no more than that are sent, where the prefetch would let some be lost
+ *
+ * To be called before the first claim. The prefetch is at most @count.
+ */
+void pawl_lib_consumer_limit(struct pawl_consumer *consumer, uint64_t count);
+
 /** pawl_lib_on_notice - @notice is called within waiting calls with what the scheduler says to people
  * unasked: that the disk is full, and that there is room again. @text is no string. */
 void pawl_lib_on_notice(struct pawl *pawl, void (*notice)(void *ctx, const char *text, size_t bytes),

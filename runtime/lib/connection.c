@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "runtime/launch.h"
+#include "runtime/supervise.h"
 #include "shm/doorbell.h"
 #include "shm/error.h"
 
@@ -166,7 +167,8 @@ static void start_connecting(struct pawl *pawl)
     try_again(pawl);
     if (fd == -ENOENT || fd == -ECONNREFUSED) {
         bool supervised = pawl->has_state && pawl_client_is_supervised(&pawl->state);
-        bool launches = pawl->may_launch && pawl->has_state && !supervised;
+        /* What `pawl serve` had stays its own: a temporary one would keep the next `pawl serve` out. */
+        bool launches = pawl->may_launch && pawl->has_state && !supervised && !pawl->was_served;
         if (launches && pawl_lib_has_threads())
             launches = false;
         if (launches) {
@@ -192,10 +194,18 @@ static void start_connecting(struct pawl *pawl)
 
 /* ---- what the scheduler says ---- */
 
+static bool is_served(const struct pawl *pawl)
+{
+    char what[32];
+    int pid;
+    return pawl->has_state && pawl_supervise_holder(&pawl->state, &pid, what) && strcmp(what, "serve") == 0;
+}
+
 static void become_up(struct pawl *pawl)
 {
     pawl->phase = PAWL_LIB_UP;
     pawl->was_up = true;
+    pawl->was_served = is_served(pawl);
     pawl->retry_wait_ns = RETRY_FIRST_NS;
     pawl->happened++;
     pawl_lib_resend(pawl);
@@ -243,12 +253,13 @@ static void on_welcome(struct pawl *pawl)
 
 int pawl_lib_ask_consume(struct pawl *pawl, struct pawl_consumer *consumer)
 {
-    struct pawl_wire_consume request = {.consumer = consumer->number,
-                                        .credit = consumer->credit,
-                                        .flags = consumer->flags,
-                                        .from = consumer->from};
+    uint64_t left = consumer->limit - consumer->claimed;
+    uint32_t credit = left >= consumer->credit ? consumer->credit : left > 0 ? (uint32_t)left : 1;
+    struct pawl_wire_consume request = {
+        .consumer = consumer->number, .credit = credit, .flags = consumer->flags, .from = consumer->from};
     memcpy(request.queue, consumer->queue, sizeof request.queue);
     memcpy(request.group, consumer->group, sizeof request.group);
+    consumer->asked = consumer->claimed + credit;
     consumer->tag = ++pawl->next_tag;
     return send_message(pawl, PAWL_WIRE_CONSUME, consumer->tag, &request, sizeof request);
 }

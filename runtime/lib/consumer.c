@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/lib/command.h"
 #include "shm/error.h"
 
 enum { SLAB_DELIVERIES = 64 };
@@ -48,6 +49,8 @@ int pawl_consume(struct pawl *pawl, const char *queue, const struct pawl_consume
     consumer->flags =
         (options.auto_ack ? PAWL_CONSUME_AUTO_ACK : 0u) | (options.has_from ? PAWL_CONSUME_FROM : 0u);
     consumer->from = options.from;
+    consumer->limit = UINT64_MAX;
+    consumer->asked = consumer->credit;
     consumer->next = pawl->consumers;
     pawl->consumers = consumer; /* before it is asked for: deliveries may come before the answer */
 
@@ -161,6 +164,11 @@ void pawl_lib_consumers_lost(struct pawl *pawl)
     }
 }
 
+void pawl_lib_consumer_limit(struct pawl_consumer *consumer, uint64_t count)
+{
+    consumer->limit = count;
+}
+
 /* What settled itself is readable until the next claim. Its ack gives the credit back. */
 static void end_auto_acked(struct pawl_lib_lane *lane, const struct pawl_consumer *consumer)
 {
@@ -190,6 +198,7 @@ static int hand_out(struct pawl_consumer *consumer, const struct pawl_delivery *
         delivery->state = PAWL_LIB_HANDED;
         deliveries_out[count++] = &delivery->shown;
     }
+    consumer->claimed += count;
     if (count > 0)
         pawl_lib_mark_begun(lane); /* C3: before a handler sees them */
     return (int)count;

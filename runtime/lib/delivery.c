@@ -157,9 +157,20 @@ static int put_text(struct pawl_lib_lane *lane, struct pawl_settle *one, const c
     return 0;
 }
 
+/* Its credit goes back. Beyond the consumer's limit it does not: what would come for it is lost. */
+static bool asks_for_more(struct pawl_consumer *consumer)
+{
+    if (!consumer)
+        return true;
+    if (consumer->asked >= consumer->limit)
+        return false;
+    consumer->asked++;
+    return true;
+}
+
 static int settle(const struct pawl_delivery *delivery, const struct pawl_settle *how, const char *text)
 {
-    int error;
+    int error = 0;
     struct pawl_lib_delivery *own = pawl_lib_own(delivery, &error);
     if (!own)
         return error;
@@ -168,7 +179,8 @@ static int settle(const struct pawl_delivery *delivery, const struct pawl_settle
     one.first = one.last = own->number;
     if (own->auto_ack) { /* settled by its delivery: this gives back its bytes, and credit for the next */
         one = (struct pawl_settle){.op = PAWL_SETTLE_OP_ACK, .first = own->number, .last = own->number};
-        error = how->op == PAWL_SETTLE_OP_EXTEND ? 0 : put(lane, &one);
+        if (how->op != PAWL_SETTLE_OP_EXTEND && asks_for_more(own->shown.consumer))
+            error = put(lane, &one);
     } else if (text && text[0])
         error = put_text(lane, &one, text);
     else

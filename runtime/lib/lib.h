@@ -106,7 +106,10 @@ struct pawl_consumer {
     bool consuming;
     struct pawl_lib_delivery *first, *last; /* taken in, not handed out */
     size_t waiting;
-    size_t handed; /* and not settled */
+    size_t handed;    /* and not settled */
+    uint64_t limit;   /* of deliveries, UINT64_MAX: none */
+    uint64_t claimed; /* ever */
+    uint64_t asked;   /* of those that settle themselves: what there was credit for */
 };
 
 /* ---- publications ---- */
@@ -173,6 +176,7 @@ struct pawl {
 
     enum pawl_lib_phase phase;
     bool was_up;           /* at least once */
+    bool was_served;       /* by `pawl serve`, when last up: that one is waited for */
     int gone_error;        /* GONE: why */
     struct pawl_wire wire; /* fd -1: none */
     uint64_t hello_tag, attach_tag, next_tag;

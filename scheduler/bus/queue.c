@@ -309,9 +309,10 @@ int bus_queue_declare(struct pawl_bus *bus, const char *name, const struct pawl_
     if (queue) {
         const char *key = pawl_queue_config_compatible(&queue->config, config);
         if (key) {
-            snprintf(why, 256,
-                     "queue %s exists, and its %s cannot be changed: delete it first, or leave that out",
-                     name, key);
+            snprintf(
+                why, 256,
+                "queue %s exists, and its setting %s cannot be changed: delete it first, or leave that out",
+                name, key);
             return PAWL_E_INCOMPATIBLE;
         }
         json_t *before = pawl_queue_config_json(&queue->config), *after = pawl_queue_config_json(config);

@@ -113,6 +113,8 @@ test_every_flag_of_declare_reaches_the_queue() {
     expect_json .config.durability async
     expect_json .config.ordering_key customer
     expect_json '.config.breaker | "\(.failures) \(.cooldown_ns) \(.probes)"' '5 30000000000 3'
+    expect_exit 0 pawl queue show q
+    expect_match '^ +delays +1\.0 s, 5\.0 s, 30\.0 s$' # and not as nanoseconds
 }
 
 test_a_backoff_of_four_numbers_is_exponential() {

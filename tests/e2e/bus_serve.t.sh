@@ -410,6 +410,37 @@ test_who_looks_through_a_socket_is_told_that_nobody_serves_and_waits_for_a_resta
     done
 }
 
+test_what_was_served_is_served_again_though_its_consumers_wait() {
+    serve
+    pawl queue declare q --topic a
+    "$PAWL" consume q --auto-ack >seen 2>consumer.err &
+    local consumer=$!
+    BACKGROUND+=("$consumer")
+    wait_until '[ "$(pawl queue show q --json | jq .consumers)" = 1 ]'
+    end_serve
+    serve
+    pawl publish a hello >/dev/null
+    wait_until 'grep -q hello seen'
+    kill -TERM "$consumer"
+    expect_end 5 "$consumer"
+    end_serve
+}
+
+test_a_count_takes_no_more_of_an_at_most_once_queue_than_it_gives() {
+    serve
+    pawl queue declare q --topic a --guarantee at_most_once
+    seq 8 | pawl publish a --lines >/dev/null
+    pawl consume q --count 1 --auto-ack | jq -r .data >seen
+    pawl consume q --count 1 --exec cat >>seen
+    echo >>seen
+    expect_exit 1 pawl consume q --count 1 --exec false # failed, not tried again
+    pawl consume q --count 2 --concurrency 3 --exec sh -c 'echo "$(cat)"' | sort >>seen
+    pawl consume q --count 3 --auto-ack | jq -r .data >>seen
+    expect_eq "$(echo $(cat seen))" '1 2 4 5 6 7 8'
+    expect_eq "$(pawl queue show q --json | jq .depth)" 0
+    end_serve
+}
+
 # How often each of these processes went to sleep, and so was woken, since it began.
 naps() {
     local pid

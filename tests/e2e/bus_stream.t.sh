@@ -90,6 +90,7 @@ test_a_place_beyond_the_end_of_a_stream_is_wrong_usage_and_told_the_end() {
         # shellcheck disable=SC2086  # several words
         expect_exit 2 pawl group $words
         expect_stderr 'offset 8 is beyond the end of clicks, which is 7'
+        refute_stderr 'pawl queue list'
         expect_stderr 'pawl group lag STREAM shows where it ends'
     done
     expect_exit 0 pawl group commit clicks g 7
@@ -106,6 +107,7 @@ test_what_a_group_verb_prints_has_the_schema() {
     expect_exit 2 pawl group lag clicks nosuch
     expect_stderr 'stream clicks has no group nosuch'
     expect_stderr 'pawl group lag STREAM shows its groups'
+    refute_stderr 'pawl queue list'
 }
 
 test_groups_are_of_streams_only() {
