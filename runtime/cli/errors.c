@@ -159,5 +159,7 @@ void pawl_note(const struct pawl_cli *cli, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    fprintf(stderr, "pawl %s: %s\n", cli->verb->name, text);
+    fprintf(stderr, "pawl %s: ", cli->verb->name);
+    pawl_print_safe(stderr, text, strlen(text));
+    fputc('\n', stderr);
 }
