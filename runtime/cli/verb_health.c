@@ -53,7 +53,8 @@ static void print_processes(json_t *list)
 static int stopped(const struct pawl_cli *cli)
 {
     if (!cli->json)
-        return pawl_fail(cli, PAWL_EXIT_UNREACHABLE, "enoent", "start it: pawl serve", "nothing runs in %s",
+        return pawl_fail(cli, PAWL_EXIT_UNREACHABLE, "enoent",
+                         "start it: pawl serve; or name another directory: --state DIR", "nothing runs in %s",
                          cli->state);
     json_t *document = pawl_json_document();
     json_object_set_new(document, "status", json_string("stopped"));
@@ -109,7 +110,7 @@ static int run_health(struct pawl_cli *cli, const void *options, int operand_cou
     if (error == -ENOENT)
         return stopped(cli);
     if (error)
-        return pawl_fail(cli, PAWL_EXIT_UNREACHABLE, "state", NULL, "%s",
+        return pawl_fail(cli, PAWL_EXIT_UNREACHABLE, "state", "name another directory: --state DIR", "%s",
                          why[0] ? why : pawl_error_text(error));
     pawl_observer_init(&observer, &state);
     int answer = pawl_health_look(&observer, PAWL_HEALTH_CHECK_NS, &health), status;
