@@ -178,6 +178,9 @@ $(BUILD)/man/%: docs/man/%.scd | scdoc
 	@mkdir -p $(@D)
 	$(Q)scdoc <$< >$@.tmp && mv $@.tmp $@
 
+# The linker finds libraries by a list of its own. What is laid below a DESTDIR is a package's, which does this later.
+tell_linker = @[ -n '$(DESTDIR)' ] || [ "$$(id -u)" -ne 0 ] || PATH="$$PATH:/usr/sbin:/sbin" ldconfig || :
+
 install: all lib man
 	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/share/man/man1' '$(DESTDIR)$(PREFIX)/share/man/man5' \
 		'$(DESTDIR)$(PREFIX)/share/bash-completion/completions' '$(DESTDIR)$(PREFIX)/share/zsh/site-functions' \
@@ -195,7 +198,7 @@ install: all lib man
 	ln -sf $(SONAME) '$(DESTDIR)$(PREFIX)/lib/libpawl.so'
 	install -m 644 $(BUILD)/libpawl.a '$(DESTDIR)$(PREFIX)/lib/libpawl.a'
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' runtime/lib/pawl.pc.in \
-		>'$(DESTDIR)$(PREFIX)/lib/pkgconfig/pawl.pc'
+		>'$(DESTDIR)$(PREFIX)/lib/pkgconfig/pawl.pc' && chmod 644 '$(DESTDIR)$(PREFIX)/lib/pkgconfig/pawl.pc'
 	install -m 644 runtime/completion/pawl.bash '$(DESTDIR)$(PREFIX)/share/bash-completion/completions/pawl'
 	install -m 644 runtime/completion/pawl.zsh '$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_pawl'
 	install -m 644 runtime/completion/pawl.fish '$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/pawl.fish'
@@ -204,6 +207,7 @@ install: all lib man
 	install -m 644 docs/systemd/pawl.service docs/systemd/pawl.socket '$(DESTDIR)$(PREFIX)/share/doc/pawl/systemd'
 	install -m 644 $(EXAMPLES) '$(DESTDIR)$(PREFIX)/share/doc/pawl/examples'
 	install -m 644 $(C_EXAMPLES) '$(DESTDIR)$(PREFIX)/share/doc/pawl/examples/c'
+	$(tell_linker)
 
 # --- proving ---------------------------------------------------------------------------------------------------
 # `test` and `demo` start on a machine that may have no compiler yet, so nothing above is trusted until the

@@ -138,6 +138,10 @@ static void judge_queues(struct pawl_health_component *component, const struct p
 
 static void judge_disk(struct pawl_health_component *component, const struct pawl_health_seen *seen)
 {
+    if (seen->disk_is_hidden) {
+        say(component, PAWL_HEALTH_UNKNOWN, "only who may open the state directory can tell");
+        return;
+    }
     if (!seen->has_disk || seen->disk_bytes == 0) {
         say(component, PAWL_HEALTH_UNKNOWN, "the file system does not tell");
         return;
@@ -159,7 +163,8 @@ static void judge_memory(struct pawl_health_component *component, const struct p
 {
     component->critical = false;
     if (!seen->has_memory) {
-        say(component, PAWL_HEALTH_UNKNOWN, "the scheduler does not tell");
+        say(component, PAWL_HEALTH_UNKNOWN,
+            seen->answer ? "the scheduler does not tell" : "its processes are not ours to see");
         return;
     }
     uint64_t bytes = seen->memory[PAWL_MEMORY_SCHEDULER].bytes + seen->memory[PAWL_MEMORY_SUPERVISOR].bytes +

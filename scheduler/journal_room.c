@@ -17,11 +17,6 @@
 
 enum { ROOM_CHECK_BYTES = 256 << 10, RESERVE_AFTER_BYTES = 1 << 20, RETRY_NS = 1000000000 };
 
-bool pawl_journal_is_room_error(int error)
-{
-    return error == -ENOSPC || error == -EDQUOT || error == -EFBIG;
-}
-
 void pawl_journal_set_room(struct pawl_journal *journal, enum pawl_journal_room room)
 {
     static const char *const texts[] = {

@@ -37,6 +37,7 @@
 #define OWNERS_NS  UINT64_C(10000000000) /* commands look for a new scheduler so long */
 #define SPIN_NS    UINT64_C(20000)
 #define COMPANY_NS UINT64_C(5000000) /* what nobody waits for waits so long for others to be synced with */
+#define ACKS_NS    UINT64_C(1000000) /* the same of acks */
 
 enum {
     LOOKS_BEFORE_YIELD = 64,
@@ -308,23 +309,24 @@ static bool all_have_work(const struct pawl_loop *loop)
     return loop->queues && !queue;
 }
 
-/* A sync costs as much CPU time as a tenth of a short process: several of them share one. Return: when what
- * waits is due. */
+/* A sync costs as much CPU time as a tenth of a short process: several of them share one, and acks go with
+ * what is published next. Return: when what waits is due. */
 static uint64_t flush(struct pawl_loop *loop)
 {
     uint64_t last_lsn = pawl_journal_last_lsn(loop->journal);
-    bool hurry = loop->hurry || loop->attached_count > 0; /* confirms wait */
+    bool may_wait = !loop->hurry && (!loop->batch_appended || all_have_work(loop));
     loop->hurry = false;
-    if (!hurry && last_lsn > loop->flushed_lsn && loop->serving && all_have_work(loop) &&
+    if (may_wait && last_lsn > loop->flushed_lsn && loop->serving &&
         pawl_journal_pending_bytes(loop->journal) < COMPANY_BYTES) {
         if (loop->flush_due_ns == 0)
-            loop->flush_due_ns = loop->now.boottime_ns + COMPANY_NS;
+            loop->flush_due_ns = loop->now.boottime_ns + (loop->batch_appended ? COMPANY_NS : ACKS_NS);
         if (loop->now.boottime_ns < loop->flush_due_ns) {
             pawl_journal_cut(loop->journal);
             return loop->flush_due_ns;
         }
     }
     loop->flush_due_ns = 0;
+    loop->batch_appended = false;
     loop->flushed_lsn = last_lsn;
     (void)pawl_journal_flush(loop->journal);
     return UINT64_MAX;

@@ -72,6 +72,7 @@ struct pawl_loop {
     uint64_t client_number;
     uint64_t reply_due_ns;              /* boottime: a reply that waits for the disk goes then anyway */
     bool hurry;                         /* somebody waits for a sync */
+    bool batch_appended;                /* the core wrote something that was not flushed */
     bool changed;                       /* parked requests look again */
     bool more_to_read;                  /* a client was cut short this turn: do not sleep */
     struct pawl_collection *collection; /* a gc under way */

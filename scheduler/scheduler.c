@@ -137,7 +137,7 @@ static int refuse_journal(struct pawl_loop *loop, struct refusal *refusal, int e
         snprintf(refusal->text, sizeof refusal->text, "cannot open %s/journal%s%s: %s%s%s", path,
                  report->file[0] ? "/" : "", report->file, pawl_error_text(error),
                  report->reason[0] ? ": " : "", report->reason);
-        if (pawl_journal_is_room_error(error))
+        if (pawl_io_is_room_error(error))
             refusal->hint = "free some space";
     }
     return error;

@@ -7,11 +7,11 @@
 set -eu
 
 BUILD='gcc libc6-dev make liburing-dev libfyaml-dev libjansson-dev libxxhash-dev libjemalloc-dev libmicrohttpd-dev libncurses-dev'
-TEST='libcriterion-dev jq procps parallel pkg-config'
+TEST='g++ libcriterion-dev jq procps parallel pkg-config'
 DOCS='scdoc'
 LINT='clang-format-14 clang-tidy-14 cppcheck shellcheck zsh fish'
 FUZZ='clang-14 libclang-rt-14-dev'
-PYTHON='python3-dev python3-pip python3-setuptools python3-wheel python3-pytest'
+PYTHON='python3-dev python3-pip python3-venv python3-setuptools python3-wheel python3-pytest'
 
 list_only=no
 packages=
@@ -64,11 +64,12 @@ missing=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' $packages 2>/dev/n
 
 as_root=
 if [ "$(id -u)" -ne 0 ]; then
-    if ! command -v sudo >/dev/null 2>&1; then
+    # Asked for a command that does nothing, sudo says itself why it would refuse the others.
+    if ! command -v sudo >/dev/null 2>&1 || ! sudo true; then
         {
-            echo "bootstrap: these packages are missing, and there is neither root nor sudo to install them:"
-            echo "   $missing"
-            echo "As root: apt-get install --no-install-recommends$missing"
+            echo "bootstrap: packages are missing, and only root, or who may use sudo, can install them. As root:"
+            echo "    apt-get update && apt-get install --no-install-recommends$missing"
+            echo "Who has these libraries some other way says PAWL_BOOTSTRAP=no make ..."
         } >&2
         exit 1
     fi

@@ -128,8 +128,6 @@ static int connect_to(const struct pawl_cli *cli, const struct pawl_connect_opti
     return error;
 }
 
-#define HINT_STATE "choose another: --state DIR, or PAWL_STATE=DIR"
-
 int pawl_cli_open(const struct pawl_cli *cli, bool create, struct pawl **pawl_out)
 {
     struct pawl_state state;
@@ -147,8 +145,7 @@ int pawl_cli_open(const struct pawl_cli *cli, bool create, struct pawl **pawl_ou
                          "declare a queue: pawl queue declare NAME --topic PATTERN; or say --state DIR",
                          "there are no queues: no state directory %s", cli->state);
     if (error != 0)
-        return pawl_fail(cli, PAWL_EXIT_UNREACHABLE, "state", HINT_STATE, "%s",
-                         why[0] != '\0' ? why : pawl_error_text(error));
+        return pawl_fail_state(cli, error, why);
     pawl_state_close(&state);
 
     const struct pawl_connect_options options = {

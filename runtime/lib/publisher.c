@@ -412,6 +412,7 @@ int pawl_flush(struct pawl *pawl, int timeout_ms)
         if (error)
             break;
     }
+    pawl->flushing = error == -ETIMEDOUT;
     pawl_lib_arm(pawl);
     if (!error && pawl->lost_settlements > 0) {
         pawl->lost_settlements = 0;

@@ -215,11 +215,8 @@ assert (kind, tag) == (2, 7), (kind, tag)
 PY
     expect_exit 0 pawl queue list
     expect_exit 0 pawl --state run/pawl.sock queue list
-    for verb in metrics health 'top --once' runs; do
-        # shellcheck disable=SC2086  # several words
-        expect_exit 4 pawl --state run/pawl.sock $verb
-        expect_stderr 'run/pawl.sock is a socket: this needs the state directory that it serves'
-    done
+    expect_exit 4 pawl --state run/pawl.sock runs
+    expect_stderr 'run/pawl.sock is a socket: this needs the state directory that it serves'
     end_serve
     [ ! -e run/pawl.sock ] || fail 'the socket was left'
 }
@@ -280,11 +277,10 @@ test_logs_go_to_standard_error_and_to_the_directory() {
 test_guests_may_use_the_bus_and_start_no_runs_and_strangers_nothing() {
     mkdir -m 700 state
     echo 'allow-uids: [65534]' >state/pawl.yaml
-    local public guest
-    public=$(mktemp -d) # the test's own directory is nobody else's to enter
-    chmod 755 "$public"
-    serve --socket "$public/pawl.sock"
-    expect_eq "$(stat -c %a "$public/pawl.sock")" 666
+    local guest
+    public_directory
+    serve --socket "$PUBLIC/pawl.sock"
+    expect_eq "$(stat -c %a "$PUBLIC/pawl.sock")" 666
     guest=$(
         cat <<'PY'
 import socket, struct, sys
@@ -305,48 +301,113 @@ PY
     )
     local runs=27
     if [ "$(id -u)" = 0 ]; then
-        expect_exit 0 setpriv --reuid 65534 --regid 65534 --clear-groups /usr/bin/python3 -c "$guest" $runs "$public/pawl.sock"
+        expect_exit 0 setpriv --reuid 65534 --regid 65534 --clear-groups /usr/bin/python3 -c "$guest" $runs "$PUBLIC/pawl.sock"
         expect_stdout '[2, 129, 3]'
-        expect_exit 0 setpriv --reuid 65533 --regid 65533 --clear-groups /usr/bin/python3 -c "$guest" $runs "$public/pawl.sock"
+        expect_exit 0 setpriv --reuid 65533 --regid 65533 --clear-groups /usr/bin/python3 -c "$guest" $runs "$PUBLIC/pawl.sock"
         expect_stdout closed
     fi
-    expect_exit 0 /usr/bin/python3 -c "$guest" $runs "$public/pawl.sock"
+    expect_exit 0 /usr/bin/python3 -c "$guest" $runs "$PUBLIC/pawl.sock"
     expect_stdout '[2, 129, 28]'
     end_serve
-    rmdir "$public"
+    rmdir "$PUBLIC"
 }
 
 test_the_verbs_of_the_bus_take_a_socket_and_strangers_are_told_at_once() {
     mkdir -m 700 state
     echo 'allow-uids: [65534]' >state/pawl.yaml
-    local public as=() stranger=()
-    public=$(mktemp -d)
-    chmod 755 "$public"
-    install -m 755 "$PAWL" "$public/pawl"
-    serve --socket "$public/socket"
+    local as=() stranger=()
+    public_directory
+    install -m 755 "$PAWL" "$PUBLIC/pawl"
+    serve --socket "$PUBLIC/socket"
     pawl queue declare q --topic a
     if [ "$(id -u)" = 0 ]; then
         as=(setpriv --reuid=65534 --regid=65534 --clear-groups)
         stranger=(setpriv --reuid=65533 --regid=65533 --clear-groups)
     fi
-    cd "$public" # where somebody else may be
-    capture "${as[@]}" "$public/pawl" publish --state "$public/socket" a one
+    cd "$PUBLIC" # where somebody else may be
+    capture "${as[@]}" "$PUBLIC/pawl" publish --state "$PUBLIC/socket" a one
     expect_eq "$rc" 0
-    capture "${as[@]}" "$public/pawl" consume q --state "$public/socket" --count 1 --wait 10s
+    capture "${as[@]}" "$PUBLIC/pawl" consume q --state "$PUBLIC/socket" --count 1 --wait 10s
     expect_json .data one
-    capture "${as[@]}" "$public/pawl" ack --state "$public/socket" "$(json .delivery)"
+    capture "${as[@]}" "$PUBLIC/pawl" ack --state "$PUBLIC/socket" "$(json .delivery)"
     expect_eq "$rc $(in_flight_of q)" '0 0'
     if [ "$(id -u)" = 0 ]; then
         local before
         before=$(now_ms)
-        capture "${stranger[@]}" "$public/pawl" publish --state "$public/socket" a two
+        capture "${stranger[@]}" "$PUBLIC/pawl" publish --state "$PUBLIC/socket" a two
         expect_eq "$rc" 4
         expect_stderr allow-uids
         [ $(($(now_ms) - before)) -lt 5000 ] || fail 'it tried again and again'
     fi
     cd "$T"
     end_serve
+}
+
+test_metrics_health_and_top_see_through_a_socket_whatever_is_not_the_owners_alone() {
+    mkdir -m 700 state
+    echo 'allow-uids: [65534]' >state/pawl.yaml
+    local public as=() stranger=() verb
+    public=$(mktemp -d)
+    chmod 755 "$public"
+    install -m 755 "$PAWL" "$public/pawl"
+    serve --socket "$public/socket"
+    pawl queue declare q --topic a
+    pawl publish a x >/dev/null
+    if [ "$(id -u)" = 0 ]; then
+        as=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+        stranger=(setpriv --reuid=65533 --regid=65533 --clear-groups)
+    fi
+    cd "$public"
+    capture "${as[@]}" "$public/pawl" metrics --state "$public/socket"
+    expect_eq "$rc" 0
+    expect_match '^pawl_queue_depth\{queue="q"\} 1$'
+    capture "${as[@]}" "$public/pawl" metrics --state "$public/socket" --format json --over 10ms
+    expect_json '.queues[0].depth' 1
+    capture "${as[@]}" "$public/pawl" top --state "$public/socket" --once --interval 100ms
+    expect_eq "$rc" 0
+    expect_match '^q +1 '
+    capture "${as[@]}" "$public/pawl" health --state "$public/socket" --json
+    expect_eq "$rc" 0
+    expect_json '.overall, (.components[] | select(.name == "disk") | .status, .message)' \
+        $'healthy\nunknown\nonly who may open the state directory can tell'
+    expect_json '[.processes[].role] | index("scheduler") != null' true
+    if [ "$(id -u)" = 0 ]; then
+        for verb in metrics health 'top --once'; do
+            # shellcheck disable=SC2086  # several words
+            capture "${stranger[@]}" "$public/pawl" $verb --state "$public/socket"
+            expect_eq "$rc" 4
+            expect_stderr allow-uids
+            chmod 755 "$T" "$(dirname "$T")" 2>/dev/null || true
+            # shellcheck disable=SC2086
+            capture "${as[@]}" "$public/pawl" $verb --state "$T/state"
+            expect_eq "$rc" 4
+            expect_stderr 'pawl serve --socket'
+        done
+        chmod 600 "$public/socket"
+        for verb in metrics health 'top --once'; do
+            # shellcheck disable=SC2086
+            capture "${as[@]}" "$public/pawl" $verb --state "$public/socket"
+            expect_eq "$rc" 4
+            expect_stderr 'is not yours to use'
+        done
+    fi
+    cd "$T"
+    end_serve
     rm -r "$public"
+}
+
+test_who_looks_through_a_socket_is_told_that_nobody_serves_and_waits_for_a_restart() {
+    serve --socket "$T/pawl.sock"
+    pawl queue declare q --topic a
+    kill -KILL "$(pid_of scheduler)"
+    expect_exit 0 pawl --state pawl.sock metrics
+    expect_match '^pawl_queue_depth\{queue="q"\} 0$'
+    cp -a pawl.sock left.sock # the same inode's name, when nobody listens any more
+    end_serve
+    for verb in metrics health 'top --once'; do
+        # shellcheck disable=SC2086  # several words
+        expect_exit 4 pawl --state left.sock $verb
+    done
 }
 
 # How often each of these processes went to sleep, and so was woken, since it began.

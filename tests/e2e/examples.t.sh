@@ -59,3 +59,14 @@ test_the_demo_shows_the_total_and_leaves_nothing() {
     expect_match 'state +succeeded'
     expect_eq "$(ls -A "$T/tmp")" ''
 }
+
+slow test_the_demo_finds_something_to_count_where_there_are_no_documents 180
+test_the_demo_finds_something_to_count_where_there_are_no_documents() {
+    mkdir tmp empty
+    cd "$E2E_TOP"
+    TMPDIR=$T/tmp expect_exit 0 sh tests/demo.sh "$PAWL" "$T/empty"
+    expect_contains "There are no compressed documents under $T/empty"
+    expect_match '^[0-9]{5,} words in [0-9]{3,} documents$'
+    expect_match 'state +succeeded'
+    expect_eq "$(ls -A "$T/tmp")" ''
+}

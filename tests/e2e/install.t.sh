@@ -18,6 +18,24 @@ test_install_lays_everything_below_prefix_and_destdir() {
     [ -s share/doc/pawl/examples/word-count.yaml ]
 }
 
+test_what_is_installed_is_everybodys_to_read_under_any_umask() {
+    umask 077
+    capture make_install DESTDIR="$T/root" PREFIX=/opt/pawl
+    [ "$rc" -eq 0 ] || fail "exit $rc"
+    expect_eq "$(find "$T/root/opt" -type d ! -perm -755 -o -type f ! -perm -644)" ''
+}
+
+test_an_install_into_the_system_tells_the_linker_and_one_for_a_package_does_not() {
+    write bin/id <<<'echo 0'
+    write bin/ldconfig <<<"echo told >>'$T/told'"
+    chmod +x bin/id bin/ldconfig
+    export PATH="$T/bin:$PATH"
+    capture make_install DESTDIR="$T/root" PREFIX=/usr
+    expect_eq "$rc $(cat told 2>/dev/null)" '0 '
+    capture make_install PREFIX="$T/system"
+    expect_eq "$rc $(cat told)" '0 told'
+}
+
 test_manual_page_of_a_verb_names_every_flag_of_its_help() {
     local verb flag missing=
     for verb in $VERBS; do

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # lib.sh - what a test file finds at hand, and the two commands by which run.sh uses it.
 #
-#   lib.sh list FILE                    "seconds file function" for each test of FILE
-#   lib.sh test SECONDS FILE FUNCTION   one test, in a directory of its own
+#   lib.sh list FILE                    "seconds file function" for each test of FILE, named without its directory
+#   lib.sh test SECONDS FILE FUNCTION   one test, in a directory of its own; FILE lies beside lib.sh
 #
 # A test is a function test_*, whose name is the rule it proves. It starts in an empty directory $T with
 # PAWL_STATE=$T/state, under `set -e`: any command that fails, fails the test. When it ends nothing that it started
@@ -160,7 +160,18 @@ installed() {
         }
     ) 9>"$E2E_DIR/installed.lock" || fail "$(cat "$T/install.log")"
 }
-make_install() { make -C "$E2E_TOP" --no-print-directory install AS_BUILT=1 BUILD="$(dirname "$PAWL")" "$@"; }
+make_install() {
+    local build # relative: where the tree lies may hold spaces, and make knows no names with spaces
+    build=$(realpath --relative-to="$E2E_TOP" "$(dirname "$PAWL")")
+    make -C "$E2E_TOP" --no-print-directory install AS_BUILT=1 BUILD="$build" "$@"
+}
+
+# public_directory: sets $PUBLIC, a directory of this test that everybody may enter: what leads to $T may be private.
+public_directory() {
+    PUBLIC=$(public_name)
+    mkdir -m 755 "$PUBLIC"
+}
+public_name() { echo "/tmp/$(basename "$E2E_DIR").$(basename "$T")"; }
 
 # leave_running: this test means to leave a scheduler or jobs behind; they are killed after it.
 LEAVE=no
@@ -239,7 +250,7 @@ list_tests() {
     # shellcheck disable=SC1090
     . "$1"
     sed -n 's/^\(test_[A-Za-z0-9_]*\)() *{.*/\1/p' "$1" | while read -r name; do
-        echo "${SECONDS_OF[$name]:-60} $1 $name"
+        echo "${SECONDS_OF[$name]:-60} $(basename "$1") $name"
     done
 }
 
@@ -248,6 +259,7 @@ run_body() {
     T=$3
     # Exported only now: /proc shows the mark for all that this shell starts, and not for the shell itself.
     export T E2E_MARK="$T;" PAWL_STATE=$T/state HOME=$T
+    umask 022
     trap on_error ERR
     # shellcheck disable=SC1090
     . "$1"
@@ -258,8 +270,9 @@ run_body() {
 
 # The outer half: directory, time limit, verdict, cleaning.
 run_test() {
-    local seconds=$1 file=$2 name=$3 title log rc started took verdict
-    title="$(basename "$file" .t.sh): ${name#test_}"
+    local seconds=$1 name=$3 file title log rc started took verdict
+    file=$(dirname "${BASH_SOURCE[0]}")/$2
+    title="${2%.t.sh}: ${name#test_}"
     title=${title//_/ }
     T=$(mktemp -d "$E2E_DIR/XXXXXX")
     log=$T.log
@@ -284,7 +297,7 @@ run_test() {
     } >"$T.report"
     cat "$T.report"
     if [ $rc -eq 0 ] || [ "${KEEP:-0}" != 1 ]; then
-        rm -rf "$T"
+        rm -rf "$T" "$(public_name)"
     fi
 }
 

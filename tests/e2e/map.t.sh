@@ -313,3 +313,23 @@ test_a_background_child_of_a_finished_task_goes_on_and_is_not_of_the_task() {
     expect_exit 0 pawl logs last map --item 0
     expect_stdout early
 }
+
+# Nobody reads what the old ones had printed: that must not keep the new one from starting.
+test_resume_starts_new_work_before_it_prints_what_is_old() {
+    local mapping task='printf "%3000s\n" "$0"; [ "$0" != new ] || touch ran'
+    seq 1 1200 >lines
+    pawl map --resume sh -c "$task" <lines >expected 2>err
+    echo new >>lines
+    printf '%3000s\n' new >>expected
+    mkfifo pipe
+    exec 8<>pipe
+    "$PAWL" map --resume sh -c "$task" <lines >pipe 8>&- 2>err &
+    mapping=$!
+    wait_until '[ -e ran ]' 60
+    exec 9<pipe 8>&-
+    cat <&9 >printed
+    exec 9<&-
+    wait "$mapping"
+    cmp <(sort expected) <(sort printed)
+}
+slow test_resume_starts_new_work_before_it_prints_what_is_old 180

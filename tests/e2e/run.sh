@@ -46,7 +46,8 @@ export E2E_DIR
 trap 'rm -rf "$E2E_DIR"' EXIT
 trap 'exit 130' INT TERM
 
-# Lines "seconds file function", one for each test that the filter lets through; slow ones first.
+# Lines "seconds file function", one for each test that the filter lets through; slow ones first. A file by its name
+# alone: what leads to it may hold spaces.
 for file in "$here"/*.t.sh; do
     [ -e "$file" ] || continue
     bash "$here/lib.sh" list "$file" || {

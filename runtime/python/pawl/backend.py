@@ -2,13 +2,13 @@
 
 import asyncio
 import collections
-import concurrent.futures
 import json
 import logging
 import os
 import threading
 
 from . import _pawl
+from .asker import Asker, ask_once
 from .client import DURABILITY, GUARANTEE
 from .errors import Closed, Error, Indefinite, Invalid, NotConnected, error_of
 from .event import DeliveryGuarantee, encode_data, guarantee_name, stronger, wire_headers
@@ -31,6 +31,13 @@ _STATS = (
     # what frameworks look for beside these, and does not happen here
     "blocked_success blocked_timeout durable_sink_success durable_sink_failures topic_policy_override_hits"
 ).split()
+
+
+def _check_numbers(concurrency, prefetch):
+    if concurrency < 1:
+        raise ValueError("concurrency is at least 1")
+    if prefetch is not None and prefetch < 0:
+        raise ValueError("prefetch is at least 1, or None for the default")
 
 
 class EventBackend:
@@ -60,8 +67,7 @@ class EventBackend:
         json_default=None,
         **queue_settings,
     ):
-        if concurrency < 1:
-            raise ValueError("concurrency is at least 1")
+        _check_numbers(concurrency, prefetch)
         self._state = None if state is None else os.fspath(state)
         self._guarantee = guarantee_name(delivery_guarantee)
         if durability is None:
@@ -96,7 +102,7 @@ class EventBackend:
         self._keeper = None
         self._link = None
         self._admin = None
-        self._threads = None
+        self._asker = None
         self._waiting = {}
         self._stalled = collections.deque()
 
@@ -162,13 +168,13 @@ class EventBackend:
 
     async def _connect(self):
         loop = asyncio.get_running_loop()
-        self._threads = concurrent.futures.ThreadPoolExecutor(1, "pawl")
+        self._asker = Asker()
         try:
-            client = await loop.run_in_executor(self._threads, self._open)
+            client = await self._asker.ask(self._open)
             self._link = Link(loop, client, self._on_news, self._on_lost)
             self._is_connected = True
         except BaseException:
-            self._threads.shutdown(wait=False)
+            self._asker.close()
             raise
         finally:
             self._connecting = None
@@ -203,24 +209,17 @@ class EventBackend:
 
     async def _end(self):
         self._is_connected = False
-        loop = asyncio.get_running_loop()
         unconfirmed = [told for told in self._waiting.values() if not told.done()]
         if unconfirmed and self._link.is_open:
             await asyncio.wait(unconfirmed, timeout=DRAIN_S)
         await asyncio.gather(*(each.abort(DRAIN_S) for each in list(self._subscriptions.values())))
-        link, threads, keeper, admin = self._link, self._threads, self._keeper, self._admin
+        link, asker, keeper, admin = self._link, self._asker, self._keeper, self._admin
         self._give_up(Indefinite("the backend was disconnected before the confirm came"))
         self._reset()
         link.close()
-
-        def close_rest():
-            if admin:
-                admin.close()
-            if keeper:
-                keeper.close()
-
-        await loop.run_in_executor(threads, close_rest)
-        threads.shutdown(wait=False)
+        asker.close(admin and admin.close)  # it may wait for an answer that does not come
+        if keeper:
+            await ask_once(keeper.close)
 
     async def __aenter__(self):
         await self.connect()
@@ -258,7 +257,7 @@ class EventBackend:
                 self._admin = None
                 raise
 
-        return await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+        return await self._asker.ask(ask)
 
     # ---- publish ----
 
@@ -417,8 +416,7 @@ class EventBackend:
             raise TypeError("a handler is a coroutine function that takes an event, not %r" % (handler,))
         self._here()
         concurrency = self._concurrency if concurrency is None else concurrency
-        if concurrency < 1:
-            raise ValueError("concurrency is at least 1")
+        _check_numbers(concurrency, prefetch)
         temporary = not queue or durable is False
         settings = dict({"durability": self._durability}, **self._queue_settings)
         if temporary:
@@ -433,10 +431,10 @@ class EventBackend:
             temporary=temporary,
             settings=settings,
             concurrency=concurrency,
-            prefetch=prefetch or min(self._prefetch, 2 * concurrency),
+            prefetch=min(PREFETCH_MAX, prefetch or min(self._prefetch, 2 * concurrency)),
             on_end=self._on_end,
         )
-        opened = await asyncio.get_running_loop().run_in_executor(self._threads, subscription.open)
+        opened = await self._asker.ask(subscription.open)
         if not self._is_connected:
             opened[0].close()
             raise NotConnected("the backend was disconnected")
@@ -469,7 +467,8 @@ class EventBackend:
     # ---- looking ----
 
     async def queue_stats(self):
-        """What the scheduler says of each subscription's queue, by the queue's name; asked now."""
+        """What the scheduler says of each subscription's queue, by the queue's name; asked now. Raises where it is
+        not there."""
         await self._look()
         return self._depths
 
@@ -479,12 +478,13 @@ class EventBackend:
         drops = self._drop_policy()
 
         def ask(admin):
-            return admin.request(request), admin.metrics() if drops else None
+            try:
+                answer = admin.request(request)
+            except Indefinite:  # the scheduler was restarted meanwhile: it may be asked again
+                answer = admin.request(request)
+            return answer, admin.metrics() if drops else None
 
-        try:
-            answer, figures = await self._ask(ask)
-        except Error:
-            return
+        answer, figures = await self._ask(ask)
         queues = json.loads(answer)["queues"]
         if drops:
             figures = json.loads(figures)["queues"]

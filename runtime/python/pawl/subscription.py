@@ -12,6 +12,7 @@ import os
 import sys
 import types
 
+from .asker import ask_once
 from .errors import Error, NotFound, Stale
 from .event import event_of
 from .link import Link
@@ -232,7 +233,7 @@ class Subscription:
         try:
             for wait_s in REOPEN_WAIT_S:
                 try:
-                    opened = await self._loop.run_in_executor(None, self.open)
+                    opened = await ask_once(self.open)
                 except Error as why:
                     error = why
                     # One of our own may go between its declaration and its consumer: with the client before.

@@ -1,0 +1,73 @@
+# bootstrap.t.sh - tests/bootstrap.sh on machines that are not this one: the programs that it asks are stand-ins.
+# shellcheck disable=SC2016  # expansions in quotes are for the stand-ins
+
+# machine UID [PACKAGE...]: its programs in $T/bin. It is somebody's with this uid, and has these packages.
+machine() {
+    local name
+    mkdir -p bin
+    for name in env mktemp rm cat; do
+        ln -sf "$(command -v "$name")" "bin/$name"
+    done
+    stand_in id "echo $1"
+    shift
+    printf 'installed %s\n' "$@" >installed
+    stand_in dpkg-query 'cat installed'
+    stand_in apt-get 'echo "apt-get $*" >>calls; [ ! -e broken ] || { echo "E: no such host"; exit 100; }'
+}
+stand_in() { printf '#!/bin/sh\n%s\n' "$2" >"bin/$1" && chmod +x "bin/$1"; }
+bootstrap() { PATH=$T/bin /bin/sh "$E2E_TOP/tests/bootstrap.sh" "$@"; }
+
+test_what_is_there_is_not_installed_again() {
+    # shellcheck disable=SC2046
+    machine 0 $(sh "$E2E_TOP/tests/bootstrap.sh" --list build docs)
+    expect_exit 0 bootstrap build docs
+    expect_stdout ''
+    [ ! -e calls ] || fail "it called $(cat calls)"
+}
+
+test_root_installs_what_is_missing_and_nothing_else() {
+    # shellcheck disable=SC2046
+    machine 0 $(sh "$E2E_TOP/tests/bootstrap.sh" --list build)
+    expect_exit 0 bootstrap build docs
+    expect_eq "$(tail -n 1 calls)" 'apt-get -o DPkg::Lock::Timeout=120 -q -y install --no-install-recommends scdoc'
+}
+
+test_without_root_or_sudo_the_command_for_root_is_said_whole() {
+    machine 1000 gcc
+    expect_exit 1 bootstrap docs
+    expect_stderr '    apt-get update && apt-get install --no-install-recommends scdoc'
+    [ ! -e calls ] || fail "it called $(cat calls)"
+}
+
+test_who_may_use_sudo_installs_by_it_and_who_may_not_is_told_so() {
+    machine 1000 gcc
+    stand_in sudo 'exec "$@"'
+    stand_in true :
+    expect_exit 0 bootstrap docs
+    expect_eq "$(tail -n 1 calls)" 'apt-get -o DPkg::Lock::Timeout=120 -q -y install --no-install-recommends scdoc'
+    rm calls
+    stand_in sudo 'echo "somebody is not in the sudoers file." >&2; exit 1'
+    expect_exit 1 bootstrap docs
+    expect_stderr 'not in the sudoers file'
+    expect_stderr '    apt-get update && apt-get install --no-install-recommends scdoc'
+    [ ! -e calls ] || fail "it called $(cat calls)"
+}
+
+test_an_install_that_fails_shows_what_apt_said() {
+    machine 0 gcc
+    touch broken
+    expect_exit 1 bootstrap docs
+    expect_stderr 'E: no such host'
+    expect_stderr "'apt-get update' had failed before"
+    expect_stderr 'could not install scdoc'
+}
+
+test_elsewhere_than_on_debian_the_list_is_printed_and_that_is_all() {
+    machine 0
+    rm bin/dpkg-query
+    expect_exit 1 bootstrap build
+    expect_stderr 'gcc libc6-dev make liburing-dev'
+    expect_stderr 'PAWL_BOOTSTRAP=no'
+    PAWL_BOOTSTRAP=no expect_exit 0 bootstrap build
+    [ ! -e calls ] || fail "it called $(cat calls)"
+}

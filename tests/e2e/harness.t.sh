@@ -1,0 +1,23 @@
+# harness.t.sh - the runner of these tests itself, on a small tree of its own.
+# shellcheck disable=SC2016  # expansions in quotes are for the small tests
+
+# tree DIR: a tree with the runner and one test file.
+tree() {
+    mkdir -p "$1/tests/e2e"
+    cp "$E2E_TOP"/tests/e2e/run.sh "$E2E_TOP"/tests/e2e/lib.sh "$1/tests/e2e"
+    printf '%s\n' \
+        'test_right() { [ "$PWD" = "$T" ] && [ -e "$E2E_TOP/tests/e2e/small.t.sh" ]; }' \
+        'test_wrong() { false; }' >"$1/tests/e2e/small.t.sh"
+}
+# As the tests are run by hand: nothing of the runner around this one is known.
+by_hand() { env -u PAWL_TESTS_SIGNALS -u E2E_MARK "$@"; }
+
+test_tests_run_where_the_path_holds_spaces() {
+    tree 'two words'
+    mkdir 'two more'
+    TMPDIR="$T/two more" expect_exit 1 by_hand bash 'two words/tests/e2e/run.sh'
+    expect_match '^ok +small: right'
+    expect_match '^FAILED +small: wrong'
+    expect_match '^1 passed, 1 failed$'
+    expect_eq "$(ls -A 'two more')" ''
+}
