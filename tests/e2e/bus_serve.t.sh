@@ -444,3 +444,38 @@ test_nobody_wakes_up_while_nothing_happens() {
     wait_until '! kill -0 "${pids[@]:0:5}"'
     end_serve
 }
+
+test_serve_waits_for_who_only_looks_at_the_lock() {
+    mkdir -m 700 state
+    background pawl serve
+    local server=$!
+    wait_until 'pawl health'
+    kill -TERM "$server"
+    expect_end 0 "$server"
+    ! grep -q interrupted background.err || fail 'it speaks of runs where there are none'
+    # Its pid is still in the file, and for a moment somebody else holds the lock.
+    grep -q serve state/lock
+    flock state/lock sh -c 'touch held; until [ -e go ]; do sleep 0.02; done' &
+    local holder=$!
+    wait_until '[ -e held ]'
+    background pawl serve
+    server=$!
+    sleep 0.2
+    touch go
+    wait "$holder"
+    wait_until 'pawl health'
+    kill -TERM "$server"
+    expect_end 0 "$server"
+}
+
+test_where_nothing_is_the_words_name_the_flag_for_another_directory() {
+    expect_exit 4 pawl health
+    expect_stderr '--state DIR'
+    expect_exit 2 pawl consume q
+    expect_stderr '--state DIR'
+    touch file
+    expect_exit 4 pawl --state file/below publish t x
+    expect_stderr '--state DIR'
+    expect_exit 4 pawl --state file/below serve
+    expect_stderr '--state DIR'
+}
