@@ -41,7 +41,7 @@ struct pawl_cli {
     enum pawl_progress_mode progress;
     const char *progress_origin;
     uint32_t jobs; /* of PAWL_JOBS: slots of a new run where -j is not given; 0: not said */
-    int argc; /* the whole command line, for the resume command */
+    int argc;      /* the whole command line, for the resume command */
     char **argv;
 };
 
