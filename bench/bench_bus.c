@@ -14,7 +14,9 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -227,13 +229,38 @@ static uint64_t peak_of(pid_t pid)
 
 /* ---- floors ---- */
 
-/* A sleeper that nobody else keeps awake, woken through an eventfd, again and again. */
-static void floor_of_waking(struct pawl_bench_result *result, int first)
+static void put(struct pawl_bench_result *result, int at, const char *name, uint64_t ns)
+{
+    result->extra[at].name = name;
+    result->extra[at].value = (double)ns;
+}
+
+/* The first or the second of the processors that we may use; with one only, nothing. */
+static void stay_on(const cpu_set_t *allowed, int which)
+{
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET(cpu, allowed) && which-- == 0) {
+            CPU_SET(cpu, &one);
+            (void)sched_setaffinity(0, sizeof one, &one);
+            return;
+        }
+}
+
+/* A sleeper that nobody else keeps awake, woken through an eventfd, again and again. @apart: on another
+ * processor, which is idle until then. Else where the kernel has it: that may be the waker's own, which is
+ * not. */
+static void floor_of_waking(bool apart, struct pawl_bench_result *wake_out)
 {
     struct pawl_bench_samples samples = {0};
+    cpu_set_t allowed;
     int there = eventfd(0, EFD_CLOEXEC), back = eventfd(0, EFD_CLOEXEC);
     uint64_t word = 1;
+    apart = apart && sched_getaffinity(0, sizeof allowed, &allowed) == 0;
     pid_t pid = fork();
+    if (apart)
+        stay_on(&allowed, pid == 0);
     if (pid == 0) {
         while (read(there, &word, sizeof word) == sizeof word && word < 1000)
             (void)!write(back, &(uint64_t){1}, sizeof word);
@@ -249,22 +276,18 @@ static void floor_of_waking(struct pawl_bench_result *result, int first)
     }
     (void)!write(there, &(uint64_t){1000}, sizeof word);
     (void)waitpid(pid, NULL, 0);
-    struct pawl_bench_result wake = {0};
-    pawl_bench_percentiles(&samples, &wake);
-    result->extra[first].name = "wake_p50_ns";
-    result->extra[first].value = (double)wake.p50_ns;
-    result->extra[first + 1].name = "wake_p99_ns";
-    result->extra[first + 1].value = (double)wake.p99_ns;
+    if (apart)
+        (void)sched_setaffinity(0, sizeof allowed, &allowed);
+    pawl_bench_percentiles(&samples, wake_out);
     free(samples.ns);
     close(there);
     close(back);
 }
 
-static void floor_of_syncing(const char *directory, struct pawl_bench_result *result, int at)
+static void floor_of_syncing(const char *directory, struct pawl_bench_result *sync_out)
 {
     char path[600];
     struct pawl_bench_samples samples = {0};
-    struct pawl_bench_result sync = {0};
     void *block = aligned_alloc(4096, 4096);
     snprintf(path, sizeof path, "%s/sync", directory);
     int fd = open(path, O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0600);
@@ -275,14 +298,28 @@ static void floor_of_syncing(const char *directory, struct pawl_bench_result *re
             break;
         (void)pawl_bench_sample(&samples, now_ns() - from_ns);
     }
-    pawl_bench_percentiles(&samples, &sync);
-    result->extra[at].name = "sync_p50_ns";
-    result->extra[at].value = (double)sync.p50_ns;
+    pawl_bench_percentiles(&samples, sync_out);
     if (fd >= 0)
         close(fd);
     (void)unlink(path);
     free(block);
     free(samples.ns);
+}
+
+static void measure_floors(const struct bus_run *run, const char *directory, struct pawl_bench_result *result)
+{
+    struct pawl_bench_result apart = {0}, anywhere = {0}, sync = {0};
+    floor_of_waking(true, &apart);
+    floor_of_waking(false, &anywhere);
+    put(result, 0, "wake_p50_ns", apart.p50_ns);
+    put(result, 1, "wake_p99_ns", apart.p99_ns);
+    put(result, 2, "wake_anywhere_p50_ns", anywhere.p50_ns);
+    put(result, 3, "wake_anywhere_p99_ns", anywhere.p99_ns);
+    if (run->durability != PAWL_DURABLE_FSYNC)
+        return;
+    floor_of_syncing(directory, &sync);
+    put(result, 4, "sync_p50_ns", sync.p50_ns);
+    put(result, 5, "sync_p99_ns", sync.p99_ns);
 }
 
 /* The supervisor ends when its last client has left; the scratch directory is in use until then. */
@@ -440,9 +477,7 @@ int pawl_bench_bus(const struct pawl_bench_options *options, const char *directo
         result_out->floor_per_second = ring.per_second;
         result_out->floor = "a bare ring between two processes";
     }
-    floor_of_waking(result_out, 0);
-    if (run.durability == PAWL_DURABLE_FSYNC)
-        floor_of_syncing(directory, result_out, 2);
+    measure_floors(&run, directory, result_out);
     int error = attach(&run, &pawl);
     if (!error)
         error = declare(&run, pawl);

@@ -58,9 +58,10 @@ static void judge_journal(struct pawl_health_component *component, const struct 
     uint64_t sync_ns = seen->sample->cell[PAWL_METRICS_JOURNAL_LAST_SYNC];
     component->latency_ns = sync_ns;
     if (room >= ROOM_FULL)
-        say(component, PAWL_HEALTH_UNHEALTHY, "the disk is full and the reserve is used");
+        say(component, PAWL_HEALTH_UNHEALTHY, "the disk is full and the reserve of 16 MiB is used");
     else if (room == ROOM_TIGHT)
-        say(component, PAWL_HEALTH_DEGRADED, "the disk is full: new work is refused");
+        say(component, PAWL_HEALTH_DEGRADED,
+            "the disk is full (" PAWL_RESERVE_WORDS "): new work is refused");
     else if (sync_ns > PAWL_HEALTH_SYNC_NS)
         say(component, PAWL_HEALTH_DEGRADED, "the last sync took %.1f s", (double)sync_ns / 1e9);
     else if (seen->sample->cell[PAWL_METRICS_JOURNAL_SYNCED_AT] == 0)
@@ -137,6 +138,10 @@ static void judge_queues(struct pawl_health_component *component, const struct p
 
 static void judge_disk(struct pawl_health_component *component, const struct pawl_health_seen *seen)
 {
+    if (seen->disk_is_hidden) {
+        say(component, PAWL_HEALTH_UNKNOWN, "only who may open the state directory can tell");
+        return;
+    }
     if (!seen->has_disk || seen->disk_bytes == 0) {
         say(component, PAWL_HEALTH_UNKNOWN, "the file system does not tell");
         return;
@@ -158,7 +163,8 @@ static void judge_memory(struct pawl_health_component *component, const struct p
 {
     component->critical = false;
     if (!seen->has_memory) {
-        say(component, PAWL_HEALTH_UNKNOWN, "the scheduler does not tell");
+        say(component, PAWL_HEALTH_UNKNOWN,
+            seen->answer ? "the scheduler does not tell" : "its processes are not ours to see");
         return;
     }
     uint64_t bytes = seen->memory[PAWL_MEMORY_SCHEDULER].bytes + seen->memory[PAWL_MEMORY_SUPERVISOR].bytes +

@@ -47,6 +47,7 @@ struct pawl_health_seen {
     size_t process_count;
     const struct pawl_metrics_sample *sample; /* NULL: no figures */
     bool has_disk;
+    bool disk_is_hidden;                  /* the state directory is not ours to see */
     uint64_t disk_free_bytes, disk_bytes; /* of the file system, for whoever is not root */
     uint64_t disk_free_files, disk_files; /* 0, 0: it does not count them */
     bool has_memory;
@@ -79,7 +80,8 @@ const char *pawl_health_status_name(uint32_t status);
 /** pawl_health_put - "overall", "ready" and "components" into @object. */
 void pawl_health_put(const struct pawl_health *health, json_t *object);
 
-/** pawl_health_of - of a scheduler that has just answered. @sample may be NULL. */
+/** pawl_health_of - of a scheduler that has just answered. @sample may be NULL; @state too: then nothing is
+ * known of its disk. */
 void pawl_health_of(const struct pawl_state *state, uint32_t scheduler_pid,
                     const struct pawl_wire_process *processes, size_t process_count,
                     const struct pawl_metrics_sample *sample, uint64_t latency_ns,

@@ -10,10 +10,12 @@
 
 #include "shm/clock.h"
 
+/* @state NULL: the directory is not ours to see. */
 static void look_at_disk(const struct pawl_state *state, struct pawl_health_seen *seen)
 {
     struct statvfs fs;
-    if (fstatvfs(state->dirfd, &fs) != 0)
+    seen->disk_is_hidden = state == NULL;
+    if (!state || fstatvfs(state->dirfd, &fs) != 0)
         return;
     uint64_t block_bytes = fs.f_frsize ? fs.f_frsize : fs.f_bsize;
     seen->has_disk = true;
@@ -33,9 +35,9 @@ void pawl_health_of(const struct pawl_state *state, uint32_t scheduler_pid,
                                     .processes = processes,
                                     .process_count = process_count,
                                     .sample = sample,
-                                    .has_memory = true,
                                     .memory = memory};
     pawl_memory_kinds(scheduler_pid, processes, process_count, sample, memory);
+    seen.has_memory = memory[PAWL_MEMORY_SCHEDULER].bytes > 0; /* other users' processes may be hidden */
     look_at_disk(state, &seen);
     pawl_health_judge(health, &seen);
 }

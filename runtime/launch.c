@@ -30,12 +30,22 @@ enum { LOG_BYTES_MAX = 4 << 20 /* then the log is put aside as scheduler.log.1 *
 
 int pawl_state_connect(const struct pawl_state *state)
 {
+    /* A path below /proc has the same length however deep the directory lies. */
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/fd/%d/socket", state->dirfd);
+    return pawl_socket_connect(path);
+}
+
+int pawl_socket_connect(const char *path)
+{
     struct sockaddr_un address = {.sun_family = AF_UNIX};
+    size_t bytes = strlen(path) + 1;
+    if (bytes > sizeof address.sun_path)
+        return -ENAMETOOLONG;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -errno;
-    /* A path below /proc has the same length however deep the directory lies. */
-    snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/socket", state->dirfd);
+    memcpy(address.sun_path, path, bytes);
     if (connect(fd, (struct sockaddr *)&address, sizeof address) == 0)
         return fd;
     int error = -errno;

@@ -64,5 +64,7 @@ void pawl_launch_restore_streams(void);
 /* pawl_state_connect - to STATE/socket, at any path length. Return: a descriptor or -errno (-ENOENT and
  * -ECONNREFUSED: nobody serves). */
 int pawl_state_connect(const struct pawl_state *state);
+/* pawl_socket_connect - to the socket at @path. As above; -ENAMETOOLONG. */
+int pawl_socket_connect(const char *path);
 
 #endif

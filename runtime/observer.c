@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -21,6 +22,21 @@
 void pawl_observer_init(struct pawl_observer *observer, const struct pawl_state *state)
 {
     *observer = (struct pawl_observer){.state = state};
+}
+
+int pawl_observer_open(struct pawl_observer *observer, const char *path, char why[PAWL_STATE_WHY_BYTES])
+{
+    struct stat status;
+    *observer = (struct pawl_observer){0};
+    if (stat(path, &status) == 0 && S_ISSOCK(status.st_mode)) {
+        observer->socket = path;
+        return 0;
+    }
+    int error = pawl_state_open(path, PAWL_STATE_EXISTING, &observer->own_state, why);
+    observer->owns_state = error == 0;
+    if (!error)
+        observer->state = &observer->own_state;
+    return error;
 }
 
 static void disconnect(struct pawl_observer *observer)
@@ -42,6 +58,8 @@ void pawl_observer_fini(struct pawl_observer *observer)
     disconnect(observer);
     detach(observer);
     free(observer->processes);
+    if (observer->owns_state)
+        pawl_state_close(&observer->own_state);
     *observer = (struct pawl_observer){0};
 }
 
@@ -76,9 +94,16 @@ static int connect_to(struct pawl_observer *observer, uint64_t deadline_ns)
 {
     struct pawl_wire_hello hello = {
         .version = PAWL_WIRE_VERSION, .role = PAWL_ROLE_CLIENT, .pid = (uint32_t)getpid()};
-    int fd = pawl_state_connect(observer->state);
+    int fd = observer->socket ? pawl_socket_connect(observer->socket) : pawl_state_connect(observer->state);
     if (fd == -ECONNREFUSED)
         return -ENOENT;
+    if (fd == -EACCES && observer->socket) {
+        observer->report = (struct pawl_error_report){.error = fd, .exit_code = 4};
+        snprintf(observer->report.text, sizeof observer->report.text, "%.400s is not yours to use",
+                 observer->socket);
+        snprintf(observer->report.hint, sizeof observer->report.hint,
+                 "its owner lets users in: allow-uids or allow-gids in pawl.yaml");
+    }
     if (fd < 0)
         return fd;
     int error = pawl_wire_init(&observer->wire, fd);
@@ -137,6 +162,12 @@ static int look_once(struct pawl_observer *observer, uint64_t deadline_ns)
     return 0;
 }
 
+/* Is there somebody who starts the next scheduler? A socket is held by who does. */
+static bool is_supervised(const struct pawl_observer *observer, int error)
+{
+    return observer->socket ? error == PAWL_E_CLOSED : pawl_client_is_supervised(observer->state);
+}
+
 int pawl_observer_look(struct pawl_observer *observer, uint64_t timeout_ns)
 {
     uint64_t deadline_ns = deadline_of(timeout_ns);
@@ -147,13 +178,13 @@ int pawl_observer_look(struct pawl_observer *observer, uint64_t timeout_ns)
         error = look_once(observer, deadline_ns);
     /* Between two schedulers, while there is somebody who starts the next one. */
     long wait_ns = 1000000;
-    while ((error == -ENOENT || error == PAWL_E_CLOSED) && pawl_client_is_supervised(observer->state) &&
+    while ((error == -ENOENT || error == PAWL_E_CLOSED) && is_supervised(observer, error) &&
            left_of(deadline_ns) > 0) {
         nanosleep(&(struct timespec){.tv_nsec = wait_ns}, NULL);
         wait_ns = wait_ns < 50000000 ? wait_ns * 2 : wait_ns;
         error = look_once(observer, deadline_ns);
     }
-    if ((error == -ENOENT || error == PAWL_E_CLOSED) && pawl_client_is_supervised(observer->state))
+    if ((error == -ENOENT || error == PAWL_E_CLOSED) && is_supervised(observer, error))
         error = -ETIMEDOUT;
     return error == PAWL_E_CLOSED ? -ENOENT : error;
 }

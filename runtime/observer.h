@@ -29,7 +29,10 @@ enum {
 };
 
 struct pawl_observer {
-    const struct pawl_state *state;
+    const struct pawl_state *state; /* NULL: there is the socket alone */
+    struct pawl_state own_state;    /* of pawl_observer_open() */
+    bool owns_state;
+    const char *socket; /* for who may not look into the directory; NULL: that of the directory */
     bool connected, attached;
     struct pawl_wire wire;
     struct pawl_wire_welcome welcome;
@@ -42,6 +45,14 @@ struct pawl_observer {
 };
 
 void pawl_observer_init(struct pawl_observer *observer, const struct pawl_state *state);
+
+/**
+ * pawl_observer_open - the same for a state directory, or for a socket that `pawl serve` listens at
+ * @path: the directory or the socket; stays the caller's, and must live as long as the observer
+ *
+ * Through a socket everything is seen but the disk. Return: as pawl_state_open(), with its words.
+ */
+int pawl_observer_open(struct pawl_observer *observer, const char *path, char why[PAWL_STATE_WHY_BYTES]);
 void pawl_observer_fini(struct pawl_observer *observer);
 
 /**

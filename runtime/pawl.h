@@ -6,10 +6,11 @@
  *
  * Handles are opaque; one thread at a time may use a handle, and several threads use one handle each. A
  * handle must not be used in a forked child. Calls that wait say so, and take a timeout in milliseconds: 0
- * never waits, -1 waits for ever. Errors are 0 or negative: -errno of the system, PAWL_E_* (below -10000) of
- * pawl; pawl_strerror() has words for both, pawl_last_error() says what happened to which object. Option
- * structs carry their size: set .bytes = sizeof, zero the rest for defaults. Names of queues:
- * [A-Za-z0-9_.-]{1,64}.
+ * never waits, -1 waits for ever; signals do not end them, unless the handle has an `interrupted` that says
+ * so: then they return -EINTR, and of what was asked or published the fate is unknown. Errors are 0 or
+ * negative: -errno of the system, PAWL_E_* (below -10000) of pawl; pawl_strerror() has words for both,
+ * pawl_last_error() says what happened to which object. Option structs carry their size: set .bytes = sizeof,
+ * zero the rest for defaults. Names of queues: [A-Za-z0-9_.-]{1,64}.
  */
 #ifndef PAWL_H
 #define PAWL_H
@@ -93,13 +94,18 @@ struct pawl_connect_options {
     int may_launch; /* 1: start a temporary scheduler when nobody serves: it leaves with its last client */
     int connect_timeout_ms;   /* 0: 10,000 */
     int reconnect_timeout_ms; /* how long a lost scheduler is waited for; 0: 30,000; -1: for ever */
+    /* Asked in the calling thread before each sleep of a waiting call, and so after each signal that came
+     * meanwhile (one that comes just before the sleep is seen when the call has waited as long again): not 0
+     * ends that call with -EINTR. It must not use the handle. NULL: nothing ends them. */
+    int (*interrupted)(void *context);
+    void *interrupt_context;
 };
 
 /**
  * pawl_connect - attach to the scheduler of a state directory. Waits until it serves.
  *
  * Return: 0; -ENOENT, -ECONNREFUSED (nobody serves); -EACCES (not an allowed user); PAWL_ERR_LIMIT (too many
- * clients); PAWL_ERR_BAD_FORMAT; -ETIMEDOUT; -errno.
+ * clients); PAWL_ERR_BAD_FORMAT; -ETIMEDOUT; -EINTR; -errno.
  */
 PAWL_API int pawl_connect(const struct pawl_connect_options *options, struct pawl **pawl_out);
 
@@ -126,6 +132,8 @@ struct pawl_start_options {
     const char *config_file;
     const struct pawl_handler_options *handlers; /* run in processes forked from here */
     size_t handler_count;
+    int (*interrupted)(void *context); /* as of pawl_connect() */
+    void *interrupt_context;
 };
 
 /**
@@ -342,7 +350,7 @@ struct pawl_taken {
     char tag[192];
 };
 /** pawl_take - up to count detached deliveries; *taken_out is one allocation, to be free()d. How many, or
- * negative. */
+ * negative. One that is interrupted still hands out what it had been given. */
 PAWL_API int pawl_take(struct pawl *pawl, const char *queue, const char *group, size_t count, int timeout_ms,
                        struct pawl_taken **taken_out);
 /** pawl_peek - look without taking, from seq `from` on; *next_out: where to go on. */

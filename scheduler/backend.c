@@ -12,7 +12,10 @@
 
 static uint64_t append(void *ctx, uint8_t type, const struct iovec *body, int count, uint64_t *place_out)
 {
-    return pawl_loop_append(ctx, type, PAWL_BUS_RECORD_VERSION, body, count, place_out);
+    struct pawl_loop *loop = ctx;
+    /* Who acks goes on at once; whoever does wait says so (client_reply.c). All else is waited for. */
+    loop->hurry |= type != PAWL_BUS_RECORD_ACK;
+    return pawl_loop_append(loop, type, PAWL_BUS_RECORD_VERSION, body, count, place_out);
 }
 
 static uint64_t keep(void *ctx, const struct iovec *body, int count, uint32_t users)

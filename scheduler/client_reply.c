@@ -121,6 +121,18 @@ static void retry_replies(struct pawl_client *client)
     }
 }
 
+/* @news: there are replies or deliveries. */
+static void ring(struct pawl_client *client, bool news)
+{
+    bool other = client->bell_due;
+    client->bell_due = false;
+    if (!news && !other)
+        return;
+    uint32_t sleeps = pawl_doorbell_word(&client->port.lane->sleeping); /* D1 */
+    if (sleeps != 0 && (news || sleeps != PAWL_CLIENT_SLEEP_NEWS))
+        pawl_doorbell_write(client->own_bell_fd);
+}
+
 bool pawl_clients_publish(struct pawl_loop *loop)
 {
     bool left = false;
@@ -137,10 +149,7 @@ bool pawl_clients_publish(struct pawl_loop *loop)
             (void)push_reply(client, &client->last);
             client->last.type = 0;
         }
-        bool told = pawl_client_port_publish(&client->port);
-        if (told || client->bell_due)
-            (void)pawl_doorbell_ring(&client->port.lane->sleeping, client->own_bell_fd);
-        client->bell_due = false;
+        ring(client, pawl_client_port_publish(&client->port));
         if (client->reply_count > 0 && !client->bad) {
             client->touched = true;
             client->next_touched = again;
@@ -187,6 +196,8 @@ bool pawl_clients_tell_durable(struct pawl_loop *loop)
         if (client->waiting_lsn) {
             client->quiet_turns = 0; /* stays hot until it has been told */
             owed = true;
+            if (pawl_doorbell_word(&client->port.lane->sleeping) == PAWL_CLIENT_SLEEP_ALL)
+                loop->hurry = true; /* it does nothing until then */
         }
     }
     return owed;

@@ -64,8 +64,9 @@ static void refuse(struct pawl_connection *connection, uint64_t tag, int error, 
 {
     const char *hint = error == PAWL_E_NOT_FOUND      ? "pawl queue list shows what there is"
                        : error == PAWL_E_INCOMPATIBLE ? "pawl queue show says how it is declared"
-                       : error == PAWL_E_NO_SPACE     ? "free some space: acks and what is stored go on"
-                                                      : NULL;
+                       : error == PAWL_E_NO_SPACE     ? "free some space (" PAWL_RESERVE_WORDS
+                                                    "): acks and what is stored go on"
+                                                  : NULL;
     pawl_control_error(connection, tag, error, hint, "%s", why[0] ? why : pawl_error_text(error));
 }
 

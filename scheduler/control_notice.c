@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "shm/error.h"
+
 static bool waits(const struct pawl_connection *connection)
 {
     return connection->role == PAWL_ROLE_CLIENT && !connection->closing &&
@@ -41,7 +43,7 @@ void pawl_control_tell_room(struct pawl_connection *connection)
     char text[512];
     snprintf(text, sizeof text,
              full ? "the disk of %.300s is full: what cannot be recorded waits until there is room; free "
-                    "some space"
+                    "some space (" PAWL_RESERVE_WORDS ")"
                   : "the disk of %.300s has room again: it goes on",
              loop->options->state_path);
     connection->knows_full = full;

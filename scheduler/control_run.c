@@ -79,7 +79,7 @@ static void answer_submitted(struct pawl_connection *connection, const struct pa
         .total = summary.total,
         .succeeded = summary.succeeded,
         .completion_count = parked->pull.from,
-        .resumed = parked->count,
+        .resumed = parked->count ? PAWL_RESUMED : PAWL_RESUMED_NOT,
     };
     memcpy(body.run_id, summary.run_id, sizeof body.run_id);
     pawl_control_reply(connection, PAWL_WIRE_SUBMITTED, parked->tag, &body, sizeof body, NULL, 0);
@@ -127,8 +127,7 @@ bool pawl_control_try_parked(struct pawl_connection *connection, struct pawl_par
     case PAWL_WIRE_PULL:
         if (pawl_run_completions(run) <= parked->pull.from && !pawl_run_over(run))
             return false;
-        pawl_control_answer_pull(connection, parked->tag, run, &parked->pull);
-        return true;
+        return !pawl_control_answer_pull(connection, parked->tag, run, &parked->pull);
     case PAWL_WIRE_WAIT:
         pawl_run_summary(loop->core, run, loop->now, &summary);
         if (!pawl_run_over(run) && summary.state != PAWL_RUN_WAITING)
@@ -142,6 +141,13 @@ bool pawl_control_try_parked(struct pawl_connection *connection, struct pawl_par
 }
 
 /* ---- submit ---- */
+
+static void answer_nothing_left(struct pawl_connection *connection, uint64_t tag, const char *run_id)
+{
+    struct pawl_wire_submitted body = {.resumed = PAWL_RESUMED_NOTHING_LEFT};
+    snprintf(body.run_id, sizeof body.run_id, "%s", run_id);
+    pawl_control_reply(connection, PAWL_WIRE_SUBMITTED, tag, &body, sizeof body, NULL, 0);
+}
 
 struct mapped {
     void *bytes;
@@ -254,11 +260,22 @@ static int check_files(const struct pawl_loop *loop, const struct pawl_wire_subm
     return -EMFILE;
 }
 
-static const char *hint_for(int error)
+static void refuse_submit(struct pawl_connection *connection, uint64_t tag, int error,
+                          const struct pawl_wire_submit *request, const char *why)
 {
-    if (error == PAWL_E_NO_SPACE)
-        return "free some space, or run pawl gc";
-    return error == -EMFILE ? "raise the hard limit (ulimit -Hn), or give fewer slots with -j" : NULL;
+    char wait[PAWL_NAME_BYTES + 32];
+    const char *hint = NULL;
+    if (error == PAWL_E_NO_SPACE) {
+        hint = "free some space, or run pawl gc";
+    } else if (error == -EMFILE) {
+        hint = "raise the hard limit (ulimit -Hn), or give fewer slots with -j";
+    } else if (error == PAWL_E_STATE && !request->resume_id[0] && !connection->loop->stopping) {
+        hint = "choose another, or go on with it: pawl resume";
+    } else if (error == PAWL_E_BUSY && request->resume_id[0]) {
+        snprintf(wait, sizeof wait, "wait for its end: pawl wait %.64s", request->resume_id);
+        hint = wait;
+    }
+    pawl_control_error(connection, tag, error, hint, "%s", why[0] ? why : pawl_error_text(error));
 }
 
 void pawl_control_submit(struct pawl_connection *connection, struct pawl_wire_message *message)
@@ -268,7 +285,6 @@ void pawl_control_submit(struct pawl_connection *connection, struct pawl_wire_me
     struct pawl_wire_submit request;
     struct pawl_run *run = NULL;
     char *texts = NULL, why[256] = "";
-    bool id_taken = false;
 
     if (message->header.bytes < sizeof request) {
         pawl_control_error(connection, message->header.tag, PAWL_E_BAD_MESSAGE, NULL, "too short a request");
@@ -290,15 +306,16 @@ void pawl_control_submit(struct pawl_connection *connection, struct pawl_wire_me
         submission.sealed = request.resume_id[0] && !pawl_core_find(loop->core, request.resume_id) &&
                             is_sealed_run(loop, request.resume_id);
         error = pawl_core_submit(loop->core, loop->now, &submission, &run, why);
-        id_taken = error == PAWL_E_STATE && !request.resume_id[0];
     }
     unmap(&mapped[0]);
     unmap(&mapped[1]);
     free(texts);
+    if (error == PAWL_SUBMIT_NOTHING_LEFT) {
+        answer_nothing_left(connection, message->header.tag, request.resume_id);
+        return;
+    }
     if (error) {
-        pawl_control_error(connection, message->header.tag, error,
-                           id_taken ? "choose another, or go on with it: pawl resume" : hint_for(error), "%s",
-                           why[0] ? why : pawl_error_text(error));
+        refuse_submit(connection, message->header.tag, error, &request, why);
         return;
     }
     struct pawl_parked *parked =
@@ -426,6 +443,12 @@ void pawl_control_wait(struct pawl_connection *connection, const struct pawl_wir
     if (!run)
         return;
     pawl_core_own(connection->loop->core, run, connection->client);
+    /* Asked again, since its time had passed: only the newest question is still listened for. */
+    for (struct pawl_parked *parked = connection->parked; parked; parked = parked->next)
+        if (parked->type == PAWL_WIRE_WAIT && strcmp(parked->run_id, pawl_run_id(run)) == 0) {
+            parked->tag = message->header.tag;
+            return;
+        }
     (void)pawl_control_park(connection, PAWL_WIRE_WAIT, message->header.tag, pawl_run_id(run), 0);
 }
 

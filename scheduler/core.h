@@ -175,6 +175,8 @@ void pawl_core_serve(struct pawl_core *core, struct pawl_now now);
 
 /* ---- inputs ---- */
 
+enum { PAWL_SUBMIT_NOTHING_LEFT = 1 };
+
 struct pawl_submission {
     const struct pawl_wire_submit *request;
     const void *plan; /* copied; NULL with PAWL_SUBMIT_SAME_PLAN */
@@ -190,9 +192,10 @@ struct pawl_submission {
 /**
  * pawl_core_submit - begin a run, or go on with one
  *
- * Return: 0 with *run_out (confirmed when pawl_run_durable()); PAWL_E_BAD_MESSAGE (plan or context does not
- * hold), PAWL_E_BUSY (resume of a run that runs), PAWL_E_NOT_FOUND, PAWL_E_STATE (nothing to do: it has
- * succeeded), PAWL_E_NO_SPACE, PAWL_E_LIMIT. @why (256 bytes) says more.
+ * Return: 0 with *run_out (confirmed when pawl_run_durable()); PAWL_SUBMIT_NOTHING_LEFT: what is resumed has
+ * succeeded, *run_out is untouched; PAWL_E_BAD_MESSAGE (plan or context does not hold), PAWL_E_BUSY (resume
+ * of a run that runs), PAWL_E_NOT_FOUND, PAWL_E_STATE (the name is taken, or the run is of another kind),
+ * PAWL_E_NO_SPACE, PAWL_E_LIMIT. @why (256 bytes) says more.
  */
 int pawl_core_submit(struct pawl_core *core, struct pawl_now now, const struct pawl_submission *submission,
                      struct pawl_run **run_out, char why[256]);

@@ -319,6 +319,59 @@ static void why_waiting(const struct pawl_run *run, const struct pawl_step *step
         add(text, "It waits for the run to begin.\n");
 }
 
+static const char *how_it_ended(const struct pawl_wire_result *result, char *text, size_t bytes)
+{
+    switch ((enum pawl_outcome)result->outcome) {
+    case PAWL_OUTCOME_EXITED:
+        snprintf(text, bytes, result->exit_code == 0 ? "bad output" : "exit %d", result->exit_code);
+        break;
+    case PAWL_OUTCOME_SIGNALED:
+        snprintf(text, bytes, "signal %d", result->exit_code);
+        break;
+    case PAWL_OUTCOME_TIMED_OUT:
+        return "timeout";
+    case PAWL_OUTCOME_SPAWN_FAILED:
+        snprintf(text, bytes, "could not start: %s", strerror(result->exit_code));
+        break;
+    case PAWL_OUTCOME_OUTPUT_LIMIT:
+        return "too much output";
+    case PAWL_OUTCOME_KILLED:
+        return "stopped";
+    case PAWL_OUTCOME_CAPTURE:
+        return "its output could not be stored";
+    case PAWL_OUTCOME_WORKER_LOST:
+        return "the worker that ran it died";
+    }
+    return text;
+}
+
+/* How the attempts went that were not the last, the newest EARLIER_MAX of them: why it ran again. */
+static void why_again(struct pawl_core *core, struct pawl_run *run, const struct pawl_step *step,
+                      uint64_t number, const struct pawl_step_view *now, struct text *text)
+{
+    enum { EARLIER_MAX = 8 };
+    uint32_t last = now->fixed.attempts;
+    bool lost = false;
+    if (last > 0 && (now->fixed.state == PAWL_STEP_RUNNING || pawl_step_state_is_final(now->fixed.state)))
+        last--;
+    if (last > EARLIER_MAX)
+        add(text, "Of %u earlier attempts the last %d:\n", last, EARLIER_MAX);
+    for (uint32_t attempt = last > EARLIER_MAX ? last - EARLIER_MAX + 1 : 1; attempt <= last; attempt++) {
+        char buffer[128] = "";
+        struct pawl_result_view view;
+        int error = pawl_run_result(core, run, step->index, number, attempt, false, &view);
+        if (error == PAWL_E_NOT_FOUND)
+            add(text, "Attempt %u: interrupted, pawl itself went down.\n", attempt);
+        else if (error == 0)
+            add(text, "Attempt %u: %s, after %.1f s.\n", attempt,
+                how_it_ended(&view.fixed, buffer, sizeof buffer), (double)view.fixed.duration_ns / 1e9);
+        lost |= error == 0 && view.fixed.outcome == PAWL_OUTCOME_WORKER_LOST;
+    }
+    if (lost && step->plan->retry.limit < PAWL_WORKER_LOST_RETRIES)
+        add(text, "After a worker's death it is tried again up to %d times, though its `retries` are %u.\n",
+            PAWL_WORKER_LOST_RETRIES, step->plan->retry.limit);
+}
+
 static void why_last_attempt(struct pawl_core *core, struct pawl_run *run, struct pawl_step *step,
                              uint64_t number, const struct pawl_instance *instance, struct text *text)
 {
@@ -418,6 +471,8 @@ int pawl_run_why(struct pawl_core *core, struct pawl_run *run, uint32_t index, u
     case PAWL_STEP_CACHED:
         break;
     }
+    if (instance)
+        why_again(core, run, step, number, &view, &text);
     if (instance && view.fixed.state != PAWL_STEP_SUCCEEDED)
         why_last_attempt(core, run, step, number, instance, &text);
     if (view.fixed.state == PAWL_STEP_FAILED)

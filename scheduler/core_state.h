@@ -24,6 +24,10 @@
 #define PAWL_INSTANCE_HAD_SUCCEEDED (UINT64_C(1) << 63)
 
 enum {
+    PAWL_WORKER_LOST_RETRIES = 3
+}; /* a dead worker's task goes again this often even where `retries` is 0 */
+
+enum {
     PAWL_INSTANCE_OUTPUT = 1, /* its newest record holds output bytes */
     PAWL_INSTANCE_UNFED = 2,  /* a resumed map run has not been fed this item again (yet): it does not run */
     PAWL_INSTANCE_ADOPTED = 4,
@@ -193,6 +197,16 @@ enum pawl_pending_kind {
     PAWL_PENDING_SEALED,
 };
 
+/* A piece of an image, kept while results are read one after the other (result.c). */
+struct pawl_image_window {
+    uint64_t run; /* its number; 0: nothing is kept */
+    uint64_t at;  /* byte offset in the image */
+    size_t bytes;
+    char *data;
+    uint64_t place; /* of the record that was read last */
+    bool walks;     /* that lies near the one before */
+};
+
 struct pawl_core {
     struct pawl_core_options options;
     struct pawl_core_effects effects;
@@ -221,6 +235,7 @@ struct pawl_core {
     bool working;
     char *load_piece; /* snapshot being loaded */
     size_t load_bytes, load_capacity;
+    struct pawl_image_window window;
 };
 
 /* core.c: small things for all */
@@ -305,6 +320,7 @@ uint64_t pawl_apply_append(struct pawl_core *core, uint8_t type, const void *fix
 
 /* result.c: reading attempts back */
 int pawl_result_read(struct pawl_run *run, uint64_t place, uint32_t offset, void *buffer, size_t bytes);
+void pawl_result_forget(struct pawl_run *run); /* the run goes: what is kept of its image goes too */
 size_t pawl_result_bytes(const struct pawl_step_record *record); /* fixed part and all that follows */
 
 /* image.c */

@@ -47,7 +47,9 @@ void pawl_loop_say(void *ctx, int level, const char *text)
 
 static uint64_t append(void *ctx, uint8_t type, const struct iovec *body, int count, uint64_t *place_out)
 {
-    return pawl_loop_append(ctx, type, PAWL_CORE_RECORD_VERSION, body, count, place_out);
+    struct pawl_loop *loop = ctx;
+    loop->batch_appended = true;
+    return pawl_loop_append(loop, type, PAWL_CORE_RECORD_VERSION, body, count, place_out);
 }
 
 static bool has_room(void *ctx, size_t bytes)

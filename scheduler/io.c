@@ -59,18 +59,24 @@ static int prepare(struct pawl_io_request *request, int fd)
     return 0;
 }
 
+bool pawl_io_is_room_error(int error)
+{
+    return error == -ENOSPC || error == -EDQUOT || error == -EFBIG;
+}
+
 static int started(struct pawl_io_request *request, int error)
 {
     request->active = error == 0;
     return error;
 }
 
-int pawl_io_commit(struct pawl_io *io, struct pawl_io_request *request, int fd, const struct iovec *iov,
-                   uint32_t iov_count, uint64_t byte_offset)
+static int commit(struct pawl_io *io, struct pawl_io_request *request, int fd, const struct iovec *iov,
+                  uint32_t iov_count, uint64_t byte_offset, bool in_place)
 {
     int error = prepare(request, fd);
     if (error)
         return error;
+    request->in_place = in_place;
     request->iov = iov;
     request->iov_count = iov_count;
     request->byte_offset = byte_offset;
@@ -80,6 +86,18 @@ int pawl_io_commit(struct pawl_io *io, struct pawl_io_request *request, int fd, 
     if (request->bytes == 0 || request->bytes > INT32_MAX)
         return -EINVAL;
     return started(request, io->ops->commit(io, request));
+}
+
+int pawl_io_commit(struct pawl_io *io, struct pawl_io_request *request, int fd, const struct iovec *iov,
+                   uint32_t iov_count, uint64_t byte_offset)
+{
+    return commit(io, request, fd, iov, iov_count, byte_offset, false);
+}
+
+int pawl_io_overwrite(struct pawl_io *io, struct pawl_io_request *request, int fd, const struct iovec *iov,
+                      uint32_t iov_count, uint64_t byte_offset)
+{
+    return commit(io, request, fd, iov, iov_count, byte_offset, true);
 }
 
 int pawl_io_write(struct pawl_io *io, struct pawl_io_request *request, int fd, const void *bytes,

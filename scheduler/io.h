@@ -50,6 +50,7 @@ struct pawl_io_request {
 
     uint8_t op;
     uint8_t flags;
+    bool in_place;       /* a commit that changes nothing but data: pawl_io_overwrite() */
     uint8_t outstanding; /* completions that still have to come */
     bool active;         /* submitted, done() has not run: pawl_io_active() */
     int fd;
@@ -111,6 +112,9 @@ int pawl_io_open(enum pawl_io_kind kind, struct pawl_io **io_out);
  * buffers. */
 void pawl_io_close(struct pawl_io *io);
 
+/* pawl_io_is_room_error - an errno of a full disk, a quota or a limit of file sizes? */
+bool pawl_io_is_room_error(int error);
+
 /* pawl_io_name - "uring", "syscall" or a test's. */
 const char *pawl_io_name(const struct pawl_io *io);
 
@@ -130,6 +134,17 @@ static inline bool pawl_io_active(const struct pawl_io_request *request)
  */
 int pawl_io_commit(struct pawl_io *io, struct pawl_io_request *request, int fd, const struct iovec *iov,
                    uint32_t iov_count, uint64_t byte_offset);
+
+/**
+ * pawl_io_overwrite - pawl_io_commit() of bytes over blocks that were written and synced before
+ *
+ * Through O_DIRECT, on a file system that syncs a write with RWF_DSYNC: so neither the file's length nor
+ * where its blocks are changes, and the write and its sync may be one request of the kernel's. Which half
+ * failed is then not known: PAWL_IO_FAILED_WRITE is said of a lack of space only, PAWL_IO_FAILED_SYNC of
+ * everything else.
+ */
+int pawl_io_overwrite(struct pawl_io *io, struct pawl_io_request *request, int fd, const struct iovec *iov,
+                      uint32_t iov_count, uint64_t byte_offset);
 
 /* pawl_io_write - one write, not synced; result: bytes written (may be short) or -errno. */
 int pawl_io_write(struct pawl_io *io, struct pawl_io_request *request, int fd, const void *bytes,

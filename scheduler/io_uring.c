@@ -131,6 +131,10 @@ static void prepare_entries(struct uring_io *self, struct pawl_io_request *reque
     switch ((enum uring_op)request->op) {
     case OP_COMMIT:
         prepare_write(sqe, request);
+        if (request->in_place) {
+            sqe->rw_flags = RWF_DSYNC;
+            break;
+        }
         sqe->flags |= IOSQE_IO_LINK;
         tag(sqe, request, COMPLETION_WRITE);
         sqe = io_uring_get_sqe(&self->ring);
@@ -229,6 +233,22 @@ static int finish_commit(struct uring_io *self, struct pawl_io_request *request)
     return finish(self, request, result);
 }
 
+static int finish_overwrite(struct uring_io *self, struct pawl_io_request *request, int32_t result)
+{
+    if (result == -EINTR || result == -EAGAIN) {
+        enqueue(self, request);
+        return 0;
+    }
+    if (result < 0) {
+        request->failure = pawl_io_is_room_error(result) ? PAWL_IO_FAILED_WRITE : PAWL_IO_FAILED_SYNC;
+        return finish(self, request, result);
+    }
+    if ((uint64_t)result == request->bytes)
+        return finish(self, request, 0);
+    request->failure = PAWL_IO_FAILED_SHORT_WRITE;
+    return finish(self, request, -EIO);
+}
+
 /* read(2) of a non-blocking eventfd through io_uring says EAGAIN instead of waiting: poll, then read. */
 static int finish_read8(struct uring_io *self, struct pawl_io_request *request, int32_t result)
 {
@@ -262,6 +282,8 @@ static int complete(struct uring_io *self, uint64_t data, int32_t result)
             request->result = result;
         return request->outstanding > 0 ? 0 : finish_commit(self, request);
     }
+    if (request->op == OP_COMMIT)
+        return finish_overwrite(self, request, result);
     if (request->op == OP_READ8 || request->op == OP_READ8_POLLED)
         return finish_read8(self, request, result);
     if ((result == -EINTR || result == -EAGAIN) && is_disk(request)) {

@@ -51,7 +51,7 @@ void pawl_journal_notice(struct pawl_journal *journal, const char *format, ...)
     journal->options.on_notice(journal->options.ctx, text);
 }
 
-static void fail(struct pawl_journal *journal, int error)
+void pawl_journal_fail(struct pawl_journal *journal, int error)
 {
     if (journal->failed)
         return;
@@ -213,15 +213,15 @@ static bool be_in_segment(struct pawl_journal *journal, uint32_t number)
 {
     if (journal->current.number == number)
         return true;
-    if (journal->in_flight > 0)
+    if (journal->in_flight > 0 || pawl_extent_busy(journal))
         return false;
     int error = pawl_segment_start(journal, number, NULL);
     if (error == 0)
         return true;
-    if (pawl_journal_is_room_error(error))
+    if (pawl_io_is_room_error(error))
         pawl_journal_set_room(journal, PAWL_JOURNAL_FULL);
     else
-        fail(journal, error);
+        pawl_journal_fail(journal, error);
     return false;
 }
 
@@ -230,13 +230,12 @@ static void on_frame_done(struct pawl_io_request *request, int32_t result);
 static void submit_frame(struct pawl_journal *journal, struct journal_frame *frame)
 {
     pawl_journal_seal_frame(journal, frame, &journal->current);
-    frame->iov = (struct iovec){.iov_base = frame->bytes, .iov_len = pawl_frame_bytes(frame->record_bytes)};
     frame->request.done = on_frame_done;
     frame->request.ctx = frame;
     int fd = journal->segments[journal->segment_count - 1].lock_fd;
-    int error = pawl_io_commit(journal->io, &frame->request, fd, &frame->iov, 1, frame->byte_offset);
+    int error = pawl_extent_commit(journal, frame, fd);
     if (error) {
-        fail(journal, error);
+        pawl_journal_fail(journal, error);
         return;
     }
     frame->state = FRAME_IN_FLIGHT;
@@ -250,7 +249,7 @@ void pawl_journal_submit(struct pawl_journal *journal)
     journal->in_submission = true;
     while (!journal->failed && !journal->stalled && journal->in_flight < journal->depth) {
         struct journal_frame *frame = next_to_submit(journal);
-        if (!frame || !be_in_segment(journal, frame->segment))
+        if (!frame || !be_in_segment(journal, frame->segment) || pawl_extent_must_wait(journal, frame))
             break;
         submit_frame(journal, frame);
     }
@@ -321,7 +320,7 @@ static int fatal_in_window(const struct pawl_journal *journal)
             continue;
         if (frame->request.failure == PAWL_IO_FAILED_SYNC)
             return PAWL_E_SYNC_FAILED;
-        if (!pawl_journal_is_room_error(frame->result))
+        if (!pawl_io_is_room_error(frame->result))
             return frame->result;
     }
     return 0;
@@ -344,7 +343,7 @@ static void on_frame_done(struct pawl_io_request *request, int32_t result)
         /* Once anything in the window failed, nothing more of it is told of until all of it is known. */
         int fatal = fatal_in_window(journal);
         if (fatal) {
-            fail(journal, fatal);
+            pawl_journal_fail(journal, fatal);
         } else {
             advance(journal);
             pawl_journal_rescue(journal);
@@ -359,7 +358,7 @@ int pawl_journal_sync(struct pawl_journal *journal)
     while (error == 0 && !journal->failed && journal->first) {
         if (journal->in_flight == 0) { /* a full disk: waiting does not help */
             pawl_journal_submit(journal);
-            if (journal->in_flight == 0)
+            if (journal->in_flight == 0 && !pawl_extent_busy(journal))
                 return journal->failed ? journal->failed : PAWL_E_NO_SPACE;
         }
         int count = pawl_io_wait(journal->io, UINT64_MAX);
@@ -429,11 +428,16 @@ static void set_defaults(struct pawl_journal_options *options)
     if (options->cache_bytes == UINT64_MAX)
         options->cache_bytes = 0;
     if (options->reserve_bytes == 0)
-        options->reserve_bytes = options->segment_bytes < 8 << 20 ? options->segment_bytes : 8 << 20;
+        options->reserve_bytes =
+            options->segment_bytes < 8 << 20 ? options->segment_bytes : 8 << 20; /* PAWL_RESERVE_WORDS */
     if (options->lock_wait_ns == 0)
         options->lock_wait_ns = 15000000000u;
     if (options->idle_ns == 0)
         options->idle_ns = 1000000000u;
+    if (options->ahead_bytes == 0)
+        options->ahead_bytes = PAWL_JOURNAL_AHEAD_BYTES_MAX;
+    if (options->ahead_from_bytes == 0)
+        options->ahead_from_bytes = 64 << 10;
     if (options->recycled_max == 0)
         options->recycled_max = 2;
     if (options->recycled_max == UINT32_MAX)
@@ -492,12 +496,16 @@ int pawl_journal_open(struct pawl_io *io, int dir_fd, const struct pawl_journal_
 
     int error = 0;
     journal->lock_fd = pawl_io_file_open(io, dir_fd, ".", O_RDONLY | O_DIRECTORY, 0);
-    if (journal->options.segment_bytes % PAWL_BLOCK_BYTES != 0 || journal->options.window_depth > 64)
+    if (journal->options.segment_bytes % PAWL_BLOCK_BYTES != 0 || journal->options.window_depth > 64 ||
+        journal->options.ahead_bytes % PAWL_BLOCK_BYTES != 0 ||
+        journal->options.ahead_bytes > PAWL_JOURNAL_AHEAD_BYTES_MAX)
         error = -EINVAL;
     else if (journal->lock_fd < 0)
         error = journal->lock_fd;
-    else
+    else {
+        pawl_extent_open(journal);
         error = pawl_journal_recover(journal, report);
+    }
     report->error = error;
     report->sync_count = journal->open_syncs;
     if (error) {
@@ -522,6 +530,8 @@ static int close_cleanly(struct pawl_journal *journal)
     error = pawl_journal_append_own(journal, PAWL_RECORD_WATERMARK, NULL, 0, PAWL_FRAME_CLOSING);
     if (error == 0)
         error = pawl_journal_sync(journal);
+    while (error == 0 && pawl_extent_busy(journal))
+        error = pawl_io_wait(journal->io, UINT64_MAX) < 0 ? -EIO : journal->failed;
     if (error == 0) /* of a recycled file, so that the next start need not look through what is left of it */
         pawl_io_file_truncate(journal->io, journal->segments[journal->segment_count - 1].lock_fd,
                               journal->end);
@@ -538,7 +548,8 @@ int pawl_journal_close(struct pawl_journal *journal, bool clean)
     journal->options.on_durable = NULL;
     journal->flush_wanted = false;
     journal->stalled = true; /* what comes back starts nothing new */
-    while (journal->in_flight > 0 || pawl_io_active(&journal->snapshot.request)) {
+    while (journal->in_flight > 0 || pawl_io_active(&journal->snapshot.request) ||
+           pawl_extent_busy(journal)) {
         journal->failed = journal->failed ? journal->failed : PAWL_E_CLOSED;
         if (pawl_io_wait(journal->io, UINT64_MAX) < 0)
             break;

@@ -81,6 +81,8 @@ struct pawl_journal_commit {
     uint64_t sync_count;  /* since open, this one included */
 };
 
+enum { PAWL_JOURNAL_AHEAD_BYTES_MAX = 256 << 10 };
+
 struct pawl_journal_options {
     void *ctx;
 
@@ -114,7 +116,10 @@ struct pawl_journal_options {
     uint64_t lock_wait_ns;      /* 15 s: for a dead owner's last I/O */
     uint64_t idle_ns;           /* 1 s: until the watermark */
     uint32_t recycled_max;      /* 2 dead segments kept for use again; UINT32_MAX: none */
-    bool buffered;              /* do not try O_DIRECT */
+    uint64_t ahead_bytes;       /* 256 KiB, which is the most: zeros written ahead of small frames */
+    uint64_t ahead_from_bytes;  /* 64 KiB: into a segment, before which none are */
+    bool in_place; /* take the file system for one of those that sync a write (journal_extent.c) */
+    bool buffered; /* do not try O_DIRECT */
 };
 
 /**
@@ -175,7 +180,6 @@ int pawl_journal_sync(struct pawl_journal *journal);
  */
 int pawl_journal_has_room(struct pawl_journal *journal, uint64_t bytes, enum pawl_journal_reserve reserve);
 enum pawl_journal_room pawl_journal_room(const struct pawl_journal *journal);
-bool pawl_journal_is_room_error(int error); /* an errno of a full disk, a quota or a limit of file sizes */
 
 /** pawl_journal_lend_reserve - on a full disk: what is left of the reserve becomes free space, for a snapshot
  * that will free more. It is made again as soon as there is room for it. */

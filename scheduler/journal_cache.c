@@ -22,6 +22,7 @@
 
 enum {
     BLOCK_BYTES = 256 << 10,
+    WALK_BYTES = 64 << 10,     /* from one record to the next that is copied, either way */
     KEPT_MAX = 4096,           /* frames: a quiet journal's are small, but each is a mapping */
     SCRATCH_KEPT_MAX = 1 << 20 /* a larger one goes when a small one would do */
 };
@@ -208,6 +209,41 @@ static int look_at(struct pawl_journal *journal, struct journal_segment *segment
         count -= take;
     }
     return 0;
+}
+
+/* ---- copying ---- */
+
+void pawl_journal_cache_turn_to(struct pawl_journal *journal, uint64_t place)
+{
+    struct journal_cache *cache = &journal->cache;
+    uint64_t last = cache->copied_place;
+    if (place == last)
+        return;
+    cache->copy_walks = place > last ? place - last <= WALK_BYTES : last - place <= WALK_BYTES;
+    cache->copied_place = place;
+}
+
+static bool has_block(const struct journal_cache *cache, uint32_t segment, uint64_t at)
+{
+    for (uint32_t i = 0; i < PAWL_JOURNAL_BLOCKS; i++)
+        if (cache->blocks[i].segment == segment && cache->blocks[i].number == at / BLOCK_BYTES)
+            return true;
+    return false;
+}
+
+int pawl_journal_cache_copy(struct pawl_journal *journal, uint64_t place, void *bytes, size_t count)
+{
+    uint32_t number = (uint32_t)(place >> 32);
+    uint64_t at = place & UINT32_MAX;
+    struct journal_segment *segment = pawl_segment_find(journal, number);
+    if (!segment || at > segment->bytes || count > segment->bytes - at || count > BLOCK_BYTES ||
+        !(journal->cache.copy_walks || has_block(&journal->cache, number, at)))
+        return -ENOENT;
+    const uint8_t *from;
+    int error = look_at(journal, segment, at, count, bytes, &from);
+    if (error == 0 && from != bytes)
+        memcpy(bytes, from, count);
+    return error;
 }
 
 /* ---- peek ---- */

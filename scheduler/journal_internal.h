@@ -97,10 +97,21 @@ struct journal_cache {
     struct journal_block blocks[PAWL_JOURNAL_BLOCKS];
     uint64_t clock;
     uint32_t missed_segment, missed_block; /* the block that was read last */
+    uint64_t copied_place;                 /* of the record that was copied from last */
+    bool copy_walks;                       /* it lies near the one before */
     uint8_t *scratch;                      /* a body that no block holds alone */
     size_t scratch_bytes;
     uint64_t scratch_place; /* 0: none */
     bool scratch_used;      /* since the last idle() */
+};
+
+/* Of the current segment. */
+struct journal_extent {
+    bool syncs_in_place;    /* the file system is known to sync a write with RWF_DSYNC */
+    bool given_up;          /* no zeros are written ahead in this segment */
+    uint64_t written_bytes; /* the blocks below were written, and are synced */
+    struct iovec zeros;
+    struct pawl_io_request request;
 };
 
 struct pawl_journal {
@@ -131,6 +142,7 @@ struct pawl_journal {
     uint32_t spare_count;
     uint32_t in_flight;
     uint32_t depth;
+    struct journal_extent extent;
     bool batch_open;    /* records since the last cut */
     bool flush_wanted;  /* what is cut goes as soon as a slot is free */
     bool stalled;       /* a write failed: nothing is submitted until what is in flight came back */
@@ -176,8 +188,19 @@ void pawl_journal_notice(struct pawl_journal *journal, const char *format, ...)
 int pawl_journal_append_own(struct pawl_journal *journal, uint8_t type, const void *body, size_t bytes,
                             uint32_t frame_flags);
 void pawl_journal_submit(struct pawl_journal *journal);
+void pawl_journal_fail(struct pawl_journal *journal, int error); /* nothing is written any more */
 /* The next frame begins a segment, unless this one is small, a batch is open or the disk is full. No I/O. */
 void pawl_journal_end_segment(struct pawl_journal *journal);
+
+/* journal_extent.c: what of the current segment was written. After journal->lock_fd is open: */
+void pawl_extent_open(struct pawl_journal *journal);
+/* A segment becomes the current one. @is_written: the blocks of @fd's whole length were, and are synced. */
+void pawl_extent_begin(struct pawl_journal *journal, int fd, bool is_written);
+/* Zeros are on their way; the segment stays the current one until they have arrived. */
+bool pawl_extent_busy(const struct pawl_journal *journal);
+bool pawl_extent_must_wait(const struct pawl_journal *journal, const struct journal_frame *frame);
+/* Submits @frame, whose request has its done(). 0 or -errno, as pawl_io_commit(). */
+int pawl_extent_commit(struct pawl_journal *journal, struct journal_frame *frame, int fd);
 
 /* journal_frame.c */
 struct journal_frame *pawl_journal_new_frame(struct pawl_journal *journal);
@@ -193,6 +216,11 @@ int pawl_journal_cache_add(struct pawl_journal *journal,
 void pawl_journal_cache_keep(struct pawl_journal *journal,
                              struct journal_frame *frame); /* the oldest became durable: takes it over */
 void pawl_journal_cache_forget(struct pawl_journal *journal, uint32_t number); /* that segment is gone */
+/* The record at @place (resolved) is to be copied from. One near the last is a step of a walk: then blocks
+ * are read, not single records. */
+void pawl_journal_cache_turn_to(struct pawl_journal *journal, uint64_t place);
+/* @count bytes at @place from blocks. 0; -ENOENT: not there, and not worth a block; or an error. */
+int pawl_journal_cache_copy(struct pawl_journal *journal, uint64_t place, void *bytes, size_t count);
 void pawl_journal_cache_idle(struct pawl_journal *journal);
 uint64_t pawl_journal_cache_bytes(const struct pawl_journal *journal);
 void pawl_journal_cache_destroy(struct pawl_journal *journal);

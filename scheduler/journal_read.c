@@ -38,6 +38,9 @@ static int fetch(struct pawl_journal *journal, uint64_t place, void *bytes, size
         memcpy(bytes, frame->bytes + in_frame, count);
         return 0;
     }
+    int error = pawl_journal_cache_copy(journal, place, bytes, count);
+    if (error != -ENOENT)
+        return error;
     int fd = pawl_segment_read_fd(journal, number);
     if (fd < 0)
         return fd;
@@ -59,6 +62,7 @@ int pawl_journal_record_at(struct pawl_journal *journal, uint64_t place, struct 
     place = pawl_journal_resolve(journal, place);
     if (place % PAWL_RECORD_ALIGN != 0 || (place & UINT32_MAX) < PAWL_SEGMENT_HEADER_BYTES)
         return PAWL_E_DAMAGED;
+    pawl_journal_cache_turn_to(journal, place);
     int error = fetch(journal, place, header, sizeof header);
     if (error)
         return error;

@@ -377,6 +377,7 @@ static int make_appendable(struct recovery *recovery)
         journal->end = recovery->end_byte_offset;
         journal->end_checksum = recovery->end_checksum;
         journal->depth = journal->options.window_depth;
+        pawl_extent_begin(journal, journal->segments[count - 1].lock_fd, true);
         journal->closed_by_last_frame = true;
         return 0;
     }

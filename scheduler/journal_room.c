@@ -17,24 +17,20 @@
 
 enum { ROOM_CHECK_BYTES = 256 << 10, RESERVE_AFTER_BYTES = 1 << 20, RETRY_NS = 1000000000 };
 
-bool pawl_journal_is_room_error(int error)
-{
-    return error == -ENOSPC || error == -EDQUOT || error == -EFBIG;
-}
-
 void pawl_journal_set_room(struct pawl_journal *journal, enum pawl_journal_room room)
 {
     static const char *const texts[] = {
         [PAWL_JOURNAL_ROOMY] = "there is room for new work again",
-        [PAWL_JOURNAL_TIGHT] = "the disk is full: new work is refused, results go into the reserve",
+        [PAWL_JOURNAL_TIGHT] = "the disk is full (" PAWL_RESERVE_WORDS "): new work is refused",
         [PAWL_JOURNAL_FULL] = "the disk is full and so is the reserve: results wait in memory",
     };
     if (journal->room == room)
         return;
     journal->room = room;
-    pawl_journal_notice(journal, "%s", texts[room]);
     if (journal->options.on_room)
         journal->options.on_room(journal->options.ctx, room);
+    else
+        pawl_journal_notice(journal, "%s", texts[room]);
 }
 
 enum pawl_journal_room pawl_journal_room(const struct pawl_journal *journal)

@@ -114,12 +114,14 @@ void pawl_journal_drop_recycled(struct pawl_journal *journal)
     }
 }
 
+enum file_kind { FILE_NEW, FILE_RECYCLED, FILE_RESERVE };
+
 /* Takes a file for a new segment. Written blocks first; the reserve only when the disk is full; when that is
  * used up, a new file again: room for a few records may have come back long before room for a reserve. */
 static int take_file(struct pawl_journal *journal, char name[static PAWL_SEGMENT_NAME_BYTES],
-                     bool *direct_out, bool *is_reserve_out)
+                     bool *direct_out, enum file_kind *kind_out)
 {
-    *is_reserve_out = false;
+    *kind_out = FILE_RECYCLED;
     while (journal->recycled_count > 0) {
         recycled_name(name, journal->recycled[--journal->recycled_count]);
         int fd = pawl_segment_open_direct(journal, name, O_RDWR, direct_out);
@@ -127,16 +129,17 @@ static int take_file(struct pawl_journal *journal, char name[static PAWL_SEGMENT
             return fd;
     }
     int fd = -ENOSPC;
+    *kind_out = FILE_NEW;
     if (journal->room == PAWL_JOURNAL_ROOMY || journal->reserve_mask == 0) {
         snprintf(name, PAWL_SEGMENT_NAME_BYTES, "segment.new");
         fd = pawl_segment_open_direct(journal, name, O_RDWR | O_CREAT | O_TRUNC, direct_out);
     }
-    for (uint32_t i = 0; i < PAWL_RESERVE_COUNT && pawl_journal_is_room_error(fd); i++) {
+    for (uint32_t i = 0; i < PAWL_RESERVE_COUNT && pawl_io_is_room_error(fd); i++) {
         if (!(journal->reserve_mask & 1u << i))
             continue;
         reserve_name(name, i);
         journal->reserve_mask &= ~(1u << i);
-        *is_reserve_out = true;
+        *kind_out = FILE_RESERVE;
         fd = pawl_segment_open_direct(journal, name, O_RDWR, direct_out);
     }
     return fd;
@@ -221,9 +224,10 @@ static int count_sync(struct pawl_journal *journal, int error)
     return error;
 }
 
-/* One try with one file. A sync that fails is fatal: PAWL_E_SYNC_FAILED. */
-static int start_in(struct pawl_journal *journal, int fd, const char *name, bool direct, uint32_t number,
-                    struct journal_frame *rewritten)
+/* One try with one file. @is_written: its blocks were, in an earlier life. A sync that fails is fatal:
+ * PAWL_E_SYNC_FAILED. */
+static int start_in(struct pawl_journal *journal, int fd, const char *name, bool direct, bool is_written,
+                    uint32_t number, struct journal_frame *rewritten)
 {
     struct pawl_segment_header header;
     uint64_t checksum, end = PAWL_SEGMENT_HEADER_BYTES;
@@ -256,6 +260,7 @@ static int start_in(struct pawl_journal *journal, int fd, const char *name, bool
     journal->end_checksum = checksum;
     journal->direct = direct;
     journal->depth = direct ? journal->options.window_depth : 1;
+    pawl_extent_begin(journal, fd, is_written);
     return 0;
 }
 
@@ -263,20 +268,21 @@ int pawl_segment_start(struct pawl_journal *journal, uint32_t number, struct jou
 {
     for (;;) {
         char name[PAWL_SEGMENT_NAME_BYTES];
-        bool direct, is_reserve;
+        bool direct;
+        enum file_kind kind;
         bool last_try = journal->room != PAWL_JOURNAL_ROOMY && journal->reserve_mask == 0;
-        int fd = take_file(journal, name, &direct, &is_reserve);
+        int fd = take_file(journal, name, &direct, &kind);
         if (fd < 0)
             return fd;
-        if (is_reserve)
+        if (kind == FILE_RESERVE)
             pawl_journal_set_room(journal, PAWL_JOURNAL_TIGHT);
-        int error = start_in(journal, fd, name, direct, number, rewritten);
+        int error = start_in(journal, fd, name, direct, kind == FILE_RECYCLED, number, rewritten);
         if (error == 0 && last_try)
             pawl_journal_set_room(journal, PAWL_JOURNAL_TIGHT);
         if (error == 0)
             return 0;
         pawl_io_file_close(journal->io, fd);
-        if (!pawl_journal_is_room_error(error))
+        if (!pawl_io_is_room_error(error))
             return error;
         pawl_io_file_unlink(journal->io, journal->dir_fd, name);
         if (last_try)
@@ -348,6 +354,8 @@ int pawl_journal_release_before(struct pawl_journal *journal, uint32_t segment_n
             journal->segments[kept++] = *segment;
     }
     journal->segment_count = kept;
+    if (released > 0)
+        journal->retry_at_ns = 1; /* a full disk may have room now: looked at in this turn, not in a second */
     if (released > 0 && pawl_io_file_sync(journal->io, journal->lock_fd) != 0 && error == 0)
         error = -EIO;
     return error ? error : (int)released;

@@ -12,10 +12,74 @@
 
 #include "shm/error.h"
 
+enum {
+    WINDOW_BYTES = 256 << 10, /* of an image, kept in memory */
+    WALK_BYTES = 64 << 10,    /* from one record to the next that is read, either way */
+};
+
 size_t pawl_result_bytes(const struct pawl_step_record *record)
 {
     size_t due = record->state == PAWL_STEP_DELAYED ? sizeof(struct pawl_due) : 0;
     return sizeof *record + due + record->stdout_bytes + record->stderr_bytes + record->named_bytes;
+}
+
+/* ---- images ---- */
+
+void pawl_result_forget(struct pawl_run *run)
+{
+    struct pawl_image_window *window = &run->core->window;
+    if (window->run != run->number)
+        return;
+    free(window->data);
+    *window = (struct pawl_image_window){0};
+}
+
+/* Whoever reads all results walks through the image, and each read opens the file anew: then more is read at
+ * a time. Single results far from each other are read alone. */
+static void turn_window_to(struct pawl_run *run, uint64_t place)
+{
+    struct pawl_image_window *window = &run->core->window;
+    uint64_t last = window->place;
+    if (window->run == run->number && place == last)
+        return;
+    bool near = place > last ? place - last <= WALK_BYTES : last - place <= WALK_BYTES;
+    window->walks = window->run == run->number && near;
+    if (window->run != run->number) {
+        free(window->data);
+        *window = (struct pawl_image_window){.run = run->number};
+    }
+    window->place = place;
+}
+
+static int read_image(struct pawl_run *run, uint64_t place, uint32_t offset, void *buffer, size_t bytes)
+{
+    struct pawl_core *core = run->core;
+    struct pawl_image_window *window = &core->window;
+    uint64_t at = (place & ~PAWL_PLACE_IN_IMAGE) + offset;
+    turn_window_to(run, place);
+    if (at >= window->at && at - window->at <= window->bytes && bytes <= window->bytes - (at - window->at)) {
+        if (bytes > 0)
+            memcpy(buffer, window->data + (at - window->at), bytes);
+        return 0;
+    }
+    void *piece = NULL;
+    size_t n = 0;
+    bool keep = window->walks && bytes < WINDOW_BYTES;
+    int error =
+        core->effects.read_file(core->ctx, run->id, "image", at, keep ? WINDOW_BYTES : bytes, &piece, &n);
+    if (error == 0 && n >= bytes)
+        memcpy(buffer, piece, bytes);
+    else if (error == 0)
+        error = PAWL_E_DAMAGED;
+    if (error != 0 || !keep) {
+        free(piece);
+        return error;
+    }
+    free(window->data);
+    window->data = piece;
+    window->at = at;
+    window->bytes = n;
+    return 0;
 }
 
 int pawl_result_read(struct pawl_run *run, uint64_t place, uint32_t offset, void *buffer, size_t bytes)
@@ -23,17 +87,10 @@ int pawl_result_read(struct pawl_run *run, uint64_t place, uint32_t offset, void
     struct pawl_core *core = run->core;
     if ((place & PAWL_PLACE_IN_IMAGE) == 0)
         return core->effects.read(core->ctx, place, offset, buffer, bytes);
-    void *piece = NULL;
-    size_t n = 0;
-    uint64_t at = (place & ~PAWL_PLACE_IN_IMAGE) + offset;
-    int error = core->effects.read_file(core->ctx, run->id, "image", at, bytes, &piece, &n);
-    if (error == 0 && n == bytes)
-        memcpy(buffer, piece, bytes);
-    else if (error == 0)
-        error = PAWL_E_DAMAGED;
-    free(piece);
-    return error;
+    return read_image(run, place, offset, buffer, bytes);
 }
+
+/* ---- attempts ---- */
 
 /* The record of `attempt` (0: the newest) along the chain of places. */
 static int find_attempt(struct pawl_run *run, const struct pawl_instance *instance, uint32_t attempt,

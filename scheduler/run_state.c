@@ -79,6 +79,7 @@ void pawl_run_free(struct pawl_run *run)
     if (!run)
         return;
     assert(run->deliveries == NULL);
+    pawl_result_forget(run);
     free_steps(run);
     pawl_items_free(run);
     if (run->plan)

@@ -84,10 +84,11 @@ static void on_room(void *ctx, enum pawl_journal_room room)
         pawl_log(PAWL_LOG_INFO, "the disk has room again: new work is accepted");
         break;
     case PAWL_JOURNAL_TIGHT:
-        pawl_log(PAWL_LOG_WARNING, "the disk is full: new work is refused, results are still written");
+        pawl_log(PAWL_LOG_WARNING, "the disk is full (" PAWL_RESERVE_WORDS "): new work is refused");
         break;
     case PAWL_JOURNAL_FULL:
-        pawl_log(PAWL_LOG_ERROR, "the disk is full and the reserve is used: results wait in memory");
+        pawl_log(PAWL_LOG_ERROR,
+                 "the disk is full and the reserve of 16 MiB is used: results wait in memory");
         break;
     }
 }
@@ -136,7 +137,7 @@ static int refuse_journal(struct pawl_loop *loop, struct refusal *refusal, int e
         snprintf(refusal->text, sizeof refusal->text, "cannot open %s/journal%s%s: %s%s%s", path,
                  report->file[0] ? "/" : "", report->file, pawl_error_text(error),
                  report->reason[0] ? ": " : "", report->reason);
-        if (pawl_journal_is_room_error(error))
+        if (pawl_io_is_room_error(error))
             refusal->hint = "free some space";
     }
     return error;

@@ -11,10 +11,6 @@
 
 #include "shm/error.h"
 
-enum {
-    WORKER_LOST_RETRIES = 3, /* a dead worker's task goes again this often even where `retries` is 0 */
-};
-
 struct verdict {
     uint32_t state;
     uint32_t reason;
@@ -94,8 +90,8 @@ static void judge_failure(struct pawl_run *run, struct pawl_step *step, const st
     bool retriable = true;
     if (settlement->outcome == PAWL_OUTCOME_EXITED && verdict->reason == PAWL_REASON_EXIT)
         retriable = pawl_step_retries_exit(run->plan, step->plan, settlement->exit_code);
-    if (settlement->outcome == PAWL_OUTCOME_WORKER_LOST && limit < WORKER_LOST_RETRIES)
-        limit = WORKER_LOST_RETRIES;
+    if (settlement->outcome == PAWL_OUTCOME_WORKER_LOST && limit < PAWL_WORKER_LOST_RETRIES)
+        limit = PAWL_WORKER_LOST_RETRIES;
     verdict->retry = retriable && failures <= limit;
     if (!verdict->retry) {
         verdict->state = PAWL_STEP_FAILED;

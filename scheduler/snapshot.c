@@ -143,9 +143,13 @@ static bool full_disk_is_due(struct pawl_loop *loop)
 {
     if (pawl_journal_room(loop->journal) == PAWL_JOURNAL_ROOMY || loop->now.boottime_ns < loop->full_at_ns)
         return false;
-    loop->full_at_ns = loop->now.boottime_ns + RECLAIM_NS;
-    if (dead_segments(loop) == 0)
+    if (dead_segments(loop) == 0) {
+        loop->full_at_ns = loop->now.boottime_ns + RECLAIM_NS;
         return false;
+    }
+    /* Only two snapshots give a segment back: the second of a pair is written at once. */
+    loop->full_again = !loop->full_again;
+    loop->full_at_ns = loop->full_again ? 0 : loop->now.boottime_ns + RECLAIM_NS;
     pawl_journal_lend_reserve(loop->journal);
     return true;
 }

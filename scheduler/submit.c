@@ -175,7 +175,14 @@ static int begin_run(struct pawl_core *core, const struct pawl_submission *s, st
     return activate(core, run, s);
 }
 
-static int reopen(struct pawl_core *core, const char *id, struct pawl_run **run_out, char why[256])
+/* Of a success nothing is left to do; but a map that comes with its command again may bring more items. */
+static bool nothing_is_left(const struct pawl_run *run, const struct pawl_submission *s)
+{
+    return run->state == PAWL_RUN_SUCCEEDED && (!run->fed || s->plan_bytes == 0);
+}
+
+static int reopen(struct pawl_core *core, const struct pawl_submission *s, const char *id,
+                  struct pawl_run **run_out, char why[256])
 {
     struct pawl_reopen_record record = {.run = core->next_run++};
     snprintf(record.run_id, sizeof record.run_id, "%s", id);
@@ -194,13 +201,11 @@ static int reopen(struct pawl_core *core, const char *id, struct pawl_run **run_
         snprintf(why, 256, "the image of run %s cannot be read: %s", id, pawl_error_text(error));
         return error == -ENOENT ? PAWL_E_NOT_FOUND : error;
     }
-    bool succeeded = trial->state == PAWL_RUN_SUCCEEDED && !trial->fed;
+    bool nothing_left = nothing_is_left(trial, s);
     uint64_t image = trial->base_image;
     pawl_run_free(trial);
-    if (succeeded) {
-        snprintf(why, 256, "run %s has succeeded: nothing is left to do", id);
-        return PAWL_E_STATE;
-    }
+    if (nothing_left)
+        return PAWL_SUBMIT_NOTHING_LEFT;
     struct iovec more = {.iov_base = &image, .iov_len = sizeof image};
     if (pawl_apply_append(core, PAWL_RECORD_REOPEN, &record, sizeof record, &more, 1) == 0)
         return PAWL_E_SYNC_FAILED;
@@ -228,17 +233,16 @@ static int resume_run(struct pawl_core *core, const struct pawl_submission *s, s
     }
     if (run)
         run->awaited = false;
+    if (run && nothing_is_left(run, s))
+        return PAWL_SUBMIT_NOTHING_LEFT;
     if (run && run->sealing) {
         snprintf(why, 256, "run %s has just ended and is being sealed", id);
         return -EAGAIN;
     }
     if (!run) {
-        error = reopen(core, id, &run, why);
-        if (error < 0)
+        error = reopen(core, s, id, &run, why);
+        if (error != 0)
             return error;
-    } else if (run->state == PAWL_RUN_SUCCEEDED && !run->fed) { /* a map may get more items */
-        snprintf(why, 256, "run %s has succeeded: nothing is left to do", id);
-        return PAWL_E_STATE;
     }
     if (run->fed != ((s->request->flags & PAWL_SUBMIT_MAP) != 0) && s->plan_bytes > 0) {
         snprintf(why, 256, "run %s is of the other kind (run, map)", id);
@@ -273,7 +277,8 @@ int pawl_core_submit(struct pawl_core *core, struct pawl_now now, const struct p
         return PAWL_E_LIMIT;
     }
     if (!core->effects.has_room(core->ctx, s->plan_bytes + s->context_bytes)) {
-        snprintf(why, 256, "the disk is full: nothing new is accepted until there is room");
+        snprintf(why, 256,
+                 "the disk is full (" PAWL_RESERVE_WORDS "): nothing new is accepted until there is room");
         return PAWL_E_NO_SPACE;
     }
     return s->request->resume_id[0] ? resume_run(core, s, run_out, why) : begin_run(core, s, run_out, why);

@@ -9,7 +9,7 @@
  *   384   reply_consumed      entries               384   submit_consumed     bytes
  *   512   inbound_consumed    bytes                 512   settle_consumed     entries
  *   640   begun               delivery numbers      640   settle_durable      entries
- *   768   sleeping            the client's flag     768   submit_durable      bytes
+ *   768   sleeping            enum client_sleep     768   submit_durable      bytes
  *                                                   896   sleeping            the scheduler's, for this lane
  *   4096  settle[1024], 32 bytes each               4096  reply[1024], 64 bytes each
  *   36864 submit ring, submit_bytes                 69632 inbound ring, inbound_bytes
@@ -86,6 +86,13 @@ struct pawl_client_inbound {
 static_assert(offsetof(struct pawl_client_inbound, settle_durable) == 640, "client lane layout");
 static_assert(offsetof(struct pawl_client_inbound, submit_durable) == 768, "client lane layout");
 static_assert(offsetof(struct pawl_client_inbound, sleeping) == 896, "client lane layout");
+
+/* What a sleeping client is to be woken for. Most wait for a delivery or a confirm only, and would be woken
+ * in vain after each batch of acks. */
+enum pawl_client_sleep {
+    PAWL_CLIENT_SLEEP_ALL = 1,  /* and for room, and for what became durable */
+    PAWL_CLIENT_SLEEP_NEWS = 2, /* for replies and deliveries */
+};
 
 /* ---- client to scheduler ---- */
 
@@ -382,6 +389,9 @@ static inline bool pawl_client_end_has_room(const struct pawl_client_end *end)
            (end->settle_refused &&
             atomic_load_explicit(&inbound->settle_consumed, memory_order_relaxed) != end->settle_seen);
 }
+
+/** pawl_client_end_note_room - the same, and what is true is told once: for a client that may want none. */
+bool pawl_client_end_note_room(struct pawl_client_end *end);
 
 /** pawl_client_end_reply - the next reply, copied out and given back. 1; 0; PAWL_E_BAD_MESSAGE. */
 int pawl_client_end_reply(struct pawl_client_end *end, struct pawl_reply *reply_out);

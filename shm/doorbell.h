@@ -39,11 +39,17 @@ int pawl_doorbell_open(void);
  */
 int pawl_doorbell_open_pipe(int *ring_fd_out, int *sleep_fd_out);
 
-/* Sleeper: about to sleep. Look for work once more after this, before sleeping. */
+/* Sleeper: about to sleep. Look for work once more after this, before sleeping. @word: not 0; where sleepers
+ * differ in what they are to be woken for, the lane says what it means. */
+static inline void pawl_doorbell_prepare_for(_Atomic uint32_t *flag, uint32_t word)
+{
+    atomic_store_explicit(flag, word, memory_order_relaxed);
+    atomic_thread_fence(memory_order_seq_cst); /* D1 */
+}
+
 static inline void pawl_doorbell_prepare(_Atomic uint32_t *flag)
 {
-    atomic_store_explicit(flag, 1, memory_order_relaxed);
-    atomic_thread_fence(memory_order_seq_cst); /* D1 */
+    pawl_doorbell_prepare_for(flag, 1);
 }
 
 /* Sleeper: awake again. Relaxed: a ringer that still sees 1 writes once for nothing. */
@@ -52,11 +58,17 @@ static inline void pawl_doorbell_awake(_Atomic uint32_t *flag)
     atomic_store_explicit(flag, 0, memory_order_relaxed);
 }
 
-/* Ringer: after the work was published. True when the other side sleeps and must be written to. */
-static inline bool pawl_doorbell_must_ring(const _Atomic uint32_t *flag)
+/* Ringer: after the work was published. What the sleeper gave to prepare(), 0: it is awake. */
+static inline uint32_t pawl_doorbell_word(const _Atomic uint32_t *flag)
 {
     atomic_thread_fence(memory_order_seq_cst); /* D1 */
-    return atomic_load_explicit((_Atomic uint32_t *)(uintptr_t)flag, memory_order_relaxed) != 0;
+    return atomic_load_explicit((_Atomic uint32_t *)(uintptr_t)flag, memory_order_relaxed);
+}
+
+/* True when the other side sleeps and must be written to. */
+static inline bool pawl_doorbell_must_ring(const _Atomic uint32_t *flag)
+{
+    return pawl_doorbell_word(flag) != 0;
 }
 
 /** pawl_doorbell_write - wake whoever waits for this eventfd; never blocks (a full counter is readable

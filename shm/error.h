@@ -4,6 +4,10 @@
 #ifndef PAWL_SHM_ERROR_H
 #define PAWL_SHM_ERROR_H
 
+/* Said wherever a disk is called full: df shows free space then. Of the journal's default sizes (journal.h).
+ */
+#define PAWL_RESERVE_WORDS "16 MiB are kept back for results and acks"
+
 #define PAWL_ERROR_MAP(X)                                                                                    \
     X(PAWL_E_QUEUE_FULL, -10001, "queue has no free slot")                                                   \
     X(PAWL_E_QUEUE_EMPTY, -10002, "no delivery is ready")                                                    \
@@ -12,11 +16,11 @@
     X(PAWL_E_DAMAGED, -10005, "journal is damaged")                                                          \
     X(PAWL_E_BAD_MESSAGE, -10006, "message from another process does not hold")                              \
     X(PAWL_E_LIMIT, -10007, "a stated limit was reached")                                                    \
-    X(PAWL_E_INVALID, -10008, "workflow or configuration is invalid")                                        \
+    X(PAWL_E_INVALID, -10008, "argument, workflow or configuration is invalid")                              \
     X(PAWL_E_BUSY, -10009, "another scheduler owns the state directory")                                     \
     X(PAWL_E_NOT_FOUND, -10010, "no such object")                                                            \
     X(PAWL_E_STATE, -10011, "not possible in the present state")                                             \
-    X(PAWL_E_NO_SPACE, -10012, "journal has no room for new work")                                           \
+    X(PAWL_E_NO_SPACE, -10012, "journal has no room for new work (" PAWL_RESERVE_WORDS ")")                  \
     X(PAWL_E_INDEFINITE, -10013, "fate unknown: it may or may not have become durable")                      \
     X(PAWL_E_SYNC_FAILED, -10014, "the journal could not be synced")                                         \
     X(PAWL_E_CLOSED, -10015, "the other side is gone")                                                       \

@@ -14,9 +14,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "runtime/cli/attach_end.h"
 #include "runtime/cli/errors.h"
 #include "runtime/cli/output.h"
-#include "runtime/cli/quote.h"
 #include "runtime/cli/signals.h"
 #include "runtime/cli/submit.h"
 #include "runtime/cli/watch.h"
@@ -52,10 +52,7 @@ struct attach {
     bool exhausted;               /* no more jobs */
     enum pawl_signal_level level; /* that has been acted upon */
     bool stop_told;               /* that nothing new starts */
-    int exit_code;                /* of what could not be submitted; 0: none */
-    uint64_t submitted, ended;
-    uint64_t ended_in[6];          /* by run state */
-    struct pawl_wire_summary last; /* of the run that ended last */
+    struct pawl_attach_end end;
 };
 
 static uint64_t make_tag(const struct attach *a, enum tag_kind kind, uint32_t slot)
@@ -153,7 +150,7 @@ static int fill_window(struct attach *a)
         int got = a->options->next(a->options->context, &slot->job);
         if (got <= 0) {
             a->exhausted = true;
-            a->exit_code = got < 0 ? -got : a->exit_code;
+            a->end.exit_code = got < 0 ? -got : a->end.exit_code;
             return 0;
         }
         slot->state = SLOT_SUBMITTING;
@@ -186,9 +183,13 @@ static void tell_stop(struct attach *a)
 
 static void note_start(struct attach *a, const struct slot *slot, const struct pawl_wire_submitted *reply)
 {
-    if (is_many(a) || a->cli->json || a->options->detach)
+    if (is_many(a) || a->cli->json)
         return;
-    if (reply->resumed != 0)
+    if (reply->resumed == PAWL_RESUMED_NOTHING_LEFT)
+        pawl_note_nothing_left(a->cli, slot->run_id);
+    else if (a->options->detach)
+        return;
+    else if (reply->resumed == PAWL_RESUMED)
         pawl_note(a->cli, "run %s goes on: %" PRIu64 " of %" PRIu64 " steps are done", slot->run_id,
                   reply->succeeded, reply->total);
     else
@@ -202,15 +203,13 @@ static int on_submitted(struct attach *a, uint32_t index, const struct pawl_wire
         a->batch = reply->batch;
         memcpy(slot->run_id, reply->run_id, sizeof slot->run_id);
         slot->run_id[PAWL_NAME_BYTES - 1] = '\0';
+        a->end.nothing_left = reply->resumed == PAWL_RESUMED_NOTHING_LEFT;
         note_start(a, slot, reply);
     }
-    a->submitted++;
+    a->end.submitted++;
     close_job(&slot->job);
     if (a->options->detach) {
-        if (a->cli->json)
-            printf("{\"schema\":1,\"run\":\"%s\"}\n", slot->run_id);
-        else
-            printf("%s\n", slot->run_id);
+        pawl_print_detached(a->cli, slot->run_id);
         free_slot(a, index);
         return 0;
     }
@@ -223,16 +222,16 @@ static void on_ended(struct attach *a, uint32_t index, const struct pawl_wire_su
 {
     if (summary->state == PAWL_RUN_RUNNING)
         return;
-    a->last = *summary;
-    a->last.run_id[PAWL_NAME_BYTES - 1] = a->last.workflow[PAWL_NAME_BYTES - 1] = '\0';
+    a->end.last = *summary;
+    a->end.last.run_id[PAWL_NAME_BYTES - 1] = a->end.last.workflow[PAWL_NAME_BYTES - 1] = '\0';
     if (summary->state < 6)
-        a->ended_in[summary->state]++;
-    a->ended++;
+        a->end.ended_in[summary->state]++;
+    a->end.ended++;
     if (summary->failed != 0 && is_many(a) && !a->cli->json) {
         pawl_watch_clear(&a->watch);
-        fprintf(stderr, "pawl: run %s %s\n", a->last.run_id, pawl_run_state_name(summary->state));
+        fprintf(stderr, "pawl: run %s %s\n", a->end.last.run_id, pawl_run_state_name(summary->state));
     }
-    pawl_watch_ended(&a->watch, &a->last);
+    pawl_watch_ended(&a->watch, &a->end.last);
     free_slot(a, index);
 }
 
@@ -247,7 +246,7 @@ static int on_wait_error(struct attach *a, uint32_t index, const struct pawl_err
         return 0;
     }
     pawl_watch_clear(&a->watch);
-    a->exit_code = pawl_fail_report(a->cli, report);
+    a->end.exit_code = pawl_fail_report(a->cli, report);
     free_slot(a, index);
     return 0;
 }
@@ -274,7 +273,7 @@ static int on_submit_error(struct attach *a, uint32_t index, const struct pawl_e
     if (may_ask_again(slot, report))
         return send_submit(a, index);
     pawl_watch_clear(&a->watch);
-    a->exit_code = pawl_fail_report(a->cli, report);
+    a->end.exit_code = pawl_fail_report(a->cli, report);
     a->exhausted = true;
     free_slot(a, index);
     return 0;
@@ -294,7 +293,7 @@ static int on_message(struct attach *a, const struct pawl_wire_message *message)
     }
     if (tag == 0 && is_error) {
         pawl_watch_clear(&a->watch);
-        a->exit_code = pawl_fail_report(a->cli, &report);
+        a->end.exit_code = pawl_fail_report(a->cli, &report);
         return PAWL_E_CLOSED;
     }
     if (index >= a->options->window || tag != make_tag(a, (enum tag_kind)(tag >> 56), index))
@@ -353,7 +352,7 @@ static bool all_ended_meanwhile(struct attach *a)
             pawl_image_summary(a->session->state.runs_dirfd, a->slots[i].run_id, &summary) == 0 &&
             summary.finished_at_ns != a->slots[i].finished_before_ns)
             on_ended(a, i, &summary);
-    return a->in_flight == 0 && (!is_many(a) || a->ended == a->options->runs_total);
+    return a->in_flight == 0 && (!is_many(a) || a->end.ended == a->options->runs_total);
 }
 
 /* Ask again for everything that was asked for. */
@@ -391,7 +390,7 @@ static int receive_all(struct attach *a)
 
 static uint64_t tick(struct attach *a)
 {
-    struct pawl_progress_facts hints = {.runs_done = a->ended, .runs_total = a->options->runs_total};
+    struct pawl_progress_facts hints = {.runs_done = a->end.ended, .runs_total = a->options->runs_total};
     for (uint32_t i = 0; i < a->options->window; i++)
         if (a->slots[i].state == SLOT_WAITING)
             return pawl_watch_tick(&a->watch, a->slots[i].run_id, &hints);
@@ -439,120 +438,15 @@ static int converse(struct attach *a)
 
 /* ---- the end ---- */
 
-void pawl_resume_arguments(char arguments[64], uint64_t jobs, bool keeps_going, uint64_t keep_going)
-{
-    int n = 0;
-    arguments[0] = '\0';
-    if (jobs != 0)
-        n = snprintf(arguments, 64, " -j %" PRIu64, jobs);
-    if (keeps_going && keep_going != 0)
-        snprintf(arguments + n, 64 - (size_t)n, " --keep-going=%" PRIu64, keep_going);
-    else if (keeps_going)
-        snprintf(arguments + n, 64 - (size_t)n, " --keep-going");
-}
-
-static void print_resume(struct attach *a)
-{
-    const struct pawl_cli *cli = a->cli;
-    fprintf(stderr, "pawl: go on with: ");
-    if (!is_many(a)) {
-        const char *run_id = a->last.run_id;
-        for (uint32_t i = 0; run_id[0] == '\0' && i < a->options->window; i++)
-            run_id = a->slots[i].run_id;
-        const char *argv[5] = {cli->argv[0], "resume", run_id, NULL, NULL};
-        size_t argc = 3;
-        if (strcmp(cli->state_origin, "flag") == 0) {
-            argv[argc++] = "--state";
-            argv[argc++] = cli->state;
-        }
-        pawl_quote_command(stderr, argv, argc);
-        fprintf(stderr, "%s\n", a->options->resume_arguments);
-        return;
-    }
-    bool has_resume = false;
-    for (int i = 1; i < cli->argc; i++)
-        has_resume = has_resume || strcmp(cli->argv[i], "--resume") == 0;
-    pawl_quote_command(stderr, (const char *const *)cli->argv, (size_t)cli->argc);
-    fprintf(stderr, has_resume ? "\n" : " --resume\n");
-}
-
-static int exit_code_of(const struct attach *a)
-{
-    if (a->exit_code != 0)
-        return a->exit_code;
-    if (a->ended_in[PAWL_RUN_INTERRUPTED] + a->ended_in[PAWL_RUN_CANCELLED] != 0 || a->in_flight != 0)
-        return PAWL_EXIT_INTERRUPTED;
-    if (a->ended_in[PAWL_RUN_FAILED] != 0)
-        return PAWL_EXIT_FAILED;
-    if (a->ended_in[PAWL_RUN_WAITING] != 0)
-        return PAWL_EXIT_WAITING;
-    /* not all were begun because somebody stopped it */
-    return a->level != PAWL_SIGNAL_NONE && a->ended < a->options->runs_total ? PAWL_EXIT_INTERRUPTED
-                                                                             : PAWL_EXIT_OK;
-}
-
-static void print_json(const struct attach *a)
-{
-    json_t *document;
-    if (!is_many(a)) {
-        if (a->ended == 0)
-            return;
-        document = pawl_summary_json(&a->last);
-    } else {
-        document = pawl_json_document();
-        json_object_set_new(document, "runs", json_integer((json_int_t)a->submitted));
-        for (unsigned state = PAWL_RUN_WAITING; state < 6; state++)
-            json_object_set_new(document, pawl_run_state_name(state),
-                                json_integer((json_int_t)a->ended_in[state]));
-    }
-    pawl_json_print(document, stdout);
-    json_decref(document);
-}
-
-static void print_end(struct attach *a)
-{
-    char took[PAWL_DURATION_TEXT_BYTES];
-    const struct pawl_wire_summary *s = &a->last;
-    if (is_many(a)) {
-        pawl_note(a->cli,
-                  "%" PRIu64 " run%s: %" PRIu64 " succeeded, %" PRIu64 " failed, %" PRIu64 " interrupted",
-                  a->submitted, a->submitted == 1 ? "" : "s", a->ended_in[PAWL_RUN_SUCCEEDED],
-                  a->ended_in[PAWL_RUN_FAILED],
-                  a->ended_in[PAWL_RUN_INTERRUPTED] + a->ended_in[PAWL_RUN_CANCELLED]);
-        return;
-    }
-    if (a->ended == 0)
-        return;
-    char words[160] = "";
-    int n = snprintf(words, sizeof words, "%" PRIu64 " of %" PRIu64 " steps done",
-                     pawl_summary_done(s) - s->failed - s->cancelled, s->total);
-    if (s->failed != 0)
-        n += snprintf(words + n, sizeof words - (size_t)n, ", %" PRIu64 " failed", s->failed);
-    if (s->retries != 0)
-        snprintf(words + n, sizeof words - (size_t)n, ", %" PRIu64 " %s", s->retries,
-                 s->retries == 1 ? "retry" : "retries");
-    pawl_note(a->cli, "run %s %s: %s, %s", s->run_id, pawl_run_state_name(s->state), words,
-              pawl_format_duration(s->elapsed_ns, took));
-}
-
 static int finish(struct attach *a, bool lost)
 {
+    struct pawl_attach_end *end = &a->end;
+    end->left = a->in_flight;
+    end->stopped = a->level != PAWL_SIGNAL_NONE;
+    for (uint32_t i = 0; end->run_id[0] == '\0' && i < a->options->window; i++)
+        memcpy(end->run_id, a->slots[i].run_id, sizeof end->run_id);
     pawl_watch_fini(&a->watch);
-    int exit_code = exit_code_of(a);
-    if (a->options->detach)
-        return pawl_output_finish(a->cli, exit_code);
-    if (a->cli->json)
-        print_json(a);
-    else
-        print_end(a);
-    if (lost && a->exit_code == 0)
-        exit_code = pawl_fail(a->cli, PAWL_EXIT_INTERRUPTED, "lost", NULL,
-                              "pawl's supervisor is gone; what was recorded is safe");
-    bool resumable =
-        exit_code == PAWL_EXIT_INTERRUPTED || (exit_code == PAWL_EXIT_FAILED && a->exit_code == 0);
-    if (resumable && a->last.state != PAWL_RUN_CANCELLED && !a->cli->json)
-        print_resume(a);
-    return pawl_output_finish(a->cli, exit_code);
+    return pawl_attach_end_tell(a->cli, a->options, end, lost);
 }
 
 int pawl_attach(struct pawl_session *session, const struct pawl_attach_options *options)
@@ -570,11 +464,12 @@ int pawl_attach(struct pawl_session *session, const struct pawl_attach_options *
     bool lost = false;
     for (;;) {
         error = converse(&a);
-        if (error == 0 || a.exit_code == PAWL_EXIT_DAMAGED || a.exit_code == PAWL_EXIT_INTERNAL)
+        if (error == 0 || a.end.exit_code == PAWL_EXIT_DAMAGED || a.end.exit_code == PAWL_EXIT_INTERNAL)
             break;
         if (error != PAWL_E_CLOSED && error != -EPIPE && error != -ECONNRESET) {
             pawl_watch_clear(&a.watch);
-            a.exit_code = pawl_fail_error(a.cli, PAWL_EXIT_INTERNAL, error, NULL, "talking to the scheduler");
+            a.end.exit_code =
+                pawl_fail_error(a.cli, PAWL_EXIT_INTERNAL, error, NULL, "talking to the scheduler");
             break;
         }
         pawl_watch_clear(&a.watch);
@@ -584,7 +479,7 @@ int pawl_attach(struct pawl_session *session, const struct pawl_attach_options *
         if (status == -ENOENT && all_ended_meanwhile(&a))
             break;
         if (status > 0)
-            a.exit_code = status;
+            a.end.exit_code = status;
         lost = status != 0;
         if (lost || take_up(&a) != 0)
             break;

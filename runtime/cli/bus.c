@@ -145,8 +145,7 @@ int pawl_cli_open(const struct pawl_cli *cli, bool create, struct pawl **pawl_ou
                          "declare a queue: pawl queue declare NAME --topic PATTERN; or say --state DIR",
                          "there are no queues: no state directory %s", cli->state);
     if (error != 0)
-        return pawl_fail(cli, PAWL_EXIT_UNREACHABLE, "state", NULL, "%s",
-                         why[0] != '\0' ? why : pawl_error_text(error));
+        return pawl_fail_state(cli, error, why);
     pawl_state_close(&state);
 
     const struct pawl_connect_options options = {
@@ -155,7 +154,9 @@ int pawl_cli_open(const struct pawl_cli *cli, bool create, struct pawl **pawl_ou
     if (error == 0)
         return 0;
     int status = pawl_cli_fail(cli, NULL, error, "%s", cli->state);
-    return error == PAWL_ERR_LIMIT ? PAWL_EXIT_UNREACHABLE : status; /* too many clients */
+    /* too many clients; or the start could not sync, which the library tells as it tells it of a later sync
+     */
+    return error == PAWL_ERR_LIMIT || error == PAWL_E_SYNC_FAILED ? PAWL_EXIT_UNREACHABLE : status;
 }
 
 int pawl_cli_ask(const struct pawl_cli *cli, struct pawl *pawl, json_t *request, json_t **reply_out)

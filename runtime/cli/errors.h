@@ -42,6 +42,9 @@ int pawl_fail_load(const struct pawl_cli *cli, const char *file, int error,
 /** pawl_fail_no_state - a verb that reads found no state directory: exit 1. */
 int pawl_fail_no_state(const struct pawl_cli *cli);
 
+/** pawl_fail_state - a state directory that cannot be opened: @why are pawl_state_open()'s words. Exit 4. */
+int pawl_fail_state(const struct pawl_cli *cli, int error, const char *why);
+
 /** pawl_note - a line of talk on stderr: "pawl: VERB: ..."; nothing under --json. */
 void pawl_note(const struct pawl_cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -89,9 +89,8 @@ free_label:
     return error;
 }
 
-int pawl_map_feed_gather(struct pawl_map_feed *feed, uint32_t credit)
+int pawl_map_feed_gather(struct pawl_map_feed *feed, uint32_t most)
 {
-    uint32_t most = credit < PAWL_MAP_BATCH_ITEMS ? credit : PAWL_MAP_BATCH_ITEMS;
     feed->input_waits = false;
     while (!feed->input_ended && feed->count < most && feed->used < PAWL_MAP_BATCH_BYTES) {
         struct pawl_map_args args;

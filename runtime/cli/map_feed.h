@@ -9,7 +9,8 @@
 #include "runtime/cli/map_run.h"
 
 enum {
-    PAWL_MAP_BATCH_ITEMS = 512, /* of one message */
+    PAWL_MAP_BATCH_ITEMS = 512,           /* of one message */
+    PAWL_MAP_CATCH_UP_BATCH_ITEMS = 4096, /* while nothing in them is new: each message waits for a sync */
     PAWL_MAP_BATCH_BYTES = 1 << 20,
 };
 
@@ -30,11 +31,11 @@ int pawl_map_feed_init(struct pawl_map_feed *feed, const char *run_id);
 void pawl_map_feed_fini(struct pawl_map_feed *feed);
 
 /**
- * pawl_map_feed_gather - add up to @credit items to the message, as long as the input has some at once
+ * pawl_map_feed_gather - add items to the message up to @most, as long as the input has some at once
  *
  * Return: 0; an error of pawl_map_input_next(); PAWL_E_LIMIT (a task is too large); -ENOMEM.
  */
-int pawl_map_feed_gather(struct pawl_map_feed *feed, uint32_t credit);
+int pawl_map_feed_gather(struct pawl_map_feed *feed, uint32_t most);
 
 /** pawl_map_feed_sent - its answer is here: begin the next message. */
 void pawl_map_feed_sent(struct pawl_map_feed *feed);

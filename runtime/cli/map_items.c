@@ -37,13 +37,17 @@ void pawl_map_items_fini(struct pawl_map_items *items)
     memset(items, 0, sizeof *items);
 }
 
+static size_t bytes_of(uint32_t count, const size_t *lengths)
+{
+    size_t bytes = sizeof(struct pawl_map_item) + count * (sizeof(size_t) + sizeof(char *));
+    for (uint32_t i = 0; i < count; i++)
+        bytes += lengths[i] + 1;
+    return bytes;
+}
+
 static struct pawl_map_item *make_item(const struct pawl_map_args *args)
 {
-    size_t text = 0;
-    for (uint32_t i = 0; i < args->count; i++)
-        text += args->lengths[i] + 1;
-    struct pawl_map_item *item =
-        calloc(1, sizeof *item + args->count * (sizeof(size_t) + sizeof(char *)) + text);
+    struct pawl_map_item *item = calloc(1, bytes_of(args->count, args->lengths));
     if (item == NULL)
         return NULL;
     item->arg_count = args->count;
@@ -82,6 +86,7 @@ struct pawl_map_item *pawl_map_items_add(struct pawl_map_items *items, const str
     if (item == NULL)
         return NULL;
     item->number = items->end;
+    items->item_bytes += bytes_of(args->count, args->lengths);
     items->ring[items->end++ & (items->ring_room - 1)] = item;
     return item;
 }
@@ -134,6 +139,12 @@ int pawl_map_items_know(struct pawl_map_items *items, struct pawl_map_item *item
     return 0;
 }
 
+void pawl_map_items_had(struct pawl_map_item *item, uint64_t instance)
+{
+    item->instance = instance;
+    item->state = PAWL_MAP_ITEM_HAD;
+}
+
 static size_t slot_of(const struct pawl_map_items *items, uint64_t instance)
 {
     size_t at = home_of(instance, items->table_room);
@@ -160,10 +171,12 @@ struct pawl_map_item *pawl_map_items_at(const struct pawl_map_items *items, uint
 
 void pawl_map_items_drop(struct pawl_map_items *items, struct pawl_map_item *item)
 {
-    size_t at = item->state == PAWL_MAP_ITEM_SENT ? SIZE_MAX : slot_of(items, item->instance);
+    bool in_table = item->state == PAWL_MAP_ITEM_OPEN || item->state == PAWL_MAP_ITEM_ENDED;
+    size_t at = in_table ? slot_of(items, item->instance) : SIZE_MAX;
     if (at != SIZE_MAX)
         items->table[at] = &gone;
     pawl_map_items_forget_result(items, item);
+    items->item_bytes -= bytes_of(item->arg_count, item->arg_lengths);
     items->ring[item->number & (items->ring_room - 1)] = NULL;
     free(item);
     while (items->first < items->end && items->ring[items->first & (items->ring_room - 1)] == NULL)

@@ -3,7 +3,8 @@
  *
  * An item lives from the moment its arguments were read until its result has been printed, so memory is
  * bounded by what is in flight; with -k also by what has ended out of order, of which only arguments and
- * numbers are held once the cached results pass their bound.
+ * numbers are held once the cached results pass their bound; on a resume also by what had succeeded before
+ * and is not printed yet, up to a bound of its own (map_request.c).
  */
 #ifndef PAWL_RUNTIME_CLI_MAP_ITEMS_H
 #define PAWL_RUNTIME_CLI_MAP_ITEMS_H
@@ -47,6 +48,7 @@ struct pawl_map_items {
     struct pawl_map_item **table; /* by instance; open addressing */
     size_t table_room, table_used;
     size_t cached_bytes; /* of results */
+    size_t item_bytes;   /* of items, without their results */
 };
 
 int pawl_map_items_init(struct pawl_map_items *items);
@@ -57,6 +59,9 @@ struct pawl_map_item *pawl_map_items_add(struct pawl_map_items *items, const str
 
 /** pawl_map_items_know - the scheduler has told which instance it is. Return: 0 or -ENOMEM. */
 int pawl_map_items_know(struct pawl_map_items *items, struct pawl_map_item *item, uint64_t instance);
+
+/** pawl_map_items_had - it is this instance, which had succeeded before: find() does not know it. */
+void pawl_map_items_had(struct pawl_map_item *item, uint64_t instance);
 
 /** pawl_map_items_at, find - NULL when there is none (printed, or not known). */
 struct pawl_map_item *pawl_map_items_at(const struct pawl_map_items *items, uint64_t number);

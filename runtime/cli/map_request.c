@@ -15,7 +15,11 @@
 
 #define GRACE_NS UINT64_C(10000000000)
 
-enum { PULL_BYTES = 1 << 20 };
+enum {
+    PULL_BYTES = 1 << 20,
+    PULL_ANSWERS = 8,         /* a request for each answer would wake the scheduler as often */
+    HAD_BYTES_MAX = 64 << 20, /* of items that had succeeded and wait to be fetched and printed */
+};
 
 static int send_message(struct pawl_map_talk *m, uint16_t type, enum pawl_map_tag tag, const void *body,
                         size_t bytes, const void *more, size_t more_bytes)
@@ -38,9 +42,11 @@ static int send_items(struct pawl_map_talk *m)
 
 static int send_pull(struct pawl_map_talk *m)
 {
-    struct pawl_wire_pull request = {.from = m->pull_from, .bytes_max = PULL_BYTES, .with_bytes = 1};
+    struct pawl_wire_pull request = {
+        .from = m->pull_from, .bytes_max = PULL_BYTES, .with_bytes = 1, .answers = PULL_ANSWERS};
     pawl_session_copy_name(request.run_id, m->run_id);
     m->pull_sent = true;
+    m->pull_answers = PULL_ANSWERS;
     return send_message(m, PAWL_WIRE_PULL, PAWL_MAP_TAG_PULL, &request, sizeof request, NULL, 0);
 }
 
@@ -83,10 +89,12 @@ void pawl_map_request_fail_input(struct pawl_map_talk *m, int error)
 
 static int feed(struct pawl_map_talk *m)
 {
-    if (!m->feeding || m->items_sent || m->end_sent)
+    bool is_full = m->catching_up && m->fetch_count != 0 && m->items.item_bytes >= HAD_BYTES_MAX;
+    if (!m->feeding || m->items_sent || m->end_sent || is_full)
         return 0;
     if (m->credit != 0) {
-        int error = pawl_map_feed_gather(&m->feed, m->credit);
+        uint32_t most = m->catching_up ? PAWL_MAP_CATCH_UP_BATCH_ITEMS : PAWL_MAP_BATCH_ITEMS;
+        int error = pawl_map_feed_gather(&m->feed, m->credit < most ? m->credit : most);
         if (error != 0)
             pawl_map_request_fail_input(m, error);
     }
@@ -98,35 +106,51 @@ static int feed(struct pawl_map_talk *m)
     return send_run(m, PAWL_WIRE_ITEMS_END, PAWL_MAP_TAG_ITEMS_END);
 }
 
+/* On a resume the new work goes first: as long as all that was sent had succeeded before, and the input has
+ * more at once, its outputs wait. */
+static bool is_on_its_way_to_new_work(const struct pawl_map_talk *m)
+{
+    return m->catching_up && m->feeding && !m->end_sent && !m->feed.input_waits && !m->items_answered &&
+           m->items.item_bytes < HAD_BYTES_MAX;
+}
+
 /* Ask for the next results that are not here: in order with -k, else those that had succeeded before. */
 static int fetch(struct pawl_map_talk *m)
 {
-    if (m->fetch_count != 0 || (!m->options->keep_order && m->had_waiting == 0))
+    bool keep_order = m->options->keep_order;
+    if (m->fetch_count != 0 || (!keep_order && m->had_waiting == 0) || is_on_its_way_to_new_work(m))
         return 0;
-    uint64_t from = m->options->keep_order ? m->next_print : m->items.first;
-    for (uint64_t number = from; number < m->items.end && m->fetch_count < PAWL_MAP_FETCH_COUNT; number++) {
+    uint64_t number = keep_order ? m->next_print : m->fetch_from;
+    for (; number < m->items.end && m->fetch_count < PAWL_MAP_FETCH_COUNT; number++) {
         struct pawl_map_item *item = pawl_map_items_at(&m->items, number);
         if (item == NULL)
             continue;
-        bool ready = item->state == PAWL_MAP_ITEM_HAD || item->state == PAWL_MAP_ITEM_ENDED;
-        if (ready && item->result == NULL)
+        bool had = item->state == PAWL_MAP_ITEM_HAD;
+        if (item->result == NULL && (had || (keep_order && item->state == PAWL_MAP_ITEM_ENDED))) {
+            m->fetch_numbers[m->fetch_count] = number;
             m->fetch[m->fetch_count++] = item->instance;
-        else if (m->options->keep_order)
+        } else if (keep_order || item->state == PAWL_MAP_ITEM_SENT) {
             break;
+        }
     }
+    m->fetch_from = number;
     return m->fetch_count != 0 ? send_fetch(m) : 0;
 }
 
 int pawl_map_request_more(struct pawl_map_talk *m)
 {
-    int error = feed(m);
-    if (error == 0 && m->options->keep_order) {
-        if (m->run_ended)
+    if (m->options->keep_order) {
+        if (m->run_ended && !m->gaps_skipped) {
             pawl_map_results_skip_gaps(m);
+            m->gaps_skipped = !m->items_sent; /* an answer that is owed may bring more */
+        }
         pawl_map_results_print(m);
     }
+    int error = fetch(m); /* first: too many that wait for it hold the feed up */
     if (error == 0)
-        error = fetch(m);
+        error = feed(m);
+    if (error == 0)
+        error = fetch(m); /* the input may have nothing more at once */
     if (error == 0 && !m->pull_sent && !m->run_ended)
         error = send_pull(m);
     if (error == 0 && m->run_ended && !m->wait_sent && pawl_map_results_are_printed(m)) {

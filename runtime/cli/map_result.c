@@ -68,7 +68,7 @@ static void tell_failure(struct pawl_map_talk *m, const struct pawl_map_item *it
     char *label = pawl_map_label(&args, &n);
     fprintf(stderr, "pawl: map: task %" PRIu64 " (", item->number + 1);
     if (label != NULL)
-        pawl_print_safe(stderr, label, n > 200 ? 200 : n);
+        pawl_print_line(stderr, label, n > 200 ? 200 : n);
     fprintf(stderr, "%s) failed: %s", n > 200 ? "..." : "", why);
     if (fixed->attempt > 1)
         fprintf(stderr, " (after %u attempts)", fixed->attempt);
@@ -206,6 +206,28 @@ static size_t next_record(const char *at, size_t left, struct pawl_wire_result *
     return bytes <= left ? (size_t)bytes : 0;
 }
 
+/* Fetched results come in the order in which they were asked for, those at the end perhaps not yet. */
+static int take_fetched(struct pawl_map_talk *m, uint32_t i, const struct pawl_wire_result *fixed,
+                        const char *bytes, size_t n)
+{
+    if (i >= m->fetch_count || fixed->instance != m->fetch[i])
+        return PAWL_E_BAD_MESSAGE;
+    struct pawl_map_item *item = pawl_map_items_at(&m->items, m->fetch_numbers[i]);
+    return item != NULL ? take_result(m, item, fixed, bytes, n) : 0;
+}
+
+/* A result of what ends now. */
+static int take_pulled(struct pawl_map_talk *m, const struct pawl_wire_result *fixed, const char *bytes,
+                       size_t n)
+{
+    struct pawl_map_item *item = pawl_map_items_find(&m->items, fixed->instance);
+    if (item != NULL && item->state == PAWL_MAP_ITEM_OPEN)
+        return take_result(m, item, fixed, bytes, n);
+    if (item == NULL && m->items_sent && !m->items_answered)
+        return stash_early(m, fixed, bytes, n);
+    return 0;
+}
+
 int pawl_map_results_take(struct pawl_map_talk *m, const struct pawl_wire_message *message, bool fetched)
 {
     struct pawl_wire_results results;
@@ -219,22 +241,20 @@ int pawl_map_results_take(struct pawl_map_talk *m, const struct pawl_wire_messag
         size_t bytes = next_record(at, left, &fixed, &n);
         if (bytes == 0)
             return PAWL_E_BAD_MESSAGE;
-        struct pawl_map_item *item = pawl_map_items_find(&m->items, fixed.instance);
-        int error = 0;
-        if (item != NULL && (fetched || item->state == PAWL_MAP_ITEM_OPEN))
-            error = take_result(m, item, &fixed, at + sizeof fixed, n);
-        else if (item == NULL && !fetched && m->items_sent && !m->items_answered)
-            error = stash_early(m, &fixed, at + sizeof fixed, n);
+        int error = fetched ? take_fetched(m, i, &fixed, at + sizeof fixed, n)
+                            : take_pulled(m, &fixed, at + sizeof fixed, n);
         if (error != 0)
             return error;
         at += bytes;
         left -= bytes;
     }
     if (fetched) {
+        if (results.count < m->fetch_count)
+            m->fetch_from = m->fetch_numbers[results.count];
         m->fetch_count = 0;
         return results.count == 0 ? PAWL_E_BAD_MESSAGE : 0;
     }
-    m->pull_sent = false;
+    m->pull_sent = --m->pull_answers > 0;
     m->pull_from = results.next;
     m->run_ended = results.run_ended != 0;
     return 0;

@@ -30,6 +30,19 @@
 
 /* ---- receiving ---- */
 
+/* @instance: as the scheduler tells it, with the top bit when that had succeeded before. */
+static int know_item(struct pawl_map_talk *m, struct pawl_map_item *item, uint64_t instance)
+{
+    if ((instance & TOP_BIT) == 0)
+        return pawl_map_items_know(&m->items, item, instance);
+    pawl_map_items_had(item, instance & ~TOP_BIT);
+    if (m->options->new_only)
+        pawl_map_items_drop(&m->items, item);
+    else if (!m->options->keep_order)
+        m->had_waiting++;
+    return 0;
+}
+
 static int on_items(struct pawl_map_talk *m, const struct pawl_wire_message *message)
 {
     struct pawl_wire_items_ok fixed;
@@ -45,23 +58,17 @@ static int on_items(struct pawl_map_talk *m, const struct pawl_wire_message *mes
     if (fixed.count != m->feed.count || message->header.bytes < sizeof fixed + fixed.count * sizeof(uint64_t))
         return PAWL_E_BAD_MESSAGE;
     const char *at = (const char *)message->body + sizeof fixed;
+    uint32_t had = 0;
     for (uint32_t i = 0; i < fixed.count; i++, at += sizeof(uint64_t)) {
         uint64_t instance;
         memcpy(&instance, at, sizeof instance);
+        had += (instance & TOP_BIT) != 0;
         struct pawl_map_item *item = pawl_map_items_at(&m->items, m->feed.first + i);
-        if (item == NULL)
-            continue;
-        int error = pawl_map_items_know(&m->items, item, instance & ~TOP_BIT);
+        int error = item == NULL ? 0 : know_item(m, item, instance);
         if (error != 0)
             return error;
-        if ((instance & TOP_BIT) == 0)
-            continue;
-        item->state = PAWL_MAP_ITEM_HAD;
-        if (m->options->new_only)
-            pawl_map_items_drop(&m->items, item);
-        else if (!m->options->keep_order)
-            m->had_waiting++;
     }
+    m->catching_up = had == fixed.count;
     pawl_map_feed_sent(&m->feed);
     m->items_answered = m->credit == 0;
     m->items_sent = m->items_answered; /* without credit the next one comes when there is room */
@@ -295,6 +302,7 @@ int pawl_map_run(struct pawl_session *session, const struct pawl_map_options *op
                                 .input = input,
                                 .feeding = true,
                                 .credit = PAWL_MAP_BATCH_ITEMS,
+                                .catching_up = submitted->resumed != 0,
                                 .pull_from = submitted->completion_count};
     m->feed = (struct pawl_map_feed){
         .options = options, .map_template = map_template, .input = input, .items = &m->items};

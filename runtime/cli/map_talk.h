@@ -44,11 +44,16 @@ struct pawl_map_talk {
     uint32_t credit;
     bool end_sent, feeding; /* ITEMS_END is out; more may be fed */
     bool pull_sent, run_ended;
+    uint16_t pull_answers; /* that are still to come */
     uint64_t pull_from;
-    uint64_t fetch[PAWL_MAP_FETCH_COUNT];
-    uint32_t fetch_count; /* under way */
+    uint64_t fetch[PAWL_MAP_FETCH_COUNT];         /* instances */
+    uint64_t fetch_numbers[PAWL_MAP_FETCH_COUNT]; /* and which items they are */
+    uint32_t fetch_count;                         /* under way */
+    uint64_t fetch_from;  /* without -k: no item before this number is to be fetched */
     uint64_t next_print;  /* -k: number of the item whose turn it is */
     uint64_t had_waiting; /* without -k: items that had succeeded and are still to be fetched */
+    bool catching_up;     /* a resume, and all of the last message had succeeded before */
+    bool gaps_skipped;
     struct pawl_map_early *early;
     bool wait_sent, has_summary;
     struct pawl_wire_summary summary;

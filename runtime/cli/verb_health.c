@@ -53,7 +53,8 @@ static void print_processes(json_t *list)
 static int stopped(const struct pawl_cli *cli)
 {
     if (!cli->json)
-        return pawl_fail(cli, PAWL_EXIT_UNREACHABLE, "enoent", "start it: pawl serve", "nothing runs in %s",
+        return pawl_fail(cli, PAWL_EXIT_UNREACHABLE, "enoent",
+                         "start it: pawl serve; or name another directory: --state DIR", "nothing runs in %s",
                          cli->state);
     json_t *document = pawl_json_document();
     json_object_set_new(document, "status", json_string("stopped"));
@@ -102,16 +103,13 @@ static int run_health(struct pawl_cli *cli, const void *options, int operand_cou
     (void)operand_count;
     (void)operands;
     char why[PAWL_STATE_WHY_BYTES] = "";
-    struct pawl_state state;
     struct pawl_observer observer;
     struct pawl_health health = {0};
-    int error = pawl_state_open(cli->state, PAWL_STATE_EXISTING, &state, why);
+    int error = pawl_observer_open(&observer, cli->state, why);
     if (error == -ENOENT)
         return stopped(cli);
     if (error)
-        return pawl_fail(cli, PAWL_EXIT_UNREACHABLE, "state", NULL, "%s",
-                         why[0] ? why : pawl_error_text(error));
-    pawl_observer_init(&observer, &state);
+        return pawl_fail_state(cli, error, why);
     int answer = pawl_health_look(&observer, PAWL_HEALTH_CHECK_NS, &health), status;
     if (answer == -ENOENT)
         status = stopped(cli);
@@ -120,7 +118,6 @@ static int run_health(struct pawl_cli *cli, const void *options, int operand_cou
     else
         status = show(cli, &observer, &health, answer == 0);
     pawl_observer_fini(&observer);
-    pawl_state_close(&state);
     return pawl_output_finish(cli, status);
 }
 

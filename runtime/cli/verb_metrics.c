@@ -10,15 +10,12 @@
 #include <string.h>
 
 #include <time.h>
-#include <unistd.h>
 
 #include "runtime/cli/errors.h"
 #include "runtime/cli/output.h"
-#include "runtime/cli/session.h"
 #include "runtime/cli/verbs.h"
 #include "runtime/metrics_text.h"
 #include "runtime/observer.h"
-#include "shm/clock.h"
 #include "shm/error.h"
 
 struct metrics_options {
@@ -27,6 +24,7 @@ struct metrics_options {
     uint64_t over_ns;
 };
 
+#define LOOK_NS     UINT64_C(10000000000)
 #define OVER_NS     UINT64_C(1000000000)
 #define OVER_NS_MAX (UINT64_C(3600) * 1000000000)
 
@@ -38,35 +36,7 @@ static const struct pawl_option metrics_option_table[] = {
     {0},
 };
 
-/* ---- memory ---- */
-
-static int collect_memory(struct pawl_session *session, const struct pawl_metrics_sample *sample,
-                          struct pawl_metrics_memory memory[PAWL_MEMORY_KINDS])
-{
-    struct pawl_wire_message reply;
-    int status = pawl_session_call(session, PAWL_WIRE_HEALTH, NULL, 0, PAWL_WIRE_HEALTH_OK, 0, &reply);
-    if (status == 0)
-        pawl_memory_kinds(session->welcome.scheduler_pid, reply.body,
-                          reply.header.bytes / sizeof(struct pawl_wire_process), sample, memory);
-    return status;
-}
-
-/* ---- the segment ---- */
-
-static int attach(struct pawl_session *session, struct pawl_segment *segment_out)
-{
-    struct pawl_wire_message reply;
-    int status = pawl_session_call(session, PAWL_WIRE_METRICS, NULL, 0, PAWL_WIRE_METRICS_OK, 0, &reply);
-    if (status != 0)
-        return status;
-    int error =
-        reply.header.fd_count < 1 ? PAWL_E_BAD_MESSAGE : pawl_metrics_attach(reply.fds[0], segment_out);
-    if (error == 0)
-        reply.fds[0] = -1; /* taken over */
-    return error == 0
-               ? 0
-               : pawl_fail_error(session->cli, PAWL_EXIT_INTERNAL, error, NULL, "the scheduler's metrics");
-}
+/* ---- looking ---- */
 
 static int print_prometheus(const struct pawl_cli *cli, const struct pawl_metrics_sample *sample,
                             const struct pawl_metrics_memory memory[PAWL_MEMORY_KINDS])
@@ -92,33 +62,28 @@ static int print_json(const struct pawl_cli *cli, const struct pawl_metrics_samp
     return 0;
 }
 
-static int show(struct pawl_session *session, bool json, uint64_t over_ns)
+static int show(const struct pawl_cli *cli, const struct pawl_observer *observer, bool json, uint64_t over_ns)
 {
-    struct pawl_segment segment;
     struct pawl_metrics_sample before = {0}, sample = {0};
     struct pawl_metrics_memory memory[PAWL_MEMORY_KINDS];
     bool rates = json && over_ns > 0;
-    int status = attach(session, &segment);
-    if (status != 0)
-        return status;
-    const struct pawl_metrics *metrics = pawl_metrics_of(&segment);
-    int error = rates ? pawl_metrics_sample_take(metrics, pawl_clock_monotonic_ns(), &before) : 0;
+    int status, error = rates ? pawl_observer_sample(observer, &before) : 0;
     if (rates && error == 0)
         nanosleep(&(struct timespec){.tv_sec = (time_t)(over_ns / 1000000000),
                                      .tv_nsec = (long)(over_ns % 1000000000)},
                   NULL);
     if (error == 0)
-        error = pawl_metrics_sample_take(metrics, pawl_clock_monotonic_ns(), &sample);
-    if (error != 0)
-        status = pawl_fail_error(session->cli, PAWL_EXIT_INTERNAL, error, NULL, "metrics");
-    if (status == 0)
-        status = collect_memory(session, &sample, memory);
-    if (status == 0)
-        status = json ? print_json(session->cli, rates ? &before : NULL, &sample, memory)
-                      : print_prometheus(session->cli, &sample, memory);
+        error = pawl_observer_sample(observer, &sample);
+    if (error != 0) {
+        status = pawl_fail_error(cli, PAWL_EXIT_INTERNAL, error, NULL, "the scheduler's metrics");
+    } else {
+        pawl_memory_kinds(observer->welcome.scheduler_pid, observer->processes, observer->process_count,
+                          &sample, memory);
+        status = json ? print_json(cli, rates ? &before : NULL, &sample, memory)
+                      : print_prometheus(cli, &sample, memory);
+    }
     pawl_metrics_sample_fini(&before);
     pawl_metrics_sample_fini(&sample);
-    pawl_segment_close(&segment);
     return status;
 }
 
@@ -130,19 +95,28 @@ static int run_metrics(struct pawl_cli *cli, const void *options, int operand_co
     const char *format = o->format != NULL ? o->format : cli->json ? "json" : "prometheus";
     bool json = strcmp(format, "json") == 0;
     uint64_t over_ns = pawl_option_given(cli->verb, o, "over") ? o->over_ns : OVER_NS;
-    struct pawl_session session;
+    char why[PAWL_STATE_WHY_BYTES] = "";
+    struct pawl_observer observer;
+    int status = 0;
     if (!json && strcmp(format, "prometheus") != 0)
         return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", "say prometheus or json",
                          "--format: '%.40s' is not known", format);
-    int status = pawl_session_open(cli, PAWL_STATE_EXISTING, &session);
-    if (status == 0)
-        status = pawl_session_connect(&session, false);
-    if (status == -ENOENT)
-        return pawl_fail(cli, PAWL_EXIT_UNREACHABLE, "enoent", "start it: pawl serve",
-                         "nobody serves %s, so there is nothing to measure", cli->state);
-    if (status == 0)
-        status = show(&session, json, over_ns);
-    pawl_session_close(&session);
+    int error = pawl_observer_open(&observer, cli->state, why);
+    if (error == 0)
+        error = pawl_observer_look(&observer, LOOK_NS);
+    if (error == -ENOENT)
+        status = pawl_fail(cli, PAWL_EXIT_UNREACHABLE, "enoent", "start it: pawl serve",
+                           "nobody serves %s, so there is nothing to measure", cli->state);
+    else if (error != 0 && observer.report.text[0] != '\0') /* it said why it does not serve */
+        status = pawl_fail_report(cli, &observer.report);
+    else if (error == -ETIMEDOUT)
+        status = pawl_fail(cli, PAWL_EXIT_UNREACHABLE, "etimedout", "pawl health says more",
+                           "the scheduler of %s does not answer", cli->state);
+    else if (error != 0)
+        status = pawl_fail_state(cli, error, why);
+    else
+        status = show(cli, &observer, json, over_ns);
+    pawl_observer_fini(&observer);
     return pawl_output_finish(cli, status);
 }
 

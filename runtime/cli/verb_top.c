@@ -209,22 +209,19 @@ static int run_top(struct pawl_cli *cli, const void *options, int operand_count,
     (void)operand_count;
     (void)operands;
     const struct top_options *o = options;
-    struct pawl_state state;
     struct source source = {0};
     struct pawl_top top = {0};
     char why[PAWL_STATE_WHY_BYTES] = "", words[160] = "";
     int status = check(cli, o, &top);
     if (status != 0)
         return status;
-    int error = pawl_state_open(cli->state, PAWL_STATE_EXISTING, &state, why);
+    int error = pawl_observer_open(&source.observer, cli->state, why);
     if (error == -ENOENT)
         goto nobody;
     if (error)
-        return pawl_fail(cli, PAWL_EXIT_UNREACHABLE, "state", NULL, "%s",
-                         why[0] ? why : pawl_error_text(error));
+        return pawl_fail_state(cli, error, why);
     const struct pawl_top_deeds deeds = {.ctx = &source, .look = look_top, .order = order_top};
     bool given = pawl_option_given(cli->verb, o, "interval");
-    pawl_observer_init(&source.observer, &state);
     error = pawl_observer_look(&source.observer, ORDER_NS);
     if (!error && o->once)
         error = print_once(&source, &top, cli->state, given ? o->interval_ns : INTERVAL_NS / 2, words);
@@ -241,7 +238,6 @@ static int run_top(struct pawl_cli *cli, const void *options, int operand_count,
                      ? pawl_fail_report(cli, &source.observer.report)
                      : pawl_fail_error(cli, PAWL_EXIT_UNREACHABLE, error, NULL, "the scheduler");
     pawl_observer_fini(&source.observer);
-    pawl_state_close(&state);
     if (error != -ENOENT)
         return pawl_output_finish(cli, status);
 nobody:

@@ -56,10 +56,11 @@ void pawl_lib_give_up(struct pawl *pawl, int error)
 
 void pawl_lib_close_socket(struct pawl *pawl)
 {
-    if (pawl->wire.fd < 0)
+    bool ours = pawl->forks == pawl_lib_forks();
+    if (ours && pawl->wire.fd < 0)
         return;
     /* A forked child shares the epoll: it must not take our socket out of it. */
-    if (pawl->forks == pawl_lib_forks())
+    if (ours)
         (void)epoll_ctl(pawl->epoll_fd, EPOLL_CTL_DEL, pawl->wire.fd, NULL);
     pawl_wire_fini(&pawl->wire);
     pawl->wire.fd = -1;

@@ -59,6 +59,9 @@ int pawl_consume(struct pawl *pawl, const char *queue, const struct pawl_consume
     memcpy(request.group, consumer->group, sizeof request.group);
     error = pawl_lib_ask(pawl, PAWL_WIRE_CONSUME, &request, sizeof request, NULL, 0, NULL, 0,
                          PAWL_WIRE_CONSUME_OK, sizeof(struct pawl_wire_consume_ok), true, PAWL_LIB_FOREVER);
+    if (error == -EINTR) { /* it may have begun there: nobody waits for the end of it either */
+        (void)pawl_lib_tell(pawl, PAWL_WIRE_CONSUME_END, &request, sizeof request);
+    }
     if (error) {
         for (struct pawl_consumer **at = &pawl->consumers; *at; at = &(*at)->next)
             if (*at == consumer) {

@@ -231,6 +231,9 @@ static int take(struct pawl *pawl, const char *queue, const char *group, struct 
                          sizeof(struct pawl_wire_taken), looks, PAWL_LIB_FOREVER);
     if (!error)
         error = unpack(pawl, request, taken_out);
+    if (error == 0 && pawl->hears_none)
+        error = pawl_lib_fail(pawl, -EINTR, "interrupted");
+    pawl->hears_none = false;
     pawl_lib_arm(pawl);
     return error;
 }

@@ -189,6 +189,10 @@ int pawl_start(const struct pawl_start_options *given, struct pawl **pawl_out)
         if (error)
             pawl_lib_fail(NULL, error, "%s", pawl_error_text(error));
     }
+    if (!error) {
+        pawl->interrupted = options.interrupted;
+        pawl->interrupt_context = options.interrupt_context;
+    }
     if (!error)
         error = take_state(pawl, &options, private_path, sizeof private_path, &serving);
     if (!error) {

@@ -5,7 +5,6 @@
  */
 #include "runtime/lib/lib.h"
 
-#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -100,33 +99,11 @@ int pawl_lib_options(struct pawl *pawl, const char *what, const void *given, voi
     return 0;
 }
 
-/* ---- forked children ---- */
-
-/* Counted in the child: a handle made before is not its to use. getpid() would be a system call each time. */
-static uint32_t forks;
-static pthread_once_t forks_once = PTHREAD_ONCE_INIT;
-
-static void count_fork(void)
-{
-    forks++;
-}
-
-static void watch_forks(void)
-{
-    (void)pthread_atfork(NULL, NULL, count_fork);
-}
-
-uint32_t pawl_lib_forks(void)
-{
-    (void)pthread_once(&forks_once, watch_forks);
-    return forks;
-}
-
 int pawl_lib_check(struct pawl *pawl)
 {
     if (__builtin_expect(!pawl, 0))
         return pawl_lib_fail(NULL, PAWL_E_INVALID, "no handle: NULL");
-    if (__builtin_expect(pawl->forks != forks, 0))
+    if (__builtin_expect(pawl->forks != pawl_lib_fork_count, 0))
         return pawl_lib_fail(pawl, PAWL_E_STATE,
                              "this handle belongs to the process that this one was forked from");
     if (__builtin_expect(pawl->phase == PAWL_LIB_GONE, 0))

@@ -35,7 +35,6 @@ int pawl_lib_open(struct pawl **pawl_out)
     if (!pawl)
         return -ENOMEM;
     int error = 0;
-    pawl->forks = pawl_lib_forks();
     pawl->wire.fd = pawl->stop_fd = -1;
     pawl->spin = 256;
     pawl->retry_wait_ns = RETRY_FIRST_NS;
@@ -56,6 +55,7 @@ int pawl_lib_open(struct pawl **pawl_out)
         error = -errno;
         goto close_fds;
     }
+    pawl_lib_handle_made(pawl);
     *pawl_out = pawl;
     return 0;
 close_fds:
@@ -82,7 +82,9 @@ int pawl_lib_begin(struct pawl *pawl, int fd)
     pawl_lib_step(pawl);
     while (pawl->phase != PAWL_LIB_UP && pawl->phase != PAWL_LIB_GONE) {
         int error = pawl_lib_wait(pawl, PAWL_LIB_FOREVER, PAWL_LIB_FOR_NEWS);
-        if (error && pawl->phase != PAWL_LIB_GONE)
+        if (error == -EINTR)
+            pawl_lib_give_up(pawl, error);
+        else if (error && pawl->phase != PAWL_LIB_GONE)
             pawl_lib_give_up(pawl, pawl_lib_fail(pawl, error, "cannot wait: %s", pawl_error_text(error)));
     }
     return pawl->phase == PAWL_LIB_GONE ? pawl->gone_error : 0;
@@ -102,6 +104,8 @@ int pawl_connect(const struct pawl_connect_options *given, struct pawl **pawl_ou
     if (error)
         return pawl_lib_fail(NULL, error, "%s", pawl_error_text(error));
     pawl->may_launch = options.may_launch != 0;
+    pawl->interrupted = options.interrupted;
+    pawl->interrupt_context = options.interrupt_context;
     pawl->connect_limit_ns = limit_of(options.connect_timeout_ms, CONNECT_LIMIT_NS);
     pawl->reconnect_limit_ns = limit_of(options.reconnect_timeout_ms, RECONNECT_LIMIT_NS);
     if (options.socket) {
@@ -131,6 +135,7 @@ void pawl_close(struct pawl *pawl)
     if (!pawl)
         return;
     bool ours = pawl->forks == pawl_lib_forks();
+    pawl_lib_handle_gone(pawl);
     if (ours && pawl->lane)
         pawl_kick(pawl);
     pawl->phase = PAWL_LIB_GONE;

@@ -6,6 +6,7 @@
  * included here.
  *
  *   handle.c      made and closed
+ *   fork.c        what a forked child has of them
  *   connection.c  finds the scheduler, shakes hands, comes back after it was lost; one step at a time
  *   wait.c        the pollable descriptor, sleeping and spinning, pawl_dispatch()
  *   request.c     a question over the socket, and its answer
@@ -162,7 +163,8 @@ enum pawl_lib_phase {
 };
 
 struct pawl {
-    uint32_t forks; /* of this process when it was made: another number is a forked child */
+    uint32_t forks;             /* of this process when it was made: another number is a forked child */
+    struct pawl *newer, *older; /* among the process's handles: fork.c */
     bool may_launch;
     uint64_t connect_limit_ns, reconnect_limit_ns; /* PAWL_LIB_FOREVER */
     struct pawl_state state;
@@ -193,10 +195,14 @@ struct pawl {
     void *notice_ctx;
     int stop_fd;  /* while a take waits: ends it when readable; -1: none, or it was heard */
     bool stopped; /* it was */
+    int (*interrupted)(void *context); /* does the program want the waiting call to end? NULL: never */
+    void *interrupt_context;
+    bool hears_none; /* it is not asked now */
 
     /* wait.c */
     int epoll_fd, timer_fd;
     bool polled;   /* pawl_fd() was asked for: leave the bell armed when we return */
+    bool flushing; /* a pawl_flush() timed out: its poll loop waits for its settlements to be durable */
     bool unseen;   /* deliveries were taken in where the poll loop does not know of it */
     bool timed;    /* the timer may fire */
     uint32_t spin; /* how often to look before sleeping */
@@ -231,7 +237,13 @@ int pawl_lib_need(struct pawl *pawl, const void *argument, const char *what);
 /** pawl_lib_options - the caller's options (NULL: none), as a struct of @known bytes whose first field is its
  * size; what it does not have is 0. 0; PAWL_E_INVALID with words. */
 int pawl_lib_options(struct pawl *pawl, const char *what, const void *given, void *options, size_t known);
+
+/* ---- fork.c ---- */
+
+extern uint32_t pawl_lib_fork_count;
 uint32_t pawl_lib_forks(void);
+void pawl_lib_handle_made(struct pawl *pawl);
+void pawl_lib_handle_gone(struct pawl *pawl);
 
 /* ---- connection.c ---- */
 
@@ -268,7 +280,8 @@ enum { PAWL_LIB_FOR_NEWS = 0, PAWL_LIB_FOR_ROOM = 1, PAWL_LIB_FOR_DURABLE = 2 };
  * pawl_lib_wait - until something was taken in, or may have changed
  * @what: ROOM: in the lane; DURABLE: until all that was settled is so
  *
- * Return: 0: look again; -ETIMEDOUT; an error once the connection is given up.
+ * Return: 0: look again; -ETIMEDOUT; -EINTR (the program wants no more of it); an error once the connection
+ * is given up.
  */
 int pawl_lib_wait(struct pawl *pawl, uint64_t deadline_ns, unsigned what);
 /** pawl_lib_take_in - everything that came by the lane, and steps of a connection that is not up. */
@@ -288,11 +301,13 @@ static inline void pawl_lib_rearm(struct pawl *pawl)
  * pawl_lib_ask - one question, one answer, in pawl->answer
  * @repeatable: may be asked again when the scheduler was lost meanwhile
  *
- * Return: 0; what the scheduler said; -ETIMEDOUT; PAWL_E_INDEFINITE (lost meanwhile); PAWL_E_CLOSED.
+ * Return: 0; what the scheduler said; -ETIMEDOUT; -EINTR; PAWL_E_INDEFINITE (lost meanwhile); PAWL_E_CLOSED.
  */
 int pawl_lib_ask(struct pawl *pawl, uint16_t type, const void *body, size_t bytes, const void *more,
                  size_t more_bytes, const int *fds, unsigned fd_count, uint16_t want, size_t reply_bytes_min,
                  bool repeatable, uint64_t deadline_ns);
+/** pawl_lib_tell - a question whose answer nobody waits for. 0, also when it is only queued; an error. */
+int pawl_lib_tell(struct pawl *pawl, uint16_t type, const void *body, size_t bytes);
 /** pawl_lib_name - @text as a name of the wire. 0; PAWL_E_INVALID with words. */
 int pawl_lib_name(struct pawl *pawl, const char *what, const char *text, char field[PAWL_NAME_BYTES]);
 

@@ -104,8 +104,8 @@ int pawl_health(struct pawl *pawl, char **json_out)
         return error;
     uint64_t latency_ns = pawl_clock_monotonic_ns() - asked_at_ns;
     bool figures = take_sample(pawl, &sample) == 0;
-    pawl_health_of(&pawl->state, pawl->welcome.scheduler_pid, list, count, figures ? &sample : NULL,
-                   latency_ns, &health);
+    pawl_health_of(pawl->has_state ? &pawl->state : NULL, pawl->welcome.scheduler_pid, list, count,
+                   figures ? &sample : NULL, latency_ns, &health);
     json_t *document = pawl_json_document(), *processes = json_array();
     pawl_processes_json(processes, pawl->welcome.scheduler_pid, list, count);
     json_object_set_new(document, "epoch", json_integer((json_int_t)pawl->welcome.epoch));

@@ -11,38 +11,54 @@
 
 #include "shm/error.h"
 
-/* A take that is to end is not given up: what it may have been given already would be nobody's. Its answer
- * comes at once then, perhaps with none. */
-static int end_take(struct pawl *pawl)
+#define LAST_WORD_NS UINT64_C(1000000000)
+
+int pawl_lib_tell(struct pawl *pawl, uint16_t type, const void *body, size_t bytes)
 {
-    const struct pawl_wire_take request = {.flags = PAWL_TAKE_END};
-    int error = pawl_wire_queue_message(&pawl->wire, PAWL_WIRE_TAKE, ++pawl->next_tag, &request,
-                                        sizeof request, NULL, 0, NULL, 0);
+    if (pawl->phase != PAWL_LIB_UP)
+        return 0; /* what it was about went with the connection */
+    int error = pawl_wire_queue_message(&pawl->wire, type, ++pawl->next_tag, body, bytes, NULL, 0, NULL, 0);
     if (!error)
         (void)pawl_wire_flush(&pawl->wire);
     return error;
 }
 
+/* A take that is to end is not given up: what it may have been given already would be nobody's. Its answer
+ * comes at once then, perhaps with none. */
+static int end_take(struct pawl *pawl)
+{
+    const struct pawl_wire_take request = {.flags = PAWL_TAKE_END};
+    return pawl_lib_tell(pawl, PAWL_WIRE_TAKE, &request, sizeof request);
+}
+
 /* Waits for the answer to pawl->awaited_tag. */
-static int await_answer(struct pawl *pawl, uint64_t deadline_ns)
+static int await_answer(struct pawl *pawl, bool takes, uint64_t deadline_ns)
 {
     bool told = false;
     while (!pawl->answered) {
         int error = pawl_lib_wait(pawl, deadline_ns, PAWL_LIB_FOR_NEWS);
-        if (!error && pawl->stopped && !told && !pawl->answered) {
+        if (error == -EINTR && takes) { /* once: from then on nobody is asked */
+            deadline_ns = pawl_lib_deadline_ns(LAST_WORD_NS);
+            pawl->hears_none = true;
+            error = 0;
+        }
+        if (!error && (pawl->stopped || pawl->hears_none) && !told && !pawl->answered) {
             told = true;
             error = end_take(pawl);
         }
         if (error && !pawl->answered)
-            return error;
-        if (!pawl->answered)
+            return error == -ETIMEDOUT && pawl->hears_none ? -EINTR : error;
+        if (!pawl->answered) {
             pawl_lib_take_in(pawl);
+            pawl_lib_step(pawl); /* where the lane always has news, nobody sleeps, and looks at the socket */
+        }
     }
     return pawl->answer_error;
 }
 
 static int ask_once(struct pawl *pawl, uint16_t type, const void *body, size_t bytes, const void *more,
-                    size_t more_bytes, const int *fds, unsigned fd_count, uint64_t deadline_ns)
+                    size_t more_bytes, const int *fds, unsigned fd_count, bool repeatable,
+                    uint64_t deadline_ns)
 {
     /* The first turn even of a call that may not wait: -ETIMEDOUT is for what was asked and not answered. */
     while (pawl->phase != PAWL_LIB_UP) {
@@ -59,10 +75,8 @@ static int ask_once(struct pawl *pawl, uint16_t type, const void *body, size_t b
                                         fds, fd_count);
     if (!error) {
         error = pawl_wire_flush(&pawl->wire);
-        if (error == -EAGAIN || error == PAWL_E_CLOSED)
-            error = await_answer(pawl, deadline_ns);
-        else if (!error)
-            error = await_answer(pawl, deadline_ns);
+        if (!error || error == -EAGAIN || error == PAWL_E_CLOSED)
+            error = await_answer(pawl, type == PAWL_WIRE_TAKE && !repeatable, deadline_ns);
     }
     pawl->awaited_tag = 0;
     pawl->answered = false;
@@ -99,7 +113,7 @@ int pawl_lib_ask(struct pawl *pawl, uint16_t type, const void *body, size_t byte
         return pawl_lib_fail(pawl, PAWL_E_STATE, "a callback asks while another request of its handle waits");
     pawl_segment_close(&pawl->large);
     do
-        error = ask_once(pawl, type, body, bytes, more, more_bytes, fds, fd_count, deadline_ns);
+        error = ask_once(pawl, type, body, bytes, more, more_bytes, fds, fd_count, repeatable, deadline_ns);
     while (error == PAWL_E_CLOSED && repeatable && pawl->phase != PAWL_LIB_GONE);
     if (error == PAWL_E_CLOSED && pawl->phase != PAWL_LIB_GONE)
         error = pawl_lib_fail(pawl, PAWL_E_INDEFINITE, "the scheduler went away before it answered");

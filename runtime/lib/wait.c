@@ -24,6 +24,7 @@ enum {
     SPIN_MAX = 2048, /* about 20 us of pauses */
     YIELD_EVERY = 32,
 };
+#define NAP_FIRST_NS UINT64_C(20000000)
 
 uint64_t pawl_lib_now_ns(void)
 {
@@ -58,6 +59,21 @@ static bool lane_has_news(const struct pawl_lib_lane *lane, unsigned what)
     return pawl_client_end_waiting(&lane->end) ||
            ((what & PAWL_LIB_FOR_ROOM) && pawl_client_end_has_room(&lane->end)) ||
            ((what & PAWL_LIB_FOR_DURABLE) && pawl_lib_all_settled(lane));
+}
+
+/* What to be woken for (client_lane.h). Who was refused room waits for it, whatever else it does. */
+static uint32_t sleep_word(const struct pawl *pawl, unsigned what)
+{
+    const struct pawl_client_end *end = &pawl->lane->end;
+    return what == PAWL_LIB_FOR_NEWS && !pawl->flushing && !end->submit_refused && !end->settle_refused
+               ? PAWL_CLIENT_SLEEP_NEWS
+               : PAWL_CLIENT_SLEEP_ALL;
+}
+
+/* The scheduler syncs acks at leisure, unless it sees that somebody sleeps until they are. */
+static void hurry(const struct pawl_lib_lane *lane)
+{
+    pawl_doorbell_ring(&lane->end.inbound->sleeping, lane->scheduler_fd); /* D1 */
 }
 
 void pawl_lib_take_in(struct pawl *pawl)
@@ -100,6 +116,16 @@ static void set_timer(struct pawl *pawl)
     (void)timerfd_settime(pawl->timer_fd, TFD_TIMER_ABSTIME, &when, NULL);
 }
 
+/* Room, or what a flush waits for, may have come while the word in the lane said that nobody is to be woken
+ * for it. Each is told once: who does not use it is not to be woken for ever. */
+static bool note_what_came(struct pawl *pawl)
+{
+    bool durable = pawl->flushing && pawl_lib_all_settled(pawl->lane);
+    if (durable)
+        pawl->flushing = false;
+    return pawl_client_end_note_room(&pawl->lane->end) || durable;
+}
+
 void pawl_lib_arm(struct pawl *pawl)
 {
     if (!pawl->polled || pawl->forks != pawl_lib_forks()) /* a forked child does not have the lane */
@@ -112,9 +138,12 @@ void pawl_lib_arm(struct pawl *pawl)
     struct pawl_lib_lane *lane = pawl->lane;
     if (!lane)
         return;
-    pawl_doorbell_prepare(&lane->end.lane->sleeping); /* D1 */
-    if (pawl->unseen || lane_has_news(lane, PAWL_LIB_FOR_NEWS))
+    pawl_doorbell_prepare_for(&lane->end.lane->sleeping, sleep_word(pawl, PAWL_LIB_FOR_NEWS)); /* D1 */
+    bool came = note_what_came(pawl);
+    if (pawl->unseen || came || lane_has_news(lane, PAWL_LIB_FOR_NEWS))
         pawl_doorbell_write(lane->self_fd);
+    else if (pawl->flushing)
+        hurry(lane);
 }
 
 int pawl_fd(const struct pawl *pawl)
@@ -148,7 +177,9 @@ int pawl_dispatch(struct pawl *pawl, int timeout_ms)
         error = pawl->phase == PAWL_LIB_GONE ? pawl->gone_error : 0;
         if (error || pawl->happened != before)
             break;
-        if (pawl_lib_wait(pawl, deadline_ns, PAWL_LIB_FOR_NEWS) != 0)
+        int waited = pawl_lib_wait(pawl, deadline_ns, PAWL_LIB_FOR_NEWS);
+        error = waited == -EINTR ? waited : 0;
+        if (waited != 0)
             break;
     }
     pawl->unseen = false; /* whoever dispatches claims */
@@ -192,6 +223,7 @@ static uint64_t next_step_ns(const struct pawl *pawl)
     return at_ns;
 }
 
+/* 0; 1: the time has passed, and nothing came; an error. */
 static int sleep_until(struct pawl *pawl, uint64_t until_ns, bool *bell_out)
 {
     struct pollfd fds[3] = {
@@ -216,7 +248,25 @@ static int sleep_until(struct pawl *pawl, uint64_t until_ns, bool *bell_out)
     }
     if (ready > 0 && fds[0].revents != 0)
         pawl_lib_step(pawl);
-    return ready < 0 && errno != EINTR ? -errno : 0;
+    if (ready < 0)
+        return errno == EINTR ? 0 : -errno;
+    return ready == 0;
+}
+
+/* The same where the program may want the call to end. A signal between the question and the sleep wakes
+ * nobody: so it sleeps in naps, each as long as all before, and an idle program hardly ever wakes up. */
+static int nap_until(struct pawl *pawl, uint64_t until_ns, bool *bell_out)
+{
+    for (uint64_t nap_ns = NAP_FIRST_NS;; nap_ns *= 2) {
+        if (pawl->interrupted(pawl->interrupt_context))
+            return pawl_lib_fail(pawl, -EINTR, "interrupted");
+        uint64_t nap_until_ns = pawl_lib_deadline_ns(nap_ns);
+        if (nap_until_ns >= until_ns)
+            return sleep_until(pawl, until_ns, bell_out);
+        int slept = sleep_until(pawl, nap_until_ns, bell_out);
+        if (slept != 1)
+            return slept;
+    }
 }
 
 /* A poll loop may go to sleep after any call: there the flag stays up. */
@@ -242,13 +292,16 @@ int pawl_lib_wait(struct pawl *pawl, uint64_t deadline_ns, unsigned what)
     if (step_ns < until_ns)
         until_ns = step_ns;
     if (lane) {
-        pawl_doorbell_prepare(&lane->end.lane->sleeping); /* D1 */
+        pawl_doorbell_prepare_for(&lane->end.lane->sleeping, sleep_word(pawl, what)); /* D1 */
         if (lane_has_news(lane, what)) {
             awake(pawl, lane);
             return 0;
         }
+        if (what & PAWL_LIB_FOR_DURABLE)
+            hurry(lane);
     }
-    int error = sleep_until(pawl, until_ns, &bell);
+    int slept = pawl->interrupted && !pawl->hears_none ? nap_until(pawl, until_ns, &bell)
+                                                       : sleep_until(pawl, until_ns, &bell);
     /* The step within may have lost this lane; it is still mapped when something of it is held, else it is
      * not. */
     if (lane && lane == pawl->lane) {
@@ -258,5 +311,5 @@ int pawl_lib_wait(struct pawl *pawl, uint64_t deadline_ns, unsigned what)
     }
     if (pawl->phase != PAWL_LIB_UP)
         pawl_lib_step(pawl);
-    return pawl->phase == PAWL_LIB_GONE ? pawl->gone_error : error;
+    return pawl->phase == PAWL_LIB_GONE ? pawl->gone_error : slept < 0 ? slept : 0;
 }

@@ -12,10 +12,10 @@
 
 #include "shm/error.h"
 
-enum { DLQ_PAGE_MAX = 1000, REDRIVE_STEP = 4096 };
+enum { DLQ_PAGE_MAX = 1000, STEP_LETTERS_MAX = 4096 };
 
-/* Of letters that one request reads, but for the first: what it copies, writes and answers is bounded by it.
- */
+/* Of letters that one request looks at, and their bytes but for the first's: what it reads, copies, writes
+ * and answers is bounded by these. */
 #define STEP_BYTES_MAX (UINT64_C(8) << 20)
 
 /* The dead-letter queue of the queue that is named, whose letters alone are meant; or that queue itself when
@@ -96,10 +96,19 @@ static bool is_free(const struct bus_sub *sub, uint64_t seq)
     return seq >= sub->next;
 }
 
+/* A letter that is there; 0: this is the number of none. */
+static uint64_t listed_seq(const struct bus_queue *dlq, const json_t *number)
+{
+    uint64_t seq = json_integer_value(number) > 0 ? (uint64_t)json_integer_value(number) : 0;
+    if (seq == 0 || seq >= dlq->tail || backlog_next(&dlq->backlog, seq) != seq)
+        return 0;
+    return dlq->sub && pawl_seqset_has(&dlq->sub->settled, seq) ? 0 : seq;
+}
+
 /* Calls @each for every dead letter that is asked for, from "from" on: of "seqs" it is the index, else a seq.
- * It stops before it has done more than @most or read more than @bytes_max; then *next_out says where to go
- * on, else it is 0. */
-static int each_letter(struct bus_request *request, struct bus_queue *dlq, uint64_t most, uint64_t bytes_max,
+ * It stops before it has done more than @most or looked at more than a step has; then *next_out says where to
+ * go on, else it is 0. */
+static int each_letter(struct bus_request *request, struct bus_queue *dlq, uint64_t most,
                        int (*each)(struct bus_request *, struct bus_queue *, uint64_t seq,
                                    const struct pawl_event *, void *),
                        void *ctx, uint64_t *next_out)
@@ -112,34 +121,35 @@ static int each_letter(struct bus_request *request, struct bus_queue *dlq, uint6
     uint64_t done = 0, bytes = 0;
     int error = 0;
     *next_out = 0;
-    for (; !error && !bus->failed; at++) {
+    for (int looked = 0; !error && !bus->failed; at++, looked++) {
         uint64_t seq = at;
-        if (listed) {
-            if (at >= json_array_size(seqs))
-                return 0;
-            seq = (uint64_t)json_integer_value(json_array_get(seqs, at));
-            if (backlog_next(&dlq->backlog, seq) != seq ||
-                (dlq->sub && pawl_seqset_has(&dlq->sub->settled, seq)))
-                continue;
-        } else {
+        if (listed && at >= json_array_size(seqs))
+            return 0;
+        if (!listed) {
             if (dlq->sub)
                 seq = pawl_seqset_next_unset(&dlq->sub->settled, seq);
             seq = at = backlog_next(&dlq->backlog, seq);
             if (seq >= end)
                 return 0;
         }
+        if (looked == STEP_LETTERS_MAX) {
+            *next_out = at;
+            return 0;
+        }
+        if (listed && (seq = listed_seq(dlq, json_array_get(seqs, at))) == 0)
+            continue;
         bus->stamp++;
         const struct pawl_event *event = backlog_read(bus, dlq, &cursor, seq, &error);
         if (!event)
             return error;
         bool passed = passes(request, event);
-        if (bytes > 0 && (event->bytes > bytes_max - bytes || (passed && done == most))) {
+        if (bytes > 0 && (event->bytes > STEP_BYTES_MAX - bytes || (passed && done == most))) {
             *next_out = at;
             return 0;
         }
         bytes += event->bytes;
-        if (bytes > bytes_max)
-            bytes = bytes_max; /* the first may be larger */
+        if (bytes > STEP_BYTES_MAX)
+            bytes = STEP_BYTES_MAX; /* the first may be larger */
         done += passed;
         if (passed)
             error = each(request, dlq, seq, event, ctx);
@@ -222,7 +232,7 @@ int bus_on_dlq_list(struct bus_request *request)
     if (most == 0 || most > DLQ_PAGE_MAX)
         most = DLQ_PAGE_MAX;
     json_t *list = json_array();
-    error = dlq ? each_letter(request, dlq, most, STEP_BYTES_MAX, list_letter, list, &next) : 0;
+    error = dlq ? each_letter(request, dlq, most, list_letter, list, &next) : 0;
     request->out = json_pack("{s:i,s:s,s:I,s:I,s:o}", "schema", 1, "dlq", dlq ? dlq->name : "", "depth",
                              (json_int_t)(dlq ? dlq->depth : 0), "next", (json_int_t)next, "events", list);
     return error < 0
@@ -248,7 +258,7 @@ static int redrive_letter(struct bus_request *request, struct bus_queue *dlq, ui
         redrive->skipped++;
         return 0;
     }
-    struct pawl_event *copy = bus_event_with_headers(bus, event, NULL, NULL, 0, "pawl-dead-");
+    struct pawl_event *copy = bus_event_with_headers(bus, event, NULL, NULL, 0, "pawl-dead-", false);
     if (!copy || bus_put(bus, to, copy) == 0) {
         redrive->skipped++;
         return 0;
@@ -275,8 +285,7 @@ int bus_on_dlq_redrive(struct bus_request *request)
     }
     if (request->bus->backend.has_room(request->bus->ctx, STEP_BYTES_MAX) == PAWL_E_NO_SPACE)
         return bus_request_fail(request, PAWL_E_NO_SPACE, "the disk has no room for what would be redriven");
-    error =
-        dlq ? each_letter(request, dlq, REDRIVE_STEP, STEP_BYTES_MAX, redrive_letter, &redrive, &next) : 0;
+    error = dlq ? each_letter(request, dlq, STEP_LETTERS_MAX, redrive_letter, &redrive, &next) : 0;
     request->lsn = UINT64_MAX;
     request->out = json_pack("{s:i,s:s,s:I,s:I,s:I,s:b}", "schema", 1, "dlq", dlq ? dlq->name : "",
                              "redriven", (json_int_t)redrive.moved, "skipped", (json_int_t)redrive.skipped,
@@ -318,10 +327,11 @@ int bus_on_dlq_purge(struct bus_request *request)
     if (dlq && all && dlq->sub)
         letters.purged = bus_purge(request->bus, dlq);
     else if (dlq)
-        error = each_letter(request, dlq, UINT64_MAX, UINT64_MAX, purge_letter, &letters, &next);
+        error = each_letter(request, dlq, STEP_LETTERS_MAX, purge_letter, &letters, &next);
     request->lsn = UINT64_MAX;
-    request->out = json_pack("{s:i,s:s,s:I,s:I}", "schema", 1, "dlq", dlq ? dlq->name : "", "purged",
-                             (json_int_t)letters.purged, "skipped", (json_int_t)letters.skipped);
+    request->out = json_pack("{s:i,s:s,s:I,s:I,s:I}", "schema", 1, "dlq", dlq ? dlq->name : "", "purged",
+                             (json_int_t)letters.purged, "skipped", (json_int_t)letters.skipped, "next",
+                             (json_int_t)next);
     return error < 0
                ? bus_request_fail(request, error, "a dead letter cannot be read: %s", pawl_error_text(error))
                : 0;

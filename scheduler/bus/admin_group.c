@@ -94,8 +94,7 @@ int bus_on_group_create(struct bus_request *request)
     }
     uint32_t number = bus_group_number(request->bus, queue);
     if (number == 0)
-        return bus_request_fail(request, PAWL_E_LIMIT, "stream %s has %llu groups, which is the limit",
-                                queue->name, (unsigned long long)request->bus->limits.stream_groups);
+        return bus_group_limit(request->bus, queue, request->why);
     error = offset_of(request, queue, "from", &offset);
     return error ? error : append_group(request, queue, number, name, offset);
 }

@@ -96,6 +96,7 @@ void pawl_bus_destroy(struct pawl_bus *bus)
             free(client);
         }
     bus_names_fini(bus);
+    bus_patterns_fini(bus);
     if (bus->routes)
         bus_routes_forget(bus);
     pawl_bus_timers_fini(&bus->timers);
@@ -438,7 +439,7 @@ static void start_sub(struct pawl_bus *bus, struct bus_sub *sub)
             exception->due_at_ns = bus_boottime_of(bus, exception->due_realtime_ns, exception->delay_ns);
             bus_timer(bus, exception->due_at_ns,
                       exception->state == EXCEPTION_DELAYED ? BUS_TIMER_DUE : BUS_TIMER_DEADLINE, seq,
-                      (uint32_t)((sub->queue->number << 10) ^ sub->group));
+                      bus_timer_of(sub->queue->number, sub->group));
         } else {
             exception_become(&sub->exceptions, exception, EXCEPTION_READY);
             if (exception_push(&sub->exceptions, exception) < 0)

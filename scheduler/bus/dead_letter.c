@@ -18,7 +18,7 @@
 
 struct pawl_event *bus_event_with_headers(struct pawl_bus *bus, const struct pawl_event *event,
                                           const char *const *names, const char *const *values, size_t count,
-                                          const char *drop_prefix)
+                                          const char *drop_prefix, bool with_key)
 {
     size_t more = 0, at = 0, used = 0;
     const char *name, *value;
@@ -39,6 +39,8 @@ struct pawl_event *bus_event_with_headers(struct pawl_bus *bus, const struct paw
                                          strlen(values[i]));
     struct pawl_event_parts parts = {.topic = pawl_event_topic(event),
                                      .topic_bytes = event->topic_bytes,
+                                     .key = with_key && event->key_bytes ? pawl_event_key(event) : NULL,
+                                     .key_bytes = with_key ? event->key_bytes : 0,
                                      .headers = headers,
                                      .headers_bytes = used,
                                      .data = pawl_event_data(event),
@@ -149,8 +151,9 @@ static bool bury(struct pawl_bus *bus, struct bus_queue *queue, const struct paw
                            "pawl-dead-first-at", "pawl-dead-last-at", "pawl-dead-seq"};
     const char *values[] = {queue->name, pawl_dead_reason_name(reason), attempts_text, error, first, last,
                             seq_text};
-    struct pawl_event *copy =
-        bus_event_with_headers(bus, event, names, values, sizeof names / sizeof *names, "pawl-dead-");
+    /* This copy may be all that is stored of it: its key was not seen before. */
+    struct pawl_event *copy = bus_event_with_headers(bus, event, names, values, sizeof names / sizeof *names,
+                                                     "pawl-dead-", reason == PAWL_DEAD_OVERFLOW);
     struct bus_queue *dlq = copy ? dlq_of(bus, queue) : NULL;
     if (!dlq || bus_put(bus, dlq, copy) == 0) {
         bus_log(bus, PAWL_LOG_ERROR, "queue %s: an event is dead (%s) and has no dead-letter queue to go to",

@@ -57,7 +57,7 @@ static struct bus_sub *take_sub(struct pawl_bus *bus, const struct pawl_wire_tak
 {
     struct bus_queue *queue = bus_queue_find(bus, request->queue);
     if (queue && queue->config.stream && request->group[0] && !bus_sub_find(queue, request->group))
-        (void)bus_group_begin(bus, queue, request->group, request->from);
+        return bus_group_begin(bus, queue, request->group, request->from, error_out, why);
     return sub_of(bus, request->queue, request->group, why, error_out);
 }
 
@@ -115,7 +115,7 @@ int pawl_bus_take(struct pawl_bus *bus, struct pawl_now now, const struct pawl_w
         sub->in_flight++;
         bus->in_flight++;
         bus_timer(bus, exception->due_at_ns, BUS_TIMER_DEADLINE, choice.seq,
-                  (uint32_t)((queue->number << 10) ^ sub->group));
+                  bus_timer_of(queue->number, sub->group));
         *lsn_out = lsn > *lsn_out ? lsn : *lsn_out;
     }
     bus_queue_row(queue);
@@ -223,6 +223,7 @@ static int settle_detached(struct pawl_bus *bus, struct bus_sub *sub, struct exc
             bus_append(bus, PAWL_BUS_RECORD_RELEASE, &record, sizeof record, NULL, 0);
         else if (bus_one_apply(bus, PAWL_BUS_RECORD_RELEASE, &record, "") != 0)
             bus->failed = true;
+        bus_returned(bus, sub, seq);
         break;
     }
     case PAWL_SETTLE_OP_EXTEND:

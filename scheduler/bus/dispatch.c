@@ -30,7 +30,7 @@ void bus_key_release(struct pawl_bus *bus, struct bus_sub *sub, struct exception
     if (next->due_at_ns > bus->now.boottime_ns && next->delay_ns) {
         exception_become(&sub->exceptions, next, EXCEPTION_DELAYED);
         bus_timer(bus, next->due_at_ns, BUS_TIMER_DUE, next->seq,
-                  (uint32_t)((sub->queue->number << 10) ^ sub->group));
+                  bus_timer_of(sub->queue->number, sub->group));
         return;
     }
     exception_become(&sub->exceptions, next, EXCEPTION_READY);
@@ -68,16 +68,6 @@ static int take_key(struct pawl_bus *bus, struct bus_sub *sub, const struct pawl
     exception_pull(&sub->exceptions, *exception);
     exception_key_wait(&sub->exceptions, *exception);
     return 0;
-}
-
-static bool has_expired(const struct pawl_bus *bus, const struct bus_queue *queue,
-                        const struct pawl_event *event)
-{
-    uint64_t ttl_ns = event->ttl_ns && (!queue->config.ttl_ns || event->ttl_ns < queue->config.ttl_ns)
-                          ? event->ttl_ns
-                          : queue->config.ttl_ns;
-    return ttl_ns && bus->now.realtime_ns >= event->published_at_ns &&
-           bus->now.realtime_ns - event->published_at_ns >= ttl_ns;
 }
 
 /* The seq behind the cursor that comes next; UINT64_MAX: none. */
@@ -133,7 +123,7 @@ bool bus_choose(struct pawl_bus *bus, struct bus_sub *sub, struct bus_choice *ch
             return false;
         }
         if ((event->ttl_ns || queue->config.ttl_ns) &&
-            !(exception && exception->state == EXCEPTION_GRANTED) && has_expired(bus, queue, event)) {
+            !(exception && exception->state == EXCEPTION_GRANTED) && bus_has_expired(bus, queue, event)) {
             if (from_cursor)
                 sub->next = seq + 1;
             bus_dead(bus, sub, seq, exception ? exception->attempt : 0, exception ? exception->failures : 0,
@@ -185,7 +175,7 @@ static void wake_later(struct pawl_bus *bus, struct bus_sub *sub, uint64_t at_ns
     if (at_ns == UINT64_MAX || (sub->wake_at_ns && sub->wake_at_ns <= at_ns))
         return;
     sub->wake_at_ns = at_ns;
-    bus_timer(bus, at_ns, BUS_TIMER_SUB, 0, (uint32_t)((sub->queue->number << 10) ^ sub->group));
+    bus_timer(bus, at_ns, BUS_TIMER_SUB, 0, bus_timer_of(sub->queue->number, sub->group));
 }
 
 /* Deliveries that limits allow now, at most @most. */
@@ -355,35 +345,27 @@ static int hand_out(struct pawl_bus *bus, struct bus_sub *sub, struct bus_consum
     return 0;
 }
 
-void bus_expire(struct pawl_bus *bus, struct bus_sub *sub, uint64_t seq)
+/* What would be looked at next; UINT64_MAX: nothing. */
+static uint64_t head_seq(struct bus_sub *sub)
 {
-    struct backlog_cursor aside = {0};
-    int error;
-    const struct exception *exception = exception_find(&sub->exceptions, seq);
-    bool waits = exception ? exception->state == EXCEPTION_READY || exception->state == EXCEPTION_DELAYED ||
-                                 exception->state == EXCEPTION_KEYED
-                           : seq >= sub->next;
-    if (!waits || pawl_seqset_has(&sub->settled, seq))
-        return;
-    bus->stamp++;
-    const struct pawl_event *event = backlog_read(bus, sub->queue, &aside, seq, &error);
-    if (event && has_expired(bus, sub->queue, event))
-        bus_dead(bus, sub, seq, exception ? exception->attempt : 0, exception ? exception->failures : 0,
-                 PAWL_DEAD_EXPIRED, "its time to live was over", 25);
-    else if (event && event->ttl_ns) /* the wall clock went slower, or back */
-        bus_expiry(bus, sub->queue->number, seq,
-                   event->ttl_ns > UINT64_MAX - event->published_at_ns
-                       ? UINT64_MAX
-                       : event->published_at_ns + event->ttl_ns);
+    const struct exception *top = exception_top(&sub->exceptions);
+    if (top && top->seq >= sub->queue->visible_tail)
+        top = NULL;
+    if (top && top->priority > 0)
+        return top->seq;
+    uint64_t seq = cursor_seq(sub);
+    return top && top->seq < seq ? top->seq : seq;
 }
 
-/* Whoever is next may expire while nobody consumes: the time is kept for it. */
+/* Whoever is next may expire while nobody consumes: the time is kept for it, once for those behind it too. */
 static void watch_head(struct pawl_bus *bus, struct bus_sub *sub)
 {
     struct bus_choice head;
     struct bus_queue *queue = sub->queue;
-    if (queue->config.ttl_ns == 0 || sub->wake_at_ns || !bus_choose(bus, sub, &head))
+    if (queue->config.ttl_ns == 0 || (sub->watched && head_seq(sub) >= sub->watched) ||
+        !bus_choose(bus, sub, &head))
         return;
+    sub->watched = head.seq;
     uint64_t left_ns = queue->config.ttl_ns, age_ns = bus->now.realtime_ns - head.event->published_at_ns;
     if (bus->now.realtime_ns > head.event->published_at_ns)
         left_ns -= age_ns < left_ns ? age_ns : left_ns;

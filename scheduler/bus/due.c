@@ -19,7 +19,7 @@ void bus_timer(struct pawl_bus *bus, uint64_t due_boottime_ns, enum bus_timer_ki
 
 static struct bus_sub *sub_of_timer(struct pawl_bus *bus, const struct pawl_bus_timer *timer)
 {
-    return bus_sub_at(bus, timer->b >> 10, timer->b & 1023);
+    return bus_sub_at(bus, bus_timer_queue(timer->b), bus_timer_group(timer->b));
 }
 
 static void on_due(struct pawl_bus *bus, struct bus_sub *sub, const struct pawl_bus_timer *timer)
@@ -88,7 +88,10 @@ static void sweep_timers(struct pawl_bus *bus)
 void bus_expiry(struct pawl_bus *bus, uint32_t queue, uint64_t seq, uint64_t due_realtime_ns)
 {
     struct pawl_bus_timer timer = {
-        .due_ns = due_realtime_ns, .a = seq, .b = queue << 10, .kind = BUS_TIMER_EXPIRY};
+        .due_ns = due_realtime_ns, .a = seq, .b = bus_timer_of(queue, 0), .kind = BUS_TIMER_EXPIRY};
+    struct bus_queue *its = bus_queue_at(bus, queue);
+    if (its)
+        its->expiring = true;
     if (bus->replaying)
         sweep_timers(bus);
     else
@@ -103,7 +106,8 @@ void bus_expiries_start(struct pawl_bus *bus)
     bus->timers = (struct pawl_bus_timers){0};
     for (size_t i = 0; i < read_back.count; i++)
         if (is_wanted(bus, &read_back.heap[i]))
-            bus_expiry(bus, read_back.heap[i].b >> 10, read_back.heap[i].a, read_back.heap[i].due_ns);
+            bus_expiry(bus, bus_timer_queue(read_back.heap[i].b), read_back.heap[i].a,
+                       read_back.heap[i].due_ns);
     pawl_bus_timers_fini(&read_back);
 }
 
@@ -127,7 +131,7 @@ uint64_t pawl_bus_tick(struct pawl_bus *bus, struct pawl_now now)
         case BUS_TIMER_SUB: {
             struct bus_sub *sub = sub_of_timer(bus, &timer);
             if (sub) {
-                sub->wake_at_ns = 0;
+                sub->wake_at_ns = sub->watched = 0;
                 bus_dirty(bus, sub);
             }
             break;

@@ -45,8 +45,7 @@ static int apply_special(struct pawl_bus *bus, struct bus_sub *sub, const struct
     if (event->delay_ns == 0)
         return exception_push(&sub->exceptions, exception);
     exception->due_at_ns = bus_boottime_of(bus, exception->due_realtime_ns, event->delay_ns);
-    bus_timer(bus, exception->due_at_ns, BUS_TIMER_DUE, seq,
-              (uint32_t)((sub->queue->number << 10) ^ sub->group));
+    bus_timer(bus, exception->due_at_ns, BUS_TIMER_DUE, seq, bus_timer_of(sub->queue->number, sub->group));
     return 0;
 }
 

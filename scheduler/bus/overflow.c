@@ -127,6 +127,11 @@ static void publish_to_some(struct pawl_bus *bus, struct pawl_bus_client *client
     struct bus_route some = {
         .queues = taking, .queue_count = taking_count, .topic_bytes = event->topic_bytes};
     int error = waiting_count ? bus_park(bus, client, submit, event, waiting, waiting_count, &publish) : 0;
+    if (publish && gone) {
+        publish->gone = true;
+        publish->lsn = dead_lsn;
+        publish->durability = dead_lsn ? PAWL_DURABILITY_FSYNC : PAWL_DURABILITY_MEMORY;
+    }
     if (!error && taking_count)
         error = bus_group_open(bus, &some, publish ? NULL : client, submit->sequence, submit->durability);
     if (error) {

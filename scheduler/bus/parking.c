@@ -17,7 +17,8 @@ static void parked_done(struct pawl_bus *bus, struct bus_parked_publish *publish
 {
     struct pawl_bus_client *client = bus->replaying ? NULL : publish->client; /* the bus may be ending */
     uint64_t sequence = publish->submit.sequence;
-    if (error && client && (publish->routed > 0 || publish->waiting > 1))
+    bool kept = publish->routed > 0 || (publish->gone && !publish->duplicate_of);
+    if (error && client && (kept || publish->waiting > 1))
         bus_partial(bus, client, sequence, queue, error);
     if (--publish->waiting > 0)
         return;
@@ -29,7 +30,7 @@ static void parked_done(struct pawl_bus *bus, struct bus_parked_publish *publish
         bus->orphan_bytes -= publish->event->bytes;
     }
     if (client) {
-        if (publish->routed > 0) {
+        if (kept) {
             if (error) /* what this one queue did not take it will not get, now that the others have it */
                 bus_note_published(bus, publish->publisher, sequence, 0, publish->event->id, publish->lsn,
                                    false);
@@ -194,7 +195,7 @@ void bus_parked_refuse(struct pawl_bus *bus, struct bus_queue *queue, int error)
 static bool may_outlive(const struct pawl_bus *bus, const struct pawl_bus_client *client,
                         const struct bus_parked_publish *publish)
 {
-    return (!client->publisher || publish->routed > 0) && bus->orphans < BUS_PARKED_MAX &&
+    return (!client->publisher || publish->routed > 0 || publish->gone) && bus->orphans < BUS_PARKED_MAX &&
            bus->orphan_bytes + publish->event->bytes <= BUS_PARKED_BYTES_MAX;
 }
 

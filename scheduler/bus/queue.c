@@ -12,7 +12,6 @@
 #include "shm/error.h"
 #include "shm/log.h"
 
-enum { GROUP_NUMBERS_MAX = 1023, QUEUE_NUMBERS_MAX = 1 << 22 };
 #define LOST_AT_ONCE_MAX (UINT64_C(1) << 48)
 
 bool bus_name_holds(const char *name)
@@ -219,6 +218,7 @@ void bus_queue_free(struct pawl_bus *bus, struct bus_queue *queue, uint64_t lsn)
     if (bus->backend.metrics_row)
         (void)bus->backend.metrics_row(bus->ctx, queue->number, NULL);
     bus_names_remove(bus, queue);
+    bus_patterns_remove(bus, queue);
     bus->temporary_count -= queue->config.temporary;
     bus->queues[queue->number] = NULL;
     bus->queue_count--;
@@ -234,7 +234,7 @@ int bus_queue_apply(struct pawl_bus *bus, const struct pawl_bus_queue_record *re
     struct pawl_queue_config config;
     struct pawl_bus_limits wide = bus->limits;
     wide.queue_patterns = UINT32_MAX; /* what was accepted stays, whatever the limit is now */
-    if (record->queue == 0 || record->queue >= QUEUE_NUMBERS_MAX)
+    if (record->queue == 0 || record->queue >= BUS_QUEUE_NUMBERS_MAX)
         return PAWL_E_DAMAGED;
     json_t *json = json_loads(config_json, 0, NULL);
     int error = json ? pawl_queue_config_load(json, record->name, &wide, NULL, &config, why) : PAWL_E_DAMAGED;
@@ -250,11 +250,13 @@ int bus_queue_apply(struct pawl_bus *bus, const struct pawl_bus_queue_record *re
         }
     }
     bus_names_remove(bus, queue);
+    bus_patterns_remove(bus, queue);
     bus->temporary_count += config.temporary;
     bus->temporary_count -= queue->config.temporary;
     pawl_queue_config_fini(&queue->config);
     queue->config = config;
     error = bus_names_add(bus, queue);
+    error = error ? error : bus_patterns_add(bus, queue);
     if (error)
         return error;
     queue->paused = record->flags & PAWL_BUS_QUEUE_PAUSED;
@@ -330,10 +332,11 @@ int bus_queue_declare(struct pawl_bus *bus, const char *name, const struct pawl_
         return PAWL_E_NO_SPACE;
     }
     uint32_t number = queue ? queue->number : bus->queue_end ? bus->queue_end : 1;
-    if (number >= QUEUE_NUMBERS_MAX) { /* refused before it is written: what cannot be applied is damage */
+    if (number >=
+        BUS_QUEUE_NUMBERS_MAX) { /* refused before it is written: what cannot be applied is damage */
         snprintf(why, 256,
                  "%d queues were declared since the start, and no number is left: restart pawl serve",
-                 QUEUE_NUMBERS_MAX - 1);
+                 BUS_QUEUE_NUMBERS_MAX - 1);
         return PAWL_E_LIMIT;
     }
     bus_group_flush(bus); /* its events belong before it */
@@ -356,11 +359,18 @@ uint32_t bus_group_number(const struct pawl_bus *bus, const struct bus_queue *qu
     uint32_t number = 1;
     while (number <= queue->group_count && queue->groups[number - 1])
         number++;
-    return number > bus->limits.stream_groups || number > GROUP_NUMBERS_MAX ? 0 : number;
+    return number > bus->limits.stream_groups || number > BUS_GROUPS_MAX ? 0 : number;
+}
+
+int bus_group_limit(const struct pawl_bus *bus, const struct bus_queue *queue, char why[256])
+{
+    snprintf(why, 256, "stream %s has %llu groups, and the limit is that (stream-groups)", queue->name,
+             (unsigned long long)bus->limits.stream_groups);
+    return PAWL_E_LIMIT;
 }
 
 struct bus_sub *bus_group_begin(struct pawl_bus *bus, struct bus_queue *queue, const char *name,
-                                uint64_t from)
+                                uint64_t from, int *error_out, char why[256])
 {
     uint64_t first = bus_queue_first(queue);
     struct pawl_bus_mark mark = {.queue = queue->number,
@@ -369,11 +379,23 @@ struct bus_sub *bus_group_begin(struct pawl_bus *bus, struct bus_queue *queue, c
                                            : from > queue->tail ? queue->tail
                                                                 : from,
                                  .realtime_ns = bus->now.realtime_ns};
-    if (mark.group == 0 || !bus_name_holds(name))
+    if (!bus_name_holds(name)) {
+        snprintf(why, 256, "'%.64s' cannot be the name of a group", name);
+        *error_out = PAWL_E_INVALID;
         return NULL;
+    }
+    if (mark.group == 0) {
+        *error_out = bus_group_limit(bus, queue, why);
+        return NULL;
+    }
     snprintf(mark.name, sizeof mark.name, "%s", name);
     bus_append(bus, PAWL_BUS_RECORD_GROUP, &mark, sizeof mark, NULL, 0);
-    return bus_sub_find(queue, name);
+    struct bus_sub *sub = bus_sub_find(queue, name);
+    if (!sub) {
+        snprintf(why, 256, "the journal does not take it");
+        *error_out = PAWL_E_SYNC_FAILED;
+    }
+    return sub;
 }
 
 int bus_group_apply(struct pawl_bus *bus, const struct pawl_bus_mark *mark)
@@ -381,7 +403,7 @@ int bus_group_apply(struct pawl_bus *bus, const struct pawl_bus_mark *mark)
     struct bus_queue *queue = bus_queue_at(bus, mark->queue);
     if (!queue)
         return 0;
-    if (mark->group == 0 || mark->group > GROUP_NUMBERS_MAX || !queue->config.stream)
+    if (mark->group == 0 || mark->group > BUS_GROUPS_MAX || !queue->config.stream)
         return PAWL_E_DAMAGED;
     int lost = bus->replaying ? bus_queue_lost(queue, mark->offset) : 0;
     if (lost || mark->offset > queue->tail)

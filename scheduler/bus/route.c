@@ -1,5 +1,5 @@
 /*
- * route.c - which queues want a topic: patterns compiled once a topic, and kept.
+ * route.c - the queues that want a topic, found once and kept.
  *
  * Runs in: scheduler. Pure memory. What changes the set of queues, or their patterns, makes all be forgotten.
  */
@@ -9,7 +9,6 @@
 #include <xxhash.h>
 
 #include "scheduler/bus/state.h"
-#include "shm/topic.h"
 
 enum { ROUTES_HASH = 4096 };
 
@@ -32,37 +31,19 @@ void bus_routes_forget(struct pawl_bus *bus)
     bus->last_route = NULL;
 }
 
-static bool wants(const struct bus_queue *queue, const char *topic, size_t topic_bytes)
-{
-    for (uint32_t i = 0; i < queue->config.topic_count; i++)
-        if (pawl_topic_matches(queue->config.topics[i], strlen(queue->config.topics[i]), topic, topic_bytes))
-            return true;
-    return false;
-}
-
-static struct bus_route *make_route(struct pawl_bus *bus, const char *topic, size_t topic_bytes,
+static struct bus_route *make_route(const struct pawl_bus *bus, const char *topic, size_t topic_bytes,
                                     uint64_t hash)
 {
     struct bus_route *route = calloc(1, sizeof *route);
-    size_t room = 0;
     if (!route)
         return NULL;
     route->hash = hash;
     route->topic_bytes = (uint8_t)topic_bytes;
     memcpy(route->topic, topic, topic_bytes);
-    for (int pass = 0; pass < 2 && (pass == 0 || route->queue_count == 0); pass++)
-        for (uint32_t i = 0; i < bus->queue_end; i++) {
-            struct bus_queue *queue = bus->queues[i];
-            /* Second pass: nobody wants it, so it goes to those that take what nobody wants. */
-            if (!queue || !(pass == 0 ? wants(queue, topic, topic_bytes) : queue->config.unrouted))
-                continue;
-            if (bus_grow((void **)&route->queues, &room, route->queue_count + 1, sizeof(struct bus_queue *)) <
-                0) {
-                free_route(route);
-                return NULL;
-            }
-            route->queues[route->queue_count++] = queue;
-        }
+    if (bus_patterns_route(bus, topic, topic_bytes, route) < 0) {
+        free_route(route);
+        return NULL;
+    }
     return route;
 }
 

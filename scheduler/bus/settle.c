@@ -252,6 +252,7 @@ void bus_delivery_failed(struct pawl_bus *bus, struct bus_sub *sub, uint64_t seq
     }
     if (wait_ns == 0)
         bus_dirty(bus, sub);
+    bus_returned(bus, sub, seq);
 }
 
 static int apply_retry(struct pawl_bus *bus, struct bus_sub *sub, const struct pawl_bus_one *record,
@@ -280,7 +281,7 @@ static int apply_retry(struct pawl_bus *bus, struct bus_sub *sub, const struct p
         return exception_push(&sub->exceptions, exception);
     exception->due_at_ns = bus->now.boottime_ns + record->delay_ns;
     bus_timer(bus, exception->due_at_ns, BUS_TIMER_DUE, record->seq,
-              (uint32_t)((sub->queue->number << 10) ^ sub->group));
+              bus_timer_of(sub->queue->number, sub->group));
     return 0;
 }
 
@@ -294,7 +295,7 @@ static int apply_extend(struct pawl_bus *bus, struct bus_sub *sub, const struct 
     if (!bus->replaying) {
         exception->due_at_ns = bus->now.boottime_ns + record->delay_ns;
         bus_timer(bus, exception->due_at_ns, BUS_TIMER_DEADLINE, record->seq,
-                  (uint32_t)((sub->queue->number << 10) ^ sub->group));
+                  bus_timer_of(sub->queue->number, sub->group));
     }
     return 0;
 }

@@ -246,7 +246,7 @@ static void write_expiries(struct pawl_bus *bus, struct bus_snapshot *snapshot)
     begin(snapshot, CHUNK_EXPIRIES);
     for (; snapshot->at < bus->timers.count; snapshot->at++) {
         const struct pawl_bus_timer *timer = &bus->timers.heap[snapshot->at];
-        const struct bus_queue *queue = bus_queue_at(bus, timer->b >> 10);
+        const struct bus_queue *queue = bus_queue_at(bus, bus_timer_queue(timer->b));
         if (!bus_expiry_wanted(bus, timer) || backlog_is_volatile(&queue->backlog, timer->a))
             continue;
         struct expiry_item item = {.seq = timer->a, .due_realtime_ns = timer->due_ns, .queue = queue->number};

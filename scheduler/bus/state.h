@@ -25,6 +25,10 @@ enum {
     BUS_ROUTES_CACHED_MAX = 16384,
     BUS_DISPATCH_A_TURN = 2048, /* deliveries of one subscription in a row */
     BUS_PARKED_MAX = 1024,      /* publishes of one client that wait for room */
+    /* A timer names both in one word. */
+    BUS_GROUP_BITS = 11,
+    BUS_GROUPS_MAX = 1024,
+    BUS_QUEUE_NUMBERS_MAX = 1 << (32 - BUS_GROUP_BITS),
 };
 
 struct bus_queue;
@@ -49,10 +53,13 @@ struct bus_queue {
     struct bus_sub *sub;                   /* its own (not a stream) */
     struct bus_sub **groups;               /* of a stream, by group number - 1; NULL: deleted */
     uint32_t group_count;
-    bool paused, deleted;
+    bool paused;
+    bool expiring;                              /* it has, or had, an event with a time to live of its own */
     uint32_t owner;                             /* temporary: its client */
     uint32_t dlq;                               /* number, once known; 0: not yet */
     struct bus_queue *next_named, *next_buried; /* names.c: in the chains of its name, of its dead letters' */
+    struct bus_pattern *patterns;               /* patterns.c */
+    uint32_t pattern_count;
     uint64_t config_lsn;
     uint64_t visible_lsn;                     /* must be durable before what came last may be seen */
     struct bus_parked *parked, **parked_tail; /* publishes that wait for room here */
@@ -86,6 +93,7 @@ struct bus_sub {
     bool gathered; /* in bus->gathered */
     bool dirty;    /* in bus->dirty */
     uint64_t wake_at_ns;
+    uint64_t watched; /* the wake is no later than when this seq expires by its queue; 0: none is watched */
     struct bus_sub *next_gathered, *next_dirty;
     uint64_t acked_at_realtime_ns;
 };
@@ -149,6 +157,11 @@ struct bus_route {
     char topic[256];
 };
 
+struct bus_patterns { /* patterns.c: a hash table */
+    struct bus_pattern **table;
+    uint32_t room, count; /* room: a power of two, 0: none yet */
+};
+
 /* Events on their way into one record. */
 struct bus_group {
     struct bus_route *route; /* NULL: none is open */
@@ -170,6 +183,7 @@ struct bus_parked_publish {
     struct pawl_event *event; /* malloc'd */
     uint64_t duplicate_of;    /* its key was used by another event while it waited; 0: it was not */
     bool duplicate_in_memory;
+    bool gone;                /* some queue is done with it without having it: dropped, or a dead letter */
     uint32_t waiting, routed; /* queues that it waits for, that have it */
     uint8_t durability;       /* the strongest of those */
     uint64_t lsn;             /* what its confirm waits for */
@@ -222,7 +236,8 @@ struct pawl_bus {
     uint32_t queue_end, queue_room, queue_count, temporary_count;
     struct bus_queue **named, **buried; /* names.c: hash tables */
     uint32_t names_room;                /* of each; a power of two, 0: none yet */
-    struct bus_route **routes;          /* hash table */
+    struct bus_patterns patterns;
+    struct bus_route **routes; /* hash table */
     uint32_t routes_cached;
     struct bus_route *last_route;
 
@@ -245,6 +260,22 @@ struct pawl_bus {
     size_t claim_room;
     struct bus_snapshot *snapshot;
 };
+
+/* Of a subscription, in a timer. */
+static inline uint32_t bus_timer_of(uint32_t queue, uint32_t group)
+{
+    return queue << BUS_GROUP_BITS | group;
+}
+
+static inline uint32_t bus_timer_queue(uint32_t b)
+{
+    return b >> BUS_GROUP_BITS;
+}
+
+static inline uint32_t bus_timer_group(uint32_t b)
+{
+    return b & ((1u << BUS_GROUP_BITS) - 1);
+}
 
 /* bus.c, due.c */
 int bus_grow(void **array, size_t *room, size_t count, size_t item_bytes);
@@ -282,6 +313,16 @@ void bus_dlq_name(const struct bus_queue *queue, char name[PAWL_NAME_BYTES + 8])
 struct bus_queue *bus_names_buried(const struct pawl_bus *bus, const char *name,
                                    const struct bus_queue *after);
 
+/* patterns.c */
+/* Its patterns count from now on; its configuration does not change while they do. 0 or -ENOMEM. */
+int bus_patterns_add(struct pawl_bus *bus, struct bus_queue *queue);
+void bus_patterns_remove(struct pawl_bus *bus, struct bus_queue *queue); /* fine if they do not count */
+void bus_patterns_fini(struct pawl_bus *bus);
+/* The queues that want the topic, or else those that take what nobody wants, by number, into the route that
+ * has none yet. 0 or -ENOMEM. */
+int bus_patterns_route(const struct pawl_bus *bus, const char *topic, size_t topic_bytes,
+                       struct bus_route *route);
+
 /* queue.c */
 struct bus_queue *bus_queue_at(struct pawl_bus *bus, uint32_t number);
 struct bus_sub *bus_sub_at(struct pawl_bus *bus, uint32_t number, uint32_t group);
@@ -295,9 +336,11 @@ int bus_queue_declare(struct pawl_bus *bus, const char *name, const struct pawl_
                       uint64_t *lsn_out, char why[256]);
 /* Free number of a new group; 0: the stream has as many as it may. */
 uint32_t bus_group_number(const struct pawl_bus *bus, const struct bus_queue *queue);
-/* A new group that begins at @from, or at the first that is kept; NULL: it may not be. */
+/* A new group that begins at @from, or at the first that is kept. NULL: *error_out and @why. */
 struct bus_sub *bus_group_begin(struct pawl_bus *bus, struct bus_queue *queue, const char *name,
-                                uint64_t from);
+                                uint64_t from, int *error_out, char why[256]);
+/* The words for a stream that has as many groups as it may. Return: PAWL_E_LIMIT. */
+int bus_group_limit(const struct pawl_bus *bus, const struct bus_queue *queue, char why[256]);
 bool bus_name_holds(const char *name);
 int bus_group_apply(struct pawl_bus *bus, const struct pawl_bus_mark *mark);
 struct bus_sub *bus_sub_create(struct pawl_bus *bus, struct bus_queue *queue, uint32_t group,
@@ -411,17 +454,23 @@ bool bus_dead_event(struct pawl_bus *bus, struct bus_queue *queue, const struct 
                     uint64_t seq);
 struct pawl_event *bus_event_with_headers(struct pawl_bus *bus, const struct pawl_event *event,
                                           const char *const *names, const char *const *values, size_t count,
-                                          const char *drop_prefix);
+                                          const char *drop_prefix, bool with_key);
 
-/* client.c */
+/* held.c */
 struct bus_held *bus_held_at(struct pawl_bus_client *client, uint64_t number);
 struct bus_held *bus_held_new(struct pawl_bus *bus, struct pawl_bus_client *client);
 void bus_held_done(struct pawl_bus *bus, struct pawl_bus_client *client, struct bus_held *held);
+/* What lies in the lane (NULL: of all its consumers) goes back; what they had begun has failed if it died. */
+void bus_held_give_up(struct pawl_bus *bus, struct pawl_bus_client *client, const struct bus_consumer *only,
+                      bool died);
 void bus_client_tick(struct pawl_bus *bus, struct pawl_bus_client *client);
 void bus_sub_revoke_held(struct pawl_bus *bus, struct bus_sub *sub); /* the subscription moves or goes */
+void bus_deadline_soon(struct pawl_bus *bus, struct pawl_bus_client *client, uint64_t at_ns);
+
+/* consumer.c */
+void bus_consumer_unlink(struct bus_consumer *consumer); /* it gets nothing more */
 /* Each is told, once @lsn is durable. */
 void bus_sub_drop_consumers(struct pawl_bus *bus, struct bus_sub *sub, uint64_t lsn);
-void bus_deadline_soon(struct pawl_bus *bus, struct pawl_bus_client *client, uint64_t at_ns);
 
 /* dispatch.c */
 bool bus_dispatch_sub(struct pawl_bus *bus, struct bus_sub *sub);
@@ -434,13 +483,19 @@ struct bus_choice {
     bool from_cursor;
 };
 bool bus_choose(struct pawl_bus *bus, struct bus_sub *sub, struct bus_choice *choice_out);
-void bus_expire(struct pawl_bus *bus, struct bus_sub *sub, uint64_t seq); /* if nobody has begun it */
 void bus_chosen(struct pawl_bus *bus, struct bus_sub *sub, struct bus_choice *choice);
 uint64_t bus_ordering_key(const struct bus_queue *queue, const struct pawl_event *event); /* 0: it has none */
 bool bus_take_token(struct pawl_bus *bus, struct bus_sub *sub); /* rate: one more may go now */
 /* For the figures: a handler has it now. What was given ahead and taken back does not count. */
 void bus_count_delivery(const struct bus_sub *sub, uint64_t seq, uint32_t attempt);
 void bus_key_release(struct pawl_bus *bus, struct bus_sub *sub, struct exception *exception, uint64_t seq);
+
+/* expiry.c */
+bool bus_has_expired(const struct pawl_bus *bus, const struct bus_queue *queue,
+                     const struct pawl_event *event);
+void bus_expire(struct pawl_bus *bus, struct bus_sub *sub, uint64_t seq); /* if nobody has begun it */
+/* It was in somebody's hands and waits again: it may have expired meanwhile. */
+void bus_returned(struct pawl_bus *bus, struct bus_sub *sub, uint64_t seq);
 
 /* stream.c */
 void bus_stream_trim(struct pawl_bus *bus, struct bus_queue *queue);

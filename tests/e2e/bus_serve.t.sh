@@ -215,11 +215,8 @@ assert (kind, tag) == (2, 7), (kind, tag)
 PY
     expect_exit 0 pawl queue list
     expect_exit 0 pawl --state run/pawl.sock queue list
-    for verb in metrics health 'top --once' runs; do
-        # shellcheck disable=SC2086  # several words
-        expect_exit 4 pawl --state run/pawl.sock $verb
-        expect_stderr 'run/pawl.sock is a socket: this needs the state directory that it serves'
-    done
+    expect_exit 4 pawl --state run/pawl.sock runs
+    expect_stderr 'run/pawl.sock is a socket: this needs the state directory that it serves'
     end_serve
     [ ! -e run/pawl.sock ] || fail 'the socket was left'
 }
@@ -359,6 +356,73 @@ test_the_verbs_of_the_bus_take_a_socket_and_strangers_are_told_at_once() {
     end_serve
 }
 
+test_metrics_health_and_top_see_through_a_socket_whatever_is_not_the_owners_alone() {
+    mkdir -m 700 state
+    echo 'allow-uids: [65534]' >state/pawl.yaml
+    local public as=() stranger=() verb
+    public=$(mktemp -d)
+    chmod 755 "$public"
+    install -m 755 "$PAWL" "$public/pawl"
+    serve --socket "$public/socket"
+    pawl queue declare q --topic a
+    pawl publish a x >/dev/null
+    if [ "$(id -u)" = 0 ]; then
+        as=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+        stranger=(setpriv --reuid=65533 --regid=65533 --clear-groups)
+    fi
+    cd "$public"
+    capture "${as[@]}" "$public/pawl" metrics --state "$public/socket"
+    expect_eq "$rc" 0
+    expect_match '^pawl_queue_depth\{queue="q"\} 1$'
+    capture "${as[@]}" "$public/pawl" metrics --state "$public/socket" --format json --over 10ms
+    expect_json '.queues[0].depth' 1
+    capture "${as[@]}" "$public/pawl" top --state "$public/socket" --once --interval 100ms
+    expect_eq "$rc" 0
+    expect_match '^q +1 '
+    capture "${as[@]}" "$public/pawl" health --state "$public/socket" --json
+    expect_eq "$rc" 0
+    expect_json '.overall, (.components[] | select(.name == "disk") | .status, .message)' \
+        $'healthy\nunknown\nonly who may open the state directory can tell'
+    expect_json '[.processes[].role] | index("scheduler") != null' true
+    if [ "$(id -u)" = 0 ]; then
+        for verb in metrics health 'top --once'; do
+            # shellcheck disable=SC2086  # several words
+            capture "${stranger[@]}" "$public/pawl" $verb --state "$public/socket"
+            expect_eq "$rc" 4
+            expect_stderr allow-uids
+            chmod 755 "$T" "$(dirname "$T")" 2>/dev/null || true
+            # shellcheck disable=SC2086
+            capture "${as[@]}" "$public/pawl" $verb --state "$T/state"
+            expect_eq "$rc" 4
+            expect_stderr 'pawl serve --socket'
+        done
+        chmod 600 "$public/socket"
+        for verb in metrics health 'top --once'; do
+            # shellcheck disable=SC2086
+            capture "${as[@]}" "$public/pawl" $verb --state "$public/socket"
+            expect_eq "$rc" 4
+            expect_stderr 'is not yours to use'
+        done
+    fi
+    cd "$T"
+    end_serve
+    rm -r "$public"
+}
+
+test_who_looks_through_a_socket_is_told_that_nobody_serves_and_waits_for_a_restart() {
+    serve --socket "$T/pawl.sock"
+    pawl queue declare q --topic a
+    kill -KILL "$(pid_of scheduler)"
+    expect_exit 0 pawl --state pawl.sock metrics
+    expect_match '^pawl_queue_depth\{queue="q"\} 0$'
+    cp -a pawl.sock left.sock # the same inode's name, when nobody listens any more
+    end_serve
+    for verb in metrics health 'top --once'; do
+        # shellcheck disable=SC2086  # several words
+        expect_exit 4 pawl --state left.sock $verb
+    done
+}
+
 # How often each of these processes went to sleep, and so was woken, since it began.
 naps() {
     local pid
@@ -392,4 +456,39 @@ test_nobody_wakes_up_while_nothing_happens() {
     kill -TERM "${pids[@]:0:5}"
     wait_until '! kill -0 "${pids[@]:0:5}"'
     end_serve
+}
+
+test_serve_waits_for_who_only_looks_at_the_lock() {
+    mkdir -m 700 state
+    background pawl serve
+    local server=$!
+    wait_until 'pawl health'
+    kill -TERM "$server"
+    expect_end 0 "$server"
+    ! grep -q interrupted background.err || fail 'it speaks of runs where there are none'
+    # Its pid is still in the file, and for a moment somebody else holds the lock.
+    grep -q serve state/lock
+    flock state/lock sh -c 'touch held; until [ -e go ]; do sleep 0.02; done' &
+    local holder=$!
+    wait_until '[ -e held ]'
+    background pawl serve
+    server=$!
+    sleep 0.2
+    touch go
+    wait "$holder"
+    wait_until 'pawl health'
+    kill -TERM "$server"
+    expect_end 0 "$server"
+}
+
+test_where_nothing_is_the_words_name_the_flag_for_another_directory() {
+    expect_exit 4 pawl health
+    expect_stderr '--state DIR'
+    expect_exit 2 pawl consume q
+    expect_stderr '--state DIR'
+    touch file
+    expect_exit 4 pawl --state file/below publish t x
+    expect_stderr '--state DIR'
+    expect_exit 4 pawl --state file/below serve
+    expect_stderr '--state DIR'
 }

@@ -70,3 +70,81 @@ test_every_page_that_a_page_leads_to_is_there() {
         done
     done
 }
+
+# Flags that stand alone in a table are of some verb; after another program's name they are that one's.
+test_every_flag_that_a_page_names_alone_is_one() {
+    local flag found=0
+    {
+        for verb in $(pawl help | awk '/^  [a-z]/ { print $1 }'); do pawl help "$verb"; done
+        for what in declare list show pause resume purge delete; do pawl help queue "$what"; done
+        for what in list show redrive purge; do pawl help dlq "$what"; done
+        for what in create commit seek lag; do pawl help group "$what"; done
+    } >help.txt 2>/dev/null || true
+    for flag in $(grep -ohE '`--[a-z][a-z-]*' "$E2E_TOP/docs/coming-from.md" "$E2E_TOP/docs/guarantees.md" "$E2E_TOP/docs/bus.md" | tr -d '`' | sort -u); do
+        found=$((found + 1))
+        case $flag in
+        --pipe | --sshlogin | --describe) continue ;;
+        esac
+        grep -qE -e "(^|[^a-z-])$flag([^a-z-]|$)" help.txt || fail "no verb knows $flag"
+    done
+    [ "$found" -ge 20 ] || fail "only $found flags were looked at"
+}
+
+test_every_function_that_a_page_names_is_one_of_the_header() {
+    local name found=0
+    for name in $(grep -ohE 'pawl_[a-z_]+\(\)' "$E2E_TOP"/docs/*.md "$E2E_TOP"/README.md "$E2E_TOP"/docs/man/*.3.scd | tr -d '()' | sort -u); do
+        grep -qE "^[^/]*\b$name\(" "$E2E_TOP/runtime/pawl.h" || { grep -rqE "\b$name\(" "$E2E_TOP/runtime/lib" "$E2E_TOP/scheduler" "$E2E_TOP/shm" "$E2E_TOP/workers" "$E2E_TOP/runtime" --include=*.h && continue; fail "there is no $name()"; }
+        found=$((found + 1))
+    done
+    [ "$found" -ge 20 ] || fail "only $found functions were looked at"
+}
+
+# What the page gives as another system's call is done here by what stands beside it, with names for its capitals.
+test_the_calls_of_the_mapping_page_work_with_names_in_their_places() {
+    local call each done=0
+    background pawl serve
+    wait_until 'grep -q serving background.err'
+    pawl queue declare q --topic a
+    pawl queue declare s --stream --topic a --retain 1h
+    pawl group create s g --from earliest
+    calls docs/coming-from.md | grep -E '[A-Z]' | grep -vE '^(consume --count|consume --peek$|extend TAG$|publish TOPIC$)' >calls.txt
+    while read -r call; do
+        for each in OFFSET earliest latest TIME; do
+            case $call in
+            *OFFSETearliest*) ;;
+            *) [ "$each" = OFFSET ] || continue ;;
+            esac
+            printf 'a\n' | pawl publish a --lines >/dev/null
+            tag=$(pawl consume q --count 1 --wait 10s | jq -r .delivery)
+            eval "set -- $(echo "$call" | sed -e "s/OFFSETearliestlatestTIME/$each/" -e 's/\.\.\.//' -e 's/[][]//g' \
+                -e "s/NAME/made/" -e "s/PATTERN/'p.*'/" -e 's/TOPIC/a/' -e 's/DATA/x/' -e 's/QUEUE/q/' -e 's/SEQ/1/' \
+                -e "s/TAG/$tag/" -e 's/ S / s /; s/ S$/ s/' -e 's/ G / g /' -e 's/OFFSET/1/' -e 's/TIME/2026-01-31T12:00:00Z/' -e 's/ D$/ 1s/' \
+                -e 's/--by t/--by 5s/' -e 's/--count n/--count 1/' -e 's/create s g/create s other/')"
+            pawl "$@" </dev/null >said.txt 2>&1 || fail "pawl $* ($call): $(cat said.txt)"
+            done=$((done + 1))
+            pawl queue delete made >/dev/null 2>&1 || true
+        done
+    done <calls.txt
+    [ "$done" -ge 14 ] || fail "only $done calls were made"
+}
+
+test_the_handlers_of_the_page_about_the_bus_are_served() {
+    mkdir -m 700 state
+    mkdir lib
+    awk '/^```yaml$/ { on = 1; next } /^```/ { on = 0 } on' "$E2E_TOP/docs/bus.md" >handlers.yaml
+    grep -q '^handlers:' handlers.yaml
+    sed "s|/usr/bin/bill|$T/bill|; s|lib/orders.so|$T/lib/orders.so|" handlers.yaml >state/pawl.yaml
+    printf '#!/bin/sh\ncat >>%s/billed\n' "$T" >bill
+    chmod +x bill
+    gcc -shared -fPIC -I"$E2E_TOP/runtime" -o lib/orders.so "$E2E_TOP/docs/examples/c/plugin.c"
+    background pawl serve
+    wait_until 'grep -q serving background.err'
+    pawl queue declare orders --topic order.new
+    pawl queue declare clicks --stream --topic click --retain 1h
+    pawl group create clicks billing --from earliest
+    pawl publish order.new full >/dev/null
+    pawl publish order.new '' >/dev/null # the example rejects it
+    pawl publish click one >/dev/null
+    wait_until '[ "$(pawl queue show orders --json | jq -c "[.depth, .dlq_depth]")" = "[0,1]" ]'
+    wait_until '[ "$(cat billed 2>/dev/null)" = one ]'
+}

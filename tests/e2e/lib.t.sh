@@ -47,6 +47,49 @@ test_every_function_has_a_manual_page_that_names_its_errors() {
     done
 }
 
+# The structs that a program fills or reads; a line "STRUCT FIELD" for each field.
+fields() {
+    sed -e 's,/\*.*\*/,,' -e '/\/\*/,/\*\//d' "$INSTALLED/usr/include/pawl.h" |
+        awk '/^struct pawl_[a-z_]* {$/ { name = $2; next } /^};/ { name = "" } name' |
+        grep -oE '[a-z_]+(\[[0-9]+\])?;|[a-z_]+,|\(\*[a-z_]+\)' | grep -oE '[a-z_]+' | sort -u
+}
+
+test_every_field_and_every_error_has_a_place_in_the_manual() {
+    local name pages
+    install_library
+    pages=$(cat "$E2E_TOP"/docs/man/*.3.scd)
+    fields >struct.fields
+    [ "$(wc -l <struct.fields)" -ge 60 ] || fail "only $(wc -l <struct.fields) fields were found"
+    while read -r name; do
+        case $pages in
+        *"_${name}_"* | *"*$name*"* | *"_$name("* | *">${name}_"*) ;;
+        *) fail "no page speaks of the field $name" ;;
+        esac
+    done <struct.fields
+    grep -oE 'PAWL_ERR_[A-Z_]+ =' "$INSTALLED/usr/include/pawl.h" | cut -d' ' -f1 >errors
+    while read -r name; do
+        case $pages in
+        *"$name"* | *"_${name#PAWL_ERR_}_"*) ;;
+        *) fail "no page speaks of $name" ;;
+        esac
+    done <errors
+}
+
+test_every_function_has_the_prototype_of_the_header_in_its_page() {
+    local name count=0
+    install_library
+    for page in "$E2E_TOP"/docs/man/*.3.scd; do
+        awk '/^# SYNOPSIS/ { on = 1; next } /^# / { on = 0 } on && /^\*.*\);\*$/' "$page"
+    done | sed -e 's/\\\*/@/g' -e 's/\*//g' -e 's/@/*/g' -e 's/\([^a-z0-9]\)_\([a-z_]*\)_\([^a-z0-9_]\)/\1\2\3/g' \
+        -e 's/\([^a-z0-9]\)_\([a-z_]*\)_\([^a-z0-9_]\)/\1\2\3/g' | tr -d ' ' | grep -v '^typedef' | sort -u >paged
+    tr '\n' ' ' <"$INSTALLED/usr/include/pawl.h" | sed 's,/\*[^*]*\*\+\([^/*][^*]*\*\+\)*/,,g' | grep -oE 'PAWL_API [^;{]*\);' |
+        sed 's/^PAWL_API //' | tr -d ' ' | sort -u >declared
+    comm -23 declared paged >missing
+    [ ! -s missing ] || fail "the pages have other prototypes than: $(cat missing)"
+    count=$(wc -l <declared)
+    [ "$count" -ge 45 ] || fail "only $count prototypes were found"
+}
+
 test_what_one_program_publishes_another_consumes() {
     install_library
     build publisher
@@ -386,9 +429,97 @@ C
     expect_match '^-10008 broken.yaml:1:'
 }
 
-test_the_plugin_example_exports_its_descriptor() {
+test_the_plugin_example_handles_events() {
     install_library
     # shellcheck disable=SC2046
     gcc -shared -fPIC -Wall -Wextra -Werror -o plugin.so "$INSTALLED/usr/share/doc/pawl/examples/c/plugin.c" $(pkg-config --cflags pawl)
     nm -D --defined-only plugin.so | grep -q ' pawl_plugin$'
+    serve
+    pawl queue declare q --topic a
+    pawl publish a full >/dev/null
+    pawl publish a '' >/dev/null # it rejects what is empty
+    expect_exit 1 pawl consume q --plugin ./plugin.so --count 2 --wait 20s
+    expect_exit 0 pawl queue show q --json
+    expect_json '[.depth, .dlq_depth] | join(" ")' '0 1'
+}
+
+# blocks FILE: its fenced blocks of C, as functions or at the top as they must be; what a page leaves out is `...`.
+blocks() {
+    awk '
+        /^```c$/ { on = 1; n++; text = ""; next }
+        /^```/ { if (on) printf "%s", text > ("block" n ".c"); on = 0 }
+        on { sub(/^    \.\.\.$/, "    handle_all(deliveries, count);"); text = text $0 "\n" }' "$1"
+}
+
+test_the_code_of_the_page_about_the_library_runs_as_it_stands() {
+    install_library
+    blocks "$E2E_TOP/docs/c-api.md"
+    expect_eq "$(echo block*.c)" 'block1.c block2.c block3.c block4.c'
+    write page.c <<'C'
+#include <signal.h>
+#include <stdio.h>
+#include <pawl.h>
+static unsigned confirms, handled;
+static void on_confirm(void *context, const struct pawl_confirm *confirm)
+{
+    (void)context;
+    confirms += confirm->error == 0;
+}
+static void handle(const void *data, size_t bytes)
+{
+    handled++;
+    printf("%.*s\n", (int)bytes, (const char *)data);
+}
+static void handle_all(const struct pawl_delivery *const *deliveries, int count)
+{
+    for (int i = 0; i < count; i++) {
+        handle(deliveries[i]->data, deliveries[i]->data_bytes);
+        pawl_ack(deliveries[i]);
+    }
+}
+#include "block3.c"
+static int poll_loop(struct pawl *pawl, struct pawl_consumer *consumer, const struct pawl_delivery **deliveries)
+{
+    int count;
+#include "block4.c"
+    return count;
+}
+C
+    # The third block is the poll loop and the fourth is at the top of a file, or the other way round.
+    if grep -q interrupted block3.c; then top=block3.c loop=block4.c; else top=block4.c loop=block3.c; fi
+    sed -i "s/block3/TOP/; s/block4/LOOP/; s/TOP.c/$top/; s/LOOP.c/$loop/" page.c
+    cat >>page.c <<'C'
+int main(void)
+{
+    struct pawl *pawl;
+    struct pawl_consumer *consumer;
+    const struct pawl_delivery *deliveries[64];
+    const char *topic = "order.*", *text = "an order";
+    size_t n = 8;
+    void *context = NULL;
+    struct pawl_queue_options queue = {.bytes = sizeof queue, .topics = &topic, .topic_count = 1};
+    if (pawl_connect(&options, &pawl) != 0 || pawl_queue_declare(pawl, "orders", &queue) != 0)
+        return 1;
+#include "block1.c"
+    printf("%u confirmed\n", confirms);
+    {
+#include "block2.c"
+        while (handled < 2)
+            handle_all(deliveries, pawl_claim(consumer, deliveries, 64, -1));
+    }
+    pawl_publish(pawl, &message, 5000, NULL);
+    while (handled < 3)
+        if (pawl_dispatch(pawl, 5000) < 0 || poll_loop(pawl, consumer, deliveries) < 0)
+            return 2;
+    pawl_flush(pawl, 5000);
+    pawl_close(pawl);
+    return 0;
+}
+C
+    build_own page
+    serve
+    expect_exit 0 ./page
+    expect_stdout $'1 confirmed\nan order\nan order\nan order'
+    expect_exit 0 pawl queue show orders --json
+    expect_json .depth 0
 }

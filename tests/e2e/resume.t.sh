@@ -124,6 +124,39 @@ test_resume_of_a_success_says_so_and_runs_nothing() {
     grep -q succeeded said || fail 'it does not say that the run has succeeded'
 }
 
+# Whether the command finds the run's end itself or the scheduler tells it: asked at any moment, a success is 0.
+test_resume_and_retry_of_a_run_that_is_just_succeeding_never_call_it_an_error() {
+    local i verb
+    write one.yaml <<<'{pawl: 1, steps: {only: {run: ["true"]}}}'
+    background pawl serve
+    wait_until 'pawl health'
+    for i in $(seq 20); do
+        for verb in resume retry; do
+            pawl run --detach --run-id "$verb$i" one.yaml >/dev/null 2>&1
+            capture pawl $verb "$verb$i"
+            case $rc in
+            0) expect_stderr 'nothing is left to do' ;;
+            2) expect_stderr 'still running' ;;
+            *) fail "exit $rc" ;;
+            esac
+            pawl wait "$verb$i" 2>/dev/null
+            expect_exit 0 pawl $verb "$verb$i" --detach
+            expect_stdout "$verb$i"
+        done
+    done
+}
+
+test_resume_of_a_run_that_still_runs_names_how_to_wait_for_it() {
+    blocking
+    pawl run --detach --run-id b flow.yaml >/dev/null 2>&1
+    wait_until 'grep -q block ran'
+    expect_exit 2 pawl resume b
+    expect_stderr 'run b is still running'
+    expect_stderr 'pawl wait b'
+    touch go
+    expect_exit 0 pawl wait b --timeout 20s
+}
+
 test_cancel_ends_a_run_for_good_and_wait_tells() {
     blocking
     pawl run --detach --run-id c flow.yaml >/dev/null 2>&1
@@ -288,6 +321,8 @@ test_killed_supervisor_takes_everything_along_and_finished_steps_are_never_run_a
     expect_file ran $'before\nblock 1\nblock 2\nafter'
     expect_eq "$(step_field before attempts k)" 1
     expect_eq "$(step_field block attempts k)" 2
+    expect_exit 0 pawl why k block
+    expect_contains 'Attempt 1: interrupted, pawl itself went down'
 }
 
 test_killed_scheduler_is_restarted_and_the_running_step_goes_on() {
@@ -323,6 +358,27 @@ YAML
     touch go
     expect_end 0 "$running"
     expect_file ran $'1\n2'
+    expect_exit 0 pawl why w block
+    expect_contains 'Attempt 1: the worker that ran it died'
+}
+
+test_a_killed_workers_step_goes_again_without_retries_and_why_says_so() {
+    write flow.yaml <<'YAML'
+pawl: 1
+steps: {block: {shell: 'echo "$PAWL_ATTEMPT" >>ran; while [ ! -e go ]; do sleep 0.02; done'}}
+YAML
+    background pawl run --run-id w -j1 flow.yaml
+    local running=$! n
+    for n in 1 2 3 4; do
+        wait_until "[ -e ran ] && [ \$(wc -l <ran) -eq $n ]" 20
+        # shellcheck disable=SC2046
+        kill -KILL $(pid_of worker)
+    done
+    expect_end 1 "$running"
+    expect_exit 0 pawl why w block
+    expect_contains 'block is failed (worker-lost)'
+    expect_contains 'Attempt 3: the worker that ran it died'
+    expect_contains 'tried again up to 3 times, though its `retries` are 0'
 }
 
 test_a_killed_map_resumes_with_the_output_of_an_uninterrupted_one() {

@@ -629,6 +629,18 @@ async def test_a_server_that_is_stopped_is_told(server):
 
 
 @in_loop
+async def test_figures_of_a_scheduler_that_is_gone_are_not_made_up(server):
+    async with pawl.EventBackend(server.state, reconnect_timeout=0.2) as backend:
+        await backend.subscribe("a", Collector(), queue="work")
+        assert (await backend.queue_stats())["work"]["depth"] == 0
+        server.stop()
+        with pytest.raises(pawl.Error):
+            await backend.queue_stats()
+        backend.get_queue_pressure_stats()  # those of the look before; its own look fails quietly
+        await asyncio.sleep(0.1)
+
+
+@in_loop
 async def test_a_path_where_nobody_serves_gets_a_temporary_scheduler(tmp_path):
     path = tmp_path / "state"
     async with pawl.EventBackend(path) as one:

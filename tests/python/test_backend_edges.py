@@ -4,6 +4,7 @@ import asyncio
 import atexit
 import os
 import select
+import signal
 import subprocess
 import sys
 import textwrap
@@ -135,6 +136,10 @@ async def test_what_can_never_handle_anything_is_refused():
         for concurrency in (0, -1):
             with pytest.raises(ValueError):
                 await backend.subscribe("a", Collector(), concurrency=concurrency)
+            with pytest.raises(ValueError, match="prefetch is at least 1"):
+                await backend.subscribe("a", Collector(), prefetch=-1)
+        with pytest.raises(ValueError, match="prefetch is at least 1"):
+            pawl.EventBackend(prefetch=-1)
         with pytest.raises(pawl.Invalid, match="dlq"):
             await backend.subscribe("a", Collector(), dlq="no name")
         assert backend.subscription_count == 0
@@ -219,6 +224,61 @@ async def test_a_forked_child_that_ends_ends_nothing_of_its_parent():
         os.waitpid(child, 0)
         assert os.path.isdir(backend.state)
         assert await backend.publish(pawl.MessagingEvent("a"))
+
+
+@in_loop
+async def test_a_forked_child_that_lives_on_keeps_no_scheduler_from_its_end():
+    gate = os.pipe()
+    backend = pawl.EventBackend()
+    await backend.connect()
+    state = backend.state
+    child = os.fork()
+    if child == 0:
+        os.read(gate[0], 1)
+        os._exit(0)
+    try:
+        await backend.disconnect()
+        assert not os.path.exists(state)
+    finally:
+        os.write(gate[1], b"x")
+        os.waitpid(child, 0)
+
+
+@pytest.mark.parametrize("what", ["subscribe('b', print)", "queue_stats()", "health_check()", "disconnect()"])
+def test_a_program_ends_though_its_scheduler_does_not_answer(server, what):
+    program = """
+        import asyncio, os, pawl, signal, sys
+        async def main():
+            backend = pawl.EventBackend(%r)
+            await backend.connect()
+            await backend.subscribe("a", print)
+            stats = asyncio.ensure_future(backend.queue_stats())
+            await stats
+            print("ready", flush=True)
+            sys.stdin.readline()
+            backend.get_queue_pressure_stats()
+            await asyncio.sleep(0)  # the thread asks
+            await asyncio.wait_for(backend.%s, 1)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        asyncio.run(main())
+    """ % (server.state, what)
+    pid = server.scheduler_pid()
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            process.stdin.write("\n")
+            process.stdin.flush()
+            process.wait(40)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+            process.kill()
 
 
 @in_loop

@@ -235,6 +235,14 @@ def test_what_does_not_hold_is_refused_with_its_own_error(client):
         client.publish("a", headers={"k": "v" * 30_000})
     with pytest.raises(pawl.Invalid):
         client.publish("a", priority=10)
+    with pytest.raises(ValueError, match="priority is a number from 0 to 255"):
+        client.publish("a", priority=-1)
+    for prefetch in (-1, -(2**40)):
+        with pytest.raises(ValueError, match="prefetch is a number from 1 to 16384, or 0 for the default"):
+            client.consume("q", prefetch=prefetch)
+    for prefetch in (16385, 2**32, 2**40):
+        with pytest.raises(pawl.Limit, match="at most 16384"):
+            client.consume("q", prefetch=prefetch)
     with pytest.raises(pawl.Invalid):
         client.declare("../q", "a")
     with pytest.raises(pawl.Invalid):
@@ -537,6 +545,13 @@ def test_unconfirmed_ones_are_sent_again_after_a_kill_and_not_twice(server):
                 got.add(int(each.data))
                 each.ack()
         assert got == set(range(sent))
+
+
+def test_a_client_of_a_socket_does_not_know_of_the_disk(server):
+    with pawl.connect(socket=os.path.join(server.state, "socket")) as client:
+        disk = [each for each in client.health()["components"] if each["name"] == "disk"]
+        assert [each["status"] for each in disk] == ["unknown"]
+        assert client.metrics()["queues"] == []
 
 
 def test_the_library_and_the_package_are_of_one_version():

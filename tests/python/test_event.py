@@ -61,6 +61,19 @@ def test_data_that_is_no_json_is_refused_unless_told_what_to_do():
     assert json.loads(encode_data({"what": {1, 2}}, default=sorted)) == {"what": [1, 2]}
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("default", [None, str])
+def test_a_number_that_json_does_not_have_is_refused(value, default):
+    for data in (value, [1, value], {"a": {"b": value}}, {value: 1}):
+        with pytest.raises(ValueError):
+            encode_data(data, default=default)
+
+
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", '{"a": [NaN]}', " NaN ", '{"a": Infinity} '])
+def test_what_looks_like_such_a_number_is_no_json_but_text(text):
+    assert decode_data(text.encode()) == text
+
+
 def test_ids_are_16_hexadecimal_digits_and_differ():
     ids = {pawl.MessagingEvent("a").id for _ in range(1000)}
     assert len(ids) == 1000
@@ -129,6 +142,17 @@ def test_durations_are_seconds_or_texts():
     for wrong in ("", "5", "5 s", "1x", -1, None, True, float("nan")):
         with pytest.raises(pawl.Invalid):
             nanoseconds(wrong)
+
+
+def test_numbers_without_end_are_no_settings():
+    for settings in (
+        {"backoff": {"initial": 1, "factor": float("inf")}},
+        {"ttl": float("nan")},
+        {"breaker": {"failures": float("nan")}},
+        {"max_depth": float("inf")},
+    ):
+        with pytest.raises(ValueError):
+            queue_json("a", **settings)
 
 
 def test_settings_become_the_configuration_of_a_queue():

@@ -89,13 +89,17 @@ void sim_publish(struct bus_sim *sim)
         publish.delay_ns = sim_below(sim, 5) * MEMORY_SECOND_NS;
     if (sim_below(sim, 8) == 0)
         publish.priority = (uint8_t)sim_below(sim, 10);
+    if (sim_below(sim, 8) == 0)
+        publish.ttl_ns = (1 + sim_below(sim, 30)) * MEMORY_SECOND_NS;
     publisher->pending[publisher->pending_count++] =
         (struct pending){.event = event, .sequence = ++publisher->sequence, .publish = publish};
     oracle_data(&sim->oracle, event, data);
     publish.data = data;
     publish.sequence = publisher->sequence;
     sim_say(sim,
-            "publish %zu to %s, sequence %" PRIu64 ", key %u, durability %u, delay %" PRIu64 ", priority %u",
-            event, sim_topics[topic], publish.sequence, key, durability, publish.delay_ns, publish.priority);
+            "publish %zu to %s, sequence %" PRIu64 ", key %u, durability %u, delay %" PRIu64
+            ", priority %u, ttl %" PRIu64,
+            event, sim_topics[topic], publish.sequence, key, durability, publish.delay_ns, publish.priority,
+            publish.ttl_ns);
     (void)memory_publish(&sim->memory, publisher->client, &publish);
 }

@@ -108,6 +108,7 @@ static int read_file(void *ctx, const char *run_id, const char *name, uint64_t b
             continue;
         if (byte_offset > image->n)
             return PAWL_E_DAMAGED;
+        world->image_reads++;
         *n_out = image->n - byte_offset < bytes_max ? image->n - byte_offset : bytes_max;
         *bytes_out = malloc(*n_out ? *n_out : 1);
         memcpy(*bytes_out, image->bytes + byte_offset, *n_out);

@@ -416,98 +416,6 @@ Test(bus_exchange, what_memory_cannot_hold_is_refused)
     expect_number(&m, "q", "depth", 1);
 }
 
-/* ---- limits: at the maximum, and one beyond ---- */
-
-Test(bus_exchange, payload_headers_and_delay_are_taken_at_their_limit_and_refused_beyond)
-{
-    static char data[1 << 20];
-    char value[400];
-    memory_declare(&m, "q", "'topics': ['t'], 'max_bytes': 1000000000");
-    m.limits.event_headers_bytes = 1 + 300; /* name and value */
-    pawl_bus_set_limits(m.bus, &m.limits);
-    struct memory_client *client = memory_open(&m, 0);
-    memset(data, 'x', sizeof data);
-    memset(value, 'v', sizeof value);
-    struct memory_publish publish = {.topic = "t", .data = data, .data_bytes = m.limits.event_payload_bytes};
-    uint64_t at = memory_publish(&m, client, &publish);
-    m.limits.event_payload_bytes--;
-    pawl_bus_set_limits(m.bus, &m.limits);
-    uint64_t beyond = memory_publish(&m, client, &publish);
-    value[300] = 0;
-    publish = (struct memory_publish){.topic = "t", .headers = {{"h", value}}};
-    uint64_t headers_at = memory_publish(&m, client, &publish);
-    value[300] = 'v';
-    value[301] = 0;
-    uint64_t headers_beyond = memory_publish(&m, client, &publish);
-    publish = (struct memory_publish){.topic = "t", .delay_ns = m.limits.publish_delay_ns};
-    uint64_t delay_at = memory_publish(&m, client, &publish);
-    publish.delay_ns++;
-    uint64_t delay_beyond = memory_publish(&m, client, &publish);
-    memory_turn(&m);
-    expect_confirmed(client, at);
-    expect_refused(client, beyond, PAWL_E_LIMIT);
-    expect_confirmed(client, headers_at);
-    expect_refused(client, headers_beyond, PAWL_E_LIMIT);
-    expect_confirmed(client, delay_at);
-    expect_refused(client, delay_beyond, PAWL_E_LIMIT);
-}
-
-Test(bus_exchange, as_many_delayed_and_prioritised_events_as_may_wait_are_taken_and_not_one_more)
-{
-    m.limits.queue_delayed = 3;
-    pawl_bus_set_limits(m.bus, &m.limits);
-    memory_declare(&m, "q", "'topics': ['t']");
-    memory_declare(&m, "s", "'topics': ['s'], 'stream': true");
-    struct memory_client *client = memory_open(&m, 0);
-    struct memory_publish delayed = {.topic = "t", .data = "x", .delay_ns = SECOND};
-    struct memory_publish urgent = {.topic = "t", .data = "x", .priority = 1};
-    uint64_t plain = memory_say(&m, client, "t", "x");
-    for (int i = 0; i < 3; i++)
-        (void)memory_publish(&m, client, i % 2 ? &urgent : &delayed);
-    uint64_t late = memory_publish(&m, client, &delayed), hasty = memory_publish(&m, client, &urgent);
-    uint64_t other = memory_say(&m, client, "t", "x");
-    delayed.topic = "s";
-    uint64_t stream = memory_publish(&m, client, &delayed);
-    memory_turn(&m);
-    expect_confirmed(client, plain);
-    expect_confirmed(client, plain + 3);
-    expect_refused(client, late, PAWL_E_LIMIT);
-    expect_refused(client, hasty, PAWL_E_LIMIT);
-    expect_confirmed(client, other);
-    expect_confirmed(client, stream);
-    expect_number(&m, "q", "depth", 5);
-    memory_pass(&m, SECOND);
-    struct memory_client *consumer = consumer_of(&m, "q", 9);
-    cr_expect(eq(int, memory_settle(&m, consumer, PAWL_SETTLE_OP_ACK, 0, 4, 0), 0));
-    memory_turn(&m);
-    uint64_t again = memory_publish(&m, client, &urgent);
-    memory_turn(&m);
-    expect_confirmed(client, again);
-}
-
-Test(bus_exchange, queues_patterns_and_settings_are_taken_at_their_limit_and_refused_beyond)
-{
-    m.limits.queues = 2;
-    m.limits.queue_patterns = 2;
-    pawl_bus_set_limits(m.bus, &m.limits);
-    memory_declare(&m, "a", "'topics': ['1', '2'], 'ack_wait_ns': 604800000000000");
-    memory_declare(&m, "b", "'topics': ['1'], 'retry': {'limit': 4095}, 'interruptions': 1000");
-    json_t *none = memory_request(&m, 0, "{'op': 'queue.declare', 'name': 'c', 'config': {'topics': ['1']}}");
-    cr_expect(eq(ptr, none, NULL));
-    cr_expect(eq(int, m.error, PAWL_E_LIMIT));
-    static const char *const beyond[] = {"'topics': ['1', '2', '3']", "'ack_wait_ns': 604800000000001",
-                                         "'interruptions': 1001"};
-    for (size_t i = 0; i < sizeof beyond / sizeof *beyond; i++) {
-        none = memory_request(&m, 0, "{'op': 'queue.declare', 'name': 'b', 'config': {%s}}", beyond[i]);
-        cr_expect(eq(ptr, none, NULL));
-        cr_expect(eq(int, m.error, PAWL_E_LIMIT), "%s", beyond[i]);
-    }
-    none =
-        memory_request(&m, 0, "{'op': 'queue.declare', 'name': 'b', 'config': {'retry': {'limit': 4096}}}");
-    cr_expect(eq(ptr, none, NULL));
-    cr_expect(lt(int, m.error, 0));
-}
-
 Test(bus_exchange, what_cannot_be_changed_is_refused_and_the_same_again_is_fine)
 {
     memory_declare(&m, "q", "'topics': ['t']");
@@ -641,14 +549,4 @@ Test(bus_exchange, publishes_whose_publishers_went_wait_up_to_the_bound_of_one)
     memory_turn(&m);
     memory_close(&m, last);
     expect_number(&m, "q", "blocked_publishes", BUS_PARKED_MAX);
-}
-
-Test(bus_exchange, a_client_has_a_bounded_number_of_consumers)
-{
-    memory_declare(&m, "q", "'topics': ['t']");
-    struct memory_client *client = memory_open(&m, 0);
-    for (uint32_t i = 1; i <= BUS_CONSUMERS_MAX; i++)
-        cr_assert(eq(int, memory_consume(&m, client, i, "q", "", 1, 0), 0));
-    cr_expect(eq(int, memory_consume(&m, client, BUS_CONSUMERS_MAX + 1, "q", "", 1, 0), PAWL_E_LIMIT));
-    expect_number(&m, "q", "consumers", BUS_CONSUMERS_MAX);
 }

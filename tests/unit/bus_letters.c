@@ -140,3 +140,136 @@ Test(bus_letters, a_redrive_is_refused_where_the_disk_has_no_room)
     json_decref(reply);
     expect_number(&m, "q", "dlq_depth", 2);
 }
+
+/* A request until it says that it was all; how many steps that took. *count_out: of @key, *skipped_out. */
+static int in_steps(const char *op, const char *more, const char *key, int64_t *count_out,
+                    int64_t *skipped_out)
+{
+    int64_t from = 0;
+    int steps = 0;
+    *count_out = *skipped_out = 0;
+    do {
+        json_t *reply =
+            memory_request(&m, 0, "{'op': '%s', 'queue': 'q', 'from': %lld%s}", op, (long long)from, more);
+        cr_assert(ne(ptr, (void *)reply, NULL), "%s", m.why);
+        const json_t *events = json_object_get(reply, "events");
+        *count_out += events ? (int64_t)json_array_size(events) : number_of(reply, key);
+        *skipped_out += number_of(reply, "skipped");
+        cr_assert(number_of(reply, "next") == 0 || number_of(reply, "next") > from);
+        from = number_of(reply, "next");
+        json_decref(reply);
+        memory_turn(&m);
+        steps++;
+    } while (from > 0 && steps < 1000);
+    return steps;
+}
+
+Test(bus_letters, a_step_of_a_purge_reads_no_more_than_8_mib_and_says_where_to_go_on)
+{
+    int64_t purged, skipped;
+    bury(MIB, LETTERS);
+    cr_expect(
+        eq(int, in_steps("dlq.purge", ", 'filter': {'reason': 'expired'}", "purged", &purged, &skipped), 3));
+    cr_expect(eq(i64, purged, 0));
+    expect_number(&m, "q", "dlq_depth", LETTERS);
+    cr_expect(
+        eq(int, in_steps("dlq.purge", ", 'filter': {'reason': 'rejected'}", "purged", &purged, &skipped), 3));
+    cr_expect(eq(i64, purged, LETTERS));
+    cr_expect(eq(i64, skipped, 0));
+    expect_number(&m, "q", "dlq_depth", 0);
+}
+
+Test(bus_letters, a_purge_by_number_goes_on_after_those_that_it_did)
+{
+    int64_t purged, skipped;
+    bury(MIB, 10);
+    cr_expect(eq(
+        int, in_steps("dlq.purge", ", 'seqs': [10, 9, 8, 7, 6, 5, 4, 3, 2, 99]", "purged", &purged, &skipped),
+        2));
+    cr_expect(eq(i64, purged, 9));
+    expect_number(&m, "q", "dlq_depth", 1);
+}
+
+enum { SMALL = 10000, A_STEP = 4096 };
+
+static void bury_many(void)
+{
+    for (int left = SMALL; left > 0; left -= 1000) {
+        struct memory_client *client = consumer_of(&m, "q", 1000);
+        for (int i = 0; i < 1000; i++)
+            (void)memory_say(&m, client, "t", i % 10 ? "x" : "y");
+        memory_turn(&m);
+        (void)memory_settle(&m, client, PAWL_SETTLE_OP_REJECT, 0, 999, 0);
+        memory_turn(&m);
+        memory_close(&m, client);
+    }
+    expect_number(&m, "q", "dlq_depth", SMALL);
+}
+
+Test(bus_letters, no_step_looks_at_more_than_4096_letters_whatever_passes_the_filter)
+{
+    static const char *const ops[][2] = {
+        {"dlq.list", "events"}, {"dlq.redrive", "redriven"}, {"dlq.purge", "purged"}};
+    int64_t count, skipped;
+    bury_many();
+    for (int i = 0; i < 3; i++) {
+        cr_expect(eq(int, in_steps(ops[i][0], ", 'filter': {'topic': 'other'}", ops[i][1], &count, &skipped),
+                     SMALL / A_STEP + 1),
+                  "%s", ops[i][0]);
+        cr_expect(eq(i64, count, 0));
+    }
+    cr_expect(eq(int, in_steps("dlq.purge", ", 'filter': {'topic': 't'}", "purged", &count, &skipped),
+                 SMALL / A_STEP + 1));
+    cr_expect(eq(i64, count, SMALL));
+}
+
+Test(bus_letters, no_step_looks_for_more_than_4096_numbers_that_there_are_not)
+{
+    int64_t count, skipped;
+    bury(10, 1);
+    json_t *numbers = json_array();
+    for (int i = 0; i < SMALL; i++)
+        json_array_append_new(numbers, json_integer(1000000 - i));
+    json_array_append_new(numbers, json_integer(1));
+    char *text = json_dumps(numbers, JSON_COMPACT), *more = NULL;
+    cr_assert(gt(int, asprintf(&more, ", 'seqs': %s", text), 0));
+    cr_expect(eq(int, in_steps("dlq.purge", more, "purged", &count, &skipped), SMALL / A_STEP + 1));
+    cr_expect(eq(i64, count, 1));
+    free(more);
+    free(text);
+    json_decref(numbers);
+}
+
+Test(bus_letters, a_number_that_no_letter_can_have_is_not_found_and_the_others_are)
+{
+    static const char *const ops[][2] = {
+        {"dlq.list", "events"}, {"dlq.redrive", "redriven"}, {"dlq.purge", "purged"}};
+    int64_t count, skipped;
+    bury(10, 4);
+    for (int i = 0; i < 3; i++) {
+        char more[160];
+        snprintf(more, sizeof more,
+                 ", 'seqs': [-1, %d, 9223372036854775807, 0, -9223372036854775808, 1.5, '2', %d]",
+                 i < 2 ? 1 : 3, i < 2 ? 2 : 4);
+        cr_expect(eq(int, in_steps(ops[i][0], more, ops[i][1], &count, &skipped), 1));
+        cr_expect(eq(i64, count, 2), "%s", ops[i][0]);
+        cr_expect(eq(i64, skipped, 0));
+    }
+    expect_number(&m, "q", "dlq_depth", 0);
+}
+
+Test(bus_letters, a_redriven_event_keeps_its_priority_and_comes_before_plain_ones)
+{
+    struct memory_client *client = consumer_of(&m, "q", 1);
+    (void)memory_publish(&m, client, &(struct memory_publish){.topic = "t", .data = "high", .priority = 9});
+    memory_turn(&m);
+    (void)memory_settle(&m, client, PAWL_SETTLE_OP_REJECT, 0, 0, 0);
+    memory_turn(&m);
+    memory_close(&m, client);
+    client = memory_open(&m, 0);
+    (void)memory_say(&m, client, "t", "plain");
+    memory_turn(&m);
+    json_decref(memory_request(&m, 0, "{'op': 'dlq.redrive', 'queue': 'q'}"));
+    memory_turn(&m);
+    expect_got(consumer_of(&m, "q", 5), 0, "high plain");
+}

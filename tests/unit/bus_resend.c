@@ -387,3 +387,40 @@ Test(bus_resend, a_sequence_beyond_all_numbers_is_refused_and_harms_nobody)
     expect_duplicate(client, UINT64_C(1) << 60);
     expect_number(&m, "q", "depth", 1);
 }
+
+Test(bus_resend, what_a_publisher_sends_again_is_known_by_its_sequence_and_confirmed_when_it_is_durable)
+{
+    memory_declare(&m, "q", "'topics': ['t']");
+    struct memory_client *client = memory_open(&m, 77);
+    uint64_t sequence = memory_say(&m, client, "t", "x");
+    memory_flush(&m);
+    memory_close(&m, client); /* it lost its connection before the confirm */
+    client = memory_open(&m, 77);
+    cr_expect(eq(u64, client->sequence, 0), "it is not durable yet");
+    struct memory_publish again = {.topic = "t", .data = "x", .sequence = sequence};
+    (void)memory_publish(&m, client, &again);
+    expect_unanswered(client, sequence);
+    memory_turn(&m);
+    cr_expect(eq(u32, memory_reply(client, PAWL_REPLY_CONFIRM, sequence)->flags, PAWL_REPLY_DUPLICATE));
+    memory_snapshot(&m);
+    memory_restart(&m, m.record_count);
+    client = memory_open(&m, 77);
+    (void)memory_publish(&m, client, &again);
+    memory_turn(&m);
+    expect_number(&m, "q", "depth", 1);
+}
+
+Test(bus_resend, what_was_blocked_and_stored_at_last_is_known_when_it_is_sent_again)
+{
+    memory_declare(&m, "q", "'topics': ['t'], 'max_depth': 1, 'overflow': 'block'");
+    struct memory_client *client = memory_open(&m, 77), *consumer = consumer_of(&m, "q", 1);
+    (void)memory_say(&m, client, "t", "a");
+    uint64_t blocked = memory_say(&m, client, "t", "b");
+    memory_turn(&m);
+    (void)memory_ack(&m, consumer, 0);
+    memory_turn(&m);
+    expect_got(consumer, 0, "a b");
+    memory_restart(&m, m.record_count);
+    client = memory_open(&m, 77);
+    cr_expect(eq(u64, client->sequence, blocked));
+}

@@ -359,6 +359,37 @@ Test(map_items, an_item_is_found_by_number_and_instance_until_it_is_dropped)
     pawl_map_items_fini(&items);
 }
 
+Test(map_items, an_item_that_had_succeeded_before_is_found_by_number_only)
+{
+    struct pawl_map_items items;
+    cr_assert(eq(int, pawl_map_items_init(&items), 0));
+    struct pawl_map_item *a = add(&items, "a"), *b = add(&items, "b");
+    pawl_map_items_had(a, 17);
+    cr_assert(eq(int, pawl_map_items_know(&items, b, 4), 0));
+    cr_expect(eq(ptr, pawl_map_items_find(&items, 17), NULL));
+    cr_expect(eq(ptr, pawl_map_items_at(&items, 0), a));
+    pawl_map_items_drop(&items, a);
+    cr_expect(eq(ptr, pawl_map_items_at(&items, 0), NULL));
+    cr_expect(eq(ptr, pawl_map_items_find(&items, 4), b));
+    pawl_map_items_fini(&items);
+}
+
+Test(map_items, the_bytes_of_items_are_counted_until_they_are_dropped)
+{
+    struct pawl_map_items items;
+    cr_assert(eq(int, pawl_map_items_init(&items), 0));
+    struct pawl_map_item *a = add(&items, "a");
+    size_t one = items.item_bytes;
+    cr_expect(ge(sz, one, sizeof *a));
+    struct pawl_map_item *b = add(&items, "bcdefghij");
+    cr_expect(eq(sz, items.item_bytes, 2 * one + 8));
+    pawl_map_items_had(a, 1);
+    pawl_map_items_drop(&items, a);
+    pawl_map_items_drop(&items, b);
+    cr_expect(eq(sz, items.item_bytes, 0));
+    pawl_map_items_fini(&items);
+}
+
 Test(map_items, a_million_items_in_flight_a_hundred_at_a_time_need_little_room)
 {
     struct pawl_map_items items;

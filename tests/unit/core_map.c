@@ -1,6 +1,10 @@
 /*
  * core_map - fed items: each is run once, told once, and found again by what it says.
  */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 
@@ -208,6 +212,42 @@ Test(core_map, sealed_map_is_resumed_from_its_image)
     run_all();
     world_finish(world);
     cr_expect(eq(u32, world_run_state(world, "m"), PAWL_RUN_SUCCEEDED));
+}
+
+static void expect_output(uint64_t instance, const char *out)
+{
+    struct pawl_result_view view;
+    cr_assert(eq(int, pawl_run_result(world->core, run, 0, instance, 0, true, &view), 0));
+    cr_assert(eq(u32, view.fixed.stdout_bytes, (uint32_t)strlen(out)));
+    cr_expect(eq(int, memcmp(view.bytes, out, strlen(out)), 0), "instance %zu", (size_t)instance);
+    free(view.bytes);
+}
+
+Test(core_map, results_of_an_image_that_are_read_one_after_the_other_share_reads)
+{
+    enum { COUNT = 200 };
+    uint64_t content[COUNT], instances[COUNT];
+    char out[32];
+    for (uint64_t i = 0; i < COUNT; i++)
+        content[i] = i + 1;
+    feed(0, COUNT, content, instances);
+    end_feed();
+    for (uint64_t i = 0; i < COUNT; i++) {
+        snprintf(out, sizeof out, "what %zu printed", (size_t)i);
+        world_end(world, world_find(world, "map", i), PAWL_OUTCOME_EXITED, i == 7, out);
+        world_sync(world);
+    }
+    world_finish(world);
+    cr_assert(eq(u32, world_run_state(world, "m"), PAWL_RUN_FAILED));
+    resume();
+    size_t before = world->image_reads;
+    for (uint64_t i = 0; i < COUNT; i++) {
+        snprintf(out, sizeof out, "what %zu printed", (size_t)i);
+        expect_output(i, out);
+    }
+    cr_expect(le(sz, world->image_reads - before, 8));
+    expect_output(0, "what 0 printed");
+    expect_output(COUNT - 1, "what 199 printed");
 }
 
 Test(core_map, full_disk_refuses_items_and_takes_them_later)

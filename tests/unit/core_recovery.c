@@ -283,14 +283,30 @@ Test(core_recovery, sealed_run_that_failed_goes_on_where_it_failed)
     cr_expect(eq(u32, world_attempts(world, "r", "b", 0), 2));
 }
 
-Test(core_recovery, run_that_has_succeeded_is_not_resumed)
+Test(core_recovery, of_a_sealed_run_that_has_succeeded_nothing_is_left_to_do)
 {
     int error = 0;
     world_run(world, CHAIN);
     world_finish(world);
     struct world_submit submit = {.resume_id = "r"};
+    cr_assert(eq(ptr, world_find_run(world, "r"), NULL));
     cr_expect(eq(ptr, world_submit(world, &submit, &error), NULL));
-    cr_expect(eq(int, error, PAWL_E_STATE));
+    cr_expect(eq(int, error, PAWL_SUBMIT_NOTHING_LEFT));
+}
+
+Test(core_recovery, of_a_run_that_has_just_succeeded_nothing_is_left_to_do_either)
+{
+    int error = 0;
+    struct world_submit submit = {.resume_id = "r"};
+    world_run(world, CHAIN);
+    world_succeed(world, "a", 0);
+    world_succeed(world, "b", 0);
+    world_succeed(world, "c", 0);
+    cr_assert(ne(ptr, world_find_run(world, "r"), NULL), "its image is not written yet");
+    cr_expect(eq(ptr, world_submit(world, &submit, &error), NULL));
+    cr_expect(eq(int, error, PAWL_SUBMIT_NOTHING_LEFT));
+    world_finish(world);
+    cr_expect(eq(u32, world_run_state(world, "r"), PAWL_RUN_SUCCEEDED));
 }
 
 /* The image was written, and the power went before the journal could say so. */

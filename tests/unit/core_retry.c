@@ -121,6 +121,30 @@ Test(core_retry, step_that_kills_its_workers_fails_in_the_end)
     cr_expect(eq(u32, state_of(), PAWL_STEP_FAILED));
 }
 
+static void expect_why(const char *words)
+{
+    char text[4096] = "";
+    struct pawl_run *run = world_find_run(world, "r");
+    cr_assert(ne(ptr, run, NULL));
+    cr_assert(eq(int, pawl_run_why(world->core, run, 0, 0, world->now, text, sizeof text), 0));
+    cr_expect(ne(ptr, strstr(text, words), NULL), "'%s' is not in: %s", words, text);
+}
+
+Test(core_retry, why_tells_how_each_earlier_attempt_ended_and_that_a_dead_worker_is_forgiven)
+{
+    world_run(world, STEP("retries: {limit: 2, backoff: {initial: 0s, jitter: 0}}"));
+    end_with(PAWL_OUTCOME_EXITED, 7);
+    expect_why("Attempt 1: exit 7, after");
+    world_begin(world, world->jobs[0]);
+    world_worker_dies(world, world->jobs[0]);
+    world_sync(world);
+    expect_why("Attempt 2: the worker that ran it died, after");
+    expect_why("tried again up to 3 times, though its `retries` are 2");
+    end_with(PAWL_OUTCOME_SIGNALED, 11);
+    expect_why("Attempt 1: exit 7, after");
+    expect_why("a is failed (signal 11)");
+}
+
 Test(core_retry, wait_goes_on_after_a_restart)
 {
     world_run(world, STEP("retries: {limit: 2, backoff: {initial: 10s, jitter: 0}}"));

@@ -36,6 +36,7 @@ struct note {
 
 static struct note notes[NOTES_MAX];
 static size_t note_count;
+static int zeros_noted;
 static struct {
     int fd;
     int file;
@@ -397,9 +398,13 @@ static void enumerate(int dir_fd, size_t prefix, uint64_t confirmed, uint64_t ap
 
 /* Appends, several frames in flight, segments that end, snapshots, releases, an unclean restart, a clean one.
  */
-static void work(struct recorder *recorder, int dir_fd, struct witness *witness, size_t *begin_out)
+static void work(struct recorder *recorder, int dir_fd, struct witness *witness, bool ahead,
+                 size_t *begin_out)
 {
     struct pawl_journal_options options = options_of(witness);
+    options.in_place = ahead;
+    options.ahead_from_bytes = 4096;
+    options.ahead_bytes = 8192;
     options.on_durable = note_durable;
     options.window_depth = 3;
     options.frame_bytes = 600;
@@ -432,14 +437,14 @@ static void work(struct recorder *recorder, int dir_fd, struct witness *witness,
     }
 }
 
-static void crash_everywhere(bool scramble)
+static void crash_everywhere(bool scramble, bool ahead)
 {
     char path[64], work_path[64];
     int dir_fd = new_dir_in("/dev/shm", path), work_fd = new_dir_in("/dev/shm", work_path);
     struct recorder recorder = {.io = {.ops = &recorder_ops}, .scramble = scramble};
     struct witness *witness = calloc(1, sizeof *witness);
     size_t begin;
-    work(&recorder, work_fd, witness, &begin);
+    work(&recorder, work_fd, witness, ahead, &begin);
     uint64_t confirmed = 0;
     for (size_t prefix = 0; prefix <= note_count; prefix++) {
         if (prefix > 0 && notes[prefix - 1].kind == NOTE_CONFIRM)
@@ -462,10 +467,23 @@ TestSuite(journal_crash, .timeout = 120);
 
 Test(journal_crash, at_every_instant_what_was_confirmed_is_found_and_nothing_looks_damaged)
 {
-    crash_everywhere(false);
+    crash_everywhere(false, false);
 }
 
 Test(journal_crash, completions_out_of_order_change_nothing)
 {
-    crash_everywhere(true);
+    crash_everywhere(true, false);
+}
+
+Test(journal_crash, zeros_that_are_written_ahead_of_frames_destroy_none)
+{
+    crash_everywhere(false, true);
+    for (size_t i = 0; i < note_count; i++)
+        zeros_noted += notes[i].kind == NOTE_WRITE && notes[i].bytes[0] == 0;
+    cr_assert(gt(int, zeros_noted, 2));
+}
+
+Test(journal_crash, zeros_that_come_back_in_another_order_destroy_none)
+{
+    crash_everywhere(true, true);
 }

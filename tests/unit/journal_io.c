@@ -127,6 +127,64 @@ Test(io, short_write_is_an_error_and_cancels_the_sync)
     }
 }
 
+Test(io, overwrite_is_there_when_it_is_done)
+{
+    FOR_EACH_IO(io)
+    {
+        int fd = open("/tmp", O_TMPFILE | O_RDWR | O_DIRECT | O_CLOEXEC, 0600);
+        static _Alignas(4096) char before[8192], bytes[4096], found[8192];
+        struct iovec iov = {bytes, sizeof bytes};
+        struct pawl_io_request request = {.done = on_done};
+        memset(before, 'a', sizeof before);
+        memset(bytes, 'b', sizeof bytes);
+        cr_assert(eq(i64, pwrite(fd, before, sizeof before, 0), sizeof before));
+        cr_assert(eq(int, fsync(fd), 0));
+        cr_assert(eq(int, pawl_io_overwrite(io, &request, fd, &iov, 1, 4096), 0));
+        while (seen.count == 0)
+            cr_assert(ge(int, pawl_io_wait(io, UINT64_MAX), 0));
+        cr_expect(eq(int, seen.result[0], 0));
+        cr_expect(eq(i64, pread(fd, found, sizeof found, 0), sizeof found));
+        cr_expect(eq(int, memcmp(found, before, 4096), 0));
+        cr_expect(eq(int, memcmp(found + 4096, bytes, 4096), 0));
+        close(fd);
+    }
+}
+
+/* That it was the write is not known. */
+Test(io, failed_overwrite_counts_as_a_failed_sync_unless_there_is_no_room)
+{
+    struct pawl_io *io;
+    cr_assert(eq(int, pawl_io_open(PAWL_IO_URING, &io), 0));
+    cr_assert(ne(ptr, (void *)signal(SIGXFSZ, SIG_IGN), (void *)SIG_ERR));
+    struct rlimit limit = {.rlim_cur = 6000, .rlim_max = RLIM_INFINITY};
+    cr_assert(eq(int, setrlimit(RLIMIT_FSIZE, &limit), 0));
+    int read_only = open("/dev/null", O_RDONLY | O_CLOEXEC), limited = new_file();
+    static char bytes[8192];
+    const struct {
+        int fd;
+        uint64_t byte_offset;
+        int32_t result;
+        enum pawl_io_failure failure;
+    } cases[] = {
+        {read_only, 0, -EBADF, PAWL_IO_FAILED_SYNC},
+        {limited, 6000, -EFBIG, PAWL_IO_FAILED_WRITE},
+        {limited, 0, -EIO, PAWL_IO_FAILED_SHORT_WRITE},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct iovec iov = {bytes, sizeof bytes};
+        struct pawl_io_request request = {.done = on_done};
+        seen.count = 0;
+        cr_assert(eq(int, pawl_io_overwrite(io, &request, cases[i].fd, &iov, 1, cases[i].byte_offset), 0));
+        while (seen.count == 0)
+            cr_assert(ge(int, pawl_io_wait(io, UINT64_MAX), 0));
+        cr_expect(eq(int, seen.result[0], cases[i].result));
+        cr_expect(eq(int, (int)request.failure, (int)cases[i].failure));
+    }
+    close(read_only);
+    close(limited);
+    pawl_io_close(io);
+}
+
 Test(io, eventfd_is_read_whether_it_blocks_or_not)
 {
     FOR_EACH_IO(io)

@@ -6,27 +6,18 @@
 #include <errno.h>
 
 #include "shm/error.h"
-#include "tests/unit/lib_fake.h"
+#include "tests/unit/lib_fixture.h"
 
-static struct fake fake;
-static struct pawl *client;
 static struct pawl_consumer *consumer;
 static const struct pawl_delivery *got[1];
 
 static void set_up(void)
 {
-    fake_start(&fake);
-    client = fake_client(&fake);
+    fake_set_up();
     cr_assert(eq(int, pawl_consume(client, "jobs", NULL, &consumer), 0), "%s", pawl_last_error(client));
 }
 
-static void tear_down(void)
-{
-    pawl_close(client);
-    fake_stop(&fake);
-}
-
-TestSuite(lib_act, .init = set_up, .fini = tear_down, .timeout = 20);
+TestSuite(lib_act, .init = set_up, .fini = fake_tear_down, .timeout = 20);
 
 static void claim_one(void)
 {

@@ -9,29 +9,21 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "shm/doorbell.h"
 #include "shm/error.h"
-#include "tests/unit/lib_fake.h"
+#include "tests/unit/lib_fixture.h"
 
-static struct fake fake;
-static struct pawl *client;
 static struct pawl_consumer *consumer;
 static const struct pawl_delivery *got[1024];
 
 static void set_up(void)
 {
-    fake_start(&fake);
-    client = fake_client(&fake);
+    fake_set_up();
     struct pawl_consumer_options options = {.bytes = sizeof options, .prefetch = 500};
     cr_assert(eq(int, pawl_consume(client, "jobs", &options, &consumer), 0), "%s", pawl_last_error(client));
 }
 
-static void tear_down(void)
-{
-    pawl_close(client);
-    fake_stop(&fake);
-}
-
-TestSuite(lib_consumer, .init = set_up, .fini = tear_down, .timeout = 20);
+TestSuite(lib_consumer, .init = set_up, .fini = fake_tear_down, .timeout = 20);
 
 static void deliver(uint32_t number_of_consumer, unsigned count)
 {
@@ -302,6 +294,40 @@ Test(lib_consumer, a_flush_that_waits_ends_when_its_settlements_are_durable)
     cr_assert(eq(int, pawl_claim(consumer, got, 1, 5000), 1));
     cr_expect(eq(int, pawl_ack(got[0]), 0));
     cr_assert(eq(int, pthread_create(&thread, NULL, make_durable_when_it_sleeps, NULL), 0));
+    cr_expect(eq(int, pawl_flush(client, 15000), 0));
+    pthread_join(thread, NULL);
+}
+
+/* The scheduler has taken the ack and gone to sleep: it would sync it at leisure. */
+static void *sleep_until_rung(void *context)
+{
+    struct pawl_settle settle;
+    bool taken = false;
+    (void)context;
+    for (;;) {
+        fake_lock(&fake);
+        if (!taken && (taken = fake_settlement(&fake, &settle))) {
+            pawl_doorbell_clear(fake.scheduler_fd);
+            pawl_doorbell_prepare(&fake.port.inbound->sleeping);
+        }
+        struct pollfd bell = {.fd = fake.scheduler_fd, .events = POLLIN};
+        if (taken && poll(&bell, 1, 0) == 1) {
+            fake_durable(&fake);
+            fake_unlock(&fake);
+            return NULL;
+        }
+        fake_unlock(&fake);
+        sched_yield();
+    }
+}
+
+Test(lib_consumer, a_flush_that_goes_to_sleep_wakes_a_scheduler_that_has_its_acks_already)
+{
+    pthread_t thread;
+    deliver(1, 1);
+    cr_assert(eq(int, pawl_claim(consumer, got, 1, 5000), 1));
+    cr_expect(eq(int, pawl_ack(got[0]), 0));
+    cr_assert(eq(int, pthread_create(&thread, NULL, sleep_until_rung, NULL), 0));
     cr_expect(eq(int, pawl_flush(client, 15000), 0));
     pthread_join(thread, NULL);
 }

@@ -3,30 +3,16 @@
 #include <criterion/new/assert.h>
 
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "shm/error.h"
-#include "tests/unit/lib_fake.h"
+#include "tests/unit/lib_fixture.h"
 
-static struct fake fake;
-static struct pawl *client;
-
-static void set_up(void)
-{
-    fake_start(&fake);
-    client = fake_client(&fake);
-}
-
-static void tear_down(void)
-{
-    pawl_close(client);
-    fake_stop(&fake);
-}
-
-TestSuite(lib_detached, .init = set_up, .fini = tear_down, .timeout = 20);
+TestSuite(lib_detached, .init = fake_set_up, .fini = fake_tear_down, .timeout = 20);
 
 Test(lib_detached, what_is_taken_is_one_allocation_with_tags)
 {
@@ -124,6 +110,39 @@ Test(lib_detached, a_handle_is_of_no_use_in_a_forked_child_and_unharmed_by_it)
     while (pawl_dispatch(client, 0) > 0)
         ;
     cr_expect(eq(int, poll(&fd, 1, 0), 0));
+}
+
+static bool is_connected(void)
+{
+    fake_lock(&fake);
+    bool connected = fake.wire.fd >= 0;
+    fake_unlock(&fake);
+    return connected;
+}
+
+Test(lib_detached, a_client_that_dies_is_gone_although_a_child_that_it_forked_lives)
+{
+    int pipe_fds[2];
+    pid_t child = 0;
+    cr_assert(eq(int, pipe(pipe_fds), 0));
+    pid_t pid = fork();
+    if (pid == 0) {
+        fake_client(&fake); /* takes the place of the test's own */
+        child = fork();
+        if (child == 0)
+            for (;;)
+                pause();
+        _exit(write(pipe_fds[1], &child, sizeof child) == sizeof child ? 0 : 1);
+    }
+    int status;
+    cr_assert(eq(int, waitpid(pid, &status, 0), pid));
+    cr_assert(eq(int, status, 0));
+    cr_assert(eq(sz, (size_t)read(pipe_fds[0], &child, sizeof child), sizeof child));
+    while (is_connected())
+        usleep(1000); /* until the suite's timeout: it never ends where the child's copy counts */
+    cr_expect(eq(int, kill(child, SIGKILL), 0));
+    close(pipe_fds[0]);
+    close(pipe_fds[1]);
 }
 
 Test(lib_detached, a_request_whose_scheduler_is_lost_has_an_unknown_fate_and_a_repeatable_one_is_asked_again)

@@ -125,7 +125,9 @@ static void on_message(struct fake *fake, const struct pawl_wire_message *messag
         answer(fake, PAWL_WIRE_OK, tag, NULL, 0, NULL, 0);
         return;
     case PAWL_WIRE_TAKE:
-        answer_taken(fake, tag);
+        if (!fake->takes_end || fake->take_tag)
+            answer_taken(fake, fake->take_tag ? fake->take_tag : tag);
+        fake->take_tag = fake->takes_end && !fake->take_tag ? tag : 0;
         return;
     case PAWL_WIRE_SETTLE:
         memcpy(&fake->last_settle, (const char *)message->body + sizeof(struct pawl_wire_settle),

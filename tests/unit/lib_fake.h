@@ -39,6 +39,8 @@ struct fake {
     struct pawl_wire_consume last_consume;
     struct pawl_wire_settle_one last_settle;
     int32_t settle_result;
+    bool takes_end; /* a take is answered when it is to end */
+    uint64_t take_tag;
     bool dies_when_asked;              /* once, instead of answering */
     _Alignas(8) uint8_t copy[1 << 20]; /* a submission is read where it lies here */
 };

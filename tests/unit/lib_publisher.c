@@ -13,24 +13,9 @@
 #include "runtime/lib/lib.h"
 #include "shm/doorbell.h"
 #include "shm/error.h"
-#include "tests/unit/lib_fake.h"
+#include "tests/unit/lib_fixture.h"
 
-static struct fake fake;
-static struct pawl *client;
-
-static void set_up(void)
-{
-    fake_start(&fake);
-    client = fake_client(&fake);
-}
-
-static void tear_down(void)
-{
-    pawl_close(client);
-    fake_stop(&fake);
-}
-
-TestSuite(lib_publisher, .init = set_up, .fini = tear_down, .timeout = 20);
+TestSuite(lib_publisher, .init = fake_set_up, .fini = fake_tear_down, .timeout = 20);
 
 struct seen {
     unsigned count;

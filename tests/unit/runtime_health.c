@@ -85,6 +85,18 @@ Test(health, what_is_not_known_counts_as_fine)
     cr_expect(eq(u32, overall(), PAWL_HEALTH_HEALTHY));
 }
 
+Test(health, what_is_the_owners_alone_to_see_is_unknown_and_says_so)
+{
+    seen.disk_is_hidden = true;
+    seen.has_memory = false;
+    cr_expect(eq(u32, status_of(PAWL_HEALTH_DISK), PAWL_HEALTH_UNKNOWN));
+    cr_expect(
+        eq(str, health.part[PAWL_HEALTH_DISK].message, "only who may open the state directory can tell"));
+    cr_expect(eq(u32, status_of(PAWL_HEALTH_MEMORY), PAWL_HEALTH_UNKNOWN));
+    cr_expect(eq(str, health.part[PAWL_HEALTH_MEMORY].message, "its processes are not ours to see"));
+    cr_expect(eq(u32, overall(), PAWL_HEALTH_HEALTHY));
+}
+
 Test(health, a_journal_is_judged_by_its_room_and_its_last_sync)
 {
     sample.cell[PAWL_METRICS_JOURNAL_SYNCED_AT] = NOW_NS;
@@ -96,6 +108,7 @@ Test(health, a_journal_is_judged_by_its_room_and_its_last_sync)
     sample.cell[PAWL_METRICS_JOURNAL_ROOM] = 1;
     cr_expect(eq(u32, status_of(PAWL_HEALTH_JOURNAL), PAWL_HEALTH_DEGRADED));
     cr_expect(eq(u32, overall(), PAWL_HEALTH_DEGRADED));
+    cr_expect(ne(ptr, strstr(health.part[PAWL_HEALTH_JOURNAL].message, "16 MiB are kept back"), NULL));
     sample.cell[PAWL_METRICS_JOURNAL_ROOM] = 2;
     cr_expect(eq(u32, status_of(PAWL_HEALTH_JOURNAL), PAWL_HEALTH_UNHEALTHY));
     cr_expect(eq(u32, overall(), PAWL_HEALTH_UNHEALTHY));

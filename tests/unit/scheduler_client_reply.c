@@ -1,4 +1,4 @@
-/* Rules of what the scheduler tells an attached client: that its settlements are durable. */
+/* Rules of what the scheduler tells an attached client, and when it wakes it for that. */
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 
@@ -13,7 +13,7 @@ enum { RING = PAWL_CLIENT_RING_BYTES_MIN };
 
 static struct pawl_journal journal;
 static struct pawl_clients clients;
-static struct pawl_client client;
+static struct pawl_client client, *by_number[2];
 static struct pawl_loop loop;
 static struct pawl_client_end end;
 static int bell; /* the client's end */
@@ -22,7 +22,8 @@ static void set_up(void)
 {
     loop = (struct pawl_loop){.journal = &journal, .clients = &clients};
     client = (struct pawl_client){.loop = &loop, .number = 1, .bell_fd = -1, .hot = true};
-    clients = (struct pawl_clients){.hot = &client};
+    by_number[1] = &client;
+    clients = (struct pawl_clients){.by_number = by_number, .room = 2, .hot = &client};
     cr_assert(eq(int, pawl_client_port_create(RING, RING, &client.port), 0));
     cr_assert(eq(
         int,
@@ -113,4 +114,30 @@ Test(client_reply, who_is_awake_is_told_without_a_bell)
     turn(10, 10);
     cr_expect(not(rang()));
     cr_expect(eq(u64, pawl_client_end_settled_durable(&end), 1));
+}
+
+Test(client_reply, who_sleeps_for_news_only_is_not_woken_by_room_nor_by_what_became_durable)
+{
+    pawl_doorbell_prepare_for(&end.lane->sleeping, PAWL_CLIENT_SLEEP_NEWS);
+    client.port.settle_position = 1;
+    pawl_client_ring(&client); /* room was given back */
+    turn(10, 10);
+    cr_expect(not(rang()), "a consumer that acks is woken once more for each batch");
+    cr_expect(eq(u64, pawl_client_end_settled_durable(&end), 1));
+    pawl_clients_reply(&loop, 1, &(struct pawl_reply){.type = PAWL_REPLY_GONE, .first = 1, .last = 1});
+    turn(10, 10);
+    cr_expect(rang());
+}
+
+Test(client_reply, acks_are_synced_at_once_only_when_somebody_sleeps_until_they_are)
+{
+    client.port.settle_position = 1;
+    turn(10, 9);
+    cr_expect(not(loop.hurry));
+    pawl_doorbell_prepare_for(&end.lane->sleeping, PAWL_CLIENT_SLEEP_NEWS);
+    turn(10, 9);
+    cr_expect(not(loop.hurry), "a consumer that waits for the next delivery does not wait for the disk");
+    pawl_doorbell_prepare_for(&end.lane->sleeping, PAWL_CLIENT_SLEEP_ALL);
+    turn(10, 9);
+    cr_expect(loop.hurry);
 }

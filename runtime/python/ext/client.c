@@ -49,17 +49,20 @@ PyObject *connect_client(PyObject *module, PyObject *args, PyObject *keywords)
         .may_launch = may_launch,
         .connect_timeout_ms = connect_ms == FOREVER ? 0 : milliseconds_left(connect_ms) + 1,
         .reconnect_timeout_ms = reconnect_ms == FOREVER ? 0 : milliseconds_left(reconnect_ms) + 1,
+        .interrupted = was_interrupted,
+        .interrupt_context = client,
     };
     struct pawl *pawl = NULL;
     char why[512] = "";
-    Py_BEGIN_ALLOW_THREADS;
+    BEGIN_ASKING(client);
     error = pawl_connect(&options, &pawl);
     if (error) /* words of this thread */
         PyOS_snprintf(why, sizeof why, "%s", pawl_last_error(NULL));
-    Py_END_ALLOW_THREADS;
+    END_ASKING(client);
     client->pawl = pawl;
     if (error) {
-        raise_error(error, why);
+        if (!PyErr_Occurred())
+            raise_error(error, why);
         Py_CLEAR(client);
     }
 drop:
@@ -167,20 +170,13 @@ static PyObject *client_flush(struct client *self, PyObject *args)
     int64_t deadline_ms;
     if (!PyArg_ParseTuple(args, "|O", &timeout) || !read_timeout(timeout, &deadline_ms) || !enter(self))
         return NULL;
-    for (;;) {
-        int error, left_ms = milliseconds_left(deadline_ms);
-        self->busy = true;
-        Py_BEGIN_ALLOW_THREADS;
-        error = pawl_flush(self->pawl, left_ms < 0 || left_ms > 100 ? 100 : left_ms);
-        Py_END_ALLOW_THREADS;
-        self->busy = false;
-        if (PyErr_CheckSignals() != 0)
-            return NULL;
-        if (error == 0)
-            Py_RETURN_NONE;
-        if (error != -ETIMEDOUT || milliseconds_left(deadline_ms) == 0)
-            return raise_last(self, error);
-    }
+    int error, left_ms = milliseconds_left(deadline_ms);
+    BEGIN_ASKING(self);
+    error = pawl_flush(self->pawl, left_ms);
+    END_ASKING(self);
+    if (error)
+        return raise_asked(self, error);
+    Py_RETURN_NONE;
 }
 
 /* ---- questions ---- */
@@ -192,13 +188,11 @@ static PyObject *client_request(struct client *self, PyObject *args)
     int error;
     if (!PyArg_ParseTuple(args, "s", &json) || !enter(self))
         return NULL;
-    self->busy = true;
-    Py_BEGIN_ALLOW_THREADS;
+    BEGIN_ASKING(self);
     error = pawl_request(self->pawl, json, &reply);
-    Py_END_ALLOW_THREADS;
-    self->busy = false;
+    END_ASKING(self);
     if (error)
-        return raise_last(self, error);
+        return raise_asked(self, error);
     PyObject *text = PyUnicode_DecodeUTF8(reply, (Py_ssize_t)strlen(reply), "surrogateescape");
     free(reply);
     return text;
@@ -211,13 +205,11 @@ static PyObject *client_declare(struct client *self, PyObject *args)
     int error;
     if (!PyArg_ParseTuple(args, "ss", &name, &options.json) || !enter(self))
         return NULL;
-    self->busy = true;
-    Py_BEGIN_ALLOW_THREADS;
+    BEGIN_ASKING(self);
     error = pawl_queue_declare(self->pawl, name, &options);
-    Py_END_ALLOW_THREADS;
-    self->busy = false;
+    END_ASKING(self);
     if (error)
-        return raise_last(self, error);
+        return raise_asked(self, error);
     Py_RETURN_NONE;
 }
 
@@ -228,13 +220,11 @@ static PyObject *client_settle(struct client *self, PyObject *args)
     int error;
     if (!PyArg_ParseTuple(args, "ss|Lz", &tag, &op, &value_ms, &text) || !enter(self))
         return NULL;
-    self->busy = true;
-    Py_BEGIN_ALLOW_THREADS;
+    BEGIN_ASKING(self);
     error = pawl_settle_tag(self->pawl, tag, op, value_ms, text);
-    Py_END_ALLOW_THREADS;
-    self->busy = false;
+    END_ASKING(self);
     if (error)
-        return raise_last(self, error);
+        return raise_asked(self, error);
     Py_RETURN_NONE;
 }
 
@@ -244,13 +234,11 @@ static PyObject *client_look(struct client *self, int (*look)(struct pawl *, cha
     int error;
     if (!enter(self))
         return NULL;
-    self->busy = true;
-    Py_BEGIN_ALLOW_THREADS;
+    BEGIN_ASKING(self);
     error = look(self->pawl, &json);
-    Py_END_ALLOW_THREADS;
-    self->busy = false;
+    END_ASKING(self);
     if (error)
-        return raise_last(self, error);
+        return raise_asked(self, error);
     PyObject *text = PyUnicode_DecodeUTF8(json, (Py_ssize_t)strlen(json), "surrogateescape");
     free(json);
     return text;

@@ -8,19 +8,24 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CLAIM_MAX = 4096, TAKE_SLICE_MS = 500 };
+enum { CLAIM_MAX = 4096 };
 
 PyObject *client_consume(struct client *self, PyObject *args, PyObject *keywords)
 {
     static char *names[] = {"queue", "group", "prefetch", "auto_ack", "start", NULL};
     struct pawl_consumer_options options = {.bytes = sizeof options};
+    Py_ssize_t prefetch = 0;
     PyObject *queue, *start = Py_None;
     struct pawl_consumer *made = NULL;
     int error;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "U|zIpO", names, &queue, &options.group,
-                                     &options.prefetch, &options.auto_ack, &start) ||
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "U|znpO", names, &queue, &options.group, &prefetch,
+                                     &options.auto_ack, &start) ||
         !enter(self))
         return NULL;
+    if (prefetch < 0)
+        return PyErr_Format(PyExc_ValueError, "prefetch is a number from 1 to 16384, or 0 for the default");
+    options.prefetch =
+        prefetch > INT32_MAX ? INT32_MAX : (unsigned)prefetch; /* too many is the library's word */
     if (start != Py_None) {
         options.has_from = 1;
         options.from = PyLong_AsUnsignedLongLong(start);
@@ -35,11 +40,9 @@ PyObject *client_consume(struct client *self, PyObject *args, PyObject *keywords
     }
     memset((char *)consumer + sizeof(PyObject), 0, sizeof *consumer - sizeof(PyObject));
     const char *text = PyBytes_AsString(name);
-    self->busy = true;
-    Py_BEGIN_ALLOW_THREADS;
+    BEGIN_ASKING(self);
     error = pawl_consume(self->pawl, text, &options, &made);
-    Py_END_ALLOW_THREADS;
-    self->busy = false;
+    END_ASKING(self);
     Py_DECREF(name);
     Py_INCREF(self);
     Py_INCREF(queue);
@@ -48,7 +51,7 @@ PyObject *client_consume(struct client *self, PyObject *args, PyObject *keywords
     consumer->self = made;
     consumer->auto_ack = options.auto_ack != 0;
     if (error) {
-        raise_last(self, error);
+        raise_asked(self, error);
         Py_CLEAR(consumer);
     }
     return (PyObject *)consumer;
@@ -165,11 +168,11 @@ static PyObject *consumer_close(struct consumer *self, PyObject *unused)
     if (!enter(self->client))
         return NULL;
     self->self = NULL;
-    self->client->busy = true;
-    Py_BEGIN_ALLOW_THREADS;
+    BEGIN_ASKING(self->client);
     pawl_consumer_close(closing);
-    Py_END_ALLOW_THREADS;
-    self->client->busy = false;
+    END_ASKING(self->client);
+    if (PyErr_Occurred())
+        return NULL;
     Py_RETURN_NONE;
 }
 
@@ -210,6 +213,17 @@ static PyObject *taken_list(struct client *client, PyObject *queue, const struct
     return list;
 }
 
+/* The program wants none of it any more: it waits for the next one, rather than for its ack wait to pass. */
+static void hand_back(struct client *client, const struct pawl_taken *taken, int count)
+{
+    client->busy = true;
+    Py_BEGIN_ALLOW_THREADS;
+    for (int i = 0; i < count; i++)
+        (void)pawl_settle_tag(client->pawl, taken[i].tag, "nack", 0, "interrupted");
+    Py_END_ALLOW_THREADS;
+    client->busy = false;
+}
+
 PyObject *client_take(struct client *self, PyObject *args, PyObject *keywords)
 {
     static char *names[] = {"queue", "count", "timeout", "group", NULL};
@@ -227,26 +241,17 @@ PyObject *client_take(struct client *self, PyObject *args, PyObject *keywords)
     if (!name)
         return NULL;
     const char *text = PyBytes_AsString(name);
-    int got = 0;
-    do {
-        int left_ms = milliseconds_left(deadline_ms);
-        if (left_ms < 0 || left_ms > TAKE_SLICE_MS)
-            left_ms = TAKE_SLICE_MS; /* then signals are looked at */
-        free(taken);
-        taken = NULL;
-        self->busy = true;
-        Py_BEGIN_ALLOW_THREADS;
-        got = pawl_take(self->pawl, text, group, (size_t)count, left_ms, &taken);
-        Py_END_ALLOW_THREADS;
-        self->busy = false;
-        if (PyErr_CheckSignals() != 0)
-            break;
-    } while (got == 0 && milliseconds_left(deadline_ms) != 0);
+    int got, left_ms = milliseconds_left(deadline_ms);
+    BEGIN_ASKING(self);
+    got = pawl_take(self->pawl, text, group, (size_t)count, left_ms, &taken);
+    END_ASKING(self);
     PyObject *list = NULL;
     if (got < 0)
-        raise_last(self, got);
+        raise_asked(self, got);
     else if (!PyErr_Occurred())
         list = taken_list(self, queue, taken, got);
+    else
+        hand_back(self, taken, got);
     free(taken);
     Py_DECREF(name);
     return list;

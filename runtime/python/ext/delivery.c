@@ -91,14 +91,12 @@ static PyObject *settle_detached(struct delivery *self, const char *op, long lon
         return NULL;
     const char *name = PyBytes_AsString(tag);
     struct client *client = self->client;
-    client->busy = true;
-    Py_BEGIN_ALLOW_THREADS;
+    BEGIN_ASKING(client);
     error = pawl_settle_tag(client->pawl, name, op, value_ms, text);
-    Py_END_ALLOW_THREADS;
-    client->busy = false;
+    END_ASKING(client);
     Py_DECREF(tag);
     if (error)
-        return raise_last(client, error);
+        return raise_asked(client, error);
     if (strcmp(op, "extend") != 0)
         self->delivery = NULL;
     Py_RETURN_NONE;
@@ -109,7 +107,7 @@ static PyObject *settled(struct delivery *self, int error)
     if (error == 0 || error == PAWL_ERR_STALE)
         self->delivery = NULL;
     if (error)
-        return raise_last(self->client, error);
+        return raise_asked(self->client, error);
     Py_RETURN_NONE;
 }
 
@@ -238,11 +236,9 @@ static PyObject *delivery_ack_publish(struct delivery *self, PyObject *args)
         plain[read] = held[read].message;
     }
     int error, left_ms = milliseconds_left(deadline_ms);
-    client->busy = true;
-    Py_BEGIN_ALLOW_THREADS;
+    BEGIN_ASKING(client);
     error = pawl_ack_publish(self->delivery, plain, (size_t)count, left_ms);
-    Py_END_ALLOW_THREADS;
-    client->busy = false;
+    END_ASKING(client);
     result = settled(self, error);
 drop:
     while (held && read > 0)

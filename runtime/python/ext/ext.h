@@ -2,9 +2,9 @@
  * ext.h - what the files of the extension module pawl._pawl share.
  *
  * Runs in: the Python interpreter that imports pawl. Uses pawl.h alone, and of Python the stable ABI of 3.9.
- * The GIL guards every struct here. It is released only while something waits (wait.c) or asks the scheduler
- * (client.c); meanwhile the client is `busy` and other threads are refused. libpawl's callbacks may run
- * without the GIL: they touch no Python object.
+ * The GIL guards every struct here. It is released only while something waits or asks the scheduler (wait.c);
+ * meanwhile the client is `busy` and other threads are refused. libpawl's callbacks may run without the GIL:
+ * they touch no Python object, but for the one that looks at signals.
  */
 #ifndef PAWL_PYTHON_EXT_H
 #define PAWL_PYTHON_EXT_H
@@ -45,6 +45,7 @@ struct batch_list {
 struct client {
     PyObject_HEAD struct pawl *pawl; /* NULL: closed */
     bool busy;                       /* a thread waits in it without the GIL */
+    bool heeds;                      /* and wants to know of signals */
     struct batch_list open, finished;
     PyObject *last_topic, *last_topic_bytes; /* what was converted last */
 };
@@ -95,6 +96,15 @@ int64_t now_ms(void);
 /** read_timeout - None or seconds, as a deadline of now_ms(). false: an exception is set. */
 bool read_timeout(PyObject *timeout, int64_t *deadline_out);
 int milliseconds_left(int64_t deadline_ms);
+/* Around a call of libpawl that waits for an answer: without the GIL, and with an ear for signals. */
+/* clang-format off */
+#define BEGIN_ASKING(client) (client)->busy = (client)->heeds = true; Py_BEGIN_ALLOW_THREADS
+#define END_ASKING(client) Py_END_ALLOW_THREADS (client)->busy = (client)->heeds = false
+/* clang-format on */
+/** was_interrupted - libpawl's question (pawl_connect_options): has a signal handler raised something? */
+int was_interrupted(void *context);
+/** raise_asked - after such a call that failed: what a signal handler raised, else raise_last(). NULL. */
+PyObject *raise_asked(const struct client *client, int error);
 /** wait_for_news - without the GIL, until something may have changed; signals are looked at
  * Return: 1; 0: the deadline has passed; -1: an exception is set. */
 int wait_for_news(struct client *client, int64_t deadline_ms);

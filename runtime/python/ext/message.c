@@ -100,10 +100,11 @@ static int read_number(PyObject *value, uint64_t most, const char *what, uint64_
     if (value == Py_None)
         return 0;
     unsigned long long number = PyLong_AsUnsignedLongLong(value);
-    if (PyErr_Occurred())
+    bool overflows = PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_OverflowError);
+    if (PyErr_Occurred() && !overflows)
         return -1;
-    if (number > most) {
-        PyErr_Format(PyExc_ValueError, "%s is above %llu", what, (unsigned long long)most);
+    if (overflows || number > most) {
+        PyErr_Format(PyExc_ValueError, "%s is a number from 0 to %llu", what, (unsigned long long)most);
         return -1;
     }
     *out = number;

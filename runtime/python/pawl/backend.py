@@ -2,13 +2,13 @@
 
 import asyncio
 import collections
-import concurrent.futures
 import json
 import logging
 import os
 import threading
 
 from . import _pawl
+from .asker import Asker, ask_once
 from .client import DURABILITY, GUARANTEE
 from .errors import Closed, Error, Indefinite, Invalid, NotConnected, error_of
 from .event import DeliveryGuarantee, encode_data, guarantee_name, stronger, wire_headers
@@ -31,6 +31,13 @@ _STATS = (
     # what frameworks look for beside these, and does not happen here
     "blocked_success blocked_timeout durable_sink_success durable_sink_failures topic_policy_override_hits"
 ).split()
+
+
+def _check_numbers(concurrency, prefetch):
+    if concurrency < 1:
+        raise ValueError("concurrency is at least 1")
+    if prefetch is not None and prefetch < 0:
+        raise ValueError("prefetch is at least 1, or None for the default")
 
 
 class EventBackend:
@@ -60,8 +67,7 @@ class EventBackend:
         json_default=None,
         **queue_settings,
     ):
-        if concurrency < 1:
-            raise ValueError("concurrency is at least 1")
+        _check_numbers(concurrency, prefetch)
         self._state = None if state is None else os.fspath(state)
         self._guarantee = guarantee_name(delivery_guarantee)
         if durability is None:
@@ -82,6 +88,8 @@ class EventBackend:
         self._drop_alert_callback = None
         self._drop_alert_threshold = ALERT_EVERY
         self._stats = dict.fromkeys(_STATS, 0)
+        self._ending = set()  # subscriptions whose last handlers run
+        self._ended = collections.Counter()  # what those said that are over
         self._drops = collections.Counter()
         self._depths = {}
         self._dropped_there = {}
@@ -96,7 +104,7 @@ class EventBackend:
         self._keeper = None
         self._link = None
         self._admin = None
-        self._threads = None
+        self._asker = None
         self._waiting = {}
         self._stalled = collections.deque()
 
@@ -162,13 +170,13 @@ class EventBackend:
 
     async def _connect(self):
         loop = asyncio.get_running_loop()
-        self._threads = concurrent.futures.ThreadPoolExecutor(1, "pawl")
+        self._asker = Asker()
         try:
-            client = await loop.run_in_executor(self._threads, self._open)
+            client = await self._asker.ask(self._open)
             self._link = Link(loop, client, self._on_news, self._on_lost)
             self._is_connected = True
         except BaseException:
-            self._threads.shutdown(wait=False)
+            self._asker.close()
             raise
         finally:
             self._connecting = None
@@ -203,24 +211,17 @@ class EventBackend:
 
     async def _end(self):
         self._is_connected = False
-        loop = asyncio.get_running_loop()
         unconfirmed = [told for told in self._waiting.values() if not told.done()]
         if unconfirmed and self._link.is_open:
             await asyncio.wait(unconfirmed, timeout=DRAIN_S)
         await asyncio.gather(*(each.abort(DRAIN_S) for each in list(self._subscriptions.values())))
-        link, threads, keeper, admin = self._link, self._threads, self._keeper, self._admin
+        link, asker, keeper, admin = self._link, self._asker, self._keeper, self._admin
         self._give_up(Indefinite("the backend was disconnected before the confirm came"))
         self._reset()
         link.close()
-
-        def close_rest():
-            if admin:
-                admin.close()
-            if keeper:
-                keeper.close()
-
-        await loop.run_in_executor(threads, close_rest)
-        threads.shutdown(wait=False)
+        asker.close(admin and admin.close)  # it may wait for an answer that does not come
+        if keeper:
+            await ask_once(keeper.close)
 
     async def __aenter__(self):
         await self.connect()
@@ -258,7 +259,7 @@ class EventBackend:
                 self._admin = None
                 raise
 
-        return await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+        return await self._asker.ask(ask)
 
     # ---- publish ----
 
@@ -417,8 +418,7 @@ class EventBackend:
             raise TypeError("a handler is a coroutine function that takes an event, not %r" % (handler,))
         self._here()
         concurrency = self._concurrency if concurrency is None else concurrency
-        if concurrency < 1:
-            raise ValueError("concurrency is at least 1")
+        _check_numbers(concurrency, prefetch)
         temporary = not queue or durable is False
         settings = dict({"durability": self._durability}, **self._queue_settings)
         if temporary:
@@ -433,10 +433,11 @@ class EventBackend:
             temporary=temporary,
             settings=settings,
             concurrency=concurrency,
-            prefetch=prefetch or min(self._prefetch, 2 * concurrency),
+            prefetch=min(PREFETCH_MAX, prefetch or min(self._prefetch, 2 * concurrency)),
             on_end=self._on_end,
+            on_close=self._on_close,
         )
-        opened = await asyncio.get_running_loop().run_in_executor(self._threads, subscription.open)
+        opened = await self._asker.ask(subscription.open)
         if not self._is_connected:
             opened[0].close()
             raise NotConnected("the backend was disconnected")
@@ -464,12 +465,18 @@ class EventBackend:
     def _on_end(self, subscription):
         with self._lock:
             self._subscriptions.pop(subscription.id, None)
+        self._ending.add(subscription)
         subscription.handle.is_active = False
+
+    def _on_close(self, subscription):
+        self._ending.discard(subscription)
+        self._ended.update(subscription.counts())
 
     # ---- looking ----
 
     async def queue_stats(self):
-        """What the scheduler says of each subscription's queue, by the queue's name; asked now."""
+        """What the scheduler says of each subscription's queue, by the queue's name; asked now. Raises where it is
+        not there."""
         await self._look()
         return self._depths
 
@@ -479,12 +486,13 @@ class EventBackend:
         drops = self._drop_policy()
 
         def ask(admin):
-            return admin.request(request), admin.metrics() if drops else None
+            try:
+                answer = admin.request(request)
+            except Indefinite:  # the scheduler was restarted meanwhile: it may be asked again
+                answer = admin.request(request)
+            return answer, admin.metrics() if drops else None
 
-        try:
-            answer, figures = await self._ask(ask)
-        except Error:
-            return
+        answer, figures = await self._ask(ask)
         queues = json.loads(answer)["queues"]
         if drops:
             figures = json.loads(figures)["queues"]
@@ -512,7 +520,10 @@ class EventBackend:
             if loop is not None:
                 self._is_looking = True
                 loop.create_task(self._look()).add_done_callback(self._looked)
-        subscriptions = list(self._subscriptions.values())
+        subscriptions = list(self._subscriptions.values()) + list(self._ending)
+        counts = collections.Counter(handled=0, handler_failures=0, late_settlements=0)
+        for each in (self._ended, *(each.counts() for each in subscriptions)):
+            counts.update(each)
         settings = self._queue_settings
         dropped = {name: self._stats[name] + count for name, count in self._dropped_there.items()}
         return {
@@ -526,13 +537,7 @@ class EventBackend:
             "in_flight": sum(each.in_flight for each in subscriptions),
             "unconfirmed": len(self._waiting),
             "queues": dict(self._depths),
-            "stats": dict(
-                self._stats,
-                **dropped,
-                handled=sum(each.handled for each in subscriptions),
-                handler_failures=sum(each.failed for each in subscriptions),
-                late_settlements=sum(each.late for each in subscriptions),
-            ),
+            "stats": dict(self._stats, **dropped, **counts),
         }
 
     def _looked(self, task):

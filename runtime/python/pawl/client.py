@@ -129,7 +129,7 @@ class Client:
 
     def request(self, request):
         """Any administrative request, as a dict with "op" -> the answer as a dict (docs/bus.md)."""
-        return json.loads(self._inner.request(json.dumps(request)))
+        return json.loads(self._inner.request(json.dumps(request, allow_nan=False)))
 
     def queue(self, name):
         """What there is to say about a queue: depth, in_flight, consumers, dlq_depth, ..."""

@@ -73,15 +73,22 @@ def new_id():
 
 # Headers that carry fields. A user's header of such a name travels with "x-" before it, and so on.
 _FIELDS = ("id", "source", "timestamp", "correlation_id", "partition_key")
-_encoder = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
-_decode = json.JSONDecoder().raw_decode
+_encoder = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _no_json(name):
+    raise ValueError("JSON has no %s" % name)
+
+
+_decoder = json.JSONDecoder(parse_constant=_no_json)
+_decode = _decoder.raw_decode
 
 
 def _quick_encoder():
     """JSONEncoder.encode() makes a new encoder for each value; this one is made once. None: not to be had here."""
     try:
         make, quote = json.encoder.c_make_encoder, json.encoder.encode_basestring
-        chunks = make(None, _encoder.default, quote, None, ":", ",", False, False, True)
+        chunks = make(None, _encoder.default, quote, None, ":", ",", False, False, False)
         trial = {"a": [1, "\u00fc", None], "b": 1.5}
         return chunks if "".join(chunks(trial, 0)) == _encoder.encode(trial) else None
     except (AttributeError, TypeError, ValueError):
@@ -235,14 +242,21 @@ MessagingEvent._dict_fields = MessagingEvent.__slots__[:9]  # pylint: disable=pr
 
 
 def encode_data(data, default=None):
-    """As JSON bytes; of bytes: as they are. `default` turns what JSON does not know into what it does."""
+    """As JSON bytes; of bytes: as they are. `default` turns what JSON does not know into what it does.
+
+    Raises TypeError; ValueError: NaN, Infinity, or data that refers to itself.
+    """
     if isinstance(data, (bytes, bytearray, memoryview)):
         return bytes(data)
-    text = _encode(data) if default is None else json.dumps(data, separators=(",", ":"), default=default)
+    text = _encode(data) if default is None else _dumps(data, default)
     try:
         return text.encode()
     except UnicodeEncodeError:  # half a surrogate pair: JSON can say that in ASCII
-        return json.dumps(data, separators=(",", ":"), default=default).encode()
+        return _dumps(data, default).encode()
+
+
+def _dumps(data, default):
+    return json.dumps(data, separators=(",", ":"), default=default, allow_nan=False)
 
 
 def decode_data(data):
@@ -258,7 +272,7 @@ def decode_data(data):
     except (ValueError, RecursionError):
         pass
     try:
-        return json.loads(text)  # with white space around it
+        return _decoder.decode(text)  # with white space around it
     except (ValueError, RecursionError):
         return text
 

@@ -15,6 +15,19 @@ from . import _pawl
 from .errors import Error, NotServed, error_of
 
 
+_keepers = weakref.WeakSet()
+
+
+def _in_child():
+    """The keeper ends with the last copy of its standard input: none is a forked child's, which may live on."""
+    for keeper in _keepers:
+        keeper.leave()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
+
+
 class Keeper:
     """The process beside us. It ends when we do, and takes a private scheduler with it."""
 
@@ -27,6 +40,7 @@ class Keeper:
             stdout=subprocess.PIPE,
             start_new_session=True,  # a ^C in the terminal is for the program
         )
+        _keepers.add(self)
         private_state = state if mode == "private" else None
         self._finalize = weakref.finalize(self, _end, self._process, private_state, os.getpid())
         said = self._process.stdout.readline().decode()
@@ -37,6 +51,11 @@ class Keeper:
                 answer = json.loads(said)
                 raise error_of(answer["code"], answer["text"])
             raise Error("no scheduler could be started for %s: %s" % (state, said or "the starter ended"))
+
+    def leave(self):
+        """It is not ours."""
+        self._process.stdin.close()
+        self._process.returncode = 0  # nobody waits for it here
 
     def close(self):
         """Returns when the process, its scheduler and a private directory are gone."""

@@ -101,4 +101,4 @@ def queue_json(topics=None, *, max_deliver=None, backoff=None, rate=None, breake
         config["rate"] = _rate(rate)
     if breaker is not None:
         config["breaker"] = breaker
-    return json.dumps(config)
+    return json.dumps(config, allow_nan=False)

@@ -12,6 +12,7 @@ import os
 import sys
 import types
 
+from .asker import ask_once
 from .errors import Error, NotFound, Stale
 from .event import event_of
 from .link import Link
@@ -39,7 +40,7 @@ class SubscriptionHandle:
 
 
 class Subscription:
-    def __init__(self, pattern, handler, *, connect, queue, temporary, settings, concurrency, prefetch, on_end):
+    def __init__(self, pattern, handler, *, connect, queue, temporary, settings, concurrency, prefetch, on_end, on_close):
         self.id = os.urandom(6).hex()
         self.pattern = pattern
         self.handler = handler
@@ -52,6 +53,7 @@ class Subscription:
         self._limit = concurrency
         self._prefetch = prefetch
         self._on_end = on_end
+        self._on_close = on_close
         self._loop = None
         self._link = None
         self._consumer = None
@@ -80,6 +82,9 @@ class Subscription:
     def late(self):
         """Settlements that came too late: the event was given again."""
         return self._late + (self._link.client.late_settlements if self._link else 0)
+
+    def counts(self):
+        return {"handled": self.handled, "handler_failures": self.failed, "late_settlements": self.late}
 
     # ---- open ----
 
@@ -232,7 +237,7 @@ class Subscription:
         try:
             for wait_s in REOPEN_WAIT_S:
                 try:
-                    opened = await self._loop.run_in_executor(None, self.open)
+                    opened = await ask_once(self.open)
                 except Error as why:
                     error = why
                     # One of our own may go between its declaration and its consumer: with the client before.
@@ -281,7 +286,12 @@ class Subscription:
 
     def _close(self):
         if self._link:
+            self._late = self.late
             self._link.close()
+            self._link = None
+        if self._on_close:
+            self._on_close(self)
+            self._on_close = None
 
 
 def _is_cancelled():

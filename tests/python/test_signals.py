@@ -1,0 +1,102 @@
+"""^C, and signals of the program's own, while something waits for a scheduler that does not answer."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+import pawl
+
+from conftest import wait_until
+
+
+def sleeps(thread_id):
+    with open("/proc/self/task/%d/stat" % thread_id, encoding="ascii", errors="replace") as stat:
+        return stat.read().rpartition(")")[2].split()[0] == "S"
+
+
+class signal_when_asleep:
+    """Sends one signal to this process when the thread that made it sleeps within the block."""
+
+    def __init__(self, number):
+        self.number = number
+        self.thread_id = threading.get_native_id()
+        self.thread = threading.Thread(target=self.send)
+
+    def send(self):
+        wait_until(lambda: sleeps(self.thread_id))
+        signal.pthread_kill(threading.main_thread().ident, self.number)
+
+    def __enter__(self):
+        self.thread.start()
+
+    def __exit__(self, *_):
+        self.thread.join()
+
+
+@pytest.fixture
+def stopped(server):
+    """A client whose scheduler is stopped, with queues, a consumer, and a delivery."""
+    pid = server.scheduler_pid()
+    with pawl.connect(server.state) as client:
+        client.declare("q", "a")
+        client.declare("empty", "none")
+        client.declare("gone", "gone")
+        client.publish("a", b"one")
+        client.consumer = client.consume("q")
+        (client.delivery,) = client.consumer.claim(1, 20)
+        client.server, client.pid = server, pid
+        os.kill(pid, signal.SIGSTOP)
+        yield client
+        os.kill(pid, signal.SIGCONT)
+
+
+WAITING = {
+    "request": lambda client: client.request({"op": "queue.list"}),
+    "queue": lambda client: client.queue("q"),
+    "declare": lambda client: client.declare("another", "b"),
+    "delete": lambda client: client.delete("gone"),
+    "consume": lambda client: client.consume("empty"),
+    "close a consumer": lambda client: client.consumer.close(),
+    "claim": lambda client: client.consumer.claim(1),
+    "take": lambda client: client.take("empty", timeout=None),
+    "settle": lambda client: client.settle("q:1:1:1"),
+    "publish": lambda client: client.publish("a", b"two"),
+    "publish_batch": lambda client: client.publish_batch([("a", b"x")] * 100),
+    "ack_publish": lambda client: client.delivery.ack_publish([("a", b"three")]),
+    "flush": lambda client: (client.delivery.ack(), client.flush()),
+    "dispatch": lambda client: client.dispatch(None),
+    "metrics": lambda client: client.metrics(),
+    "health": lambda client: client.health(),
+    "connect": lambda client: pawl.connect(client.server.state, connect_timeout=60),
+}
+
+
+@pytest.mark.parametrize("name", WAITING)
+def test_an_interrupt_ends_what_waits_for_a_scheduler_that_does_not_answer(stopped, name):
+    with pytest.raises(KeyboardInterrupt), signal_when_asleep(signal.SIGINT):
+        WAITING[name](stopped)
+    os.kill(stopped.pid, signal.SIGCONT)
+    # The client is as good as before, and takes no late answer for another's.
+    assert stopped.queue("empty")["name"] == "empty"
+    assert {each["name"] for each in stopped.queues()} >= {"q"}
+    stopped.publish("a", b"last", timeout=20)
+
+
+def test_a_signal_whose_handler_returns_lets_the_question_go_on(stopped):
+    before = signal.signal(signal.SIGUSR1, lambda *_: os.kill(stopped.pid, signal.SIGCONT))
+    try:
+        with signal_when_asleep(signal.SIGUSR1):
+            assert stopped.queue("q")["name"] == "q"
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_what_was_taken_when_the_interrupt_came_is_not_kept_from_others(stopped):
+    with pytest.raises(KeyboardInterrupt), signal_when_asleep(signal.SIGINT):
+        stopped.take("empty", timeout=None)
+    os.kill(stopped.pid, signal.SIGCONT)
+    stopped.publish("none", b"x", timeout=20)
+    (taken,) = stopped.take("empty", timeout=20)
+    assert taken.data == b"x" and taken.attempt == 1
