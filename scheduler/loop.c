@@ -119,7 +119,8 @@ static void stop(struct pawl_loop *loop)
     loop->stopping = true;
     pawl_bus_drain(loop->bus);
     loop->drain_until_ns = loop->now.boottime_ns + loop->config.grace_ns;
-    pawl_log(PAWL_LOG_INFO, "asked to stop: runs are interrupted");
+    pawl_log(PAWL_LOG_INFO,
+             pawl_core_run_next(loop->core, NULL) ? "asked to stop: runs are interrupted" : "asked to stop");
     struct pawl_run *run = pawl_core_run_next(loop->core, NULL);
     for (; run; run = pawl_core_run_next(loop->core, run))
         if (pawl_run_batch(run))
