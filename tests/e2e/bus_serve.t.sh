@@ -46,6 +46,26 @@ test_a_directory_that_is_served_is_not_served_twice() {
     end_serve
 }
 
+test_a_server_that_was_killed_is_waited_for_until_the_last_of_its_processes_has_ended() {
+    serve
+    kill -9 "$SERVE"
+    wait "$SERVE" || true
+    exec 9<>"$PAWL_STATE/lock"
+    wait_until 'flock -n 9' # as one of its children that is slow to end
+    rm background.err
+    background pawl serve 9>&-
+    SERVE=$BACKGROUND_PID
+    local i
+    for i in {1..25}; do # enough to be refused in
+        [ ! -s background.err ] || break
+        sleep 0.02
+    done
+    kill -0 "$SERVE" 2>/dev/null || fail "it did not wait: $(cat background.err)"
+    exec 9>&-
+    wait_until 'grep -q "serving $T/" background.err'
+    end_serve
+}
+
 test_a_served_directory_needs_no_scheduler_of_a_command() {
     serve
     local scheduler
