@@ -115,9 +115,10 @@ struct pawl_parked *pawl_control_park(struct pawl_connection *connection, uint16
 
 /* control_query.c: requests that only look. True when the type was one of them. */
 bool pawl_control_query(struct pawl_connection *connection, const struct pawl_wire_message *message);
-/* One RESULTS page of a run's completions from request->from on. */
-void pawl_control_answer_pull(struct pawl_connection *connection, uint64_t tag, struct pawl_run *run,
-                              const struct pawl_wire_pull *request);
+/* One RESULTS page of a run's completions from request->from on, which moves on. True: more may be sent for
+ * the same request. */
+bool pawl_control_answer_pull(struct pawl_connection *connection, uint64_t tag, struct pawl_run *run,
+                              struct pawl_wire_pull *request);
 /* The run that a body names; NULL after an ERROR was sent. */
 struct pawl_run *pawl_control_find(struct pawl_connection *connection, uint64_t tag, const char *run_id);
 

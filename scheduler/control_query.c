@@ -116,8 +116,8 @@ static int add_lost_result(struct page *page, struct pawl_run *run, uint32_t ste
     return at ? 0 : -ENOMEM;
 }
 
-void pawl_control_answer_pull(struct pawl_connection *connection, uint64_t tag, struct pawl_run *run,
-                              const struct pawl_wire_pull *request)
+bool pawl_control_answer_pull(struct pawl_connection *connection, uint64_t tag, struct pawl_run *run,
+                              struct pawl_wire_pull *request)
 {
     struct pawl_loop *loop = connection->loop;
     struct page page = {0};
@@ -140,6 +140,12 @@ void pawl_control_answer_pull(struct pawl_connection *connection, uint64_t tag, 
     if (!page.failed)
         memcpy(page.bytes, &head, sizeof head);
     page_send(&page, connection, PAWL_WIRE_RESULTS, tag);
+    request->from = head.next;
+    loop->changed |= head.next < end; /* what the page did not hold */
+    if (request->answers <= 1 || head.run_ended || page.failed)
+        return false;
+    request->answers--;
+    return true;
 }
 
 static void on_fetch(struct pawl_connection *connection, const struct pawl_wire_message *message)

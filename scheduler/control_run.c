@@ -127,8 +127,7 @@ bool pawl_control_try_parked(struct pawl_connection *connection, struct pawl_par
     case PAWL_WIRE_PULL:
         if (pawl_run_completions(run) <= parked->pull.from && !pawl_run_over(run))
             return false;
-        pawl_control_answer_pull(connection, parked->tag, run, &parked->pull);
-        return true;
+        return !pawl_control_answer_pull(connection, parked->tag, run, &parked->pull);
     case PAWL_WIRE_WAIT:
         pawl_run_summary(loop->core, run, loop->now, &summary);
         if (!pawl_run_over(run) && summary.state != PAWL_RUN_WAITING)
@@ -444,6 +443,12 @@ void pawl_control_wait(struct pawl_connection *connection, const struct pawl_wir
     if (!run)
         return;
     pawl_core_own(connection->loop->core, run, connection->client);
+    /* Asked again, since its time had passed: only the newest question is still listened for. */
+    for (struct pawl_parked *parked = connection->parked; parked; parked = parked->next)
+        if (parked->type == PAWL_WIRE_WAIT && strcmp(parked->run_id, pawl_run_id(run)) == 0) {
+            parked->tag = message->header.tag;
+            return;
+        }
     (void)pawl_control_park(connection, PAWL_WIRE_WAIT, message->header.tag, pawl_run_id(run), 0);
 }
 

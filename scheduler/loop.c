@@ -36,8 +36,8 @@
 #define OFFERS_NS  UINT64_C(10000000000)
 #define OWNERS_NS  UINT64_C(10000000000) /* commands look for a new scheduler so long */
 #define SPIN_NS    UINT64_C(20000)
-#define COMPANY_NS UINT64_C(5000000) /* what nobody waits for waits so long for others to be synced with */
-#define ACKS_NS    UINT64_C(1000000) /* the same of acks */
+#define COMPANY_NS UINT64_C(20000000) /* from one sync that nobody waits for to the next */
+#define ACKS_NS    UINT64_C(1000000)  /* acks wait so long for others to be synced with */
 
 enum {
     LOOKS_BEFORE_YIELD = 64,
@@ -119,7 +119,8 @@ static void stop(struct pawl_loop *loop)
     loop->stopping = true;
     pawl_bus_drain(loop->bus);
     loop->drain_until_ns = loop->now.boottime_ns + loop->config.grace_ns;
-    pawl_log(PAWL_LOG_INFO, "asked to stop: runs are interrupted");
+    pawl_log(PAWL_LOG_INFO,
+             pawl_core_run_next(loop->core, NULL) ? "asked to stop: runs are interrupted" : "asked to stop");
     struct pawl_run *run = pawl_core_run_next(loop->core, NULL);
     for (; run; run = pawl_core_run_next(loop->core, run))
         if (pawl_run_batch(run))
@@ -246,10 +247,11 @@ static uint64_t least(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-/* Short tasks settle within microseconds: a look is cheaper than to sleep and be woken. */
+/* The shortest tasks settle within microseconds: a look is cheaper than to sleep and be woken. Many
+ * settlements of a turn that was long in coming are not those. */
 static bool spin(struct pawl_loop *loop)
 {
-    if (loop->turn_settled < SPIN_SETTLED)
+    if (loop->turn_settled < SPIN_SETTLED || loop->turn_gap_ns > loop->turn_settled * SPIN_NS)
         return false;
     uint64_t until_ns = pawl_clock_monotonic_ns() + SPIN_NS;
     for (int looks = 1;; looks++) {
@@ -318,12 +320,15 @@ static uint64_t flush(struct pawl_loop *loop)
     if (may_wait && last_lsn > loop->flushed_lsn && loop->serving &&
         pawl_journal_pending_bytes(loop->journal) < COMPANY_BYTES) {
         if (loop->flush_due_ns == 0)
-            loop->flush_due_ns = loop->now.boottime_ns + (loop->batch_appended ? COMPANY_NS : ACKS_NS);
+            loop->flush_due_ns =
+                loop->batch_appended ? loop->flushed_at_ns + COMPANY_NS : loop->now.boottime_ns + ACKS_NS;
         if (loop->now.boottime_ns < loop->flush_due_ns) {
             pawl_journal_cut(loop->journal);
             return loop->flush_due_ns;
         }
     }
+    if (last_lsn > loop->flushed_lsn)
+        loop->flushed_at_ns = loop->now.boottime_ns;
     loop->flush_due_ns = 0;
     loop->batch_appended = false;
     loop->flushed_lsn = last_lsn;
@@ -353,6 +358,8 @@ static uint64_t turn(struct pawl_loop *loop)
 {
     pawl_counter_add(&loop->world->counters, PAWL_COUNTER_TURNS, 1);
     loop->turn_settled = 0;
+    loop->turn_gap_ns = loop->now.boottime_ns - loop->turned_at_ns;
+    loop->turned_at_ns = loop->now.boottime_ns;
     take_up_durable(loop);
     bool more = pawl_lanes_drain(loop);
     more |= pawl_clients_drain(loop);

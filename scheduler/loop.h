@@ -39,8 +39,9 @@ struct pawl_loop {
 
     /* the journal's news, taken up after each wait */
     uint64_t durable_lsn, told_lsn;
-    uint64_t flushed_lsn;  /* given to the disk, or about to be */
-    uint64_t flush_due_ns; /* boottime: when what waits for company is given to the disk; 0: nothing waits */
+    uint64_t flushed_lsn;   /* given to the disk, or about to be */
+    uint64_t flushed_at_ns; /* boottime: when that last rose */
+    uint64_t flush_due_ns;  /* boottime: when what waits for company is given to the disk; 0: nothing waits */
     int journal_error;
     bool snapshotting, release_due; /* snapshot.h */
     bool full_again;                /* a full disk: the first of two snapshots was begun */
@@ -60,7 +61,9 @@ struct pawl_loop {
     int exit_code;
     uint64_t born_at_ns;   /* boottime */
     uint64_t sample_at_ns; /* boottime: when load and memory are looked at again */
-    uint64_t turn_settled; /* settlements of the last turn: many mean short tasks */
+    uint64_t turn_settled; /* settlements of the last turn: many in a short time mean short tasks */
+    uint64_t turn_gap_ns;  /* from the turn before to the last one */
+    uint64_t turned_at_ns; /* boottime: when the last began */
     int signal_fd;
     struct pawl_io_request signal_poll;
 

@@ -42,7 +42,7 @@ enum pawl_wire_type {
                               succeeded */
     PAWL_WIRE_ITEMS_END,   /* pawl_wire_run: no more items -> OK */
     PAWL_WIRE_PULL,  /* pawl_wire_pull: results after `from` in completion order; parked until there is one ->
-                        RESULTS */
+                        RESULTS, as often as it says */
     PAWL_WIRE_FETCH, /* pawl_wire_fetch + uint64_t[count]: results of these instances of step -> RESULTS */
     PAWL_WIRE_RESULTS, /* pawl_wire_results + records (pawl_wire_result + bytes, 8-aligned) */
     PAWL_WIRE_RUNNING, /* pawl_wire_run: what runs now -> RESULTS with state running and the spool paths as
@@ -213,8 +213,10 @@ struct pawl_wire_items_ok {
 struct pawl_wire_pull {
     char run_id[PAWL_NAME_BYTES];
     uint64_t from;       /* completion number, 0-based */
-    uint32_t bytes_max;  /* of the reply */
-    uint32_t with_bytes; /* 0: leave output bytes out */
+    uint32_t bytes_max;  /* of each reply */
+    uint16_t with_bytes; /* 0: leave output bytes out */
+    uint16_t answers; /* so many replies, one after the other, as results come; 0 and 1: one. Fewer when the
+                         run ends */
 };
 
 struct pawl_wire_fetch {

@@ -311,11 +311,19 @@ void pawl_attach_receive(struct pawl_attach *attach, uint64_t now_ns)
 
 /* ---- lane ---- */
 
+/* Another worker's bell may have woken the scheduler, and it looks into all lanes. */
+static void forget_what_was_taken(struct pawl_attach *attach)
+{
+    if (attach->unreported > 0 && pawl_lane_consumed(&attach->lane) >= pawl_lane_pushed(&attach->lane))
+        attach->unreported = 0;
+}
+
 int pawl_attach_push(struct pawl_attach *attach, const struct pawl_settlement *settlement, const void *bytes,
                      uint64_t now_ns)
 {
     if (!attach->has_lane)
         return PAWL_E_CLOSED;
+    forget_what_was_taken(attach);
     int error = pawl_lane_push(&attach->lane, settlement, bytes);
     if (error == 0 && attach->unreported++ == 0)
         attach->oldest_unreported_ns = now_ns;
@@ -330,7 +338,10 @@ void pawl_attach_publish(struct pawl_attach *attach)
 
 void pawl_attach_report(struct pawl_attach *attach, uint64_t now_ns, bool now_or_never)
 {
-    if (attach->unreported == 0 || !attach->has_lane)
+    if (!attach->has_lane)
+        return;
+    forget_what_was_taken(attach);
+    if (attach->unreported == 0)
         return;
     if (!now_or_never && attach->unreported < PAWL_REPORT_ENTRIES &&
         now_ns < attach->oldest_unreported_ns + PAWL_REPORT_AGE_NS)

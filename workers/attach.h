@@ -22,9 +22,9 @@
 #include "shm/wire.h"
 
 enum {
-    PAWL_REPORT_ENTRIES = 16, /* unreported entries that make the bell ring */
+    PAWL_REPORT_ENTRIES = 32, /* unreported entries that make the bell ring */
 };
-#define PAWL_REPORT_AGE_NS    UINT64_C(5000000)     /* age of the oldest unreported one that does */
+#define PAWL_REPORT_AGE_NS    UINT64_C(15000000)    /* age of the oldest unreported one that does */
 #define PAWL_RECONNECT_MAX_NS UINT64_C(60000000000) /* without a scheduler for so long: give up */
 
 /* What messages mean to the worker. Called during pawl_attach_receive(). */

@@ -17,6 +17,7 @@
 
 enum {
     PULL_BYTES = 1 << 20,
+    PULL_ANSWERS = 8,         /* a request for each answer would wake the scheduler as often */
     HAD_BYTES_MAX = 64 << 20, /* of items that had succeeded and wait to be fetched and printed */
 };
 
@@ -41,9 +42,11 @@ static int send_items(struct pawl_map_talk *m)
 
 static int send_pull(struct pawl_map_talk *m)
 {
-    struct pawl_wire_pull request = {.from = m->pull_from, .bytes_max = PULL_BYTES, .with_bytes = 1};
+    struct pawl_wire_pull request = {
+        .from = m->pull_from, .bytes_max = PULL_BYTES, .with_bytes = 1, .answers = PULL_ANSWERS};
     pawl_session_copy_name(request.run_id, m->run_id);
     m->pull_sent = true;
+    m->pull_answers = PULL_ANSWERS;
     return send_message(m, PAWL_WIRE_PULL, PAWL_MAP_TAG_PULL, &request, sizeof request, NULL, 0);
 }
 

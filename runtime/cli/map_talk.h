@@ -44,6 +44,7 @@ struct pawl_map_talk {
     uint32_t credit;
     bool end_sent, feeding; /* ITEMS_END is out; more may be fed */
     bool pull_sent, run_ended;
+    uint16_t pull_answers; /* that are still to come */
     uint64_t pull_from;
     uint64_t fetch[PAWL_MAP_FETCH_COUNT];         /* instances */
     uint64_t fetch_numbers[PAWL_MAP_FETCH_COUNT]; /* and which items they are */

@@ -221,6 +221,18 @@ PY
     [ ! -e run/pawl.sock ] || fail 'the socket was left'
 }
 
+test_a_socket_is_found_however_long_its_path_is() {
+    local deep
+    deep=$T/$(printf 'deep/%.0s' {1..40})
+    mkdir -p "$deep"
+    serve --socket "$deep/pawl.sock"
+    expect_exit 0 pawl queue declare q --topic a --state "$deep/pawl.sock"
+    expect_exit 0 pawl publish --state "$deep/pawl.sock" a one
+    expect_exit 0 pawl consume q --state "$deep/pawl.sock" --count 1 --wait 10s
+    expect_json .data one
+    end_serve
+}
+
 test_a_path_that_is_no_socket_is_not_replaced() {
     echo precious >file
     expect_exit 2 pawl serve --socket file
@@ -229,17 +241,18 @@ test_a_path_that_is_no_socket_is_not_replaced() {
 
 test_a_service_manager_passes_sockets_and_is_told() {
     leave_running
+    public_directory # a service manager's own socket has a short path
     cat >manager.py <<'PY'
 import os, socket, sys
 notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-notify.bind("notify.sock")
+notify.bind(sys.argv[2])
 listener = socket.socket(socket.AF_UNIX)
 listener.bind("passed.sock")
 listener.listen()
 pid = os.fork()
 if pid == 0:
     os.dup2(listener.fileno(), 3)
-    os.environ.update(NOTIFY_SOCKET=os.path.abspath("notify.sock"), LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+    os.environ.update(NOTIFY_SOCKET=sys.argv[2], LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
     os.execv(sys.argv[1], ["pawl", "serve"])
 open("pid", "w").write(str(pid))
 said = open("said", "w", buffering=1)
@@ -256,7 +269,7 @@ while True:
         break
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 PY
-    background python3 manager.py "$PAWL"
+    background python3 manager.py "$PAWL" "$PUBLIC/notify"
     local manager=$BACKGROUND_PID
     wait_until 'grep -q WELCOME said'
     kill -HUP "$(cat pid)"
@@ -441,4 +454,39 @@ test_nobody_wakes_up_while_nothing_happens() {
     kill -TERM "${pids[@]:0:5}"
     wait_until '! kill -0 "${pids[@]:0:5}"'
     end_serve
+}
+
+test_serve_waits_for_who_only_looks_at_the_lock() {
+    mkdir -m 700 state
+    background pawl serve
+    local server=$!
+    wait_until 'pawl health'
+    kill -TERM "$server"
+    expect_end 0 "$server"
+    ! grep -q interrupted background.err || fail 'it speaks of runs where there are none'
+    # Its pid is still in the file, and for a moment somebody else holds the lock.
+    grep -q serve state/lock
+    flock state/lock sh -c 'touch held; until [ -e go ]; do sleep 0.02; done' &
+    local holder=$!
+    wait_until '[ -e held ]'
+    background pawl serve
+    server=$!
+    sleep 0.2
+    touch go
+    wait "$holder"
+    wait_until 'pawl health'
+    kill -TERM "$server"
+    expect_end 0 "$server"
+}
+
+test_where_nothing_is_the_words_name_the_flag_for_another_directory() {
+    expect_exit 4 pawl health
+    expect_stderr '--state DIR'
+    expect_exit 2 pawl consume q
+    expect_stderr '--state DIR'
+    touch file
+    expect_exit 4 pawl --state file/below publish t x
+    expect_stderr '--state DIR'
+    expect_exit 4 pawl --state file/below serve
+    expect_stderr '--state DIR'
 }

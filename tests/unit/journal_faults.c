@@ -131,12 +131,11 @@ static struct {
 
 static void begin(int kind)
 {
-    static const enum pawl_io_kind kinds[] = {PAWL_IO_SYSCALL, PAWL_IO_URING};
     memset(&t, 0, sizeof t);
     t.dir_fd = new_dir(t.path);
     t.disk.io.ops = &faulty_ops;
     t.disk.room = 1 << 30;
-    cr_assert(eq(int, pawl_io_open(kinds[kind], &t.disk.real), 0));
+    cr_assert(eq(int, io_kind_open(kind, &t.disk.real), 0));
     t.io = &t.disk.io;
     t.options = options_of(&t.witness);
 }

@@ -20,6 +20,8 @@
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 
+#include "tests/unit/io_kinds.h"
+
 static struct {
     int32_t result[8];
     int count;
@@ -31,17 +33,15 @@ static void on_done(struct pawl_io_request *request, int32_t result)
     seen.count++;
 }
 
-static const enum pawl_io_kind kinds[] = {PAWL_IO_SYSCALL, PAWL_IO_URING};
-
 #define FOR_EACH_IO(io)                                                                                      \
     for (struct pawl_io *io = open_kind(0), *again = io; again; again = NULL, pawl_io_close(io))             \
-        for (int kind_index_ = 0; kind_index_ < 2;                                                           \
-             kind_index_++, io = kind_index_ < 2 ? (pawl_io_close(io), open_kind(kind_index_)) : io)
+        for (int kind_index_ = 0; kind_index_ < IO_KINDS;                                                    \
+             kind_index_++, io = kind_index_ < IO_KINDS ? (pawl_io_close(io), open_kind(kind_index_)) : io)
 
 static struct pawl_io *open_kind(int index)
 {
     struct pawl_io *io = NULL;
-    cr_assert(eq(int, pawl_io_open(kinds[index], &io), 0));
+    cr_assert(eq(int, io_kind_open(index, &io), 0));
     memset(&seen, 0, sizeof seen);
     return io;
 }

@@ -9,8 +9,6 @@
 
 #include "scheduler/frame.h"
 
-static const enum pawl_io_kind kinds[] = {PAWL_IO_SYSCALL, PAWL_IO_URING};
-
 static struct {
     struct pawl_io *io;
     struct pawl_journal *journal;
@@ -25,7 +23,7 @@ static void begin(int kind)
 {
     memset(&t, 0, sizeof t);
     t.dir_fd = new_dir(t.path);
-    cr_assert(eq(int, pawl_io_open(kinds[kind], &t.io), 0));
+    cr_assert(eq(int, io_kind_open(kind, &t.io), 0));
     t.options = options_of(&t.witness);
 }
 

@@ -20,6 +20,7 @@
 
 #include "scheduler/journal.h"
 #include "shm/error.h"
+#include "tests/unit/io_kinds.h"
 
 enum { TEST_LSN_MAX = 4096, TEST_BODY_MAX = 40000 };
 

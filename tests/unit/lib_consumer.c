@@ -332,32 +332,6 @@ Test(lib_consumer, a_flush_that_goes_to_sleep_wakes_a_scheduler_that_has_its_ack
     pthread_join(thread, NULL);
 }
 
-static uint32_t sleeps(void)
-{
-    fake_lock(&fake);
-    uint32_t word = atomic_load(&fake.port.lane->sleeping);
-    fake_unlock(&fake);
-    return word;
-}
-
-Test(lib_consumer, a_poll_loop_is_woken_for_what_is_durable_only_after_a_flush_that_timed_out)
-{
-    cr_assert(ge(int, pawl_fd(client), 0));
-    cr_expect(eq(u32, sleeps(), PAWL_CLIENT_SLEEP_NEWS));
-    deliver(1, 1);
-    cr_assert(eq(int, pawl_claim(consumer, got, 1, 5000), 1));
-    cr_expect(eq(int, pawl_ack(got[0]), 0));
-    cr_expect(eq(int, pawl_flush(client, 0), -ETIMEDOUT));
-    cr_expect(eq(u32, sleeps(), PAWL_CLIENT_SLEEP_ALL));
-    fake_lock(&fake);
-    struct pawl_settle settle;
-    cr_expect(fake_settlement(&fake, &settle));
-    fake_durable(&fake);
-    fake_unlock(&fake);
-    cr_expect(eq(int, pawl_flush(client, 5000), 0));
-    cr_expect(eq(u32, sleeps(), PAWL_CLIENT_SLEEP_NEWS));
-}
-
 Test(lib_consumer, words_travel_with_a_reject_and_a_nack)
 {
     deliver(1, 2);

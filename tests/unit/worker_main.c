@@ -11,6 +11,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -387,6 +388,24 @@ Test(worker, running_job_is_told_after_five_milliseconds)
     const struct pawl_wire_kill kill = {.queue = QUEUE, .slot = begun.slot, .generation = begun.generation};
     tell(PAWL_WIRE_KILL, &kill, sizeof kill, NULL, 0);
     expect_settlement(PAWL_SETTLE_RESULT, NULL, 0);
+}
+
+Test(worker, no_bell_is_rung_for_what_was_taken_without_one)
+{
+    struct pawl_settlement settlement;
+    const void *at;
+    awake = true;
+    begin();
+    place_shell("sleep 0.05", 0);
+    while (pawl_lane_next(&lane, &settlement, &at) == 0)
+        sched_yield();
+    cr_assert(eq(u8, settlement.type, PAWL_SETTLE_BEGUN));
+    pawl_lane_release(&lane);
+    atomic_store(&pawl_world_of(&world)->sleeping, 1);
+    struct pollfd readable = {.fd = scheduler_bell, .events = POLLIN};
+    cr_assert(eq(int, poll(&readable, 1, -1), 1));
+    cr_assert(eq(int, pawl_lane_next(&lane, &settlement, &at), 1), "it was rung for the begin");
+    cr_expect(eq(u8, settlement.type, PAWL_SETTLE_RESULT));
 }
 
 Test(worker, kill_ends_the_job_it_names_and_no_other)
