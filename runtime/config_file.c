@@ -170,8 +170,20 @@ static void unknown_key(struct file *file, const struct pawl_yaml_node *key)
         pawl_suggest_offer(&suggest, limit->name, strlen(limit->name));
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         pawl_suggest_offer(&suggest, others[i], strlen(others[i]));
+    static const struct {
+        const char *name, *hint;
+    } elsewhere[] = {
+        {"jobs", "write `workers`: the slots of a run that does not say -j"},
+        {"state", "say --state DIR, or PAWL_STATE=DIR"},
+        {"color", "say --color WHEN, or PAWL_COLOR=WHEN"},
+        {"progress", "say --progress MODE, or PAWL_PROGRESS=MODE"},
+    };
     if (suggest.best != NULL)
         snprintf(hint, sizeof hint, "did you mean `%.*s`?", (int)suggest.best_bytes, suggest.best);
+    for (size_t i = 0; i < sizeof elsewhere / sizeof *elsewhere;
+         i++) /* of commands: `config show` has them */
+        if (strcmp(key->text, elsewhere[i].name) == 0)
+            snprintf(hint, sizeof hint, "%s", elsewhere[i].hint);
     pawl_load_refuse(file->errors, key->line, key->column, "unknown_key", hint,
                      "the configuration has no setting `%.64s`", key->text);
 }

@@ -340,6 +340,8 @@ bool pawl_supervise_holder(const struct pawl_state *state, int *pid_out, char wh
     long pid = strtol(line, &end, 10);
     if (pid <= 0 || pid > INT32_MAX || *end != ' ')
         return false;
+    if (kill((pid_t)pid, 0) != 0 && errno == ESRCH)
+        return false; /* left behind by one that is dead; who holds the lock did not write */
     *pid_out = (int)pid;
     snprintf(what, 32, "%.*s", (int)strcspn(end + 1, "\n"), end + 1);
     return true;

@@ -443,6 +443,12 @@ void pawl_control_wait(struct pawl_connection *connection, const struct pawl_wir
     if (!run)
         return;
     pawl_core_own(connection->loop->core, run, connection->client);
+    /* Asked again, since its time had passed: only the newest question is still listened for. */
+    for (struct pawl_parked *parked = connection->parked; parked; parked = parked->next)
+        if (parked->type == PAWL_WIRE_WAIT && strcmp(parked->run_id, pawl_run_id(run)) == 0) {
+            parked->tag = message->header.tag;
+            return;
+        }
     (void)pawl_control_park(connection, PAWL_WIRE_WAIT, message->header.tag, pawl_run_id(run), 0);
 }
 

@@ -41,7 +41,7 @@ int pawl_image_why(struct pawl_image *image, uint32_t step, uint64_t instance, c
 
 /**
  * pawl_image_begin, next, end - write a run's image in bounded pieces, so that the loop never stands still
- * @fd: an open, empty temporary file in the run's directory; stays the caller's
+ * @fd: an open, empty temporary file in the run's directory; stays the caller's. -1: to memory
  *
  * next() writes about @budget_bytes; 1: more to do; 0: all is written (the caller syncs the file, renames it
  * over runs/ID/image and syncs the directory); negative: error. The run must not change meanwhile.
@@ -50,6 +50,8 @@ struct pawl_image_writer;
 int pawl_image_begin(struct pawl_core *core, struct pawl_run *run, int fd,
                      struct pawl_image_writer **writer_out);
 int pawl_image_next(struct pawl_image_writer *writer, size_t budget_bytes);
+/* Of one that was begun with -1 for a file: all that was written, until its end. */
+const char *pawl_image_memory(const struct pawl_image_writer *writer, size_t *bytes_out);
 void pawl_image_end(struct pawl_image_writer *writer);
 
 #endif

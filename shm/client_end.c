@@ -130,6 +130,15 @@ int pawl_client_end_settle(struct pawl_client_end *end, const struct pawl_settle
     return 0;
 }
 
+bool pawl_client_end_note_room(struct pawl_client_end *end)
+{
+    if (!pawl_client_end_has_room(end))
+        return false;
+    end->submit_seen = load_acquire(&end->inbound->submit_consumed); /* C2 */
+    end->settle_seen = load_acquire(&end->inbound->settle_consumed); /* C2 */
+    return true;
+}
+
 /* ---- replies and deliveries ---- */
 
 int pawl_client_end_reply(struct pawl_client_end *end, struct pawl_reply *reply_out)

@@ -390,6 +390,9 @@ static inline bool pawl_client_end_has_room(const struct pawl_client_end *end)
             atomic_load_explicit(&inbound->settle_consumed, memory_order_relaxed) != end->settle_seen);
 }
 
+/** pawl_client_end_note_room - the same, and what is true is told once: for a client that may want none. */
+bool pawl_client_end_note_room(struct pawl_client_end *end);
+
 /** pawl_client_end_reply - the next reply, copied out and given back. 1; 0; PAWL_E_BAD_MESSAGE. */
 int pawl_client_end_reply(struct pawl_client_end *end, struct pawl_reply *reply_out);
 

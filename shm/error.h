@@ -16,7 +16,7 @@
     X(PAWL_E_DAMAGED, -10005, "journal is damaged")                                                          \
     X(PAWL_E_BAD_MESSAGE, -10006, "message from another process does not hold")                              \
     X(PAWL_E_LIMIT, -10007, "a stated limit was reached")                                                    \
-    X(PAWL_E_INVALID, -10008, "workflow or configuration is invalid")                                        \
+    X(PAWL_E_INVALID, -10008, "argument, workflow or configuration is invalid")                              \
     X(PAWL_E_BUSY, -10009, "another scheduler owns the state directory")                                     \
     X(PAWL_E_NOT_FOUND, -10010, "no such object")                                                            \
     X(PAWL_E_STATE, -10011, "not possible in the present state")                                             \

@@ -154,7 +154,9 @@ int pawl_cli_open(const struct pawl_cli *cli, bool create, struct pawl **pawl_ou
     if (error == 0)
         return 0;
     int status = pawl_cli_fail(cli, NULL, error, "%s", cli->state);
-    return error == PAWL_ERR_LIMIT ? PAWL_EXIT_UNREACHABLE : status; /* too many clients */
+    /* too many clients; or the start could not sync, which the library tells as it tells it of a later sync
+     */
+    return error == PAWL_ERR_LIMIT || error == PAWL_E_SYNC_FAILED ? PAWL_EXIT_UNREACHABLE : status;
 }
 
 int pawl_cli_ask(const struct pawl_cli *cli, struct pawl *pawl, json_t *request, json_t **reply_out)

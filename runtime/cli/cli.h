@@ -40,7 +40,8 @@ struct pawl_cli {
     const char *color_origin;
     enum pawl_progress_mode progress;
     const char *progress_origin;
-    int argc; /* the whole command line, for the resume command */
+    uint32_t jobs; /* of PAWL_JOBS: slots of a new run where -j is not given; 0: not said */
+    int argc;      /* the whole command line, for the resume command */
     char **argv;
 };
 

@@ -6,11 +6,30 @@
  */
 #include "runtime/cli/config.h"
 
+#include <string.h>
+
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "runtime/cli/errors.h"
 #include "runtime/config.h"
+
+void pawl_cli_tell_fifo(const struct pawl_cli *cli, const char *file)
+{
+    struct stat about;
+    bool of_shell = strncmp(file, "/dev/fd/", 8) == 0 || strncmp(file, "/proc/", 6) == 0; /* <(...) */
+    if (!of_shell && stat(file, &about) == 0 && S_ISFIFO(about.st_mode))
+        pawl_note(cli, "%s is a FIFO: waiting for what is written into it", file);
+}
+
+int pawl_cli_load_workflow(const struct pawl_cli *cli, const char *file,
+                           const struct pawl_load_limits *limits, struct pawl_plan **plan_out,
+                           struct pawl_load_errors *errors)
+{
+    pawl_cli_tell_fifo(cli, file);
+    return pawl_workflow_load(file, limits, plan_out, errors);
+}
 
 int pawl_cli_load_limits(const struct pawl_cli *cli, struct pawl_load_limits *limits_out)
 {

@@ -11,4 +11,15 @@
  * printed. */
 int pawl_cli_load_limits(const struct pawl_cli *cli, struct pawl_load_limits *limits_out);
 
+/**
+ * pawl_cli_load_workflow - pawl_workflow_load(); that a FIFO is waited for is said first, since nothing else
+ * would be until somebody writes into it
+ */
+int pawl_cli_load_workflow(const struct pawl_cli *cli, const char *file,
+                           const struct pawl_load_limits *limits, struct pawl_plan **plan_out,
+                           struct pawl_load_errors *errors);
+
+/** pawl_cli_tell_fifo - say so if @file is a FIFO with a name of its own */
+void pawl_cli_tell_fifo(const struct pawl_cli *cli, const char *file);
+
 #endif

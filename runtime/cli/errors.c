@@ -156,7 +156,7 @@ int pawl_fail_state(const struct pawl_cli *cli, int error, const char *why)
     return pawl_fail(cli, PAWL_EXIT_UNREACHABLE, "state",
                      error == -EACCES
                          ? "its owner may let you in by a socket: pawl serve --socket, then --state SOCKET"
-                         : NULL,
+                         : "choose another: --state DIR, or PAWL_STATE=DIR",
                      "%s", why[0] != '\0' ? why : pawl_error_text(error));
 }
 
@@ -169,5 +169,7 @@ void pawl_note(const struct pawl_cli *cli, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    fprintf(stderr, "pawl %s: %s\n", cli->verb->name, text);
+    fprintf(stderr, "pawl %s: ", cli->verb->name);
+    pawl_print_safe(stderr, text, strlen(text));
+    fputc('\n', stderr);
 }

@@ -17,6 +17,7 @@
 #include "runtime/cli/verbs.h"
 #include "runtime/proctitle.h"
 #include "runtime/state.h"
+#include "runtime/submission.h"
 #include "runtime/suggest.h"
 
 const struct pawl_verb *const pawl_verbs[] = {
@@ -106,36 +107,76 @@ static bool may_color(const char *when, int fd)
     return isatty(fd) == 1;
 }
 
-/* Return: 0, or the exit code of wrong usage. */
-static int take_globals(struct pawl_cli *cli, const struct pawl_global_options *global)
+static const char *from_environment(const char *name)
 {
-    static const char *const modes[] = {"auto", "none", "plain", "json"};
-    const char *environment = getenv("PAWL_STATE");
-    cli->json = global->json;
-    cli->state = pawl_state_choose(global->state);
-    cli->state_origin = global->state != NULL && global->state[0] != '\0' ? "flag"
-                        : environment != NULL && environment[0] != '\0'   ? "environment"
-                                                                          : "default";
-    const char *when = global->color != NULL ? global->color : "auto";
+    const char *value = getenv(name);
+    return value != NULL && value[0] != '\0' ? value : NULL;
+}
+
+/* A flag, else its variable; @name_out is how it was said, for errors. NULL: neither. */
+static const char *said(const char *flag, const char *flag_name, const char *variable, const char **name_out,
+                        const char **origin_out)
+{
+    const char *value = flag != NULL ? flag : from_environment(variable);
+    *name_out = flag != NULL ? flag_name : variable;
+    *origin_out = flag != NULL ? "flag" : value != NULL ? "environment" : "default";
+    return value;
+}
+
+static int choose_color(struct pawl_cli *cli, const char *flag)
+{
+    const char *name, *when = said(flag, "--color", "PAWL_COLOR", &name, &cli->color_origin);
+    if (when == NULL && from_environment("NO_COLOR") != NULL)
+        cli->color_origin = "environment";
+    when = when != NULL ? when : "auto";
     if (strcmp(when, "auto") != 0 && strcmp(when, "always") != 0 && strcmp(when, "never") != 0)
         return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", "say auto, always or never",
-                         "--color: '%.40s' is not known", when);
+                         "%s: '%.40s' is not known", name, when);
     cli->color_out = may_color(when, STDOUT_FILENO);
     cli->color_err = may_color(when, STDERR_FILENO);
-    cli->color_origin = global->color != NULL                                         ? "flag"
-                        : getenv("NO_COLOR") != NULL && getenv("NO_COLOR")[0] != '\0' ? "environment"
-                                                                                      : "default";
-    cli->progress_origin = global->progress != NULL ? "flag" : "default";
-    if (global->progress == NULL)
-        return 0;
+    return 0;
+}
+
+static int choose_progress(struct pawl_cli *cli, const char *flag)
+{
+    static const char *const modes[] = {"auto", "none", "plain", "json"};
+    const char *name, *mode = said(flag, "--progress", "PAWL_PROGRESS", &name, &cli->progress_origin);
     for (unsigned i = 0; i < 4; i++) {
-        if (strcmp(global->progress, modes[i]) == 0) {
+        if (mode == NULL || strcmp(mode, modes[i]) == 0) {
             cli->progress = (enum pawl_progress_mode)i;
             return 0;
         }
     }
     return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", "say auto, none, plain or json",
-                     "--progress: '%.40s' is not known", global->progress);
+                     "%s: '%.40s' is not known", name, mode);
+}
+
+static int choose_jobs(struct pawl_cli *cli)
+{
+    char *end;
+    const char *text = from_environment("PAWL_JOBS");
+    unsigned long jobs = text != NULL ? strtoul(text, &end, 10) : 0;
+    cli->jobs = (uint32_t)jobs;
+    if (text == NULL ||
+        (text[0] >= '0' && text[0] <= '9' && *end == '\0' && jobs >= 1 && jobs <= PAWL_SLOTS_MAX))
+        return 0;
+    char hint[64];
+    snprintf(hint, sizeof hint, "say a number from 1 to %d", PAWL_SLOTS_MAX);
+    return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", hint, "PAWL_JOBS: '%.40s' is no number of slots", text);
+}
+
+/* Return: 0, or the exit code of wrong usage. */
+static int take_globals(struct pawl_cli *cli, const struct pawl_global_options *global)
+{
+    const char *name;
+    cli->json = global->json;
+    cli->state = pawl_state_choose(global->state);
+    (void)said(global->state != NULL && global->state[0] != '\0' ? global->state : NULL, "--state",
+               "PAWL_STATE", &name, &cli->state_origin);
+    int status = choose_color(cli, global->color);
+    if (status == 0)
+        status = choose_progress(cli, global->progress);
+    return status == 0 ? choose_jobs(cli) : status;
 }
 
 static int run_verb(struct pawl_cli *cli, const struct pawl_verb *verb, struct pawl_global_options *global,

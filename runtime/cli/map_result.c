@@ -68,7 +68,7 @@ static void tell_failure(struct pawl_map_talk *m, const struct pawl_map_item *it
     char *label = pawl_map_label(&args, &n);
     fprintf(stderr, "pawl: map: task %" PRIu64 " (", item->number + 1);
     if (label != NULL)
-        pawl_print_safe(stderr, label, n > 200 ? 200 : n);
+        pawl_print_line(stderr, label, n > 200 ? 200 : n);
     fprintf(stderr, "%s) failed: %s", n > 200 ? "..." : "", why);
     if (fixed->attempt > 1)
         fprintf(stderr, " (after %u attempts)", fixed->attempt);

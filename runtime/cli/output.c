@@ -56,7 +56,7 @@ const char *pawl_format_bytes(uint64_t bytes, char buffer[32])
     return buffer;
 }
 
-void pawl_print_safe(FILE *stream, const char *bytes, size_t n)
+static void print_escaped(FILE *stream, const char *bytes, size_t n, bool in_line)
 {
     for (size_t i = 0; i < n;) {
         unsigned char byte = (unsigned char)bytes[i];
@@ -64,6 +64,11 @@ void pawl_print_safe(FILE *stream, const char *bytes, size_t n)
         /* C1 controls (U+0080..U+009F) act on some terminals, too */
         bool control = (byte < 0x20 && byte != '\t' && byte != '\n') || byte == 0x7f || step == 0 ||
                        (step == 2 && byte == 0xc2 && (unsigned char)bytes[i + 1] < 0xa0);
+        if (in_line && (byte == '\n' || byte == '\t')) {
+            fputs(byte == '\n' ? "\\n" : "\\t", stream);
+            i++;
+            continue;
+        }
         if (!control) {
             fwrite(bytes + i, 1, step, stream);
             i += step;
@@ -72,6 +77,16 @@ void pawl_print_safe(FILE *stream, const char *bytes, size_t n)
         fprintf(stream, "\\x%02x", byte);
         i++;
     }
+}
+
+void pawl_print_safe(FILE *stream, const char *bytes, size_t n)
+{
+    print_escaped(stream, bytes, n, false);
+}
+
+void pawl_print_line(FILE *stream, const char *bytes, size_t n)
+{
+    print_escaped(stream, bytes, n, true);
 }
 
 static void print_padded(FILE *stream, const char *name, int width, const char *escape)

@@ -36,6 +36,9 @@ const char *pawl_format_bytes(uint64_t bytes, char buffer[32]);
 /** pawl_print_safe - bytes for a person: control characters as \xNN, tabs as they are; at most @n bytes. */
 void pawl_print_safe(FILE *stream, const char *bytes, size_t n);
 
+/** pawl_print_line - the same as a part of a line: a newline is \n and a tab \t, so that a row stays one. */
+void pawl_print_line(FILE *stream, const char *bytes, size_t n);
+
 /** pawl_print_run_state, pawl_print_step_state - the name, padded to @width, in its colour if @color. */
 void pawl_print_run_state(FILE *stream, uint32_t state, int width, bool color);
 void pawl_print_step_state(FILE *stream, uint32_t state, int width, bool color);

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "runtime/cli/config.h"
 #include "runtime/cli/errors.h"
 #include "shm/error.h"
 
@@ -162,6 +163,7 @@ int pawl_inputs_read(const struct pawl_cli *cli, const char *file, const struct 
 {
     memset(inputs_out, 0, sizeof *inputs_out);
     inputs_out->file = file;
+    pawl_cli_tell_fifo(cli, file);
     int error = read_file(file, inputs_out);
     if (error != 0)
         return pawl_fail_error(cli, PAWL_EXIT_USAGE, error, NULL, "--inputs: %.200s", file);

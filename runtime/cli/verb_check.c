@@ -61,7 +61,7 @@ static int run_check(struct pawl_cli *cli, const void *options, int operand_coun
         return worst;
     for (int i = 0; i < operand_count; i++) {
         struct pawl_plan *plan = NULL;
-        int error = pawl_workflow_load(operands[i], &limits, &plan, &errors);
+        int error = pawl_cli_load_workflow(cli, operands[i], &limits, &plan, &errors);
         if (error != 0) {
             int exit_code = pawl_fail_load(cli, operands[i], error, &errors);
             worst = exit_code > worst ? exit_code : worst;
@@ -112,7 +112,7 @@ static int run_graph(struct pawl_cli *cli, const void *options, int operand_coun
     int status = pawl_cli_load_limits(cli, &limits);
     if (status != 0)
         return status;
-    int error = pawl_workflow_load(operands[0], &limits, &plan, &errors);
+    int error = pawl_cli_load_workflow(cli, operands[0], &limits, &plan, &errors);
     if (error != 0)
         return pawl_fail_load(cli, operands[0], error, &errors);
     int exit_code = PAWL_EXIT_OK;

@@ -4,6 +4,7 @@
  * Runs in: the command. Reads what a scheduler that starts now would read; asks none.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -103,16 +104,21 @@ static int show_all(struct pawl_cli *cli, const struct config_options *o, int di
     struct pawl_config_origins origins;
     struct listing listing = {.cli = cli, .origin = o->origin, .list = json_array()};
     const struct pawl_config_source source = {.dirfd = dirfd, .path = o->config};
-    char jobs[16];
+    char jobs[24];
     int error = pawl_config_load(&source, &config, &origins, &errors), status = PAWL_EXIT_OK;
     if (error != 0) {
         (void)pawl_fail_load(cli, pawl_config_file_name(&source), error, &errors);
         status = PAWL_EXIT_INVALID;
         goto out;
     }
-    snprintf(jobs, sizeof jobs, "%u", pawl_online_cpus());
+    const char *jobs_origin = cli->jobs != 0 ? "environment" : "default";
+    uint64_t slots = cli->jobs != 0 ? cli->jobs : config.run.workers;
+    if (cli->jobs == 0 && slots != 0)
+        jobs_origin = "workers";
+    snprintf(jobs, sizeof jobs, "%" PRIu64, slots != 0 ? slots : (uint64_t)pawl_online_cpus());
     show(&listing, "state", cli->state, cli->state_origin, NULL, "state directory");
-    show(&listing, "jobs", jobs, "default", NULL, "slots of a run that does not say -j");
+    show(&listing, "jobs", jobs, jobs_origin, NULL,
+         "slots of a run that does not say -j: PAWL_JOBS, else workers");
     show(&listing, "color", cli->color_out ? "yes" : "no", cli->color_origin, NULL, NULL);
     show(&listing, "progress", modes[cli->progress], cli->progress_origin, NULL, NULL);
     show_limits(&listing, &config, &origins);

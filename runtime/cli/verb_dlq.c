@@ -91,9 +91,9 @@ static void print_letter(const json_t *letter)
     printf("%-8" PRIu64 "  %-14s  %-8" PRIu64 "  %-24s  ", pawl_cli_count(letter, "seq"),
            pawl_cli_text(letter, "reason"), pawl_cli_count(letter, "attempts"),
            pawl_format_time(pawl_cli_count(letter, "last_at_ns"), time));
-    pawl_print_safe(stdout, topic, strlen(topic));
+    pawl_print_line(stdout, topic, strlen(topic));
     printf("%s", error[0] != '\0' ? "  " : "");
-    pawl_print_safe(stdout, error, strnlen(error, 80));
+    pawl_print_line(stdout, error, strnlen(error, 80));
     putchar('\n');
 }
 
@@ -129,7 +129,7 @@ static void print_whole(const json_t *letter)
         }
         printf("%-14s  ", key);
         if (json_is_string(value))
-            pawl_print_safe(stdout, json_string_value(value), json_string_length(value));
+            pawl_print_line(stdout, json_string_value(value), json_string_length(value));
         else
             printf("%s", text != NULL ? text : "");
         putchar('\n');

@@ -308,7 +308,7 @@ static void check_clocks(struct doctor *doctor)
                "clock source %s is slow to read", source);
     else
         report(doctor, "clocks", VERDICT_OK, NULL,
-               "source %s; boot time, monotonic and wall clock agree with reason", source);
+               "source %s; boot time, monotonic and wall clock can be read", source);
 }
 
 /* The state directory if it exists, else the directory it would be made in. */

@@ -53,7 +53,8 @@ static void print_processes(json_t *list)
 static int stopped(const struct pawl_cli *cli)
 {
     if (!cli->json)
-        return pawl_fail(cli, PAWL_EXIT_UNREACHABLE, "enoent", "start it: pawl serve", "nothing runs in %s",
+        return pawl_fail(cli, PAWL_EXIT_UNREACHABLE, "enoent",
+                         "start it: pawl serve; or name another directory: --state DIR", "nothing runs in %s",
                          cli->state);
     json_t *document = pawl_json_document();
     json_object_set_new(document, "status", json_string("stopped"));

@@ -145,7 +145,8 @@ static int submit(struct map_command *command, struct pawl_session *session,
 {
     const struct map_options *o = command->options;
     struct pawl_wire_submit request = {
-        .flags = PAWL_SUBMIT_MAP | PAWL_SUBMIT_KEEP_GOING | (o->jobs == 0 ? PAWL_SUBMIT_ANY_SLOTS : 0),
+        .flags = PAWL_SUBMIT_MAP | PAWL_SUBMIT_KEEP_GOING |
+                 (o->jobs == 0 && command->cli->jobs == 0 ? PAWL_SUBMIT_ANY_SLOTS : 0),
         .slots = command->slots,
         .keep_going = command->halt.fail_count,
         .halt_percent = command->halt.fail_percent,
@@ -217,7 +218,8 @@ static int submit_and_feed(struct map_command *command)
     int status =
         error != 0 ? pawl_fail(command->cli, PAWL_EXIT_INTERNAL, "memory", NULL, "out of memory") : 0;
     if (status == 0)
-        status = pawl_slots_choose(command->cli, o->jobs, &command->slots);
+        status =
+            pawl_slots_choose(command->cli, o->jobs != 0 ? o->jobs : command->cli->jobs, &command->slots);
     if (status == 0)
         status = pawl_session_open(command->cli, PAWL_STATE_CREATE, &session);
     if (status == 0) {

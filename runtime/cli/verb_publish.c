@@ -147,10 +147,11 @@ static int publish_one(struct pawl_publishing *publishing, struct pawl_message *
     if (refused)
         error = answer.confirm.error;
     if (error != 0) {
-        int status =
-            pawl_cli_fail(publishing->cli, pawl, error,
-                          refused && error != PAWL_ERR_INDEFINITE ? "%.80s: the event was refused" : "%.80s",
-                          message->topic);
+        /* Other limits of an event are looked at before it is sent. */
+        bool delayed = error == PAWL_ERR_LIMIT && (message->delay_ms > 0 || message->priority > 0);
+        int status = pawl_cli_fail(publishing->cli, pawl, error, "%.80s%s%s", message->topic,
+                                   refused && error != PAWL_ERR_INDEFINITE ? ": the event was refused" : "",
+                                   refused && delayed ? " (publish-delay, queue-delayed)" : "");
         return status == PAWL_EXIT_INVALID ? PAWL_EXIT_FAILED : status; /* it was refused */
     }
     pawl_publishing_tell(publishing, &answer.confirm);

@@ -104,7 +104,7 @@ static void print_value(int depth, const char *key, const json_t *value)
     } else if (json_is_real(value)) {
         printf("%g", json_real_value(value));
     } else if (json_is_string(value)) {
-        pawl_print_safe(stdout, json_string_value(value), json_string_length(value));
+        pawl_print_line(stdout, json_string_value(value), json_string_length(value));
     } else if ((json = json_dumps(value, JSON_ENCODE_ANY)) != NULL) {
         printf("%s", json);
         free(json);

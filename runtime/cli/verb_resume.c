@@ -3,6 +3,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -279,19 +280,50 @@ static const struct pawl_option wait_option_table[] = {
     {0},
 };
 
+/* Asks, and tells what is told meanwhile (a full disk). Return: 1 with the answer, -ETIMEDOUT, -EINTR,
+ * another error of the connection. */
+static int ask_and_listen(struct pawl_session *session, uint64_t tag, const struct pawl_wire_run *request,
+                          uint64_t end_ns, struct pawl_wire_message *reply_out)
+{
+    struct pawl_wire *wire = &session->wire;
+    int error =
+        pawl_wire_queue_message(wire, PAWL_WIRE_WAIT, tag, request, sizeof *request, NULL, 0, NULL, 0);
+    while (error == 0 || error == -EAGAIN) {
+        error = pawl_wire_flush(wire);
+        if (error != 0 && error != -EAGAIN && error != PAWL_E_CLOSED)
+            return error;
+        int got = pawl_wire_receive(wire, reply_out);
+        if (got < 0)
+            return got;
+        if (got > 0 && reply_out->header.type == PAWL_WIRE_NOTICE)
+            pawl_note(session->cli, "%.*s", (int)reply_out->header.bytes, (const char *)reply_out->body);
+        else if (got > 0 && (reply_out->header.tag == tag ||
+                             (reply_out->header.tag == 0 && reply_out->header.type == PAWL_WIRE_ERROR)))
+            return 1;
+        if (got > 0)
+            continue;
+        uint64_t now_ns = pawl_monotonic_ns(), left_ns = end_ns > now_ns ? end_ns - now_ns : 0;
+        if (left_ns == 0)
+            return -ETIMEDOUT;
+        struct pollfd fd = {.fd = wire->fd,
+                            .events = (short)(POLLIN | (pawl_wire_pending(wire) != 0 ? POLLOUT : 0))};
+        int wait_ms = left_ns / 1000000 >= INT_MAX ? -1 : (int)(left_ns / 1000000 + 1);
+        if (poll(&fd, 1, wait_ms) < 0)
+            return -errno;
+    }
+    return error;
+}
+
 /* Return: 0 with the summary; an exit code. */
 static int wait_for(struct pawl_session *session, uint64_t end_ns, struct pawl_wire_summary *summary)
 {
     struct pawl_wire_run request;
+    uint64_t tag = 0;
     memcpy(request.run_id, summary->run_id, sizeof request.run_id);
     for (;;) {
         struct pawl_wire_message reply;
         struct pawl_error_report report;
-        uint64_t now_ns = pawl_monotonic_ns();
-        if (now_ns >= end_ns)
-            return PAWL_EXIT_TIMED_OUT;
-        int got = pawl_wire_call(&session->wire, PAWL_WIRE_WAIT, &request, sizeof request, NULL, 0, NULL, 0,
-                                 end_ns == UINT64_MAX ? UINT64_MAX : end_ns - now_ns, &reply);
+        int got = ask_and_listen(session, ++tag, &request, end_ns, &reply);
         if (got == -ETIMEDOUT)
             return PAWL_EXIT_TIMED_OUT;
         if (got == 1 && reply.header.type == PAWL_WIRE_SUMMARY && reply.header.bytes >= sizeof *summary) {

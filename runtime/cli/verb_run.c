@@ -86,8 +86,8 @@ static int fill_job(struct run_command *command, struct pawl_plan *plan, struct 
     job_out->context_fd = pawl_context_memfd();
     if (job_out->plan_fd < 0 || job_out->context_fd < 0)
         return -pawl_fail_pack(command->cli, job_out->plan_fd < 0 ? job_out->plan_fd : job_out->context_fd);
-    request->flags =
-        (o->detach ? PAWL_SUBMIT_DETACH : 0u) | (o->jobs == 0 ? (uint32_t)PAWL_SUBMIT_ANY_SLOTS : 0u);
+    request->flags = (o->detach ? PAWL_SUBMIT_DETACH : 0u) |
+                     (o->jobs == 0 && command->cli->jobs == 0 ? (uint32_t)PAWL_SUBMIT_ANY_SLOTS : 0u);
     request->slots = command->slots;
     if (pawl_option_given(&pawl_verb_run, o, "keep-going")) {
         request->flags |= PAWL_SUBMIT_KEEP_GOING;
@@ -176,7 +176,9 @@ static int check_name(const struct run_command *command, const char *workflow)
 static int submit_and_wait(struct run_command *command)
 {
     struct pawl_session session;
-    int status = pawl_slots_choose(command->cli, command->options->jobs, &command->slots);
+    int status = pawl_slots_choose(command->cli,
+                                   command->options->jobs != 0 ? command->options->jobs : command->cli->jobs,
+                                   &command->slots);
     if (status != 0)
         return status;
     status = pawl_session_open(command->cli, PAWL_STATE_CREATE, &session);
@@ -203,6 +205,19 @@ static int submit_and_wait(struct run_command *command)
     return status;
 }
 
+/* A batch of nothing is none that failed; but nobody shall take it for one that ran. */
+static int say_no_runs(const struct run_command *command)
+{
+    pawl_note(command->cli, "no run: %s holds no line with an object of parameters", command->inputs.file);
+    if (command->cli->json) {
+        json_t *document = pawl_json_document();
+        json_object_set_new(document, "runs", json_integer(0));
+        pawl_json_print(document, stdout);
+        json_decref(document);
+    }
+    return pawl_output_finish(command->cli, PAWL_EXIT_OK);
+}
+
 static int run_run(struct pawl_cli *cli, const void *options, int operand_count, char **operands)
 {
     static struct pawl_load_errors errors;
@@ -215,7 +230,7 @@ static int run_run(struct pawl_cli *cli, const void *options, int operand_count,
     status = pawl_cli_load_limits(cli, &limits);
     if (status != 0)
         return status;
-    int error = pawl_workflow_load(command.file, &limits, &command.plan, &errors);
+    int error = pawl_cli_load_workflow(cli, command.file, &limits, &command.plan, &errors);
     if (error != 0)
         return pawl_fail_load(cli, command.file, error, &errors);
     pawl_resume_arguments(command.resume_arguments, o->jobs, pawl_option_given(cli->verb, o, "keep-going"),
@@ -226,7 +241,9 @@ static int run_run(struct pawl_cli *cli, const void *options, int operand_count,
         status = pawl_params_parse(cli, command.plan, &o->sets, &command.params);
     if (status == 0 && command.many)
         status = pawl_inputs_read(cli, o->inputs, command.plan, &command.params, &command.inputs);
-    if (status == 0)
+    if (status == 0 && command.many && command.inputs.count == 0)
+        status = say_no_runs(&command);
+    else if (status == 0)
         status = o->dry_run ? dry_run(&command) : submit_and_wait(&command);
     pawl_inputs_fini(&command.inputs);
     pawl_params_fini(&command.params);

@@ -114,17 +114,10 @@ static void print_step(struct steps *steps, const struct pawl_step_view *step)
     printf("%-*s  %6s  ", steps->name_width, step->name, index);
     pawl_print_step_state(stdout, fixed->state, 9, steps->cli->color_out);
     printf("  %5u  %8s  ", fixed->attempts, took);
-    pawl_print_safe(stdout, step->reason, strlen(step->reason));
+    pawl_print_line(stdout, step->reason, strlen(step->reason));
     if (fixed->has_item != 0) {
         printf("%s", step->reason[0] != '\0' ? "  " : "");
-        for (const char *at = step->item, *end = at + fixed->item_bytes; at < end;) { /* a row is one line */
-            const char *newline = memchr(at, '\n', (size_t)(end - at));
-            pawl_print_safe(stdout, at, newline != NULL ? (size_t)(newline - at) : (size_t)(end - at));
-            if (newline == NULL)
-                break;
-            fputs("\\n", stdout);
-            at = newline + 1;
-        }
+        pawl_print_line(stdout, step->item, fixed->item_bytes);
     }
     putchar('\n');
 }

@@ -175,10 +175,12 @@ static void tell_failure(struct pawl_watch *watch, struct pawl_run_view *view, c
         fprintf(stderr, " [%" PRIu64 "]", failure->fixed.instance);
     if (failure->item_bytes != 0) {
         fputs(" (", stderr);
-        pawl_print_safe(stderr, failure->item, failure->item_bytes);
+        pawl_print_line(stderr, failure->item, failure->item_bytes);
         fputs(")", stderr);
     }
-    fprintf(stderr, " failed: %s", failure->reason[0] != '\0' ? failure->reason : "no reason recorded");
+    const char *reason = failure->reason[0] != '\0' ? failure->reason : "no reason recorded";
+    fputs(" failed: ", stderr);
+    pawl_print_line(stderr, reason, strlen(reason));
     if (failure->fixed.attempts > 1)
         fprintf(stderr, " (after %u attempts)", failure->fixed.attempts);
     fprintf(stderr, "%s\n", off);

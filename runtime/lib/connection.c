@@ -11,6 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -108,11 +110,9 @@ void pawl_lib_lost(struct pawl *pawl)
 
 /* ---- connecting ---- */
 
-static int connect_to(const char *path)
+static int connect_short(const char *path)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (strlen(path) >= sizeof address.sun_path)
-        return -ENAMETOOLONG;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return -errno;
@@ -122,6 +122,21 @@ static int connect_to(const char *path)
     int error = -errno;
     close(fd);
     return error;
+}
+
+static int connect_to(const char *path)
+{
+    if (strlen(path) < sizeof((struct sockaddr_un *)0)->sun_path)
+        return connect_short(path);
+    /* Longer than an address holds: by way of a descriptor, whose name below /proc is short. */
+    int there = open(path, O_PATH | O_CLOEXEC);
+    if (there < 0)
+        return -errno;
+    char name[32];
+    snprintf(name, sizeof name, "/proc/self/fd/%d", there);
+    int fd = connect_short(name);
+    close(there);
+    return fd;
 }
 
 static int send_message(struct pawl *pawl, uint16_t type, uint64_t tag, const void *body, size_t bytes)

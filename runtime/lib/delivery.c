@@ -271,10 +271,14 @@ int pawl_reject(const struct pawl_delivery *delivery, const char *reason)
 
 int pawl_extend(const struct pawl_delivery *delivery, uint64_t by_ms)
 {
+    int error;
+    const struct pawl_lib_delivery *own = pawl_lib_own(delivery, &error);
+    if (!own)
+        return error;
     if (by_ms > PAWL_EXTEND_NS_MAX / 1000000)
-        return PAWL_E_LIMIT;
+        return pawl_lib_fail(own->pawl, PAWL_E_LIMIT, "extend: at most 7 days from now");
     const struct pawl_settle how = {.op = PAWL_SETTLE_OP_EXTEND, .value = by_ms * 1000000};
-    int error = settle(delivery, &how, NULL);
+    error = settle(delivery, &how, NULL);
     if (error == 0) /* a deadline does not wait for the next claim */
         pawl_lib_settle_send(((const struct pawl_lib_delivery *)delivery)->lane->pawl);
     return error;

@@ -206,7 +206,7 @@ struct pawl {
     /* wait.c */
     int epoll_fd, timer_fd;
     bool polled;   /* pawl_fd() was asked for: leave the bell armed when we return */
-    bool flushing; /* a pawl_flush() timed out: its poll loop waits for what it waited for */
+    bool flushing; /* a pawl_flush() timed out: its poll loop waits for its settlements to be durable */
     bool unseen;   /* deliveries were taken in where the poll loop does not know of it */
     bool timed;    /* the timer may fire */
     uint32_t spin; /* how often to look before sleeping */

@@ -219,6 +219,8 @@ int pawl_publish_async(struct pawl *pawl, const struct pawl_message *message, in
     void *data;
     size_t bytes;
     int error = put(pawl, message, (struct patience){.timeout_ms = timeout_ms}, false, &bytes, &data);
+    if (error == -EAGAIN)
+        pawl_lib_arm(pawl); /* from now on for room too */
     if (error)
         return error;
     uint64_t sequence = pawl->publisher.next;
@@ -336,6 +338,8 @@ int pawl_publish_reserve(struct pawl *pawl, const struct pawl_message *message, 
     without.data = NULL;
     pawl_lib_send(pawl); /* from now on nothing is sent until it is committed */
     error = put(pawl, &without, (struct patience){.timeout_ms = timeout_ms}, true, &bytes, data_out);
+    if (error == -EAGAIN)
+        pawl_lib_arm(pawl);
     if (error)
         return error;
     publisher->reserved = pawl_lib_entry_at(pawl->lane, pawl->lane->end.submit_position - bytes);
@@ -400,10 +404,11 @@ int pawl_flush(struct pawl *pawl, int timeout_ms)
     pawl_kick(pawl);
     struct pawl_lib_lane *lane = pawl->lane;
     uint64_t published = pawl->publisher.next, lane_epoch = lane ? lane->epoch : 0;
+    bool settled;
     for (;;) {
         pawl_lib_take_in(pawl);
         lane = pawl->lane;
-        bool settled = !lane || lane->epoch != lane_epoch || pawl_lib_all_settled(lane);
+        settled = !lane || lane->epoch != lane_epoch || pawl_lib_all_settled(lane);
         if (settled && pawl->publisher.first >= published)
             break;
         pawl_kick(pawl); /* a full settle ring may have kept some back */
@@ -412,7 +417,7 @@ int pawl_flush(struct pawl *pawl, int timeout_ms)
         if (error)
             break;
     }
-    pawl->flushing = error == -ETIMEDOUT;
+    pawl->flushing = error == -ETIMEDOUT && !settled; /* a confirm is news anyway */
     pawl_lib_arm(pawl);
     if (!error && pawl->lost_settlements > 0) {
         pawl->lost_settlements = 0;

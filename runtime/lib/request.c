@@ -48,8 +48,10 @@ static int await_answer(struct pawl *pawl, bool takes, uint64_t deadline_ns)
         }
         if (error && !pawl->answered)
             return error == -ETIMEDOUT && pawl->hears_none ? -EINTR : error;
-        if (!pawl->answered)
+        if (!pawl->answered) {
             pawl_lib_take_in(pawl);
+            pawl_lib_step(pawl); /* where the lane always has news, nobody sleeps, and looks at the socket */
+        }
     }
     return pawl->answer_error;
 }

@@ -116,6 +116,16 @@ static void set_timer(struct pawl *pawl)
     (void)timerfd_settime(pawl->timer_fd, TFD_TIMER_ABSTIME, &when, NULL);
 }
 
+/* Room, or what a flush waits for, may have come while the word in the lane said that nobody is to be woken
+ * for it. Each is told once: who does not use it is not to be woken for ever. */
+static bool note_what_came(struct pawl *pawl)
+{
+    bool durable = pawl->flushing && pawl_lib_all_settled(pawl->lane);
+    if (durable)
+        pawl->flushing = false;
+    return pawl_client_end_note_room(&pawl->lane->end) || durable;
+}
+
 void pawl_lib_arm(struct pawl *pawl)
 {
     if (!pawl->polled || pawl->forks != pawl_lib_forks()) /* a forked child does not have the lane */
@@ -129,7 +139,8 @@ void pawl_lib_arm(struct pawl *pawl)
     if (!lane)
         return;
     pawl_doorbell_prepare_for(&lane->end.lane->sleeping, sleep_word(pawl, PAWL_LIB_FOR_NEWS)); /* D1 */
-    if (pawl->unseen || lane_has_news(lane, PAWL_LIB_FOR_NEWS))
+    bool came = note_what_came(pawl);
+    if (pawl->unseen || came || lane_has_news(lane, PAWL_LIB_FOR_NEWS))
         pawl_doorbell_write(lane->self_fd);
     else if (pawl->flushing)
         hurry(lane);

@@ -89,6 +89,17 @@ test_a_nack_with_a_delay_waits_that_long() {
     [ $(($(now_ms) - begin)) -ge 800 ] || fail 'too early'
 }
 
+test_a_newline_in_a_topic_or_reason_breaks_no_row_of_dead_letters() {
+    pawl queue declare q --topic '#'
+    pawl publish $'a\nb' bad >/dev/null
+    pawl reject "$(take q)" --reason $'first\nsecond\ttabbed\033[2J'
+    expect_exit 0 pawl dlq list q
+    expect_lines 2
+    expect_contains 'a\nb  first\nsecond\ttabbed\x1b[2J'
+    expect_exit 0 pawl dlq show q
+    expect_match '^topic +a\\nb$'
+}
+
 test_a_rejected_delivery_is_a_dead_letter_with_its_reason() {
     pawl queue declare q --topic a
     pawl publish a bad >/dev/null

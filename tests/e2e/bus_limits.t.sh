@@ -189,6 +189,62 @@ test_there_are_so_many_clients() {
     expect_end 0 "$server"
 }
 
+test_a_publish_may_be_delayed_for_so_long() {
+    configured 'publish-delay: 1h'
+    pawl queue declare q --topic a
+    expect_exit 0 pawl publish a x --delay 1h
+    expect_exit 1 pawl publish a x --delay 3601s --json
+    expect_json_err .error.code limit
+    expect_stderr publish-delay
+    expect_eq "$(pawl queue show q --json | jq .depth)" 1
+}
+
+test_so_many_delayed_and_prioritised_events_wait_in_a_queue() {
+    configured 'queue-delayed: 2'
+    pawl queue declare q --topic a
+    expect_exit 0 pawl publish a x --delay 1h
+    expect_exit 0 pawl publish a x --priority 1
+    expect_exit 1 pawl publish a x --delay 1h --json
+    expect_json_err .error.code limit
+    expect_stderr queue-delayed
+    expect_exit 1 pawl publish a x --priority 1
+    expect_exit 0 pawl publish a plain
+    expect_eq "$(pawl queue show q --json | jq .depth)" 3
+}
+
+test_a_key_has_255_bytes() {
+    local most
+    most=$(bytes 255 k)
+    pawl queue declare q --topic a
+    expect_exit 0 pawl publish a x --id "$most" --json
+    expect_exit 0 pawl publish a x --id "$most" --json
+    expect_json .duplicate true
+    capture pawl publish a x --id "${most}k"
+    [ "$rc" -ne 0 ] || fail 'a key of 256 bytes was taken'
+    expect_stderr 255
+    expect_eq "$(pawl queue show q --json | jq .depth)" 1
+}
+
+test_a_stream_that_has_its_groups_is_not_consumed_by_another() {
+    configured 'stream-groups: 1'
+    pawl queue declare s --topic a --stream
+    pawl publish a x >id
+    expect_exit 0 pawl consume s --group one --auto-ack --wait 5s --count 1
+    expect_exit 3 pawl consume s --group two --auto-ack --wait 5s --count 1
+    expect_stderr stream-groups
+    expect_exit 3 pawl consume s --group two --wait 5s --count 1 --json
+    expect_stderr stream-groups
+}
+
+test_dead_letters_are_bounded_by_bytes_too() {
+    configured 'dlq-bytes: 4KiB' 'max-deliver: 1'
+    pawl queue declare q --topic a
+    local i
+    for i in 1 2 3 4; do bytes 1000 $i | pawl publish a >id; done
+    expect_exit 1 pawl consume q --count 4 --wait 10s --exec false
+    expect_eq "$(pawl dlq list q --json | jq -r '.data[0:1]' | sort | tr '\n' ' ')" '2 3 4 '
+}
+
 test_config_show_lists_every_setting_with_its_origin() {
     configured 'ack-wait: 1m'
     PAWL_MAX_DELIVER=9 expect_exit 0 pawl config show --origin --json

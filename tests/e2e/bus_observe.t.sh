@@ -115,11 +115,11 @@ test_after_a_restart_depths_are_known_and_counters_begin_anew() {
 
 test_a_breaker_is_seen_to_open_and_by_time_alone_to_open_halfway() {
     serve
-    pawl queue declare q --topic a --breaker 1,500ms,1 --backoff fixed:10ms
+    pawl queue declare q --topic a --breaker 1,3s,1 --backoff fixed:10ms
     pawl publish a x >/dev/null
     capture pawl consume q --count 1 --exec false
     expect_metric 'pawl_breaker_state{queue="q"}' 1
-    wait_until '[ "$(metric '\''pawl_breaker_state{queue="q"}'\'')" = 2 ]' 5
+    wait_until '[ "$(metric '\''pawl_breaker_state{queue="q"}'\'')" = 2 ]' 20
 }
 
 test_consumers_and_clients_are_counted_while_they_are_there() {

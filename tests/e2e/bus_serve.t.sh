@@ -46,6 +46,26 @@ test_a_directory_that_is_served_is_not_served_twice() {
     end_serve
 }
 
+test_a_server_that_was_killed_is_waited_for_until_the_last_of_its_processes_has_ended() {
+    serve
+    kill -9 "$SERVE"
+    wait "$SERVE" || true
+    exec 9<>"$PAWL_STATE/lock"
+    wait_until 'flock -n 9' # as one of its children that is slow to end
+    rm background.err
+    background pawl serve 9>&-
+    SERVE=$BACKGROUND_PID
+    local i
+    for i in {1..25}; do # enough to be refused in
+        [ ! -s background.err ] || break
+        sleep 0.02
+    done
+    kill -0 "$SERVE" 2>/dev/null || fail "it did not wait: $(cat background.err)"
+    exec 9>&-
+    wait_until 'grep -q "serving $T/" background.err'
+    end_serve
+}
+
 test_a_served_directory_needs_no_scheduler_of_a_command() {
     serve
     local scheduler
@@ -221,6 +241,18 @@ PY
     [ ! -e run/pawl.sock ] || fail 'the socket was left'
 }
 
+test_a_socket_is_found_however_long_its_path_is() {
+    local deep
+    deep=$T/$(printf 'deep/%.0s' {1..40})
+    mkdir -p "$deep"
+    serve --socket "$deep/pawl.sock"
+    expect_exit 0 pawl queue declare q --topic a --state "$deep/pawl.sock"
+    expect_exit 0 pawl publish --state "$deep/pawl.sock" a one
+    expect_exit 0 pawl consume q --state "$deep/pawl.sock" --count 1 --wait 10s
+    expect_json .data one
+    end_serve
+}
+
 test_a_path_that_is_no_socket_is_not_replaced() {
     echo precious >file
     expect_exit 2 pawl serve --socket file
@@ -229,17 +261,18 @@ test_a_path_that_is_no_socket_is_not_replaced() {
 
 test_a_service_manager_passes_sockets_and_is_told() {
     leave_running
+    public_directory # a service manager's own socket has a short path
     cat >manager.py <<'PY'
 import os, socket, sys
 notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-notify.bind("notify.sock")
+notify.bind(sys.argv[2])
 listener = socket.socket(socket.AF_UNIX)
 listener.bind("passed.sock")
 listener.listen()
 pid = os.fork()
 if pid == 0:
     os.dup2(listener.fileno(), 3)
-    os.environ.update(NOTIFY_SOCKET=os.path.abspath("notify.sock"), LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+    os.environ.update(NOTIFY_SOCKET=sys.argv[2], LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
     os.execv(sys.argv[1], ["pawl", "serve"])
 open("pid", "w").write(str(pid))
 said = open("said", "w", buffering=1)
@@ -256,7 +289,7 @@ while True:
         break
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 PY
-    background python3 manager.py "$PAWL"
+    background python3 manager.py "$PAWL" "$PUBLIC/notify"
     local manager=$BACKGROUND_PID
     wait_until 'grep -q WELCOME said'
     kill -HUP "$(cat pid)"
@@ -346,54 +379,52 @@ test_the_verbs_of_the_bus_take_a_socket_and_strangers_are_told_at_once() {
 test_metrics_health_and_top_see_through_a_socket_whatever_is_not_the_owners_alone() {
     mkdir -m 700 state
     echo 'allow-uids: [65534]' >state/pawl.yaml
-    local public as=() stranger=() verb
-    public=$(mktemp -d)
-    chmod 755 "$public"
-    install -m 755 "$PAWL" "$public/pawl"
-    serve --socket "$public/socket"
+    local as=() stranger=() verb
+    public_directory
+    install -m 755 "$PAWL" "$PUBLIC/pawl"
+    serve --socket "$PUBLIC/socket"
     pawl queue declare q --topic a
     pawl publish a x >/dev/null
     if [ "$(id -u)" = 0 ]; then
         as=(setpriv --reuid=65534 --regid=65534 --clear-groups)
         stranger=(setpriv --reuid=65533 --regid=65533 --clear-groups)
     fi
-    cd "$public"
-    capture "${as[@]}" "$public/pawl" metrics --state "$public/socket"
+    cd "$PUBLIC"
+    capture "${as[@]}" "$PUBLIC/pawl" metrics --state "$PUBLIC/socket"
     expect_eq "$rc" 0
     expect_match '^pawl_queue_depth\{queue="q"\} 1$'
-    capture "${as[@]}" "$public/pawl" metrics --state "$public/socket" --format json --over 10ms
+    capture "${as[@]}" "$PUBLIC/pawl" metrics --state "$PUBLIC/socket" --format json --over 10ms
     expect_json '.queues[0].depth' 1
-    capture "${as[@]}" "$public/pawl" top --state "$public/socket" --once --interval 100ms
+    capture "${as[@]}" "$PUBLIC/pawl" top --state "$PUBLIC/socket" --once --interval 100ms
     expect_eq "$rc" 0
     expect_match '^q +1 '
-    capture "${as[@]}" "$public/pawl" health --state "$public/socket" --json
+    capture "${as[@]}" "$PUBLIC/pawl" health --state "$PUBLIC/socket" --json
     expect_eq "$rc" 0
     expect_json '.overall, (.components[] | select(.name == "disk") | .status, .message)' \
         $'healthy\nunknown\nonly who may open the state directory can tell'
     expect_json '[.processes[].role] | index("scheduler") != null' true
     if [ "$(id -u)" = 0 ]; then
+        mkdir -m 700 "$PUBLIC/closed"
         for verb in metrics health 'top --once'; do
             # shellcheck disable=SC2086  # several words
-            capture "${stranger[@]}" "$public/pawl" $verb --state "$public/socket"
+            capture "${stranger[@]}" "$PUBLIC/pawl" $verb --state "$PUBLIC/socket"
             expect_eq "$rc" 4
             expect_stderr allow-uids
-            chmod 755 "$T" "$(dirname "$T")" 2>/dev/null || true
             # shellcheck disable=SC2086
-            capture "${as[@]}" "$public/pawl" $verb --state "$T/state"
+            capture "${as[@]}" "$PUBLIC/pawl" $verb --state "$PUBLIC/closed"
             expect_eq "$rc" 4
             expect_stderr 'pawl serve --socket'
         done
-        chmod 600 "$public/socket"
+        chmod 600 "$PUBLIC/socket"
         for verb in metrics health 'top --once'; do
             # shellcheck disable=SC2086
-            capture "${as[@]}" "$public/pawl" $verb --state "$public/socket"
+            capture "${as[@]}" "$PUBLIC/pawl" $verb --state "$PUBLIC/socket"
             expect_eq "$rc" 4
             expect_stderr 'is not yours to use'
         done
     fi
     cd "$T"
     end_serve
-    rm -r "$public"
 }
 
 test_who_looks_through_a_socket_is_told_that_nobody_serves_and_waits_for_a_restart() {
@@ -474,4 +505,39 @@ test_nobody_wakes_up_while_nothing_happens() {
     kill -TERM "${pids[@]:0:5}"
     wait_until '! kill -0 "${pids[@]:0:5}"'
     end_serve
+}
+
+test_serve_waits_for_who_only_looks_at_the_lock() {
+    mkdir -m 700 state
+    background pawl serve
+    local server=$!
+    wait_until 'pawl health'
+    kill -TERM "$server"
+    expect_end 0 "$server"
+    ! grep -q interrupted background.err || fail 'it speaks of runs where there are none'
+    # Its pid is still in the file, and for a moment somebody else holds the lock.
+    grep -q serve state/lock
+    flock state/lock sh -c 'touch held; until [ -e go ]; do sleep 0.02; done' &
+    local holder=$!
+    wait_until '[ -e held ]'
+    background pawl serve
+    server=$!
+    sleep 0.2
+    touch go
+    wait "$holder"
+    wait_until 'pawl health'
+    kill -TERM "$server"
+    expect_end 0 "$server"
+}
+
+test_where_nothing_is_the_words_name_the_flag_for_another_directory() {
+    expect_exit 4 pawl health
+    expect_stderr '--state DIR'
+    expect_exit 2 pawl consume q
+    expect_stderr '--state DIR'
+    touch file
+    expect_exit 4 pawl --state file/below publish t x
+    expect_stderr '--state DIR'
+    expect_exit 4 pawl --state file/below serve
+    expect_stderr '--state DIR'
 }

@@ -77,3 +77,13 @@ YAML
     expect_eq "$(grep -c first ran)" 1
     expect_exit 0 pawl journal verify
 }
+
+test_a_start_that_cannot_sync_is_one_that_failed_whoever_starts() {
+    export PAWL_IO=syscall
+    gcc -std=gnu11 -Wall -Wextra -o failing_sync "$E2E_TOP/tests/e2e/failing_sync.c"
+    touch broken
+    write flow.yaml <<<'{pawl: 1, steps: {only: {run: ["true"]}}}'
+    expect_exit 4 timeout -s KILL 20 ./failing_sync "$T/broken" "$PAWL" serve
+    expect_exit 4 timeout -s KILL 20 ./failing_sync "$T/broken" "$PAWL" publish t x
+    expect_exit 4 timeout -s KILL 20 ./failing_sync "$T/broken" "$PAWL" run flow.yaml
+}

@@ -329,3 +329,14 @@ test_a_file_that_is_not_there_is_named() {
     [ "$rc" -ne 0 ] || fail 'exit 0'
     expect_stderr nowhere.yaml
 }
+
+test_a_fifo_is_read_and_who_waits_for_its_writer_is_told() {
+    mkfifo flow
+    background pawl check flow
+    wait_until 'grep -q "flow is a FIFO: waiting" background.err'
+    echo '{pawl: 1, steps: {only: {run: ["true"]}}}' >flow
+    expect_end 0 $!
+    grep -q 'workflow flow, 1 step' background.out || fail "$(cat background.out)"
+    expect_exit 0 pawl check <(echo '{pawl: 1, steps: {only: {run: ["true"]}}}')
+    refute_stderr FIFO
+}

@@ -290,3 +290,42 @@ steps:
 YAML
     TOOL=$PAWL expect_exit 0 pawl run -j1 outer.yaml
 }
+
+test_a_variable_of_a_command_with_a_bad_value_is_wrong_usage_and_named() {
+    local value
+    for value in 0 -1 4097 2x ' 3' 99999999999999999999; do
+        PAWL_JOBS=$value expect_exit 2 pawl runs
+        expect_stderr "PAWL_JOBS: '$value' is no number of slots"
+        expect_stderr 'from 1 to 4096'
+    done
+    PAWL_COLOR=yes expect_exit 2 pawl runs
+    expect_stderr "PAWL_COLOR: 'yes' is not known"
+    PAWL_PROGRESS=loud expect_exit 2 pawl runs
+    expect_stderr "PAWL_PROGRESS: 'loud' is not known"
+}
+
+test_a_variable_of_a_command_counts_where_its_flag_is_not_given() {
+    export PAWL_JOBS=3 PAWL_COLOR=always PAWL_PROGRESS=none NO_COLOR=1
+    expect_exit 0 pawl config show --json
+    expect_json '.settings[] | select(.name == "jobs") | "\(.value) \(.origin)"' '3 environment'
+    expect_json '.settings[] | select(.name == "color") | "\(.value) \(.origin)"' 'yes environment'
+    expect_json '.settings[] | select(.name == "progress") | "\(.value) \(.origin)"' 'none environment'
+    expect_exit 0 pawl config show --json --color=never --progress=json
+    expect_json '.settings[] | select(.name == "color") | "\(.value) \(.origin)"' 'no flag'
+    expect_json '.settings[] | select(.name == "progress") | "\(.value) \(.origin)"' 'json flag'
+    # shellcheck disable=SC2016
+    write slots.sh <<<'[ "$(ls running | wc -l)" -le "$1" ] || echo many; touch running/$$; sleep 0.05; rm running/$$'
+    mkdir running
+    PAWL_JOBS=1 expect_exit 0 pawl map sh slots.sh 0 {} ::: 1 2 3 4
+    expect_stdout ''
+}
+
+test_what_is_no_setting_of_the_file_is_refused_with_where_it_is_said() {
+    mkdir -m 700 state
+    write state/pawl.yaml <<<'jobs: 4'
+    expect_exit 3 pawl config show
+    expect_stderr 'write `workers`'
+    write state/pawl.yaml <<<'workers: 7'
+    expect_exit 0 pawl config show --json
+    expect_json '.settings[] | select(.name == "jobs") | "\(.value) \(.origin)"' '7 workers'
+}

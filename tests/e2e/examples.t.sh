@@ -31,13 +31,14 @@ slow test_build_example_builds_pawl_itself 300
 test_build_example_compiles_only_the_rest_when_it_goes_on() {
     mkdir -p tree/runtime/cli
     cd tree
+    local out="$T/two words"
     echo 'int main(void) { return 0; }' >runtime/cli/main.c
     echo 'int broken(void) { return }' >runtime/other.c
-    expect_exit 1 pawl run --keep-going "$EXAMPLES/build-pawl.yaml" --set out="$T/scratch" --set libs=
+    expect_exit 1 pawl run --keep-going "$EXAMPLES/build-pawl.yaml" --set out="$out" --set libs=
     echo 'int mended(void); int mended(void) { return 0; }' >runtime/other.c
     expect_exit 0 pawl resume last
     expect_eq "$(pawl steps last --json | jq -rs 'map(select(.step == "compile")) | map(.attempts) | sort | join(" ")')" '1 2'
-    "$T/scratch/pawl"
+    "$out/pawl"
 }
 
 test_pipeline_recovers_at_a_later_attempt() {

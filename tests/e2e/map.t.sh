@@ -295,6 +295,25 @@ test_ten_thousand_tasks_all_arrive_once() {
 }
 slow test_ten_thousand_tasks_all_arrive_once 180
 
+test_a_newline_in_an_argument_breaks_no_line_of_its_failure_or_of_steps() {
+    expect_exit 1 pawl map false ::: $'one\ntwo'
+    expect_stderr 'task 1 (one\ntwo) failed: exit 1'
+    expect_exit 0 pawl steps last
+    expect_lines 2
+    expect_contains 'one\ntwo'
+}
+
+test_a_background_child_of_a_finished_task_goes_on_and_is_not_of_the_task() {
+    # shellcheck disable=SC2016
+    expect_exit 0 pawl map sh -c '(until [ -e go ]; do sleep 0.02; done; echo late; touch "$0.done") & echo early' ::: child
+    expect_stdout early
+    [ ! -e child.done ]
+    touch go
+    wait_until '[ -e child.done ]'
+    expect_exit 0 pawl logs last map --item 0
+    expect_stdout early
+}
+
 # Nobody reads what the old ones had printed: that must not keep the new one from starting.
 test_resume_starts_new_work_before_it_prints_what_is_old() {
     local mapping task='printf "%3000s\n" "$0"; [ "$0" != new ] || touch ran'

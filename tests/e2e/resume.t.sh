@@ -210,7 +210,7 @@ test_one_interrupt_lets_running_steps_end_and_starts_nothing_new() {
     touch go
     expect_end 5 "$running"
     expect_file ran $'before\nblock 1'
-    grep -q 'pawl resume' background.err || grep -q -- --resume background.err || fail 'the command to resume is not printed'
+    grep -q "pawl'\\? resume" background.err || grep -q -- --resume background.err || fail 'the command to resume is not printed'
     expect_eq "$(run_state i)" interrupted
     expect_exit 0 pawl resume i
     expect_file ran $'before\nblock 1\nafter'

@@ -190,6 +190,15 @@ YAML
     expect_json '[.. | objects | select(has("workflow"))] | length' 3
 }
 
+test_inputs_without_a_line_start_nothing_and_say_so() {
+    write flow.yaml <<<'{pawl: 1, steps: {only: {run: ["true"]}}}'
+    expect_exit 0 pawl run --inputs /dev/null flow.yaml
+    expect_stderr 'no run: /dev/null holds no line'
+    [ ! -e state ] || fail 'a scheduler was started for nothing'
+    expect_exit 0 pawl run --inputs /dev/null --json flow.yaml
+    expect_json .runs 0
+}
+
 test_a_bad_line_of_inputs_is_named_and_starts_nothing() {
     write flow.yaml <<'YAML'
 pawl: 1

@@ -126,6 +126,17 @@ static void show_controls(FILE *stream)
     pawl_print_safe(stream, "a\033[31m\tb\xff\xc3\xa9\xc2\x9bz", 14);
 }
 
+static void show_line(FILE *stream)
+{
+    static const char text[] = "a\nb\tc\rd\033[1m\xc3\xa9\n";
+    pawl_print_line(stream, text, sizeof text - 1);
+}
+
+Test(cli_output, text_from_outside_never_ends_the_line_that_it_is_part_of)
+{
+    cr_assert(eq(str, shown(show_line), "a\\nb\\tc\\x0dd\\x1b[1m\xc3\xa9\\n"));
+}
+
 Test(cli_output, words_are_quoted_so_that_sh_reads_them_back)
 {
     cr_assert(eq(str, shown(show_quotes), "plain-1.2/x '' 'it'\\''s' 'a b' '$x' '~'"));

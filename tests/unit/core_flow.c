@@ -72,6 +72,17 @@ Test(core_flow, successor_starts_when_its_predecessor_is_durable_not_when_it_end
     cr_expect(eq(sz, world_placed(world, "b"), 1));
 }
 
+Test(core_flow, the_end_of_a_whole_step_is_told_for_others_wait_for_it)
+{
+    world_run(world, "pawl: 1\nsteps: {a: {foreach: [1, 2], run: [x]}, b: {run: [x], needs: [a]}}\n");
+    world_end(world, world_find(world, "a", 0), PAWL_OUTCOME_EXITED, 0, NULL);
+    world_turn(world);
+    cr_expect(eq(u64, pawl_core_step_ended_lsn(world->core), 0));
+    world_end(world, world_find(world, "a", 1), PAWL_OUTCOME_EXITED, 0, NULL);
+    world_turn(world);
+    cr_expect(eq(u64, pawl_core_step_ended_lsn(world->core), world->record_count));
+}
+
 Test(core_flow, run_succeeds_when_all_steps_have)
 {
     world_run(world,

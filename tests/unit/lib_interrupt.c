@@ -3,6 +3,7 @@
 #include <criterion/new/assert.h>
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -128,6 +129,23 @@ Test(lib_interrupt, every_call_that_waits_is_ended)
     cr_expect(eq(int, pawl_claim(consumer, got, 1, 0), 0), "the handle is as good as before");
 }
 
+Test(lib_interrupt, what_came_for_a_consumer_that_was_not_waited_for_goes_back)
+{
+    struct pawl_consumer *first = NULL, *second = NULL;
+    const struct pawl_delivery *got[1];
+    cr_assert(eq(int, pawl_consume(patient, "jobs", NULL, &first), 0));
+    fake_lock(&fake); /* it delivers, and has not answered yet */
+    fake_deliver(&fake, 2, "t", "x", false);
+    INTERRUPTED(pawl_consume(patient, "jobs", NULL, &second));
+    cr_expect(eq(u64, atomic_load(&fake.port.lane->inbound_consumed), fake.port.inbound_position));
+    fake_deliver(&fake, 1, "t", "y", false);
+    fake_unlock(&fake);
+    cr_assert(eq(int, pawl_claim(first, got, 1, 5000), 1));
+    fake_lock(&fake);
+    cr_expect(eq(u64, fake_begun(&fake), 2));
+    fake_unlock(&fake);
+}
+
 Test(lib_interrupt, connecting_to_who_does_not_greet_is_ended)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -173,4 +191,34 @@ Test(lib_interrupt, what_was_taken_already_is_handed_out_and_else_the_take_is_en
     be_quiet();
     cr_expect(eq(str, taken[0].tag, "jobs:7:3:1"));
     free(taken);
+}
+
+/* Returns when the scheduler has answered what is asked meanwhile. From then on nobody may sleep. */
+static void await_the_answer(void *context, const struct pawl_confirm *confirm)
+{
+    unsigned seen = 0;
+    (void)confirm;
+    while (seen == 0) {
+        sched_yield();
+        fake_lock(&fake);
+        seen = fake.asked;
+        fake_unlock(&fake);
+    }
+    *(bool *)context = true;
+    rung = 1;
+}
+
+Test(lib_interrupt, an_answer_is_seen_also_where_news_of_the_lane_lets_nobody_sleep)
+{
+    struct pawl_message message = {.bytes = sizeof message, .topic = "a"};
+    bool told = false;
+    char *reply = NULL;
+    fake.reply_json = "{}";
+    cr_assert(eq(int, pawl_publish_async(patient, &message, 5000, await_the_answer, &told, NULL), 0));
+    fake_lock(&fake);
+    fake_confirm(&fake, 1, 1, 5);
+    fake_unlock(&fake);
+    cr_expect(eq(int, pawl_request(patient, "{\"op\": \"x\"}", &reply), 0), "%s", pawl_last_error(patient));
+    cr_expect(told);
+    free(reply);
 }
