@@ -359,27 +359,26 @@ test_the_verbs_of_the_bus_take_a_socket_and_strangers_are_told_at_once() {
 test_metrics_health_and_top_see_through_a_socket_whatever_is_not_the_owners_alone() {
     mkdir -m 700 state
     echo 'allow-uids: [65534]' >state/pawl.yaml
-    local public as=() stranger=() verb
-    public=$(mktemp -d)
-    chmod 755 "$public"
-    install -m 755 "$PAWL" "$public/pawl"
-    serve --socket "$public/socket"
+    local as=() stranger=() verb
+    public_directory
+    install -m 755 "$PAWL" "$PUBLIC/pawl"
+    serve --socket "$PUBLIC/socket"
     pawl queue declare q --topic a
     pawl publish a x >/dev/null
     if [ "$(id -u)" = 0 ]; then
         as=(setpriv --reuid=65534 --regid=65534 --clear-groups)
         stranger=(setpriv --reuid=65533 --regid=65533 --clear-groups)
     fi
-    cd "$public"
-    capture "${as[@]}" "$public/pawl" metrics --state "$public/socket"
+    cd "$PUBLIC"
+    capture "${as[@]}" "$PUBLIC/pawl" metrics --state "$PUBLIC/socket"
     expect_eq "$rc" 0
     expect_match '^pawl_queue_depth\{queue="q"\} 1$'
-    capture "${as[@]}" "$public/pawl" metrics --state "$public/socket" --format json --over 10ms
+    capture "${as[@]}" "$PUBLIC/pawl" metrics --state "$PUBLIC/socket" --format json --over 10ms
     expect_json '.queues[0].depth' 1
-    capture "${as[@]}" "$public/pawl" top --state "$public/socket" --once --interval 100ms
+    capture "${as[@]}" "$PUBLIC/pawl" top --state "$PUBLIC/socket" --once --interval 100ms
     expect_eq "$rc" 0
     expect_match '^q +1 '
-    capture "${as[@]}" "$public/pawl" health --state "$public/socket" --json
+    capture "${as[@]}" "$PUBLIC/pawl" health --state "$PUBLIC/socket" --json
     expect_eq "$rc" 0
     expect_json '.overall, (.components[] | select(.name == "disk") | .status, .message)' \
         $'healthy\nunknown\nonly who may open the state directory can tell'
@@ -387,26 +386,25 @@ test_metrics_health_and_top_see_through_a_socket_whatever_is_not_the_owners_alon
     if [ "$(id -u)" = 0 ]; then
         for verb in metrics health 'top --once'; do
             # shellcheck disable=SC2086  # several words
-            capture "${stranger[@]}" "$public/pawl" $verb --state "$public/socket"
+            capture "${stranger[@]}" "$PUBLIC/pawl" $verb --state "$PUBLIC/socket"
             expect_eq "$rc" 4
             expect_stderr allow-uids
             chmod 755 "$T" "$(dirname "$T")" 2>/dev/null || true
             # shellcheck disable=SC2086
-            capture "${as[@]}" "$public/pawl" $verb --state "$T/state"
+            capture "${as[@]}" "$PUBLIC/pawl" $verb --state "$T/state"
             expect_eq "$rc" 4
             expect_stderr 'pawl serve --socket'
         done
-        chmod 600 "$public/socket"
+        chmod 600 "$PUBLIC/socket"
         for verb in metrics health 'top --once'; do
             # shellcheck disable=SC2086
-            capture "${as[@]}" "$public/pawl" $verb --state "$public/socket"
+            capture "${as[@]}" "$PUBLIC/pawl" $verb --state "$PUBLIC/socket"
             expect_eq "$rc" 4
             expect_stderr 'is not yours to use'
         done
     fi
     cd "$T"
     end_serve
-    rm -r "$public"
 }
 
 test_who_looks_through_a_socket_is_told_that_nobody_serves_and_waits_for_a_restart() {
