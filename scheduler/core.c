@@ -102,6 +102,8 @@ void pawl_core_later(struct pawl_core *core, uint64_t lsn, struct pawl_run *run,
     size_t at = (core->pending_first + core->pending_count++) % core->pending_capacity;
     core->pending[at] =
         (struct pawl_pending){.lsn = lsn, .run = run->number, .step = step, .kind = kind, .value = value};
+    if (kind == PAWL_PENDING_STEP && lsn > core->step_ended_lsn)
+        core->step_ended_lsn = lsn;
 }
 
 static void seal_or_free(struct pawl_core *core, struct pawl_run *run)
@@ -341,6 +343,11 @@ void pawl_core_sample(struct pawl_core *core, uint32_t load_milli, uint64_t avai
 bool pawl_core_idle(const struct pawl_core *core)
 {
     return core->batches == NULL && core->sealing_count == 0 && core->pending_count == 0;
+}
+
+uint64_t pawl_core_step_ended_lsn(const struct pawl_core *core)
+{
+    return core->step_ended_lsn;
 }
 
 bool pawl_core_failed(const struct pawl_core *core)

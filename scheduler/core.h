@@ -256,6 +256,9 @@ bool pawl_core_idle(const struct pawl_core *core); /* no batch is open, nothing 
 /* It could not write something down, or had no memory: what it knows and what is on disk differ from here on.
  * Nothing that was appended since the last flush may become durable, nobody may be told anything: leave. */
 bool pawl_core_failed(const struct pawl_core *core);
+
+/* The last record that ends a step: those that need it start when it is durable. 0: none. */
+uint64_t pawl_core_step_ended_lsn(const struct pawl_core *core);
 struct pawl_run *pawl_core_find(struct pawl_core *core, const char *run_id); /* "last": the newest */
 struct pawl_run *pawl_core_run_next(struct pawl_core *core, struct pawl_run *previous); /* NULL: first */
 bool pawl_core_segment_pinned(const struct pawl_core *core,

@@ -212,6 +212,7 @@ struct pawl_core {
     struct pawl_core_effects effects;
     void *ctx;
     uint64_t epoch, epoch_lsn, durable_lsn, last_lsn;
+    uint64_t step_ended_lsn; /* the last of PAWL_PENDING_STEP */
     uint64_t next_run, next_batch;
     bool serving, replaying, failed, was_running, need_dispatch;
     struct pawl_run **runs; /* by number */

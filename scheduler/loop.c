@@ -248,10 +248,11 @@ static uint64_t least(uint64_t a, uint64_t b)
 }
 
 /* The shortest tasks settle within microseconds: a look is cheaper than to sleep and be woken. Many
- * settlements of a turn that was long in coming are not those. */
+ * settlements of workers in a turn that was long in coming are not those. */
 static bool spin(struct pawl_loop *loop)
 {
-    if (loop->turn_settled < SPIN_SETTLED || loop->turn_gap_ns > loop->turn_settled * SPIN_NS)
+    bool slow = loop->attached_count == 0 && loop->turn_gap_ns > loop->turn_settled * SPIN_NS;
+    if (loop->turn_settled < SPIN_SETTLED || slow)
         return false;
     uint64_t until_ns = pawl_clock_monotonic_ns() + SPIN_NS;
     for (int looks = 1;; looks++) {
@@ -310,14 +311,23 @@ static bool all_have_work(const struct pawl_loop *loop)
     return loop->queues && !queue;
 }
 
+/* Does nobody gain from a sync now? */
+static bool may_wait(const struct pawl_loop *loop)
+{
+    if (loop->hurry)
+        return false;
+    return !loop->batch_appended ||
+           (all_have_work(loop) && pawl_core_step_ended_lsn(loop->core) <= loop->flushed_lsn);
+}
+
 /* A sync costs as much CPU time as a tenth of a short process: several of them share one, and acks go with
  * what is published next. Return: when what waits is due. */
 static uint64_t flush(struct pawl_loop *loop)
 {
     uint64_t last_lsn = pawl_journal_last_lsn(loop->journal);
-    bool may_wait = !loop->hurry && (!loop->batch_appended || all_have_work(loop));
+    bool wait = may_wait(loop);
     loop->hurry = false;
-    if (may_wait && last_lsn > loop->flushed_lsn && loop->serving &&
+    if (wait && last_lsn > loop->flushed_lsn && loop->serving &&
         pawl_journal_pending_bytes(loop->journal) < COMPANY_BYTES) {
         if (loop->flush_due_ns == 0)
             loop->flush_due_ns =

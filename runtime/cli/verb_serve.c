@@ -7,11 +7,13 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <signal.h>
+#include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <time.h>
 #include <unistd.h>
@@ -84,6 +86,18 @@ static int check_config(struct serve *serve, struct pawl_config *config_out)
     return PAWL_EXIT_INVALID;
 }
 
+/* Who is killed leaves the lock to its children, for as long as they take to end. */
+static bool is_gone(int pid)
+{
+    int fd = pidfd_open(pid, 0);
+    if (fd < 0)
+        return errno == ESRCH;
+    struct pollfd end = {.fd = fd, .events = POLLIN};
+    bool gone = poll(&end, 1, 0) == 1;
+    close(fd);
+    return gone;
+}
+
 static int refuse_busy(struct serve *serve)
 {
     char what[32], hint[128] = "see pawl health";
@@ -91,6 +105,10 @@ static int refuse_busy(struct serve *serve)
     if (!pawl_supervise_holder(&serve->state, &pid, what))
         return pawl_fail(serve->cli, PAWL_EXIT_UNREACHABLE, "busy", hint, "%s is being served already",
                          serve->state.path);
+    if (is_gone(pid))
+        return pawl_fail(serve->cli, PAWL_EXIT_UNREACHABLE, "busy", "try again when they have",
+                         "%s was in use by pid %d, and not all of its processes have ended",
+                         serve->state.path, pid);
     snprintf(hint, sizeof hint, "connect to it, or stop it: kill -TERM %d", pid);
     return pawl_fail(serve->cli, PAWL_EXIT_UNREACHABLE, "busy", hint, "%s is %s by pid %d", serve->state.path,
                      strcmp(what, "serve") == 0 ? "being served already" : "in use by a run, held", pid);
@@ -109,7 +127,8 @@ static int take_lock(struct serve *serve)
             return pawl_fail_error(serve->cli, PAWL_EXIT_UNREACHABLE, fd, NULL, "%s/lock", serve->state.path);
         char what[32] = "";
         int pid;
-        bool lasting = pawl_supervise_holder(&serve->state, &pid, what) && strcmp(what, "serve") == 0;
+        bool lasting =
+            pawl_supervise_holder(&serve->state, &pid, what) && strcmp(what, "serve") == 0 && !is_gone(pid);
         if (lasting || pawl_clock_monotonic_ns() >= until_ns)
             return refuse_busy(serve);
         nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);

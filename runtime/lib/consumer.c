@@ -16,6 +16,24 @@
 
 enum { SLAB_DELIVERIES = 64 };
 
+/* All of its deliveries, wherever they are, belong to nobody any more. */
+static void forget_deliveries(struct pawl *pawl, const struct pawl_consumer *consumer)
+{
+    for (size_t i = 0; i < pawl->slab_count; i++) {
+        struct pawl_lib_delivery *slab = pawl->slabs[i];
+        for (unsigned j = 0; j < SLAB_DELIVERIES; j++) {
+            struct pawl_lib_delivery *delivery = &slab[j];
+            if (delivery->state == PAWL_LIB_FREE || delivery->shown.consumer != consumer)
+                continue;
+            if (delivery->state == PAWL_LIB_WAITING)
+                delivery->state = PAWL_LIB_SETTLED;
+            else if (delivery->state == PAWL_LIB_HANDED)
+                pawl_lib_delivery_done(delivery);
+            delivery->shown.consumer = NULL;
+        }
+    }
+}
+
 int pawl_consume(struct pawl *pawl, const char *queue, const struct pawl_consumer_options *given,
                  struct pawl_consumer **consumer_out)
 {
@@ -63,12 +81,14 @@ int pawl_consume(struct pawl *pawl, const char *queue, const struct pawl_consume
         (void)pawl_lib_tell(pawl, PAWL_WIRE_CONSUME_END, &request, sizeof request);
     }
     if (error) {
+        forget_deliveries(pawl, consumer); /* that came before the answer */
         for (struct pawl_consumer **at = &pawl->consumers; *at; at = &(*at)->next)
             if (*at == consumer) {
                 *at = consumer->next;
                 break;
             }
         free(consumer);
+        pawl_kick(pawl);
         return error;
     }
     consumer->consuming = true;
@@ -85,24 +105,6 @@ static void release_handed(struct pawl *pawl, const struct pawl_consumer *consum
         for (unsigned j = 0; j < SLAB_DELIVERIES; j++)
             if (slab[j].state == PAWL_LIB_HANDED && slab[j].shown.consumer == consumer)
                 (void)pawl_release(&slab[j].shown);
-    }
-}
-
-/* All of its deliveries, wherever they are, belong to nobody any more. */
-static void forget_deliveries(struct pawl *pawl, const struct pawl_consumer *consumer)
-{
-    for (size_t i = 0; i < pawl->slab_count; i++) {
-        struct pawl_lib_delivery *slab = pawl->slabs[i];
-        for (unsigned j = 0; j < SLAB_DELIVERIES; j++) {
-            struct pawl_lib_delivery *delivery = &slab[j];
-            if (delivery->state == PAWL_LIB_FREE || delivery->shown.consumer != consumer)
-                continue;
-            if (delivery->state == PAWL_LIB_WAITING)
-                delivery->state = PAWL_LIB_SETTLED;
-            else if (delivery->state == PAWL_LIB_HANDED)
-                pawl_lib_delivery_done(delivery);
-            delivery->shown.consumer = NULL;
-        }
     }
 }
 

@@ -46,6 +46,26 @@ test_a_directory_that_is_served_is_not_served_twice() {
     end_serve
 }
 
+test_a_server_that_was_killed_is_waited_for_until_the_last_of_its_processes_has_ended() {
+    serve
+    kill -9 "$SERVE"
+    wait "$SERVE" || true
+    exec 9<>"$PAWL_STATE/lock"
+    wait_until 'flock -n 9' # as one of its children that is slow to end
+    rm background.err
+    background pawl serve 9>&-
+    SERVE=$BACKGROUND_PID
+    local i
+    for i in {1..25}; do # enough to be refused in
+        [ ! -s background.err ] || break
+        sleep 0.02
+    done
+    kill -0 "$SERVE" 2>/dev/null || fail "it did not wait: $(cat background.err)"
+    exec 9>&-
+    wait_until 'grep -q "serving $T/" background.err'
+    end_serve
+}
+
 test_a_served_directory_needs_no_scheduler_of_a_command() {
     serve
     local scheduler
@@ -384,14 +404,14 @@ test_metrics_health_and_top_see_through_a_socket_whatever_is_not_the_owners_alon
         $'healthy\nunknown\nonly who may open the state directory can tell'
     expect_json '[.processes[].role] | index("scheduler") != null' true
     if [ "$(id -u)" = 0 ]; then
+        mkdir -m 700 "$PUBLIC/closed"
         for verb in metrics health 'top --once'; do
             # shellcheck disable=SC2086  # several words
             capture "${stranger[@]}" "$PUBLIC/pawl" $verb --state "$PUBLIC/socket"
             expect_eq "$rc" 4
             expect_stderr allow-uids
-            chmod 755 "$T" "$(dirname "$T")" 2>/dev/null || true
             # shellcheck disable=SC2086
-            capture "${as[@]}" "$PUBLIC/pawl" $verb --state "$T/state"
+            capture "${as[@]}" "$PUBLIC/pawl" $verb --state "$PUBLIC/closed"
             expect_eq "$rc" 4
             expect_stderr 'pawl serve --socket'
         done

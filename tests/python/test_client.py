@@ -145,7 +145,7 @@ def test_rejected_and_exhausted_ones_become_dead_letters(client):
 
 
 def test_a_delivery_that_is_not_settled_in_time_is_given_again(client):
-    client.declare("q", "a", ack_wait=0.2, backoff=0.01)
+    client.declare("q", "a", ack_wait=2, backoff=0.01)
     client.publish("a")
     consumer = client.consume("q")
     first = claim_one(consumer)
@@ -160,12 +160,12 @@ def test_a_delivery_that_is_not_settled_in_time_is_given_again(client):
 
 
 def test_extend_keeps_it(client):
-    client.declare("q", "a", ack_wait=0.4, backoff=0.01)
+    client.declare("q", "a", ack_wait=3, backoff=0.01)
     client.publish("a")
     consumer = client.consume("q")
     delivery = claim_one(consumer)
-    delivery.extend(30)
-    assert consumer.claim(1, 1.0) == []
+    delivery.extend(300)
+    assert consumer.claim(1, 4.0) == []
     delivery.ack()
     client.flush(20)
     assert client.late_settlements == 0
@@ -548,6 +548,7 @@ def test_unconfirmed_ones_are_sent_again_after_a_kill_and_not_twice(server):
 
 
 def test_a_client_of_a_socket_does_not_know_of_the_disk(server):
+    server.scheduler_pid()  # it serves
     with pawl.connect(socket=os.path.join(server.state, "socket")) as client:
         disk = [each for each in client.health()["components"] if each["name"] == "disk"]
         assert [each["status"] for each in disk] == ["unknown"]

@@ -93,6 +93,47 @@ def test_a_signal_whose_handler_returns_lets_the_question_go_on(stopped):
         signal.signal(signal.SIGUSR1, before)
 
 
+class Interrupted(Exception):
+    pass
+
+
+@pytest.mark.parametrize("how", ["each", "consumer"])
+def test_a_settlement_that_finds_no_room_is_ended_by_a_signal_and_can_be_made_again(server, how):
+    def on_alarm(*_):
+        raise Interrupted
+
+    pid = server.scheduler_pid()
+    with pawl.connect(server.state) as client:
+        client.declare("q", "a", durability="memory")
+        client.publish_batch([("a", b"x")] * 4000)
+        consumer, got = client.consume("q", prefetch=4000), []
+        while len(got) < 4000:
+            got += consumer.claim(4000, 20)
+        apart = got[::2]  # those that are no neighbours need a place each
+        os.kill(pid, signal.SIGSTOP)
+        before = signal.signal(signal.SIGALRM, on_alarm)
+        left = signal.alarm(0)
+        try:
+            with pytest.raises(Interrupted):
+                signal.setitimer(signal.ITIMER_REAL, 1, 0.1)
+                for each in apart if how == "each" else [apart]:
+                    if how == "each":
+                        each.ack()
+                    else:
+                        consumer.ack(each)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+            signal.alarm(left)
+            os.kill(pid, signal.SIGCONT)
+        assert 0 < sum(each.settled for each in apart) < len(apart)
+        for each in got:
+            if not each.settled:
+                each.ack()
+        client.flush(20)
+        assert client.queue("q")["depth"] == 0
+
+
 def test_what_was_taken_when_the_interrupt_came_is_not_kept_from_others(stopped):
     with pytest.raises(KeyboardInterrupt), signal_when_asleep(signal.SIGINT):
         stopped.take("empty", timeout=None)

@@ -72,6 +72,17 @@ Test(core_flow, successor_starts_when_its_predecessor_is_durable_not_when_it_end
     cr_expect(eq(sz, world_placed(world, "b"), 1));
 }
 
+Test(core_flow, the_end_of_a_whole_step_is_told_for_others_wait_for_it)
+{
+    world_run(world, "pawl: 1\nsteps: {a: {foreach: [1, 2], run: [x]}, b: {run: [x], needs: [a]}}\n");
+    world_end(world, world_find(world, "a", 0), PAWL_OUTCOME_EXITED, 0, NULL);
+    world_turn(world);
+    cr_expect(eq(u64, pawl_core_step_ended_lsn(world->core), 0));
+    world_end(world, world_find(world, "a", 1), PAWL_OUTCOME_EXITED, 0, NULL);
+    world_turn(world);
+    cr_expect(eq(u64, pawl_core_step_ended_lsn(world->core), world->record_count));
+}
+
 Test(core_flow, run_succeeds_when_all_steps_have)
 {
     world_run(world,
@@ -309,6 +320,26 @@ Test(core_flow, cancel_ends_what_runs_and_gives_up_the_rest_for_good)
     world_finish(world);
     cr_expect(eq(u32, world_run_state(world, "r"), PAWL_RUN_CANCELLED));
     expect_state("a", 0, PAWL_STEP_CANCELLED);
+    expect_state("b", 0, PAWL_STEP_CANCELLED);
+}
+
+/* A worker's lane may tell of a begin after another's lane told of the failure. */
+Test(core_flow, halt_now_ends_also_what_had_begun_and_was_not_told_yet)
+{
+    struct world_submit submit = {
+        .text = "pawl: 1\nsteps: {a: {run: [x]}, b: {run: [x]}}\n", .run_id = "r", .halt_now = 1};
+    cr_assert(ne(ptr, world_submit(world, &submit, NULL), NULL));
+    world_sync(world);
+    struct world_job *bad = world_find(world, "a", 0), *other = world_find(world, "b", 0);
+    other->begun = true; /* claimed: it cannot be recalled */
+    world_begin(world, bad);
+    world_exit(world, bad, 1);
+    cr_expect(not(other->signalled));
+    other->begun = false;
+    world_begin(world, other);
+    cr_expect(other->signalled, "it runs to its end");
+    world_end(world, other, PAWL_OUTCOME_KILLED, 15, NULL);
+    world_finish(world);
     expect_state("b", 0, PAWL_STEP_CANCELLED);
 }
 

@@ -129,6 +129,23 @@ Test(lib_interrupt, every_call_that_waits_is_ended)
     cr_expect(eq(int, pawl_claim(consumer, got, 1, 0), 0), "the handle is as good as before");
 }
 
+Test(lib_interrupt, what_came_for_a_consumer_that_was_not_waited_for_goes_back)
+{
+    struct pawl_consumer *first = NULL, *second = NULL;
+    const struct pawl_delivery *got[1];
+    cr_assert(eq(int, pawl_consume(patient, "jobs", NULL, &first), 0));
+    fake_lock(&fake); /* it delivers, and has not answered yet */
+    fake_deliver(&fake, 2, "t", "x", false);
+    INTERRUPTED(pawl_consume(patient, "jobs", NULL, &second));
+    cr_expect(eq(u64, atomic_load(&fake.port.lane->inbound_consumed), fake.port.inbound_position));
+    fake_deliver(&fake, 1, "t", "y", false);
+    fake_unlock(&fake);
+    cr_assert(eq(int, pawl_claim(first, got, 1, 5000), 1));
+    fake_lock(&fake);
+    cr_expect(eq(u64, fake_begun(&fake), 2));
+    fake_unlock(&fake);
+}
+
 Test(lib_interrupt, connecting_to_who_does_not_greet_is_ended)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};

@@ -145,10 +145,13 @@ static PyObject *consumer_ack(struct consumer *self, PyObject *deliveries)
         if (!PyObject_TypeCheck(item, delivery_type) || delivery->consumer != self) {
             PyErr_SetString(PyExc_TypeError, "not a delivery of this consumer");
         } else if (delivery_own(delivery)) {
+            self->client->busy = self->client->heeds = true;
             error = pawl_ack(delivery->delivery);
-            delivery->delivery = NULL;
+            self->client->busy = self->client->heeds = false;
+            if (error == 0 || error == PAWL_ERR_STALE)
+                delivery->delivery = NULL; /* else it is still to be settled */
             if (error)
-                raise_last(self->client, error);
+                raise_asked(self->client, error);
         }
         Py_DECREF(item);
         if (PyErr_Occurred())

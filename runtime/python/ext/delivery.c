@@ -102,8 +102,16 @@ static PyObject *settle_detached(struct delivery *self, const char *op, long lon
     Py_RETURN_NONE;
 }
 
+/* A settlement seldom waits (a full ring), so it keeps the GIL; but signals are heeded then too. */
+static struct delivery *settling(struct delivery *self)
+{
+    self->client->busy = self->client->heeds = true;
+    return self;
+}
+
 static PyObject *settled(struct delivery *self, int error)
 {
+    self->client->busy = self->client->heeds = false;
     if (error == 0 || error == PAWL_ERR_STALE)
         self->delivery = NULL;
     if (error)
@@ -118,7 +126,7 @@ static PyObject *delivery_ack(struct delivery *self, PyObject *unused)
         return NULL;
     if (!self->consumer)
         return settle_detached(self, "ack", 0, NULL);
-    return settled(self, pawl_ack(self->delivery));
+    return settled(self, pawl_ack(settling(self)->delivery));
 }
 
 static PyObject *delivery_ack_up_to(struct delivery *self, PyObject *unused)
@@ -128,7 +136,7 @@ static PyObject *delivery_ack_up_to(struct delivery *self, PyObject *unused)
         return NULL;
     if (!self->consumer)
         return raise_error(PAWL_ERR_INVALID, "a detached delivery is settled alone");
-    int error = pawl_ack_up_to(self->delivery);
+    int error = pawl_ack_up_to(settling(self)->delivery);
     if (error == 0 && self->number >= self->consumer->settled_below)
         self->consumer->settled_below = self->number + 1;
     return settled(self, error);
@@ -138,7 +146,7 @@ static PyObject *delivery_reject_for(struct delivery *self, const char *reason)
 {
     if (!self->consumer)
         return settle_detached(self, "reject", 0, reason);
-    return settled(self, pawl_reject(self->delivery, reason));
+    return settled(self, pawl_reject(settling(self)->delivery, reason));
 }
 
 /* None, or seconds; as milliseconds. false: an exception is set. */
@@ -174,8 +182,8 @@ static PyObject *delivery_nack(struct delivery *self, PyObject *args, PyObject *
     if (!self->consumer)
         return settle_detached(self, "nack", delay_ms, reason);
     if (!handler_error && !reason && !spare_breaker)
-        return settled(self, pawl_nack(self->delivery, 1, delay_ms));
-    return settled(self, pawl_nack_cause(self->delivery, -1, delay_ms, spare_breaker, reason));
+        return settled(self, pawl_nack(settling(self)->delivery, 1, delay_ms));
+    return settled(self, pawl_nack_cause(settling(self)->delivery, -1, delay_ms, spare_breaker, reason));
 }
 
 static PyObject *delivery_reject(struct delivery *self, PyObject *args)
@@ -193,7 +201,7 @@ static PyObject *delivery_release(struct delivery *self, PyObject *unused)
         return NULL;
     if (!self->consumer)
         return raise_error(PAWL_ERR_INVALID, "a detached delivery goes back by a nack, or its deadline");
-    return settled(self, pawl_release(self->delivery));
+    return settled(self, pawl_release(settling(self)->delivery));
 }
 
 static PyObject *delivery_extend(struct delivery *self, PyObject *args)
@@ -204,12 +212,11 @@ static PyObject *delivery_extend(struct delivery *self, PyObject *args)
         return NULL;
     if (!self->consumer)
         return settle_detached(self, "extend", by_ms, NULL);
-    int error = pawl_extend(self->delivery, (uint64_t)by_ms);
-    if (error == PAWL_ERR_STALE)
-        self->delivery = NULL;
-    if (error)
-        return raise_last(self->client, error);
-    Py_RETURN_NONE;
+    const struct pawl_delivery *delivery = settling(self)->delivery;
+    PyObject *result = settled(self, pawl_extend(delivery, (uint64_t)by_ms));
+    if (result)
+        self->delivery = delivery; /* it is still to be settled */
+    return result;
 }
 
 static PyObject *delivery_ack_publish(struct delivery *self, PyObject *args)
