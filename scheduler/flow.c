@@ -143,9 +143,10 @@ void pawl_flow_stop(struct pawl_core *core, struct pawl_run *run)
     pawl_run_recall_all(core, run, true);
     if (run->request.halt_now)
         for (struct pawl_delivery *d = run->deliveries; d; d = d->next)
-            if (d->begun && !d->signalled && !run->steps[d->step].runs_anyway) {
-                d->signalled = true;
-                core->effects.signal(core->ctx, d, run->steps[d->step].plan->grace_ns);
+            if (!d->signalled && !run->steps[d->step].runs_anyway) {
+                d->signalled = true; /* its worker's lane may tell later that it had begun */
+                if (d->begun)
+                    core->effects.signal(core->ctx, d, run->steps[d->step].plan->grace_ns);
             }
     const uint32_t *order = pawl_plan_order(run->plan);
     for (uint32_t i = 0; i < run->step_count; i++) {

@@ -70,12 +70,18 @@ static void leave(void *ctx)
     pawl_close(crew->consuming->pawl); /* a forked child's: only descriptors */
 }
 
-/* Said by the first one only: the others have the same to say. */
-static int fail_all(const struct crew *crew, int exit_code)
+/* True for the first one, which says why and then tells its exit code: the others have the same to say. The
+ * signals that end us are held back until it has. */
+static bool fails_first(const struct crew *crew)
 {
     int none = 0;
-    (void)atomic_compare_exchange_strong_explicit(&crew->ending->verdict, &none, exit_code,
-                                                  memory_order_relaxed, memory_order_relaxed);
+    return atomic_compare_exchange_strong_explicit(&crew->ending->verdict, &none, PAWL_EXIT_INTERNAL,
+                                                   memory_order_relaxed, memory_order_relaxed);
+}
+
+static int tell(const struct crew *crew, int exit_code)
+{
+    atomic_store_explicit(&crew->ending->verdict, exit_code, memory_order_relaxed);
     return exit_code;
 }
 
@@ -112,14 +118,14 @@ static int work(const struct crew *crew, unsigned index)
     if (handling.signal_fd < 0)
         return PAWL_EXIT_INTERNAL;
     if (pawl_plugin_load(crew->path, crew->config_json, &instance, why) != 0)
-        return is_failing(crew)
-                   ? PAWL_EXIT_USAGE
-                   : fail_all(crew, pawl_fail(consuming->cli, PAWL_EXIT_USAGE, "plugin", NULL, "%s", why));
+        return fails_first(crew)
+                   ? tell(crew, pawl_fail(consuming->cli, PAWL_EXIT_USAGE, "plugin", NULL, "%s", why))
+                   : PAWL_EXIT_USAGE;
     int error = pawl_connect(&options, &pawl);
     consuming->pawl = error == 0 ? pawl : NULL;
     if (error == 0)
         error = pawl_handling_run(pawl, &handling);
-    int code = error == 0 || is_failing(crew) ? 0 : fail_all(crew, pawl_consume_fail(consuming, error));
+    int code = error != 0 && fails_first(crew) ? tell(crew, pawl_consume_fail(consuming, error)) : 0;
     if (consuming->pawl != NULL)
         pawl_close(consuming->pawl);
     pawl_plugin_unload(&instance);

@@ -55,8 +55,7 @@ test_a_server_that_was_killed_is_waited_for_until_the_last_of_its_processes_has_
     rm background.err
     background pawl serve 9>&-
     SERVE=$BACKGROUND_PID
-    local i
-    for i in {1..25}; do # enough to be refused in
+    for _ in {1..25}; do # enough to be refused in
         [ ! -s background.err ] || break
         sleep 0.02
     done

@@ -323,6 +323,26 @@ Test(core_flow, cancel_ends_what_runs_and_gives_up_the_rest_for_good)
     expect_state("b", 0, PAWL_STEP_CANCELLED);
 }
 
+/* A worker's lane may tell of a begin after another's lane told of the failure. */
+Test(core_flow, halt_now_ends_also_what_had_begun_and_was_not_told_yet)
+{
+    struct world_submit submit = {
+        .text = "pawl: 1\nsteps: {a: {run: [x]}, b: {run: [x]}}\n", .run_id = "r", .halt_now = 1};
+    cr_assert(ne(ptr, world_submit(world, &submit, NULL), NULL));
+    world_sync(world);
+    struct world_job *bad = world_find(world, "a", 0), *other = world_find(world, "b", 0);
+    other->begun = true; /* claimed: it cannot be recalled */
+    world_begin(world, bad);
+    world_exit(world, bad, 1);
+    cr_expect(not(other->signalled));
+    other->begun = false;
+    world_begin(world, other);
+    cr_expect(other->signalled, "it runs to its end");
+    world_end(world, other, PAWL_OUTCOME_KILLED, 15, NULL);
+    world_finish(world);
+    expect_state("b", 0, PAWL_STEP_CANCELLED);
+}
+
 Test(core_flow, drain_starts_nothing_new_and_leaves_the_rest_to_a_resume)
 {
     struct pawl_run *run =
