@@ -351,11 +351,13 @@ static int find_record(struct pawl_bus *bus, struct bus_queue *queue, struct bac
     struct extent *extent = holder(&queue->backlog, seq);
     if (!extent)
         return PAWL_E_NOT_FOUND;
-    uint64_t place = bus->backend.resolve && !(extent->place & PAWL_PLACE_VOLATILE)
-                         ? bus->backend.resolve(bus->ctx, extent->place)
-                         : extent->place;
+    uint64_t place = extent->place, end = place + extent->end_offset;
     bool walked = extent->walked != 0;
-    uint64_t end = place + extent->end_offset;
+    if (bus->backend.resolve &&
+        !(place & PAWL_PLACE_VOLATILE)) { /* the last may have moved, and not the first */
+        place = bus->backend.resolve(bus->ctx, place);
+        end = bus->backend.resolve(bus->ctx, end);
+    }
     for (;;) {
         int found = enter(bus, queue->number, cursor, place, seq);
         if (found < 0)

@@ -521,8 +521,13 @@ void pawl_bus_mark_pinned(const struct pawl_bus *bus, uint32_t first, uint8_t *m
             const struct extent *extent = backlog_extent(&bus->queues[q]->backlog, i);
             if (extent->live == 0 || (extent->place & PAWL_PLACE_VOLATILE))
                 continue;
-            uint64_t at = (extent->place >> 32) - first,
-                     last = ((extent->place + extent->end_offset) >> 32) - first;
+            /* Where its records are: a full disk may have moved them all, or only the last. */
+            uint64_t begin = extent->place, end = extent->place + extent->end_offset;
+            if (bus->backend.resolve) {
+                begin = bus->backend.resolve(bus->ctx, begin);
+                end = bus->backend.resolve(bus->ctx, end);
+            }
+            uint64_t at = (begin >> 32) - first, last = (end >> 32) - first;
             for (; at < count && at <= last; at++)
                 marks[at] = 1;
         }
