@@ -83,7 +83,7 @@ static bool join(struct backlog *backlog, uint64_t first, uint32_t count, uint64
         place <= last->place || place - last->place >= BACKLOG_STRETCH_BYTES || last->live == 0)
         return false;
     last->end_offset = (uint32_t)(place - last->place);
-    last->walked = 1;
+    last->walked = BACKLOG_WALK_TO_END;
     last->count += count;
     last->live += count;
     last->live_bytes += bytes;
@@ -232,8 +232,8 @@ static bool follows(const struct backlog *backlog, size_t index, uint64_t seq, u
 {
     const struct extent *previous = index > 0 ? at(backlog, index - 1) : NULL;
     return previous && previous->first + previous->count == seq && previous->live > 0 &&
-           previous->walked != 2 && !(previous->place & PAWL_PLACE_VOLATILE) && place > previous->place &&
-           place - previous->place < BACKLOG_STRETCH_BYTES;
+           previous->walked < BACKLOG_WALK_PART && !(previous->place & PAWL_PLACE_VOLATILE) &&
+           place > previous->place && place - previous->place < BACKLOG_STRETCH_BYTES;
 }
 
 int backlog_move(struct backlog *backlog, const struct pawl_seqset *settled, uint64_t seq, uint64_t bytes,
@@ -260,7 +260,7 @@ int backlog_move(struct backlog *backlog, const struct pawl_seqset *settled, uin
         *(before.live ? &before.live_bytes : &moved.live_bytes) += left - before.live_bytes;
     /* It splits its stretch. What is left keeps the place from which it is walked; what is dead of it goes.
      */
-    after.walked = before.walked = 2; /* the place names the beginning of a larger stretch */
+    after.walked = before.walked = BACKLOG_WALK_PART; /* the place names the beginning of a larger stretch */
     bool joins = below == 0 && follows(backlog, index, seq, place);
     if (before.live > 0)
         pieces[count++] = before;
@@ -278,7 +278,7 @@ int backlog_move(struct backlog *backlog, const struct pawl_seqset *settled, uin
         previous->live++;
         previous->live_bytes += moved.live_bytes;
         previous->end_offset = (uint32_t)(place - previous->place);
-        previous->walked = 1;
+        previous->walked = BACKLOG_WALK_TO_END;
     }
     return 0;
 }
@@ -364,7 +364,7 @@ static int find_record(struct pawl_bus *bus, struct bus_queue *queue, struct bac
             return found;
         if (found == 1)
             return 0;
-        if (!walked || (extent->walked == 1 && place > end))
+        if (!walked || (extent->walked == BACKLOG_WALK_TO_END && place > end))
             return PAWL_E_DAMAGED;
         place = bus->backend.next(bus->ctx, place);
         if (place == 0)
@@ -392,7 +392,8 @@ const struct pawl_event *backlog_read(struct pawl_bus *bus, struct bus_queue *qu
         /* In order: the next record of the log is mostly the one. */
         if (cursor->record && seq == cursor->record_end && !(cursor->record & PAWL_PLACE_VOLATILE)) {
             const struct extent *extent = holder(&queue->backlog, seq);
-            if (extent && extent->walked == 1 && cursor->record < extent->place + extent->end_offset) {
+            if (extent && extent->walked == BACKLOG_WALK_TO_END &&
+                cursor->record < extent->place + extent->end_offset) {
                 uint64_t place = bus->backend.next(bus->ctx, cursor->record);
                 inside = place ? enter(bus, queue->number, cursor, place, seq) : 0;
             }

@@ -20,6 +20,13 @@ struct bus_queue;
 
 enum { BACKLOG_STRETCH_BYTES = 64 << 10 };
 
+enum backlog_walk {
+    BACKLOG_WALK_TO_END = 1, /* up to end_offset */
+    BACKLOG_WALK_PART = 2,   /* part of a larger stretch, from whose beginning it is walked */
+    BACKLOG_WALK_BEYOND =
+        3, /* a full disk moved its last records, in an earlier life: end_offset is in segments */
+};
+
 struct extent {
     uint64_t first; /* seq */
     uint64_t place; /* of the first record; PAWL_PLACE_VOLATILE: in memory only */
@@ -27,7 +34,7 @@ struct extent {
     uint32_t live;       /* not released */
     uint64_t live_bytes; /* of those, about */
     uint32_t end_offset; /* how far from place the last record begins, to know what is near */
-    uint32_t walked;     /* several records */
+    uint32_t walked;     /* enum backlog_walk: several records */
 };
 
 struct backlog {

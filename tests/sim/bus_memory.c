@@ -145,13 +145,21 @@ static uint64_t next(void *ctx, uint64_t place)
     struct memory *memory = ctx;
     take_back(memory);
     size_t index = index_of(place) + 1;
+    while (index < memory->record_count &&
+           index - memory->rescued_from < memory->rescued_to - memory->rescued_from &&
+           memory->rescued_count > 0)
+        index++; /* a full disk ended the segment there */
     return index < memory->record_count ? place_of(index) : 0;
 }
 
 static uint64_t resolve(void *ctx, uint64_t place)
 {
+    const struct memory *memory = ctx;
+    size_t index = index_of(place);
     take_back(ctx);
-    return place;
+    return memory->rescue_known && index - memory->rescued_from < memory->rescued_count
+               ? place_of(index - memory->rescued_from + memory->rescued_to)
+               : place;
 }
 
 static int deliver(void *ctx, uint32_t number, const struct pawl_inbound_entry *entry,
@@ -319,6 +327,7 @@ struct pawl_bus *memory_recover(struct memory *memory, uint64_t lsn, bool over_s
 
 void memory_restart(struct memory *memory, uint64_t kept_lsn)
 {
+    memory->rescue_known = false;
     pawl_bus_destroy(memory->bus);
     for (uint32_t i = 0; i < MEMORY_CLIENTS_MAX; i++)
         forget_client(&memory->clients[i]);
@@ -372,6 +381,27 @@ size_t memory_release_segments(struct memory *memory)
     }
     free(pinned);
     return gone;
+}
+
+void memory_rescue(struct memory *memory, size_t count)
+{
+    memory->rescued_from = memory->record_count - count;
+    memory->rescued_count = count;
+    memory->rescue_known = true;
+    do {
+        memory->records =
+            more_room(memory->records, &memory->record_room, memory->record_count, sizeof *memory->records);
+        memory->records[memory->record_count++] = (struct memory_record){0};
+    } while (memory->record_count % MEMORY_RECORDS_A_SEGMENT != 0);
+    memory->rescued_to = memory->record_count;
+    for (size_t i = 0; i < count; i++) {
+        memory->records =
+            more_room(memory->records, &memory->record_room, memory->record_count, sizeof *memory->records);
+        struct memory_record *record = &memory->records[memory->rescued_from + i];
+        memory->records[memory->record_count++] = *record;
+        record->body = NULL;
+    }
+    memory->durable = memory->record_count;
 }
 
 /* ---- time ---- */

@@ -67,7 +67,9 @@ struct memory {
     struct memory_record *kept;
     size_t kept_count, kept_room, kept_live;
     uint64_t durable;
-    unsigned char *lent; /* what read() gave last */
+    size_t rescued_from, rescued_to, rescued_count; /* records that a full disk moved; their numbers */
+    bool rescue_known;                              /* until the scheduler that did it dies */
+    unsigned char *lent;                            /* what read() gave last */
 
     struct memory_chunk *chunks; /* the newest snapshot */
     size_t chunk_count, chunk_room;
@@ -112,6 +114,9 @@ void memory_flush(struct memory *memory);             /* begins, claims, records
 void memory_turn(struct memory *memory);              /* the same until nothing changes any more, synced */
 /** memory_release_segments - segments that the bus does not pin lose their records. How many went. */
 size_t memory_release_segments(struct memory *memory);
+/** memory_rescue - as a full disk does it: the last @count records move to a segment of their own, once;
+ * places that were given of them lead there. */
+void memory_rescue(struct memory *memory, size_t count);
 
 /* ---- clients ---- */
 
