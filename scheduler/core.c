@@ -380,11 +380,25 @@ struct pawl_run *pawl_core_run_next(struct pawl_core *core, struct pawl_run *pre
     return NULL;
 }
 
+static bool pins(const struct pawl_run *run, uint32_t segment_number)
+{
+    for (size_t p = 0; p < run->pin_count; p++)
+        if (run->pins[p] == segment_number)
+            return true;
+    return false;
+}
+
+void pawl_core_segment_moved(struct pawl_core *core, uint32_t from_segment, uint32_t to_segment)
+{
+    for (size_t i = 0; i < core->run_count; i++)
+        if (pins(core->runs[i], from_segment) && pawl_run_pin(core->runs[i], (uint64_t)to_segment << 32) < 0)
+            core->failed = true;
+}
+
 bool pawl_core_segment_pinned(const struct pawl_core *core, uint32_t segment_number)
 {
     for (size_t i = 0; i < core->run_count; i++)
-        for (size_t p = 0; p < core->runs[i]->pin_count; p++)
-            if (core->runs[i]->pins[p] == segment_number)
-                return true;
+        if (pins(core->runs[i], segment_number))
+            return true;
     return false;
 }

@@ -261,6 +261,8 @@ bool pawl_core_failed(const struct pawl_core *core);
 uint64_t pawl_core_step_ended_lsn(const struct pawl_core *core);
 struct pawl_run *pawl_core_find(struct pawl_core *core, const char *run_id); /* "last": the newest */
 struct pawl_run *pawl_core_run_next(struct pawl_core *core, struct pawl_run *previous); /* NULL: first */
+/** pawl_core_segment_moved - records of one segment of the journal lie in another one now: pinned with it. */
+void pawl_core_segment_moved(struct pawl_core *core, uint32_t from_segment, uint32_t to_segment);
 bool pawl_core_segment_pinned(const struct pawl_core *core,
                               uint32_t segment_number); /* holds outputs still needed */
 

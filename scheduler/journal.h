@@ -99,6 +99,9 @@ struct pawl_journal_options {
     void (*on_commit)(void *ctx, const struct pawl_journal_commit *commit); /* each frame, for the figures */
     void (*on_failed)(void *ctx, int error);
     void (*on_room)(void *ctx, enum pawl_journal_room room);
+    /* A full disk moved records of one segment to another: whoever pins the one must pin the other. Places
+     * still lead to them (pawl_journal_resolve). Anywhere. */
+    void (*on_move)(void *ctx, uint32_t from_segment, uint32_t to_segment);
     void (*on_snapshot)(void *ctx, uint64_t lsn, int error); /* ends what snapshot_commit began */
     void (*on_notice)(void *ctx, const char *text);          /* one line for the log */
 

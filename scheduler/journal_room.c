@@ -157,6 +157,10 @@ static int make_moves(struct pawl_journal *journal)
 static void note_move(struct pawl_journal *journal, const struct journal_frame *frame, uint32_t to_segment,
                       uint64_t to)
 {
+    const struct journal_move *last = journal->move_count ? &journal->moves[journal->move_count - 1] : NULL;
+    if (journal->options.on_move &&
+        (!last || last->from_segment != frame->segment || last->to_segment != to_segment))
+        journal->options.on_move(journal->options.ctx, frame->segment, to_segment);
     /* An open frame may still grow: its move covers all that it can become. */
     journal->moves[journal->move_count++] = (struct journal_move){
         .from_segment = frame->segment,

@@ -76,6 +76,13 @@ static void on_failed(void *ctx, int error)
     loop->journal_error = error;
 }
 
+static void on_move(void *ctx, uint32_t from_segment, uint32_t to_segment)
+{
+    struct pawl_loop *loop = ctx;
+    if (loop->core)
+        pawl_core_segment_moved(loop->core, from_segment, to_segment);
+}
+
 static void on_room(void *ctx, enum pawl_journal_room room)
 {
     (void)ctx;
@@ -154,6 +161,7 @@ static int open_journal(struct pawl_loop *loop, struct refusal *refusal)
         .on_commit = pawl_figures_commit,
         .on_failed = on_failed,
         .on_room = on_room,
+        .on_move = on_move,
         .on_snapshot = on_snapshot,
         .on_notice = on_notice,
     };

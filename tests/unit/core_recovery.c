@@ -458,6 +458,28 @@ Test(core_recovery, success_is_believed_although_an_older_snapshot_calls_the_ret
     world->core = alive;
 }
 
+/* A full disk moved the record into the reserve: that segment must stay as long as the one that it was meant
+ * for. */
+Test(core_recovery, what_a_full_disk_moved_is_pinned_where_it_lies_also_after_a_restart)
+{
+    world_run(world, "pawl: 1\nsteps: {a: {run: [x]}, b: {run: [x], needs: [a]}}\n");
+    struct world_job *job = world_find(world, "a", 0);
+    world_begin(world, job);
+    world_end(world, job, PAWL_OUTCOME_EXITED, 0, "output");
+    world_sync(world);
+    uint32_t meant = (uint32_t)(world_place_of(world->record_count) >> 32), lies = meant + 7;
+    cr_assert(pawl_core_segment_pinned(world->core, meant));
+    cr_assert(not(pawl_core_segment_pinned(world->core, lies)));
+    pawl_core_segment_moved(world->core, meant, lies);
+    pawl_core_segment_moved(world->core, meant + 1, meant + 8);
+    cr_expect(pawl_core_segment_pinned(world->core, lies));
+    cr_expect(not(pawl_core_segment_pinned(world->core, meant + 8)), "nothing of it was wanted");
+    world_snapshot(world);
+    world_sync(world);
+    world_restart(world);
+    cr_expect(pawl_core_segment_pinned(world->core, lies));
+}
+
 Test(core_recovery, step_that_its_condition_skipped_is_not_called_cancelled_after_a_restart)
 {
     world_run(world, "pawl: 1\nsteps: {a: {run: [x], when: \"${{ 1 == 2 }}\"}, l: {run: [x]}, f: {run: [x]},"

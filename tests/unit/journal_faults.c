@@ -403,6 +403,9 @@ Test(journal_faults, short_write_seals_the_segment_and_the_same_records_go_on_in
         cr_assert(eq(int, pawl_journal_sync(t.journal), 0));
         cr_expect(eq(int, t.witness.failed_count, 0));
         cr_expect(gt(u32, pawl_journal_current_segment(t.journal), 1));
+        cr_expect(eq(u32, t.witness.moved_from, 1), "whoever pins it must hear of it");
+        cr_expect(eq(u32, t.witness.moved_to, pawl_journal_current_segment(t.journal)));
+        cr_expect(eq(u32, t.witness.moved_count, 1), "once, not for each frame");
         shut(false);
         cr_assert(eq(int, reopen(), 0));
         cr_expect(eq(u64, t.witness.applied_count, 7));

@@ -31,6 +31,7 @@ struct witness {
     int failed_count;
     int room_count;
     enum pawl_journal_room room;
+    uint32_t moved_from, moved_to, moved_count; /* on_move(): the last, and how many */
     int snapshot_error;
     int snapshot_count;
     uint64_t last_applied;
@@ -103,6 +104,14 @@ static inline void on_room(void *ctx, enum pawl_journal_room room)
     ((struct witness *)ctx)->room_count++;
 }
 
+static inline void on_move(void *ctx, uint32_t from_segment, uint32_t to_segment)
+{
+    struct witness *witness = ctx;
+    witness->moved_from = from_segment;
+    witness->moved_to = to_segment;
+    witness->moved_count++;
+}
+
 static inline void on_snapshot(void *ctx, uint64_t lsn, int error)
 {
     (void)lsn;
@@ -119,6 +128,7 @@ static inline struct pawl_journal_options options_of(struct witness *witness)
         .on_durable = on_durable,
         .on_failed = on_failed,
         .on_room = on_room,
+        .on_move = on_move,
         .on_snapshot = on_snapshot,
         .segment_bytes = 16 << 10,
         .lock_wait_ns = 20000000,
