@@ -466,7 +466,7 @@ test_a_count_takes_no_more_of_an_at_most_once_queue_than_it_gives() {
     expect_exit 1 pawl consume q --count 1 --exec false # failed, not tried again
     pawl consume q --count 2 --concurrency 3 --exec sh -c 'echo "$(cat)"' | sort >>seen
     pawl consume q --count 3 --auto-ack | jq -r .data >>seen
-    expect_eq "$(echo $(cat seen))" '1 2 4 5 6 7 8'
+    expect_eq "$(paste -sd ' ' seen)" '1 2 4 5 6 7 8'
     expect_eq "$(pawl queue show q --json | jq .depth)" 0
     end_serve
 }
