@@ -263,7 +263,7 @@ static void floor_of_waking(bool apart, struct pawl_bench_result *wake_out)
         stay_on(&allowed, pid == 0);
     if (pid == 0) {
         while (read(there, &word, sizeof word) == sizeof word && word < 1000)
-            (void)!write(back, &(uint64_t){1}, sizeof word);
+            (void)!write(back, &(uint64_t){now_ns()}, sizeof word); /* when it was awake */
         _exit(0);
     }
     for (int i = 0; i < FLOOR_WAKES && pid > 0; i++) {
@@ -271,8 +271,8 @@ static void floor_of_waking(bool apart, struct pawl_bench_result *wake_out)
         nanosleep(&rest, NULL);
         uint64_t from_ns = now_ns();
         (void)!write(there, &(uint64_t){1}, sizeof word);
-        (void)!read(back, &word, sizeof word);
-        (void)pawl_bench_sample(&samples, (now_ns() - from_ns) / 2); /* two sleepers were woken */
+        if (read(back, &word, sizeof word) == sizeof word && word >= from_ns)
+            (void)pawl_bench_sample(&samples, word - from_ns);
     }
     (void)!write(there, &(uint64_t){1000}, sizeof word);
     (void)waitpid(pid, NULL, 0);
