@@ -420,7 +420,7 @@ static void set_defaults(struct pawl_journal_options *options)
     if (options->frame_bytes == 0)
         options->frame_bytes = 1 << 20;
     if (options->window_depth == 0)
-        options->window_depth = 4;
+        options->window_depth = 2; /* more only queue for the device, and share less */
     if (options->pending_bytes_max == 0)
         options->pending_bytes_max = 96 << 20;
     if (options->cache_bytes == 0)

@@ -174,6 +174,7 @@ Test(journal_faults, failed_sync_is_fail_stop_and_told_once)
     ON_BOTH
     {
         t.options.frame_bytes = 1;
+        t.options.window_depth = 4; /* both failures are in flight together */
         t.options.segment_bytes = 1 << 20;
         cr_assert(eq(int, reopen(), 0));
         commit_numbers(t.journal, 1, 2);
