@@ -351,13 +351,10 @@ static int find_record(struct pawl_bus *bus, struct bus_queue *queue, struct bac
     struct extent *extent = holder(&queue->backlog, seq);
     if (!extent)
         return PAWL_E_NOT_FOUND;
-    uint64_t place = extent->place, end = place + extent->end_offset;
+    uint64_t place = bus_resolve(bus, extent->place);
+    uint64_t end =
+        bus_resolve(bus, extent->place + extent->end_offset); /* it may have moved, and not the first */
     bool walked = extent->walked != 0;
-    if (bus->backend.resolve &&
-        !(place & PAWL_PLACE_VOLATILE)) { /* the last may have moved, and not the first */
-        place = bus->backend.resolve(bus->ctx, place);
-        end = bus->backend.resolve(bus->ctx, end);
-    }
     for (;;) {
         int found = enter(bus, queue->number, cursor, place, seq);
         if (found < 0)

@@ -514,16 +514,17 @@ uint32_t pawl_bus_queue_count(const struct pawl_bus *bus)
     return bus->queue_count;
 }
 
-static uint64_t resolved(const struct pawl_bus *bus, uint64_t place)
+uint64_t bus_resolve(const struct pawl_bus *bus, uint64_t place)
 {
-    return bus->backend.resolve ? bus->backend.resolve(bus->ctx, place) : place;
+    return bus->backend.resolve && !(place & PAWL_PLACE_VOLATILE) ? bus->backend.resolve(bus->ctx, place)
+                                                                  : place;
 }
 
 /* The last segment with records of a stretch: a full disk may have moved them all, or only the last. */
 static uint64_t last_segment(const struct pawl_bus *bus, const struct extent *extent)
 {
     return extent->walked == BACKLOG_WALK_BEYOND ? (extent->place >> 32) + extent->end_offset
-                                                 : resolved(bus, extent->place + extent->end_offset) >> 32;
+                                                 : bus_resolve(bus, extent->place + extent->end_offset) >> 32;
 }
 
 void pawl_bus_mark_pinned(const struct pawl_bus *bus, uint32_t first, uint8_t *marks, uint32_t count)
@@ -533,7 +534,7 @@ void pawl_bus_mark_pinned(const struct pawl_bus *bus, uint32_t first, uint8_t *m
             const struct extent *extent = backlog_extent(&bus->queues[q]->backlog, i);
             if (extent->live == 0 || (extent->place & PAWL_PLACE_VOLATILE))
                 continue;
-            uint64_t segment = resolved(bus, extent->place) >> 32, last = last_segment(bus, extent);
+            uint64_t segment = bus_resolve(bus, extent->place) >> 32, last = last_segment(bus, extent);
             for (; segment - first < count && segment <= last; segment++)
                 marks[segment - first] = 1;
         }

@@ -149,9 +149,9 @@ static void write_extents(struct pawl_bus *bus, struct bus_snapshot *snapshot, c
         struct extent extent = *backlog_extent(&queue->backlog, snapshot->at);
         if (extent.place & PAWL_PLACE_VOLATILE)
             continue;
-        if (bus->backend.resolve && extent.walked != BACKLOG_WALK_BEYOND) {
-            uint64_t last = bus->backend.resolve(bus->ctx, extent.place + extent.end_offset);
-            extent.place = bus->backend.resolve(bus->ctx, extent.place);
+        if (extent.walked != BACKLOG_WALK_BEYOND) {
+            uint64_t last = bus_resolve(bus, extent.place + extent.end_offset);
+            extent.place = bus_resolve(bus, extent.place);
             extent.end_offset = (uint32_t)(last - extent.place);
             if (last >> 32 != extent.place >> 32) {
                 extent.end_offset = (uint32_t)((last >> 32) - (extent.place >> 32));

@@ -295,6 +295,8 @@ void bus_timer(struct pawl_bus *bus, uint64_t due_boottime_ns, enum bus_timer_ki
 void bus_expiry(struct pawl_bus *bus, uint32_t queue, uint64_t seq, uint64_t due_realtime_ns);
 bool bus_expiry_wanted(struct pawl_bus *bus, const struct pawl_bus_timer *timer);
 void bus_expiries_start(struct pawl_bus *bus); /* those that were read back; what settled is known */
+/* Where the record of a place lies now: a full disk may have moved it (backend.resolve). */
+uint64_t bus_resolve(const struct pawl_bus *bus, uint64_t place);
 /* One record, appended and applied: what every live change goes through. Its lsn; 0: failed. */
 uint64_t bus_append(struct pawl_bus *bus, uint8_t type, const void *body, size_t bytes, const void *more,
                     size_t more_bytes);

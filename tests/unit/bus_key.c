@@ -17,18 +17,6 @@ static void tear_down(void)
 
 TestSuite(bus_key, .init = set_up, .fini = tear_down, .timeout = 120);
 
-static void expect_confirm(struct memory_client *client, uint64_t sequence, uint32_t durability,
-                           uint32_t flags)
-{
-    const struct pawl_reply *reply = memory_reply(client, PAWL_REPLY_CONFIRM, sequence);
-    cr_assert(ne(ptr, (void *)(uintptr_t)reply, NULL), "%llu", (unsigned long long)sequence);
-    cr_expect(eq(u32, reply->durability, durability), "%llu", (unsigned long long)sequence);
-    cr_expect(eq(u32, reply->flags, flags), "%llu", (unsigned long long)sequence);
-}
-
-#define expect_duplicate(client, sequence)                                                                   \
-    expect_confirm((client), (sequence), PAWL_DURABILITY_FSYNC, PAWL_REPLY_DUPLICATE)
-
 enum { P = 77 };
 
 static uint64_t say_with_key(struct memory_client *client, const char *topic, const char *data)

@@ -36,18 +36,6 @@ static struct memory_client *restart(bool snapshot)
     return memory_open(&m, P);
 }
 
-static void expect_confirm(struct memory_client *client, uint64_t sequence, uint32_t durability,
-                           uint32_t flags)
-{
-    const struct pawl_reply *reply = memory_reply(client, PAWL_REPLY_CONFIRM, sequence);
-    cr_assert(ne(ptr, (void *)(uintptr_t)reply, NULL), "%llu", (unsigned long long)sequence);
-    cr_expect(eq(u32, reply->durability, durability), "%llu", (unsigned long long)sequence);
-    cr_expect(eq(u32, reply->flags, flags), "%llu", (unsigned long long)sequence);
-}
-
-#define expect_duplicate(client, sequence)                                                                   \
-    expect_confirm((client), (sequence), PAWL_DURABILITY_FSYNC, PAWL_REPLY_DUPLICATE)
-
 /* ---- each overflow policy, over a restart ---- */
 
 Test(bus_resend, what_came_behind_a_blocked_publish_is_known_and_the_blocked_one_is_stored_once)

@@ -50,4 +50,16 @@ static inline uint32_t attempt_of(const struct memory_client *client, uint64_t n
     return number < client->delivery_count ? client->deliveries[number].entry.attempt : 0;
 }
 
+static inline void expect_confirm(struct memory_client *client, uint64_t sequence, uint32_t durability,
+                                  uint32_t flags)
+{
+    const struct pawl_reply *reply = memory_reply(client, PAWL_REPLY_CONFIRM, sequence);
+    cr_assert(ne(ptr, (void *)(uintptr_t)reply, NULL), "%llu", (unsigned long long)sequence);
+    cr_expect(eq(u32, reply->durability, durability), "%llu", (unsigned long long)sequence);
+    cr_expect(eq(u32, reply->flags, flags), "%llu", (unsigned long long)sequence);
+}
+
+#define expect_duplicate(client, sequence)                                                                   \
+    expect_confirm((client), (sequence), PAWL_DURABILITY_FSYNC, PAWL_REPLY_DUPLICATE)
+
 #endif

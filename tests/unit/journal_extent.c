@@ -97,6 +97,16 @@ static void end(void)
 
 #define ON_BOTH for (int kind = (begin(0), 0); kind < 2; end(), kind++, kind < 2 ? begin(kind) : (void)0)
 
+/* Return: the next number. */
+static uint64_t commit_until_zeros_are_kept_back(void)
+{
+    uint64_t number = 1;
+    t.disk.keep_back = true;
+    for (; !t.disk.kept; number++)
+        commit_numbers(t.journal, number, number);
+    return number;
+}
+
 /* What a start finds: everything up to @last, in order. */
 static void expect_found(uint64_t last)
 {
@@ -147,10 +157,7 @@ Test(journal_extent, a_frame_waits_for_zeros_that_would_be_written_at_its_place)
 {
     ON_BOTH
     {
-        t.disk.keep_back = true;
-        uint64_t number = 1;
-        while (!t.disk.kept)
-            commit_numbers(t.journal, number, number), number++;
+        uint64_t number = commit_until_zeros_are_kept_back();
         int commits = t.disk.commits;
         append_numbers(t.journal, number, number);
         cr_assert(eq(int, pawl_journal_flush(t.journal), 0));
@@ -202,10 +209,7 @@ Test(journal_extent, a_segment_ends_and_the_next_begins_while_zeros_are_on_their
 {
     ON_BOTH
     {
-        t.disk.keep_back = true;
-        uint64_t number = 1;
-        while (!t.disk.kept)
-            commit_numbers(t.journal, number, number), number++;
+        uint64_t number = commit_until_zeros_are_kept_back();
         append_numbers(t.journal, number, number + 9);
         cr_assert(eq(int, pawl_journal_flush(t.journal), 0));
         t.disk.keep_back = false;
