@@ -263,8 +263,10 @@ YAML
         wait_for() { for _ in {1..1500}; do ! eval "$1" || return 0; sleep 0.02; done; return 1; }
         disk 32m
         "$PAWL" run --run-id mine -j 1 flow.yaml 2>run.err &
+        run=$!
         wait_for "grep -qs 0 begun"
         "$PAWL" wait mine 2>wait.err &
+        waiting=$!
         head -c 100m /dev/zero >disk/fill 2>/dev/null || true
         : >gate0
         wait_for "grep -q \"is full\" run.err"
@@ -274,7 +276,7 @@ YAML
         wait_for "grep -q \"has room again\" run.err"
         wait_for "grep -q \"pawl wait: the disk of .* has room again\" wait.err"
         : >gate2
-        wait %1 %2
+        wait "$run" && wait "$waiting"
         cat run.err'
     expect_eq "$(grep -c 'the disk of .* is full: what cannot be recorded waits' "$T/out")" 1
     expect_eq "$(grep -c 'has room again: it goes on' "$T/out")" 1
