@@ -99,9 +99,7 @@ publish_all_the_while() {
 slow test_what_is_done_to_queues_and_groups_while_the_scheduler_is_killed_is_whole_or_not_there 300
 test_what_is_done_to_queues_and_groups_while_the_scheduler_is_killed_is_whole_or_not_there() {
     local round act publisher
-    leave_running
-    background pawl serve
-    wait_until 'grep -q serving background.err' 20
+    serve
     pawl queue declare kept --topic kept
     pawl queue declare log --topic log --stream
     seq "$EVENTS" | pawl publish log --lines >/dev/null

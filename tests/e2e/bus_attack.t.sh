@@ -2,17 +2,10 @@
 # bus_attack.t.sh - many, large, or stuck clients of the bus: they get what they asked for, or their own error; the
 # scheduler serves on.
 
-serve() {
-    background pawl serve
-    SERVE=$!
-    wait_until 'timeout 5 "$PAWL" queue list --json >/dev/null'
-}
-
-# end_serve: it was the same scheduler all along, and ends well.
-end_serve() {
+# end_well: it was the same scheduler all along, and ends well.
+end_well() {
     expect_eq "$(grep -c 'the journal failed' "$PAWL_STATE/scheduler.log")" 0
-    kill "$SERVE"
-    expect_end 0 "$SERVE"
+    end_serve
 }
 
 # lines COUNT BYTES
@@ -32,7 +25,7 @@ test_more_dead_letters_than_a_batch_of_the_journal_holds_are_redriven() {
     expect_eq "$(pawl queue show q --json | jq '.depth, .dlq_depth' | xargs)" "0 90"
     expect_exit 0 timeout 60 "$PAWL" dlq redrive q
     expect_eq "$(pawl queue show q --json | jq '.depth, .dlq_depth' | xargs)" "90 0"
-    end_serve
+    end_well
 }
 
 # Fifty publishers in one process, each with a lane of its own: what fits into it at once, while nobody takes it.
@@ -84,7 +77,7 @@ C
     expect_exit 0 cc -std=gnu11 -I "$E2E_TOP/runtime" -o many many.c "$build/libpawl.so.0" -Wl,-rpath,"$build"
     serve
     pawl queue declare q --topic t --max-bytes 4G
-    scheduler=$(pid_of scheduler)
+    scheduler=$(the_pid_of scheduler)
     ./many >confirmed &
     publishers=$!
     wait_until '[ -e attached ]' 60
@@ -95,7 +88,7 @@ C
     expect_end 0 "$publishers"
     expect_file confirmed 200
     expect_eq "$(pawl queue show q --json | jq .depth)" 250
-    end_serve
+    end_well
 }
 
 turns() { awk '{print $14 + $15}' "/proc/$1/stat"; }
@@ -104,7 +97,7 @@ test_a_publisher_that_waits_for_room_costs_no_time() {
     local scheduler before
     serve
     pawl queue declare q --topic 't' --max-depth 5 --overflow block
-    scheduler=$(pid_of scheduler)
+    scheduler=$(the_pid_of scheduler)
     seq 20000 | timeout 50 "$PAWL" publish t --lines >ids &
     wait_until '[ "$(pawl queue show q --json | jq .blocked_publishes)" -gt 1000 ]'
     before=$(turns "$scheduler")
@@ -115,7 +108,7 @@ test_a_publisher_that_waits_for_room_costs_no_time() {
     wait_until '[ "$(wc -l <ids)" = 20000 ]' 30
     wait $!
     expect_eq "$(pawl queue show q --json | jq .depth)" 20000
-    end_serve
+    end_well
 }
 
 test_a_dead_letter_with_a_zero_byte_in_it_is_listed_and_shown() {
@@ -126,7 +119,7 @@ test_a_dead_letter_with_a_zero_byte_in_it_is_listed_and_shown() {
     expect_exit 0 pawl dlq list q --json
     expect_eq "$(jq -r '.data | length' "$T/out")" 3
     expect_exit 0 pawl dlq show q 1
-    end_serve
+    end_well
 }
 
 # Each of its 2,000 requests is answered with a descriptor, and it reads none until all have been sent.
@@ -134,7 +127,7 @@ slow test_a_client_that_does_not_read_takes_few_descriptors_of_the_scheduler_and
 test_a_client_that_does_not_read_takes_few_descriptors_of_the_scheduler_and_loses_no_answer() {
     local scheduler
     serve
-    scheduler=$(pawl health --json | jq '.processes[] | select(.role == "scheduler") | .pid')
+    scheduler=$(the_pid_of scheduler)
     expect_exit 0 python3 - "$PAWL_STATE/socket" "$scheduler" <<'PY'
 import array, os, socket, struct, sys, threading
 HELLO, METRICS, REQUESTS = 1, 139, 2000
@@ -172,5 +165,5 @@ while answers < REQUESTS:
         answers += 1
 assert most < 100, most
 PY
-    end_serve
+    end_well
 }

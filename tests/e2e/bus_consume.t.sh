@@ -132,9 +132,7 @@ test_a_delivery_that_is_not_settled_in_its_ack_wait_comes_again_and_its_tag_is_s
 }
 
 test_extending_keeps_a_delivery() {
-    leave_running
-    background pawl serve
-    wait_until 'pawl health | grep -q scheduler'
+    serve
     pawl queue declare q --topic a --ack-wait 1s --backoff fixed:0s
     pawl publish a x >/dev/null
     local tag
@@ -143,8 +141,7 @@ test_extending_keeps_a_delivery() {
     expect_exit 0 pawl consume q --count 1 --wait 2s
     expect_stdout ''
     expect_exit 0 pawl ack "$tag"
-    kill "$BACKGROUND"
-    expect_end 0 "$BACKGROUND"
+    end_serve
 }
 
 test_auto_ack_leaves_in_the_queue_what_was_not_asked_for() {
@@ -214,9 +211,7 @@ test_a_command_that_is_killed_has_failed() {
 
 test_75_spares_the_breaker_and_other_failures_trip_it() {
     local code state
-    leave_running
-    background pawl serve
-    wait_until 'pawl health | grep -q scheduler'
+    serve
     for code in 75 1; do
         pawl queue declare "q$code" --topic "t$code" --breaker 2,1h,1 --backoff fixed:0s --max-deliver 0
         pawl publish "t$code" x >/dev/null
@@ -224,8 +219,7 @@ test_75_spares_the_breaker_and_other_failures_trip_it() {
         state=$(pawl queue show "q$code" --json | jq -r .breaker)
         [ "$code:$state" = 75:closed ] || [ "$code:$state" = 1:open ] || fail "after exit $code the breaker is $state"
     done
-    kill "$BACKGROUND"
-    expect_end 0 "$BACKGROUND"
+    end_serve
 }
 
 test_no_more_commands_run_at_a_time_than_was_said_and_as_many() {
@@ -254,9 +248,7 @@ test_a_command_that_is_not_there_touches_no_event() {
 }
 
 test_a_consumer_that_is_killed_gives_its_events_to_the_next_with_another_attempt() {
-    leave_running
-    background pawl serve
-    wait_until 'pawl health | grep -q scheduler'
+    serve
     pawl queue declare q --topic a --backoff fixed:0s
     pawl publish a x >/dev/null
     background pawl consume q --exec sh -c 'touch began; while :; do sleep 0.05; done'
@@ -265,8 +257,7 @@ test_a_consumer_that_is_killed_gives_its_events_to_the_next_with_another_attempt
     kill -9 "$consumer"
     expect_exit 0 pawl consume q --count 1 --wait 10s --auto-ack
     expect_json .attempt 2
-    kill "${BACKGROUND[0]}"
-    expect_end 0 "${BACKGROUND[0]}"
+    end_serve
 }
 
 test_an_interrupt_lets_the_command_end_and_a_second_one_gives_its_event_back_uncounted() {
@@ -304,18 +295,15 @@ test_a_plain_consumer_ends_at_an_interrupt() {
 }
 
 test_a_plain_consumer_goes_on_when_its_server_was_killed_and_another_serves() {
-    local server consumer
-    "$PAWL" serve 2>serve.err &
-    server=$!
-    BACKGROUND+=("$server")
-    wait_until 'grep -q serving serve.err'
+    local consumer
+    serve
     pawl queue declare q --topic a
     background pawl consume q
     consumer=$!
     pawl publish a x >/dev/null
     wait_until '[ -s background.out ]'
-    kill -KILL "$server"
-    wait "$server" || true
+    kill -KILL "$SERVE"
+    wait "$SERVE" || true
     pawl publish a y >/dev/null
     wait_until '[ "$(wc -l <background.out)" -eq 2 ]' 20
     kill -INT "$consumer"
@@ -467,38 +455,29 @@ test_a_consumer_whose_queue_is_deleted_ends_with_an_error() {
 }
 
 test_a_rejection_with_its_words_is_durable_when_consume_has_ended() {
-    local i scheduler
-    leave_running
-    background pawl serve
-    local server=$!
-    wait_until 'grep -q serving background.err'
+    local i
+    serve
     pawl queue declare q --topic a
     for i in 1 2 3; do
         pawl publish a "$i" >/dev/null
         expect_exit 1 pawl consume q --count 1 --exec sh -c 'exit 65'
-        scheduler=$(pid_of scheduler)
-        kill -9 "$scheduler"
-        wait_until '[ -n "$(pid_of scheduler)" ] && [ "$(pid_of scheduler)" != '"$scheduler"' ]'
+        kill_scheduler
         expect_eq "$(depth q) $(depth q.dlq)" "0 $i"
     done
-    kill -TERM "$server"
-    expect_end 0 "$server"
+    end_serve
 }
 
 test_what_is_settled_while_the_server_drains_is_told_durable() {
-    local server consumer
-    leave_running
-    background pawl serve
-    server=$!
-    wait_until 'grep -q serving background.err'
+    local consumer
+    serve
     pawl queue declare q --topic a
     pawl publish a 1 >/dev/null
     "$PAWL" consume q --count 1 --exec sh -c 'touch begun; until [ -e go ]; do sleep 0.02; done' 2>said &
     consumer=$!
     wait_until '[ -e begun ]'
-    kill -TERM "$server"
+    kill -TERM "$SERVE"
     wait_until 'grep -q "asked to stop" state/scheduler.log'
     touch go
     wait "$consumer" || fail "exit $?: $(cat said)"
-    expect_end 0 "$server"
+    expect_end 0 "$SERVE"
 }

@@ -170,23 +170,19 @@ test_keys_beyond_the_window_are_forgotten_oldest_first() {
 }
 
 test_there_are_so_many_clients() {
-    leave_running
     configured 'clients: 2'
-    background pawl serve
-    local server=$!
-    wait_until 'pawl health | grep -q scheduler'
+    serve
     pawl queue declare q --topic a
     background pawl consume q
     local first=$!
     background pawl consume q
-    wait_until '[ "$(ls -l /proc/$(pid_of scheduler)/fd | grep -c socket)" -ge 4 ]'
+    wait_until '[ "$(ls -l /proc/$(the_pid_of scheduler)/fd | grep -c socket)" -ge 4 ]'
     expect_exit 4 pawl queue list
     expect_stderr clients
     kill -INT "$first"
     wait "$first" || true
     wait_until 'pawl queue list'
-    kill "$server"
-    expect_end 0 "$server"
+    end_serve
 }
 
 test_a_publish_may_be_delayed_for_so_long() {
@@ -282,7 +278,6 @@ YAML
 }
 
 test_a_run_that_does_not_say_j_has_as_many_slots_as_the_server_was_given() {
-    leave_running
     write flow.yaml <<'YAML'
 pawl: 1
 steps:
@@ -291,10 +286,7 @@ steps:
     shell: 'touch "here.$$"; until [ "$(ls here.* | wc -l)" -ge 5 ]; do sleep 0.01; done'
     timeout: 20s
 YAML
-    background pawl serve --workers 5
-    local server=$!
-    wait_until 'pawl health | grep -q scheduler'
+    serve --workers 5
     expect_exit 0 pawl run flow.yaml
-    kill "$server"
-    expect_end 0 "$server"
+    end_serve
 }

@@ -1,16 +1,8 @@
 # bus_observe.t.sh - figures, health, HTTP, top: what can be seen of a scheduler from outside, and that it is true.
 
-# serve FLAGS...: in the background, until it serves. SERVE is its pid; PORT, with --metrics, where it answers.
-serve() {
-    leave_running
-    "$PAWL" serve "$@" >"$T/serve.out" 2>"$T/serve.err" &
-    SERVE=$!
-    BACKGROUND+=("$SERVE")
-    wait_until 'grep -q "serving $T/" serve.err || ! kill -0 $SERVE'
-    kill -0 "$SERVE" 2>/dev/null || fail "it did not start: $(cat serve.err)"
-    case " $* " in *' --metrics '*) find_port ;; esac
-}
-find_port() {
+# serve_figures: with --metrics. PORT is where it answers.
+serve_figures() {
+    serve --metrics 0
     wait_until 'grep -q "figures at " serve.err'
     PORT=$(sed -n 's|.*figures at http://[^ ]*:\([0-9]*\)/metrics.*|\1|p' serve.err | tail -n 1)
 }
@@ -95,7 +87,7 @@ test_depth_of_a_shared_dead_letter_queue_is_that_of_each_that_uses_it_even_after
     pawl publish one x >/dev/null
     capture pawl consume one --count 1 --exec false
     expect_metric 'pawl_dlq_depth{queue="one"}' 1
-    kill -KILL "$(pid_of scheduler)"
+    kill -KILL "$(the_pid_of scheduler)"
     wait_until 'pawl metrics'
     expect_metric 'pawl_dlq_depth{queue="one"}' 1
     expect_metric 'pawl_dlq_depth{queue="two"}' 1
@@ -106,7 +98,7 @@ test_after_a_restart_depths_are_known_and_counters_begin_anew() {
     serve
     pawl queue declare q --topic a
     pawl publish a x >/dev/null
-    kill -KILL "$(pid_of scheduler)"
+    kill -KILL "$(the_pid_of scheduler)"
     wait_until 'pawl metrics'
     expect_metric 'pawl_queue_depth{queue="q"}' 1
     expect_metric 'pawl_queue_published_total{queue="q"}' 0
@@ -159,17 +151,17 @@ YAML
     wait_until '[ -e live ]'
     expect_metric 'pawl_workers{state="busy"}' 1
     expect_metric pawl_worker_restarts_total 0
-    kill -KILL "$(pid_of 'worker 1')"
+    kill -KILL "$(the_pid_of 'worker 1')"
     wait_until '[ "$(metric pawl_worker_restarts_total)" = 1 ]'
     touch go
     expect_exit 0 pawl wait h --timeout 20s
 }
 
 # switches: how often the scheduler has gone to sleep.
-switches() { awk '/^voluntary/ { print $2 }' "/proc/$(pid_of scheduler)/status"; }
+switches() { awk '/^voluntary/ { print $2 }' "/proc/$(the_pid_of scheduler)/status"; }
 
 test_an_idle_scheduler_is_not_woken_by_its_figures() {
-    serve --metrics 0
+    serve_figures
     pawl queue declare q --topic a
     pawl publish a x >/dev/null
     get /metrics
@@ -180,7 +172,7 @@ test_an_idle_scheduler_is_not_woken_by_its_figures() {
 # --- HTTP -------------------------------------------------------------------------------------------------------
 
 test_http_answers_metrics_health_and_nothing_else() {
-    serve --metrics 0
+    serve_figures
     pawl queue declare q --topic a
     get /metrics
     expect_eq "$(http_code)" 200
@@ -211,7 +203,7 @@ test_http_answers_metrics_health_and_nothing_else() {
 
 test_http_is_on_loopback_unless_another_address_is_named() {
     local local_address
-    serve --metrics 0
+    serve_figures
     # As the kernel has it: 127.0.0.1 is 0100007F, state 0A listens.
     local_address=$(printf '0100007F:%04X' "$PORT")
     grep -q " $local_address .* 0A " /proc/net/tcp
@@ -223,53 +215,50 @@ test_http_is_on_loopback_unless_another_address_is_named() {
 }
 
 test_a_port_that_is_taken_is_named_and_nothing_is_served() {
-    serve --metrics 0
+    serve_figures
     expect_exit 4 pawl --state other serve --metrics "$PORT"
     expect_stderr "--metrics $PORT: Address already in use"
 }
 
 test_http_goes_on_when_the_scheduler_is_started_again() {
-    serve --metrics 0
+    serve_figures
     pawl queue declare q --topic a
     pawl publish a x >/dev/null
     get /metrics
-    kill -KILL "$(pid_of scheduler)"
+    kill -KILL "$(the_pid_of scheduler)"
     wait_until 'get /metrics; grep -q "^pawl_events_published_total 0$" http'
     expect_body '^pawl_queue_depth\{queue="q"\} 1$'
     wait_until 'get /health; [ "$(http_code) $(http_body | jq .epoch)" = "200 2" ]'
 }
 
 test_a_scheduler_that_does_not_answer_is_unhealthy_and_its_figures_can_be_read() {
-    serve --metrics 0
+    serve_figures
     pawl queue declare q --topic a
     get /metrics
-    kill -STOP "$(pid_of scheduler)"
+    kill -STOP "$(the_pid_of scheduler)"
     wait_until 'get /health; [ "$(http_code)" = 503 ]' 20
     expect_eq "$(http_body | jq -r '.overall, .components[0].status')" $'unhealthy\nunhealthy'
     get /metrics
     expect_eq "$(http_code)" 200
     expect_body '^pawl_queue_depth\{queue="q"\} 0$'
-    kill -CONT "$(pid_of scheduler)"
+    kill -CONT "$(the_pid_of scheduler)"
     wait_until 'get /health; [ "$(http_code)" = 200 ]'
 }
 
 test_the_process_that_answers_is_one_of_its_own_and_is_started_again() {
     local before
-    serve --metrics 0
-    before=$(pid_of metrics)
-    [ -n "$before" ]
+    serve_figures
+    before=$(the_pid_of metrics)
     kill -KILL "$before"
     wait_until '[ -n "$(pid_of metrics)" ] && [ "$(pid_of metrics)" != '"$before"' ]'
     wait_until 'get /metrics; [ "$(http_code)" = 200 ]'
-    kill -TERM "$SERVE"
-    : >background.err
-    expect_end 0 "$SERVE"
+    end_serve
     wait_until '[ -z "$(processes)" ]' 5
 }
 
 test_connections_that_say_nothing_keep_nobody_out_for_long() {
     local i fds=()
-    serve --metrics 0
+    serve_figures
     for ((i = 0; i < 40; i++)); do
         exec {fd}<>"/dev/tcp/127.0.0.1/$PORT"
         fds+=("$fd")
@@ -297,12 +286,12 @@ test_health_says_by_its_exit_how_it_is() {
     expect_json '[.components[].name] | join(" ")' 'scheduler journal workers queues disk memory'
     expect_eq "$(part memory critical) $(part journal critical)" 'false true'
     expect_eq "$(part scheduler status) $(part scheduler consecutive_failures)" 'healthy 0'
-    kill -STOP "$(pid_of scheduler)"
+    kill -STOP "$(the_pid_of scheduler)"
     expect_exit 1 pawl health --json
     expect_json .overall unhealthy
     expect_json .ready false
     expect_eq "$(part scheduler message)" 'does not answer'
-    kill -CONT "$(pid_of scheduler)"
+    kill -CONT "$(the_pid_of scheduler)"
 }
 
 test_a_full_queue_and_an_open_breaker_degrade_and_are_named() {

@@ -5,9 +5,7 @@
 serve_on_a_bad_disk() {
     export PAWL_IO=syscall
     gcc -std=gnu11 -Wall -Wextra -o failing_sync "$E2E_TOP/tests/e2e/failing_sync.c"
-    background ./failing_sync "$T/broken" "$PAWL" serve
-    server=$!
-    wait_until 'grep -q serving background.err'
+    serve_by ./failing_sync "$T/broken" "$PAWL" serve
 }
 
 numbers() { jq -r '.data' | sort -n; }
@@ -22,8 +20,8 @@ test_after_a_failed_sync_no_publish_is_confirmed_and_none_that_was_is_lost() {
     capture timeout -s KILL 3 ./failing_sync "$T/broken" "$PAWL" publish t --lines <more.txt
     [ "$rc" -ne 0 ] || fail 'it says that all is well'
     expect_stdout ''
-    expect_end 70 "$server"
-    grep -q 'the journal could not be synced' background.err
+    expect_end 70 "$SERVE"
+    grep -q 'the journal could not be synced' serve.err
     # Nor is anything confirmed by who comes after, as long as the disk is so.
     capture timeout -s KILL 5 ./failing_sync "$T/broken" "$PAWL" publish t 221
     [ "$rc" -ne 0 ] || fail 'it says that all is well'
@@ -49,7 +47,7 @@ test_after_a_failed_sync_no_ack_is_confirmed_and_what_was_acked_before_does_not_
     capture timeout -s KILL 3 ./failing_sync "$T/broken" "$PAWL" consume q --auto-ack --count 30
     [ "$rc" -ne 0 ] || fail 'it says that all is well'
     numbers <out >seen
-    expect_end 70 "$server"
+    expect_end 70 "$SERVE"
     rm broken
     expect_exit 0 pawl consume q --auto-ack --count 100 --wait 1s
     numbers <out >again

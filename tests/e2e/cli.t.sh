@@ -187,9 +187,7 @@ bench ring --events 1000'
 something_of_everything() {
     flow
     pawl run --run-id r flow.yaml
-    leave_running
-    pawl serve 2>serve.err &
-    wait_until 'pawl health'
+    serve
     echo '{pawl: 1, steps: {s: {run: [sleep, 300]}}}' >long.yaml
     pawl run long.yaml --run-id c --detach
     pawl queue declare q --topic a
@@ -219,7 +217,7 @@ test_a_verb_that_cannot_write_its_output_says_so_and_fails() {
         expect_exit 1 sh -c '"$@" >/dev/full' sh "$PAWL" $verb "$words" --json
         expect_json_err .error.code stdout
     done
-    kill -TERM "$(pid_of supervisor)"
+    end_serve
 }
 
 flow() {

@@ -113,7 +113,8 @@ wait_until() {
 BACKGROUND=()
 background() {
     [ "$1" != pawl ] || set -- "$PAWL" "${@:2}"
-    env --default-signal=INT,QUIT "$@" >"$T/background.out" 2>"$T/background.err" &
+    # This shell opens the files: nobody can find an earlier one's words in them, or no file, until it has begun.
+    { env --default-signal=INT,QUIT "$@" & } >"$T/background.out" 2>"$T/background.err"
     BACKGROUND+=($!)
 }
 
@@ -122,6 +123,27 @@ expect_end() {
     local status=0
     wait "$2" || status=$?
     [ "$status" -eq "$1" ] || fail "exit $status, expected $1, of background command; it said: $(tail -n 5 "$T/background.err")"
+}
+
+# serve FLAGS...: `pawl serve` in the background, until it says that it serves: a verb that asked before could start a
+# scheduler of its own. SERVE is its pid; its words are in serve.out and serve.err.
+serve() { serve_by "$PAWL" serve "$@"; }
+
+# serve_by COMMAND...: the same of a command that becomes `pawl serve`.
+serve_by() {
+    { env --default-signal=INT,QUIT "$@" & } >"$T/serve.out" 2>"$T/serve.err" # empty from here on, as of background
+    SERVE=$!
+    BACKGROUND+=("$SERVE")
+    wait_until 'grep -q "serving /" "$T/serve.err" || ! kill -0 "$SERVE"'
+    kill -0 "$SERVE" 2>/dev/null || fail "it does not serve: $(cat "$T/serve.err")"
+}
+
+# end_serve [SIGNAL]: it ends well at SIGTERM, or at this signal.
+end_serve() {
+    kill -"${1:-TERM}" "$SERVE"
+    local status=0
+    wait "$SERVE" || status=$?
+    [ "$status" -eq 0 ] || fail "pawl serve ended with $status: $(tail -n 5 "$T/serve.err")"
 }
 
 # Processes of this test that live now. By the mark in their environment, or, since a process that has named itself
@@ -139,7 +161,8 @@ processes() {
     done
 }
 
-# pid_of ROLE: the processes of this test that call themselves `pawl: ROLE...` (supervisor, scheduler, worker).
+# pid_of ROLE: the processes of this test that call themselves `pawl: ROLE...` (supervisor, scheduler, worker): none,
+# one or several lines.
 pid_of() {
     local pid
     for pid in $(processes); do
@@ -147,6 +170,25 @@ pid_of() {
         "pawl: $1"*) echo "$pid" ;;
         esac
     done
+}
+
+# the_pid_of ROLE: where there must be one and no more.
+the_pid_of() {
+    local pids
+    pids=$(pid_of "$1")
+    case $pids in
+    *[!0-9]* | '') fail "not one process calls itself 'pawl: $1', but: ${pids:-none}" ;;
+    esac
+    echo "$pids"
+}
+
+# kill_scheduler: the one that is there, with SIGKILL, until the supervisor has started another.
+kill_scheduler() {
+    local old new
+    old=$(the_pid_of scheduler)
+    kill -KILL "$old"
+    # shellcheck disable=SC2016  # for wait_until
+    wait_until 'new=$(pid_of scheduler) && [ -n "$new" ] && [ "$new" != "$old" ]'
 }
 
 # installed: sets $INSTALLED, a directory with what `make install` lays down (PREFIX=/usr), made once for all tests.
@@ -230,7 +272,8 @@ describe_processes() {
 check_leftovers() {
     local pid deadline left
     for pid in ${BACKGROUND[@]+"${BACKGROUND[@]}"}; do
-        kill -KILL "$pid" 2>/dev/null || true
+        # One that has ended gave its number back: it may be another test's by now.
+        ! grep -qs "^PPid:[[:space:]]*$$\$" "/proc/$pid/status" || kill -KILL "$pid" 2>/dev/null || true
     done
     [ "$LEAVE" = no ] || return 0
     deadline=$(($(now_ms) + 5000))

@@ -21,12 +21,6 @@ build_own() {
     gcc -std=c11 -D_GNU_SOURCE -Wall -Wextra -o "$1" "$1.c" $(pkg-config --cflags --libs pawl)
 }
 
-serve() {
-    background pawl serve
-    server=$!
-    wait_until 'grep -q serving background.err' # a verb would start a scheduler of its own
-}
-
 test_only_what_the_header_declares_is_visible() {
     local declared visible
     install_library
@@ -102,8 +96,7 @@ test_what_one_program_publishes_another_consumes() {
     cmp "$T/out" in
     expect_exit 0 pawl queue show jobs --json
     expect_json .depth 0
-    kill -TERM "$server"
-    expect_end 0 "$server"
+    end_serve
 }
 
 test_the_static_library_stands_alone() {
@@ -274,12 +267,11 @@ C
     expect_contains "$PAWL_STATE/socket"
     expect_exit 0 ./host other threads
     expect_contains '-10011 '
-    kill -TERM "$server"
-    expect_end 0 "$server"
+    end_serve
 }
 
 test_a_killed_scheduler_loses_no_confirmed_event_and_doubles_none() {
-    local part old
+    local part
     install_library
     build publisher
     build consumer
@@ -293,9 +285,7 @@ test_a_killed_scheduler_loses_no_confirmed_event_and_doubles_none() {
         seq $((part * 300000 + 1)) $((part * 300000 + 300000)) >&9 &
         feeder=$!
         wait_until '[ "$(pawl queue show jobs --json 2>/dev/null | jq .depth)" -gt $((part * 300000 + 1000)) ]'
-        old=$(pid_of scheduler)
-        kill -KILL "$old"
-        wait_until '[ -n "$(pid_of scheduler)" ] && [ "$(pid_of scheduler)" != "$old" ]'
+        kill_scheduler
         wait "$feeder"
     done
     exec 9>&-
@@ -305,8 +295,7 @@ test_a_killed_scheduler_loses_no_confirmed_event_and_doubles_none() {
     sort -n "$T/out" | cmp - in
     expect_exit 0 pawl queue show jobs --json
     expect_json .depth 0
-    kill -TERM "$server"
-    expect_end 0 "$server"
+    end_serve
 }
 
 test_the_header_is_c_and_cxx_of_any_age() {
@@ -372,8 +361,7 @@ C
 0 0'
     expect_exit 0 pawl queue show work --json
     expect_json .depth 0
-    kill -TERM "$server"
-    expect_end 0 "$server"
+    end_serve
 }
 
 test_a_workflow_is_submitted_waited_for_and_read() {

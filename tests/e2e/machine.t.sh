@@ -147,7 +147,7 @@ YAML
     pawl run --detach -j1 --run-id h flow.yaml >/dev/null 2>&1
     wait_until '[ -e live ]'
     for role in supervisor scheduler 'worker 1'; do
-        [ -n "$(pid_of "$role")" ] || fail "no process says pawl: $role"
+        the_pid_of "$role"
     done
     touch go
     expect_exit 0 pawl wait h --timeout 20s

@@ -128,8 +128,7 @@ test_resume_of_a_success_says_so_and_runs_nothing() {
 test_resume_and_retry_of_a_run_that_is_just_succeeding_never_call_it_an_error() {
     local i verb
     write one.yaml <<<'{pawl: 1, steps: {only: {run: ["true"]}}}'
-    background pawl serve
-    wait_until 'pawl health'
+    serve
     for i in $(seq 20); do
         for verb in resume retry; do
             pawl run --detach --run-id "$verb$i" one.yaml >/dev/null 2>&1
@@ -311,8 +310,7 @@ test_killed_supervisor_takes_everything_along_and_finished_steps_are_never_run_a
     background pawl run --run-id k flow.yaml
     local running=$! pid
     wait_until 'grep -q block ran'
-    pid=$(pid_of supervisor)
-    [ -n "$pid" ] || fail 'no process is called pawl: supervisor'
+    pid=$(the_pid_of supervisor)
     kill -KILL "$pid"
     wait "$running" || true
     wait_until '[ -z "$(processes)" ]' 20
@@ -328,12 +326,9 @@ test_killed_supervisor_takes_everything_along_and_finished_steps_are_never_run_a
 test_killed_scheduler_is_restarted_and_the_running_step_goes_on() {
     blocking
     background pawl run --run-id s flow.yaml
-    local running=$! pid
+    local running=$!
     wait_until 'grep -q block ran'
-    pid=$(pid_of scheduler)
-    [ -n "$pid" ] || fail 'no process is called pawl: scheduler'
-    kill -KILL "$pid"
-    wait_until '[ -n "$(pid_of scheduler)" ] && [ "$(pid_of scheduler)" != '"$pid"' ]' 20
+    kill_scheduler
     touch go
     expect_end 0 "$running"
     expect_file ran $'before\nblock 1\nafter'
@@ -348,12 +343,9 @@ steps:
     retries: {limit: 1, backoff: {initial: 1ms}}
 YAML
     background pawl run --run-id w -j1 flow.yaml
-    local running=$! pid
+    local running=$!
     wait_until '[ -e ran ]'
-    pid=$(pid_of worker)
-    [ -n "$pid" ] || fail 'no process is called pawl: worker'
-    # shellcheck disable=SC2086
-    kill -KILL $pid
+    kill -KILL "$(the_pid_of worker)"
     wait_until '[ "$(wc -l <ran)" -eq 2 ]' 20
     touch go
     expect_end 0 "$running"
@@ -371,8 +363,7 @@ YAML
     local running=$! n
     for n in 1 2 3 4; do
         wait_until "[ -e ran ] && [ \$(wc -l <ran) -eq $n ]" 20
-        # shellcheck disable=SC2046
-        kill -KILL $(pid_of worker)
+        kill -KILL "$(the_pid_of worker)"
     done
     expect_end 1 "$running"
     expect_exit 0 pawl why w block
@@ -386,8 +377,7 @@ test_a_killed_map_resumes_with_the_output_of_an_uninterrupted_one() {
         ::: 1 2 3 4 5 6 7 8
     local running=$!
     wait_until '[ "$(wc -l <ran)" -ge 6 ]'
-    # shellcheck disable=SC2046
-    kill -KILL "$running" $(pid_of supervisor)
+    kill -KILL "$running" "$(the_pid_of supervisor)"
     wait_until '[ -z "$(processes)" ]' 20
     touch go
     expect_exit 0 pawl map -k -j2 --resume sh -c 'echo "$0" >>ran; [ "$0" -lt 5 ] || until [ -e go ]; do sleep 0.02; done; echo "out $0"' \

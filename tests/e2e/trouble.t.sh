@@ -191,9 +191,7 @@ test_too_few_descriptors_are_told_before_anything_starts() {
 
 test_too_few_descriptors_of_the_server_are_told_to_who_asks_for_more_slots() {
     ok_flow
-    leave_running
-    background bash -c 'ulimit -n 100; exec "$0" serve' "$PAWL"
-    wait_until 'grep -q serving background.err'
+    serve_by bash -c 'ulimit -n 100; exec "$0" serve' "$PAWL"
     expect_exit 4 timeout 5 "$PAWL" run -j 20 ok.yaml
     expect_stderr 'too few file descriptors: the limit is 100, 20 slots need 148'
     expect_stderr 'fewer slots with -j'
