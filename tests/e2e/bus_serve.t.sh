@@ -53,7 +53,7 @@ test_a_served_directory_needs_no_scheduler_of_a_command() {
     scheduler=$(the_pid_of scheduler)
     pawl queue declare q --topic a
     pawl publish a x >/dev/null
-    expect_exit 0 pawl consume q --count 1 --wait 10s --auto-ack
+    expect_exit 0 pawl consume q --count 1 --wait 2m --auto-ack
     expect_eq "$(the_pid_of scheduler)" "$scheduler"
     end_serve
 }
@@ -75,7 +75,7 @@ test_serve_restarts_a_scheduler_that_died() {
     pawl queue declare q --topic a
     pawl publish a kept >/dev/null
     kill_scheduler
-    expect_exit 0 pawl consume q --count 1 --wait 20s --auto-ack
+    expect_exit 0 pawl consume q --count 1 --wait 2m --auto-ack
     expect_json .data kept
     end_serve
 }
@@ -92,7 +92,7 @@ test_a_command_whose_scheduler_died_meanwhile_came_too_late_and_the_exit_code_sa
     wait_until 'pawl queue list'
     touch go
     expect_end 1 "$consumer"
-    expect_exit 0 pawl consume q --count 1 --wait 10s --auto-ack
+    expect_exit 0 pawl consume q --count 1 --wait 2m --auto-ack
     expect_json .failures 0
     end_serve
 }
@@ -120,7 +120,7 @@ test_a_drain_ends_when_its_grace_is_over() {
     serve --config pawl.yaml
     pawl queue declare q --topic a --ack-wait 1h
     pawl publish a x >/dev/null
-    pawl consume q --count 1 --wait 10s >/dev/null
+    pawl consume q --count 1 --wait 2m >/dev/null
     local begin
     begin=$(now_ms)
     end_serve
@@ -221,7 +221,7 @@ test_a_socket_is_found_however_long_its_path_is() {
     serve --socket "$deep/pawl.sock"
     expect_exit 0 pawl queue declare q --topic a --state "$deep/pawl.sock"
     expect_exit 0 pawl publish --state "$deep/pawl.sock" a one
-    expect_exit 0 pawl consume q --state "$deep/pawl.sock" --count 1 --wait 10s
+    expect_exit 0 pawl consume q --state "$deep/pawl.sock" --count 1 --wait 2m
     expect_json .data one
     end_serve
 }
@@ -333,7 +333,7 @@ test_the_verbs_of_the_bus_take_a_socket_and_strangers_are_told_at_once() {
     cd "$PUBLIC" # where somebody else may be
     capture "${as[@]}" "$PUBLIC/pawl" publish --state "$PUBLIC/socket" a one
     expect_eq "$rc" 0
-    capture "${as[@]}" "$PUBLIC/pawl" consume q --state "$PUBLIC/socket" --count 1 --wait 10s
+    capture "${as[@]}" "$PUBLIC/pawl" consume q --state "$PUBLIC/socket" --count 1 --wait 2m
     expect_json .data one
     capture "${as[@]}" "$PUBLIC/pawl" ack --state "$PUBLIC/socket" "$(json .delivery)"
     expect_eq "$rc $(in_flight_of q)" '0 0'

@@ -169,8 +169,8 @@ queue show q
 queue purge empty
 publish a x
 consume q --peek
-consume q --count 1 --wait 20s
-consume q --count 1 --wait 20s --auto-ack
+consume q --count 1 --wait 2m
+consume q --count 1 --wait 2m --auto-ack
 dlq list q
 dlq show q
 dlq redrive q 1
@@ -284,7 +284,7 @@ test_a_nested_run_does_not_wait_for_its_own_steps_slot() {
     write outer.yaml <<'YAML'
 pawl: 1
 steps:
-  outer: {shell: '"$TOOL" run -j1 flow.yaml', timeout: 30s}
+  outer: {shell: '"$TOOL" run -j1 flow.yaml', timeout: 5m}
 YAML
     TOOL=$PAWL expect_exit 0 pawl run -j1 outer.yaml
 }

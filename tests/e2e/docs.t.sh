@@ -115,7 +115,7 @@ test_the_calls_of_the_mapping_page_work_with_names_in_their_places() {
             *) [ "$each" = OFFSET ] || continue ;;
             esac
             case $call in
-            *TAG*) tag=$(pawl consume q --count 1 --wait 10s | jq -r .delivery) ;;
+            *TAG*) tag=$(pawl consume q --count 1 --wait 2m | jq -r .delivery) ;;
             *NAME*) pawl queue delete made >/dev/null 2>&1 || true ;;
             esac
             eval "set -- $(echo "$call" | sed -e "s/OFFSETearliestlatestTIME/$each/" -e 's/\.\.\.//' -e 's/[][]//g' \

@@ -11,6 +11,10 @@
 set -Eeuo pipefail
 ulimit -c 0
 
+# Seconds are said here as an idle machine would need them at the very most. A busy one gets so many times more before
+# anything is taken for hung: a limit guards against waiting for ever, and a test that passes never waits for one.
+PATIENCE=6
+
 # --- for test files ---------------------------------------------------------------------------------------------
 
 declare -A SECONDS_OF=()
@@ -18,7 +22,7 @@ declare -A SECONDS_OF=()
 # slow NAME SECONDS: this test may take longer than the usual 60 s. Said at the top level of the file.
 slow() { SECONDS_OF[$1]=$2; }
 
-# The tool under test. `pawl` in a test is this function, $PAWL the path (for timeout, env, setsid and such).
+# The tool under test. `pawl` in a test is this function, $PAWL the path (for env, setsid and such).
 PAWL=${PAWL_BIN:-}
 pawl() { "$PAWL" "$@"; }
 
@@ -99,14 +103,19 @@ step_field() { pawl steps "${3:-last}" --json | jq -rs "map(select(.step == \"$1
 
 now_ms() { date +%s%3N; }
 
-# wait_until 'CONDITION' [SECONDS]: look again every 20 ms until the shell condition holds; 10 s unless told.
+# wait_until 'CONDITION' [SECONDS]: look again every 20 ms until the shell condition holds; 10 s unless told, and
+# PATIENCE times as long before it fails.
 wait_until() {
-    local deadline=$(($(now_ms) + ${2:-10} * 1000))
+    local seconds=$((${2:-10} * PATIENCE))
+    local deadline=$(($(now_ms) + seconds * 1000))
     until eval "$1" >/dev/null 2>&1; do
-        [ "$(now_ms)" -lt "$deadline" ] || fail "not within ${2:-10} s: $1"
+        [ "$(now_ms)" -lt "$deadline" ] || fail "not within $seconds s: $1"
         sleep 0.02
     done
 }
+
+# at_most SECONDS COMMAND...: killed, as hung, after PATIENCE times as long.
+at_most() { timeout -s KILL "$(($1 * PATIENCE))" "${@:2}"; }
 
 # background COMMAND...: start it; $! and BACKGROUND hold its pid, its words go to background.out and .err. It can be
 # interrupted (a shell's background commands otherwise ignore SIGINT). What is left of it at the end is killed.
@@ -172,13 +181,13 @@ pid_of() {
     done
 }
 
-# the_pid_of ROLE: where there must be one and no more.
+# the_pid_of ROLE: of the one that there must be. Waited for, since one that has just ended may still be seen.
 the_pid_of() {
-    local pids
-    pids=$(pid_of "$1")
-    case $pids in
-    *[!0-9]* | '') fail "not one process calls itself 'pawl: $1', but: ${pids:-none}" ;;
-    esac
+    local pids deadline=$(($(now_ms) + 10000 * PATIENCE))
+    while pids=$(pid_of "$1") && [[ ! $pids =~ ^[0-9]+$ ]]; do
+        [ "$(now_ms)" -lt "$deadline" ] || fail "not one process calls itself 'pawl: $1', but: ${pids:-none}"
+        sleep 0.02
+    done
     echo "$pids"
 }
 
@@ -276,7 +285,7 @@ check_leftovers() {
         ! grep -qs "^PPid:[[:space:]]*$$\$" "/proc/$pid/status" || kill -KILL "$pid" 2>/dev/null || true
     done
     [ "$LEAVE" = no ] || return 0
-    deadline=$(($(now_ms) + 5000))
+    deadline=$(($(now_ms) + 5000 * PATIENCE))
     while left=$(processes) && [ -n "$left" ]; do
         if [ "$(now_ms)" -ge "$deadline" ]; then
             echo "FAIL: processes outlived the test"
@@ -313,7 +322,7 @@ run_body() {
 
 # The outer half: directory, time limit, verdict, cleaning.
 run_test() {
-    local seconds=$1 name=$3 file title log rc started took verdict
+    local seconds=$(($1 * PATIENCE)) name=$3 file title log rc started took verdict
     file=$(dirname "${BASH_SOURCE[0]}")/$2
     title="${2%.t.sh}: ${name#test_}"
     title=${title//_/ }

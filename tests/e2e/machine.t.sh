@@ -50,7 +50,7 @@ YAML
     expect_exit 0 pawl gc --keep-runs 0
     expect_eq "$(run_state live)" running
     touch go
-    expect_exit 0 pawl wait live --timeout 20s
+    expect_exit 0 pawl wait live --timeout 5m
 }
 
 test_gc_counts_finished_runs_only_among_those_to_keep() {
@@ -134,7 +134,7 @@ YAML
     # shellcheck disable=SC2046
     kill -0 $(json '.. | objects | select(has("role")) | .pid')
     touch go
-    expect_exit 0 pawl wait h --timeout 20s
+    expect_exit 0 pawl wait h --timeout 5m
 }
 
 test_processes_say_what_they_are() {
@@ -150,5 +150,5 @@ YAML
         the_pid_of "$role"
     done
     touch go
-    expect_exit 0 pawl wait h --timeout 20s
+    expect_exit 0 pawl wait h --timeout 5m
 }

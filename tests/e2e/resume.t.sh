@@ -153,7 +153,7 @@ test_resume_of_a_run_that_still_runs_names_how_to_wait_for_it() {
     expect_stderr 'run b is still running'
     expect_stderr 'pawl wait b'
     touch go
-    expect_exit 0 pawl wait b --timeout 20s
+    expect_exit 0 pawl wait b --timeout 5m
 }
 
 test_cancel_ends_a_run_for_good_and_wait_tells() {
@@ -161,7 +161,7 @@ test_cancel_ends_a_run_for_good_and_wait_tells() {
     pawl run --detach --run-id c flow.yaml >/dev/null 2>&1
     wait_until 'grep -q block ran'
     expect_exit 0 pawl cancel c
-    expect_exit 5 pawl wait c --timeout 20s
+    expect_exit 5 pawl wait c --timeout 5m
     expect_eq "$(run_state c)" cancelled
     expect_file ran $'before\nblock 1'
 }
@@ -175,7 +175,7 @@ YAML
     local running=$!
     wait_until '[ -e live ]'
     expect_exit 0 pawl cancel c
-    expect_exit 5 pawl wait c --timeout 20s
+    expect_exit 5 pawl wait c --timeout 5m
     expect_end 5 "$running"
     expect_eq "$(run_state c)" cancelled
     expect_eq "$(step_count cancelled)" 1
@@ -186,7 +186,7 @@ test_wait_times_out_with_124_and_leaves_the_run_alone() {
     pawl run --detach --run-id w flow.yaml >/dev/null 2>&1
     expect_exit 124 pawl wait w --timeout 200ms
     touch go
-    expect_exit 0 pawl wait w --timeout 20s
+    expect_exit 0 pawl wait w --timeout 5m
     expect_eq "$(run_state w)" succeeded
 }
 
@@ -205,7 +205,8 @@ test_one_interrupt_lets_running_steps_end_and_starts_nothing_new() {
     local running=$!
     wait_until 'grep -q block ran'
     kill -INT "$running"
-    sleep 0.3 # time for a wrong pawl to end the step
+    wait_until 'grep -q "nothing new starts" background.err' # said when it is so
+    sleep 0.3                                                # time for a wrong pawl to end the step
     touch go
     expect_end 5 "$running"
     expect_file ran $'before\nblock 1'
@@ -221,8 +222,7 @@ test_two_interrupts_end_running_steps() {
     local running=$!
     wait_until 'grep -q block ran'
     kill -INT "$running"
-    wait_until '[ -s background.err ]'
-    sleep 0.2 # two signals at once would be one
+    wait_until 'grep -q "nothing new starts" background.err' # two signals at once would be one
     kill -INT "$running"
     expect_end 5 "$running"
     expect_eq "$(run_state i)" interrupted
@@ -278,7 +278,7 @@ test_a_command_that_dies_interrupts_its_run_but_not_a_detached_one() {
     wait_until 'grep -q block ran'
     expect_eq "$(run_state stays)" running
     touch go
-    expect_exit 0 pawl wait stays --timeout 20s
+    expect_exit 0 pawl wait stays --timeout 5m
 }
 
 test_the_same_command_with_resume_waits_while_the_killed_ones_steps_have_their_grace() {
@@ -394,7 +394,7 @@ steps:
   each: {needs: [list], foreach: "${{ steps.list.output }}", use: noop}
 YAML
     expect_exit 0 pawl run flow.yaml
-    flock -w 20 "$PAWL_STATE/lock" true # free when the scheduler has left
+    flock -w 120 "$PAWL_STATE/lock" true # free when the scheduler has left
     local kib
     kib=$(du -sk "$PAWL_STATE/journal" | cut -f1)
     [ "$kib" -lt 1024 ] || fail "the journal takes $kib KiB"
