@@ -341,7 +341,7 @@ int main(void)
     if (pawl_consume(pawl, "work", NULL, &consumer) != 0)
         return 1;
     for (int count = 0, n; count < 3; count += n)
-        if ((n = pawl_claim(consumer, got + count, 3 - (unsigned)count, 60000)) <= 0)
+        if ((n = pawl_claim(consumer, got + count, 3 - (size_t)count, 60000)) <= 0)
             return 1;
     printf("%d", pawl_ack_publish(got[0], &out, 1, 60000));
     printf(" %d\n", pawl_flush(pawl, 60000));
