@@ -120,8 +120,10 @@ test_a_drain_ends_when_its_grace_is_over() {
     PAWL_GRACE=300ms serve --config pawl.yaml
     pawl queue declare q --topic a --ack-wait 1h
     pawl publish a x >/dev/null
-    pawl consume q --count 1 --wait 2m >/dev/null
+    background pawl consume q --exec sh -c 'touch begun; exec sleep 3000' # and it does not end by itself
+    wait_until '[ -e begun ]'
     end_serve
+    grep -q 'asked to stop' serve.err
 }
 
 test_the_configuration_is_read_at_the_start_and_again_at_sighup() {
