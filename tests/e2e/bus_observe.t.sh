@@ -185,8 +185,7 @@ test_http_answers_metrics_health_and_nothing_else() {
     grep -q '^Content-Type: text/plain; version=0.0.4' http
     expect_body '^pawl_queue_depth\{queue="q"\} 0$'
     expect_eq "$(http_body | wc -c)" "$(sed -n 's/^Content-Length: \([0-9]*\)\r$/\1/p' http)"
-    get /health
-    expect_eq "$(http_code)" 200
+    wait_until 'get /health; [ "$(http_code)" = 200 ]'
     grep -q '^Content-Type: application/json' http
     expect_eq "$(http_body | jq -r '.status, .ready, .components[0].name')" $'serving\ntrue\nscheduler'
     get /metrics HEAD

@@ -116,15 +116,14 @@ test_a_drain_lets_what_is_in_flight_settle_and_delivers_nothing_new() {
 }
 
 test_a_drain_ends_when_its_grace_is_over() {
-    write state/../pawl.yaml <<<'grace: 300ms'
-    serve --config pawl.yaml
+    write pawl.yaml <<<'grace: 1d' # it would not end in this test's time
+    PAWL_GRACE=300ms serve --config pawl.yaml
     pawl queue declare q --topic a --ack-wait 1h
     pawl publish a x >/dev/null
-    pawl consume q --count 1 --wait 2m >/dev/null
-    local begin
-    begin=$(now_ms)
+    background pawl consume q --exec sh -c 'touch begun; exec sleep 3000' # and it does not end by itself
+    wait_until '[ -e begun ]'
     end_serve
-    [ $(($(now_ms) - begin)) -lt 8000 ] || fail 'the grace was not kept'
+    grep -q 'asked to stop' serve.err
 }
 
 test_the_configuration_is_read_at_the_start_and_again_at_sighup() {
@@ -343,7 +342,7 @@ test_the_verbs_of_the_bus_take_a_socket_and_strangers_are_told_at_once() {
         capture "${stranger[@]}" "$PUBLIC/pawl" publish --state "$PUBLIC/socket" a two
         expect_eq "$rc" 4
         expect_stderr allow-uids
-        [ $(($(now_ms) - before)) -lt 5000 ] || fail 'it tried again and again'
+        [ $(($(now_ms) - before)) -lt 25000 ] || fail 'it tried again and again'
     fi
     cd "$T"
     end_serve
@@ -373,8 +372,8 @@ test_metrics_health_and_top_see_through_a_socket_whatever_is_not_the_owners_alon
     expect_match '^q +1 '
     capture "${as[@]}" "$PUBLIC/pawl" health --state "$PUBLIC/socket" --json
     expect_eq "$rc" 0
-    expect_json '.overall, (.components[] | select(.name == "disk") | .status, .message)' \
-        $'healthy\nunknown\nonly who may open the state directory can tell'
+    expect_json '.ready, (.components[] | select(.name == "disk") | .status, .message)' \
+        $'true\nunknown\nonly who may open the state directory can tell'
     expect_json '[.processes[].role] | index("scheduler") != null' true
     if [ "$(id -u)" = 0 ]; then
         mkdir -m 700 "$PUBLIC/closed"

@@ -206,8 +206,7 @@ installed() {
     (
         flock 9
         [ -e "$E2E_DIR/installed.done" ] || {
-            make_install DESTDIR="$INSTALLED" PREFIX=/usr >"$T/install.log" 2>&1
-            touch "$E2E_DIR/installed.done"
+            make_install DESTDIR="$INSTALLED" PREFIX=/usr >"$T/install.log" 2>&1 && touch "$E2E_DIR/installed.done"
         }
     ) 9>"$E2E_DIR/installed.lock" || fail "$(cat "$T/install.log")"
 }

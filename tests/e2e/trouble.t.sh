@@ -233,7 +233,8 @@ test_a_disk_that_a_backlog_filled_takes_events_again_once_they_are_consumed() {
         disk 40M
         export PAWL_STATE=$PWD/disk/state
         "$PAWL" serve 2>serve.err &
-        until grep -q "serving /" serve.err; do sleep 0.05; done
+        server=$!
+        until grep -q "serving /" serve.err; do kill -0 "$server"; sleep 0.05; done
         "$PAWL" queue declare q --topic t --max-bytes 4G
         head -c 20000 /dev/zero | tr "\0" x >line
         for i in {1..2500}; do echo -n "$i " && cat line && echo; done >lines
@@ -246,7 +247,7 @@ test_a_disk_that_a_backlog_filled_takes_events_again_once_they_are_consumed() {
         [ "$(wc -l <got)" = "$kept" ]
         deadline=$((SECONDS + 120))
         until echo more | "$PAWL" publish t 2>/dev/null; do [ $SECONDS -lt $deadline ]; sleep 0.2; done
-        kill %1 && wait %1'
+        kill "$server" && wait "$server"'
 }
 
 test_who_waits_for_a_full_disk_is_told_once_and_once_more_when_it_goes_on() {
@@ -287,6 +288,7 @@ test_a_publisher_whose_disk_is_full_is_told_once_and_once_more_when_it_goes_on()
         wait_for() { for _ in {1..9000}; do ! eval "$1" || return 0; sleep 0.02; done; return 1; }
         disk 32m
         "$PAWL" serve 2>serve.err &
+        server=$!
         wait_for "grep -q \"serving /\" serve.err"
         "$PAWL" queue declare q --topic t
         mkfifo lines
@@ -304,7 +306,7 @@ test_a_publisher_whose_disk_is_full_is_told_once_and_once_more_when_it_goes_on()
         exec 3>&-
         wait "$publisher"
         [ "$(wc -l <ids)" = 3 ]
-        kill %1 && wait %1
+        kill "$server" && wait "$server"
         cat said'
     expect_eq "$(grep -c 'the disk of .* is full: what cannot be recorded waits' "$T/out")" 1
     expect_eq "$(grep -c 'has room again: it goes on' "$T/out")" 1

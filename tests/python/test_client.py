@@ -15,10 +15,10 @@ import pytest
 import pawl
 from pawl import _pawl
 
-from conftest import wait_until
+from conftest import signal_when_asleep, wait_until
 
 
-def claim_one(consumer, seconds=20):
+def claim_one(consumer, seconds=120):
     (delivery,) = consumer.claim(1, seconds)
     return delivery
 
@@ -36,7 +36,7 @@ def test_what_is_published_is_claimed(client):
     assert not delivery.settled
     delivery.ack()
     assert delivery.settled and delivery.data == "dätä".encode()
-    client.flush(20)
+    client.flush(120)
     assert client.queue("q")["depth"] == 0
 
 
@@ -46,12 +46,12 @@ def test_events_come_in_the_order_of_their_batch(client):
     assert client.publish_batch([("a", b"%d" % i) for i in range(count)]) == count
     consumer, got = client.consume("q", prefetch=1000), []
     while len(got) < count:
-        some = consumer.claim(500, 20)
+        some = consumer.claim(500, 120)
         assert some
         got += [int(each.data) for each in some]
         assert consumer.ack(some) == len(some)
     assert got == list(range(count))
-    client.flush(20)
+    client.flush(120)
     assert client.queue("q")["depth"] == 0
 
 
@@ -98,10 +98,10 @@ def test_ack_up_to_settles_what_came_before(client):
     client.publish_batch([("a", b"%d" % i) for i in range(10)])
     consumer, got = client.consume("q"), []
     while len(got) < 10:
-        got += consumer.claim(10, 20)
+        got += consumer.claim(10, 120)
     got[6].ack_up_to()
     assert [each.settled for each in got] == [True] * 7 + [False] * 3
-    client.flush(20)
+    client.flush(120)
     assert client.queue("q")["depth"] == 3
 
 
@@ -111,10 +111,8 @@ def test_nack_gives_it_again_with_the_next_attempt(client):
     consumer = client.consume("q")
     claim_one(consumer).nack(delay=0.05, reason="not yet")
     client.kick()
-    began = time.monotonic()
     again = claim_one(consumer)
     assert (again.attempt, again.failures) == (2, 1)
-    assert time.monotonic() - began < 10
     again.release()
     client.kick()
     third = claim_one(consumer)
@@ -137,7 +135,7 @@ def test_rejected_and_exhausted_ones_become_dead_letters(client):
             delivery.nack(handler_error=True, reason="ValueError: it")
         client.kick()
     assert sorted(seen) == [(b"exhausted", 1), (b"exhausted", 2), (b"rejected", 1)]
-    client.flush(20)
+    client.flush(120)
     wait_until(lambda: client.queue("q")["dlq_depth"] == 2)
     letters = client.request({"op": "dlq.list", "queue": "q", "count": 10})
     text = str(letters)
@@ -145,7 +143,7 @@ def test_rejected_and_exhausted_ones_become_dead_letters(client):
 
 
 def test_a_delivery_that_is_not_settled_in_time_is_given_again(client):
-    client.declare("q", "a", ack_wait=2, backoff=0.01)
+    client.declare("q", "a", ack_wait=4, backoff=0.01)
     client.publish("a")
     consumer = client.consume("q")
     first = claim_one(consumer)
@@ -154,7 +152,7 @@ def test_a_delivery_that_is_not_settled_in_time_is_given_again(client):
     late = client.late_settlements
     first.ack()
     second.ack()
-    client.flush(20)
+    client.flush(120)
     wait_until(lambda: client.dispatch() == [] and client.late_settlements == late + 1)
     assert client.queue("q")["depth"] == 0
 
@@ -167,7 +165,7 @@ def test_extend_keeps_it(client):
     delivery.extend(300)
     assert consumer.claim(1, 4.0) == []
     delivery.ack()
-    client.flush(20)
+    client.flush(120)
     assert client.late_settlements == 0
 
 
@@ -175,14 +173,14 @@ def test_a_taken_delivery_is_settled_by_its_tag_from_anywhere(client, state):
     client.declare("q", "a")
     client.publish("a", b"1")
     client.publish("a", b"2")
-    one, two = client.take("q", count=2, timeout=20)
+    one, two = client.take("q", count=2, timeout=120)
     assert (one.data, one.tag.split(":")[:3]) == (b"1", ["q", "1", "1"])
     with pawl.connect(state) as other:
         other.settle(one.tag)
         with pytest.raises(pawl.Stale):
             other.settle(one.tag)
     two.nack(delay=0)
-    (again,) = client.take("q", timeout=20)
+    (again,) = client.take("q", timeout=120)
     assert again.attempt == 2
     again.ack()
     assert client.queue("q")["depth"] == 0
@@ -194,7 +192,7 @@ def test_ack_and_publish_are_one(client):
     client.declare("next", "b")
     client.publish("a")
     delivery = claim_one(client.consume("q"))
-    delivery.ack_publish([pawl.message("b", "one"), pawl.message("b", "two")], 20)
+    delivery.ack_publish([pawl.message("b", "one"), pawl.message("b", "two")], 120)
     assert delivery.settled
     assert (client.queue("q")["depth"], client.queue("next")["depth"]) == (0, 2)
 
@@ -272,11 +270,11 @@ def test_auto_acked_ones_need_no_settlement(client):
     client.publish_batch([("a", b"x")] * 100)
     consumer, count = client.consume("q", auto_ack=True), 0
     while count < 100:
-        some = consumer.claim(10, 20)
+        some = consumer.claim(10, 120)
         assert some and all(each.settled for each in some)
         count += len(some)
     assert consumer.claim(1, 0) == []
-    client.flush(20)
+    client.flush(120)
     wait_until(lambda: client.queue("q")["depth"] == 0)
 
 
@@ -293,7 +291,7 @@ def test_a_closed_consumer_hands_back(client, state):
     with pawl.connect(state) as other:
         again, got = other.consume("q"), []
         while len(got) < 5:
-            got += again.claim(10, 20)
+            got += again.claim(10, 120)
         assert sorted(each.data for each in got) == [b"0", b"1", b"2", b"3", b"4"]
 
 
@@ -302,7 +300,7 @@ def test_a_consumer_whose_queue_is_deleted_is_told(client):
     consumer = client.consume("q")
     client.delete("q")
     with pytest.raises(pawl.NotFound, match="deleted"):
-        consumer.claim(1, 20)
+        consumer.claim(1, 120)
 
 
 def test_everything_of_a_closed_client_says_so(client, state):
@@ -331,11 +329,11 @@ def test_a_poll_loop_needs_no_waiting_call(client):
     client.declare("q", "a", durability="memory")
     consumer = client.consume("q")
     batch = client.submit([("a", b"%d" % i) for i in range(500)])
-    told, got, ends = [], [], time.monotonic() + 20
+    told, got, ends = [], [], time.monotonic() + 120
     while len(got) < 500 or not told:
         assert time.monotonic() < ends
         client.kick()
-        assert select.select([client.fileno()], [], [], 20)[0]
+        assert select.select([client.fileno()], [], [], 120)[0]
         told += client.dispatch()
         while True:
             some = consumer.claim(64, 0)
@@ -351,7 +349,7 @@ def test_a_batch_larger_than_the_window_goes_on_when_there_is_room(client):
     data, count, told = b"x" * 1000, 100_000, []
     batch = client.submit([("a", data)] * count)
     assert batch.pending
-    ends = time.monotonic() + 60
+    ends = time.monotonic() + 240
     while not batch.done:
         assert time.monotonic() < ends
         told += client.dispatch(1)
@@ -361,11 +359,20 @@ def test_a_batch_larger_than_the_window_goes_on_when_there_is_room(client):
     assert client.queue("q")["depth"] == count
 
 
-def test_the_interpreter_goes_on_while_a_thread_waits(client):
+def is_in_use(client):
+    try:
+        client.kick()
+    except pawl.State:
+        return True
+    return False
+
+
+def test_the_interpreter_goes_on_while_a_thread_waits(client, state):
     client.declare("q", "a")
     consumer, result = client.consume("q"), []
-    thread = threading.Thread(target=lambda: result.append(consumer.claim(1, 0.5)))
+    thread = threading.Thread(target=lambda: result.append(consumer.claim(1, 120)))
     thread.start()
+    wait_until(lambda: is_in_use(client))
     count, ends = 0, time.monotonic() + 0.2
     while time.monotonic() < ends:
         count += 1
@@ -375,10 +382,13 @@ def test_the_interpreter_goes_on_while_a_thread_waits(client):
             use()
         except pawl.State as error:
             refused.append(str(error))
+    with pawl.connect(state) as other:
+        other.publish("a")
     thread.join()
     assert count > 100
     assert len(refused) == 4 and "one client for each thread" in refused[0]
-    assert result == [[]]
+    ((delivery,),) = result
+    delivery.ack()
     assert client.publish("a").routed == 1
 
 
@@ -390,7 +400,7 @@ def test_threads_with_a_client_each(client, state):
         try:
             with pawl.connect(state) as mine:
                 for _ in range(10):
-                    assert mine.publish_batch([("a", b"x")] * 100, 20) == 100
+                    assert mine.publish_batch([("a", b"x")] * 100, 120) == 100
         except BaseException as error:  # pylint: disable=broad-except
             failures.append(error)
 
@@ -415,11 +425,8 @@ def test_a_signal_ends_a_wait(client):
     consumer = client.consume("q")
     before = signal.signal(signal.SIGUSR1, on_signal)
     try:
-        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGUSR1)).start()
-        began = time.monotonic()
-        with pytest.raises(Interrupted):
+        with pytest.raises(Interrupted), signal_when_asleep(signal.SIGUSR1):
             consumer.claim(1)
-        assert time.monotonic() - began < 20
     finally:
         signal.signal(signal.SIGUSR1, before)
     client.publish("a")
@@ -468,12 +475,12 @@ def test_what_is_forgotten_is_freed(state):
     for _ in range(200):
         client.publish("a", b"y", headers={"k": "v"})
         client.submit([("a", b"z")] * 3)
-    client.flush(20)
+    client.flush(120)
     client.dispatch()
     consumer = client.consume("q")
     count = 0
     while count < 801:
-        some = consumer.claim(100, 20)
+        some = consumer.claim(100, 120)
         count += len(some)
         for each in some:
             assert each.headers is each.headers
@@ -499,10 +506,10 @@ def test_a_client_without_references_is_closed(state):
     script = (
         "import pawl, gc, sys\n"
         "c = pawl.connect(sys.argv[1]); c.declare('q', 'a'); q = c.consume('q'); c.publish('a')\n"
-        "d = q.claim(1, 20); del c, q; d[0].ack(); del d; gc.collect()\n"
+        "d = q.claim(1, 120); del c, q; d[0].ack(); del d; gc.collect()\n"
         "c = pawl.connect(sys.argv[1]); print(c.queue('q')['consumers'], c.queue('q')['depth'])\n"
     )
-    ran = subprocess.run([sys.executable, "-c", script, state], capture_output=True, text=True, timeout=60)
+    ran = subprocess.run([sys.executable, "-c", script, state], capture_output=True, text=True, timeout=300)
     assert (ran.returncode, ran.stdout) == (0, "0 0\n"), ran.stderr
 
 
@@ -531,7 +538,7 @@ def test_unconfirmed_ones_are_sent_again_after_a_kill_and_not_twice(server):
             client.kick()
             sent += 2000
             os.kill(pid, signal.SIGKILL)
-            ends = time.monotonic() + 40
+            ends = time.monotonic() + 240
             while not batch.done:
                 assert time.monotonic() < ends
                 client.dispatch(1)
@@ -541,7 +548,7 @@ def test_unconfirmed_ones_are_sent_again_after_a_kill_and_not_twice(server):
         with pawl.connect(server.state) as other:
             assert other.queue("q")["next_seq"] == sent + 1
         while len(got) < sent:
-            for each in consumer.claim(100, 20):
+            for each in consumer.claim(100, 120):
                 got.add(int(each.data))
                 each.ack()
         assert got == set(range(sent))

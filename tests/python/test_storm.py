@@ -182,7 +182,7 @@ def check_books(storm):
 
 def test_a_storm_loses_no_confirmed_event_stores_none_twice_and_keeps_the_order_of_each_key(storm):
     storm.serve()
-    wait_until(lambda: depths(storm.state) is not None, 30)
+    wait_until(lambda: depths(storm.state) is not None)
     for number in range(2):
         storm.join("publish", number)
         storm.join("consume", number)
@@ -194,9 +194,9 @@ def test_a_storm_loses_no_confirmed_event_stores_none_twice_and_keeps_the_order_
         storm.keep_alive()
         return depths(storm.state) == [0, 0]
 
-    wait_until(is_empty, 40)
+    wait_until(is_empty)
     check_books(storm)
     assert min(storm.kills[role] for role in roles) >= 2, "too few kills: %s" % storm.kills
     storm.members["supervisor"].terminate()
-    assert storm.members["supervisor"].wait(20) == 0
+    assert storm.members["supervisor"].wait(120) == 0
     subprocess.run([PAWL, "--state", storm.state, "journal", "verify"], check=True, stdout=subprocess.DEVNULL)

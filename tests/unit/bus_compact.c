@@ -15,7 +15,7 @@ static void tear_down(void)
     memory_fini(&m);
 }
 
-TestSuite(bus_compact, .init = set_up, .fini = tear_down, .timeout = 120);
+TestSuite(bus_compact, .init = set_up, .fini = tear_down, .timeout = 300);
 
 static bool compact(void)
 {

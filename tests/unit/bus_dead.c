@@ -15,7 +15,7 @@ static void tear_down(void)
     memory_fini(&m);
 }
 
-TestSuite(bus_dead, .init = set_up, .fini = tear_down, .timeout = 120);
+TestSuite(bus_dead, .init = set_up, .fini = tear_down, .timeout = 300);
 
 static json_t *letter(const char *queue, size_t index)
 {

@@ -14,8 +14,8 @@
 
 #define S UINT64_C(1000000000)
 
-TestSuite(bus_dedupe, .timeout = 60);
-TestSuite(bus_publishers, .timeout = 60);
+TestSuite(bus_dedupe, .timeout = 300);
+TestSuite(bus_publishers, .timeout = 300);
 
 static struct pawl_dedupe window;
 

@@ -15,7 +15,7 @@ static void tear_down(void)
     memory_fini(&m);
 }
 
-TestSuite(bus_delivery, .init = set_up, .fini = tear_down, .timeout = 60);
+TestSuite(bus_delivery, .init = set_up, .fini = tear_down, .timeout = 300);
 
 static void say_all(struct memory_client *client, const char *topic, const char *letters)
 {

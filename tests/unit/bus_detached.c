@@ -15,7 +15,7 @@ static void tear_down(void)
     memory_fini(&m);
 }
 
-TestSuite(bus_detached, .init = set_up, .fini = tear_down, .timeout = 120);
+TestSuite(bus_detached, .init = set_up, .fini = tear_down, .timeout = 300);
 
 Test(bus_detached, a_detached_delivery_outlives_its_scheduler_and_is_settled_by_its_tag)
 {

@@ -16,7 +16,7 @@ static void tear_down(void)
     memory_fini(&m);
 }
 
-TestSuite(bus_exchange, .init = set_up, .fini = tear_down, .timeout = 60);
+TestSuite(bus_exchange, .init = set_up, .fini = tear_down, .timeout = 300);
 
 /* ---- routes ---- */
 

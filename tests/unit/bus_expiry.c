@@ -17,7 +17,7 @@ static void tear_down(void)
     memory_fini(&m);
 }
 
-TestSuite(bus_expiry, .init = set_up, .fini = tear_down, .timeout = 60);
+TestSuite(bus_expiry, .init = set_up, .fini = tear_down, .timeout = 300);
 
 static void say_for(struct memory_client *client, uint64_t ttl_ns, uint8_t durability)
 {

@@ -18,7 +18,7 @@ static void tear_down(void)
     memory_fini(&m);
 }
 
-TestSuite(bus_extend, .init = set_up, .fini = tear_down, .timeout = 60);
+TestSuite(bus_extend, .init = set_up, .fini = tear_down, .timeout = 300);
 
 static struct memory_client *consumer_with_one(void)
 {

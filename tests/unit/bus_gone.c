@@ -15,7 +15,7 @@ static void tear_down(void)
     memory_fini(&m);
 }
 
-TestSuite(bus_gone, .init = set_up, .fini = tear_down, .timeout = 60);
+TestSuite(bus_gone, .init = set_up, .fini = tear_down, .timeout = 300);
 
 Test(bus_gone, every_consumer_of_a_deleted_queue_is_told_and_nobody_else)
 {

@@ -16,7 +16,7 @@ static void tear_down(void)
     memory_fini(&m);
 }
 
-TestSuite(bus_identity, .init = set_up, .fini = tear_down, .timeout = 60);
+TestSuite(bus_identity, .init = set_up, .fini = tear_down, .timeout = 300);
 
 static struct pawl_bus_taken take_one(const char *queue, const char *group)
 {

@@ -15,7 +15,7 @@ static void tear_down(void)
     memory_fini(&m);
 }
 
-TestSuite(bus_key, .init = set_up, .fini = tear_down, .timeout = 120);
+TestSuite(bus_key, .init = set_up, .fini = tear_down, .timeout = 300);
 
 enum { P = 77 };
 

@@ -22,7 +22,7 @@ static void tear_down(void)
     memory_fini(&m);
 }
 
-TestSuite(bus_letters, .init = set_up, .fini = tear_down, .timeout = 60);
+TestSuite(bus_letters, .init = set_up, .fini = tear_down, .timeout = 300);
 
 static void bury(size_t data_bytes, int count)
 {

@@ -17,7 +17,7 @@ static void tear_down(void)
     memory_fini(&m);
 }
 
-TestSuite(bus_limits, .init = set_up, .fini = tear_down, .timeout = 120);
+TestSuite(bus_limits, .init = set_up, .fini = tear_down, .timeout = 300);
 
 Test(bus_limits, payload_headers_and_delay_are_taken_at_their_limit_and_refused_beyond)
 {

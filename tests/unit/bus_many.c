@@ -20,7 +20,7 @@ static void tear_down(void)
     memory_fini(&m);
 }
 
-TestSuite(bus_many, .init = set_up, .fini = tear_down, .timeout = 120);
+TestSuite(bus_many, .init = set_up, .fini = tear_down, .timeout = 300);
 
 /* The limit is of the configuration, which a scheduler has from its start on. */
 static void allow(uint64_t queues)

@@ -34,7 +34,7 @@ static void end(void)
     pawl_segment_close(&segment);
 }
 
-TestSuite(bus_metrics, .init = make, .fini = end, .timeout = 30);
+TestSuite(bus_metrics, .init = make, .fini = end, .timeout = 300);
 
 static void take(uint64_t at_ns, struct pawl_metrics_sample *out)
 {

@@ -15,7 +15,7 @@ static void tear_down(void)
     memory_fini(&m);
 }
 
-TestSuite(bus_recovery, .init = set_up, .fini = tear_down, .timeout = 120);
+TestSuite(bus_recovery, .init = set_up, .fini = tear_down, .timeout = 300);
 
 Test(bus_recovery, a_temporary_queue_ends_with_its_client_or_with_the_scheduler)
 {

@@ -18,7 +18,7 @@ static void tear_down(void)
     memory_fini(&m);
 }
 
-TestSuite(bus_rescue, .init = set_up, .fini = tear_down, .timeout = 60);
+TestSuite(bus_rescue, .init = set_up, .fini = tear_down, .timeout = 300);
 
 /* Each in a record of its own, near the others: one stretch. */
 static void say_each(struct memory_client *client, const char *topic, int first, int count)

@@ -15,7 +15,7 @@ static void fini(void)
     memory_fini(&m);
 }
 
-TestSuite(bus_resend, .init = init, .fini = fini, .timeout = 60);
+TestSuite(bus_resend, .init = init, .fini = fini, .timeout = 300);
 
 enum { P = 77 };
 

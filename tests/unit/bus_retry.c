@@ -15,7 +15,7 @@
 #define MS UINT64_C(1000000)
 #define S  UINT64_C(1000000000)
 
-TestSuite(bus_retry, .timeout = 20);
+TestSuite(bus_retry, .timeout = 300);
 
 static char why[PAWL_RETRY_WHY_BYTES];
 static struct pawl_retry_rules rules;

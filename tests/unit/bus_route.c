@@ -20,7 +20,7 @@ static void tear_down(void)
     memory_fini(&m);
 }
 
-TestSuite(bus_route, .init = set_up, .fini = tear_down, .timeout = 120);
+TestSuite(bus_route, .init = set_up, .fini = tear_down, .timeout = 300);
 
 static uint64_t random_state = 12345;
 

@@ -11,7 +11,7 @@
 #include "scheduler/bus/seqset.h"
 #include "shm/error.h"
 
-TestSuite(bus_seqset, .timeout = 60);
+TestSuite(bus_seqset, .timeout = 300);
 
 enum { CHUNK = PAWL_SEQSET_CHUNK };
 

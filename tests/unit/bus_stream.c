@@ -15,7 +15,7 @@ static void tear_down(void)
     memory_fini(&m);
 }
 
-TestSuite(bus_stream, .init = set_up, .fini = tear_down, .timeout = 60);
+TestSuite(bus_stream, .init = set_up, .fini = tear_down, .timeout = 300);
 
 static void say(struct memory_client *client, const char *data, uint8_t durability)
 {

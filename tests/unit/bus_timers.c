@@ -8,7 +8,7 @@
 
 #include "scheduler/bus/timers.h"
 
-TestSuite(bus_timers, .timeout = 30);
+TestSuite(bus_timers, .timeout = 300);
 
 static struct pawl_bus_timers timers;
 static struct pawl_bus_timer got;

@@ -112,7 +112,7 @@ static void end(void)
 
 #define ON_BOTH for (int kind = (begin(0), 0); kind < 2; end(), kind++, kind < 2 ? begin(kind) : (void)0)
 
-TestSuite(journal_cache, .timeout = 60);
+TestSuite(journal_cache, .timeout = 300);
 
 static uint8_t *expected_body(uint64_t number, uint32_t bytes)
 {

@@ -90,7 +90,7 @@ static void end(void)
     remove_dir(dir_fd, path);
 }
 
-TestSuite(journal_copy, .init = begin, .fini = end, .timeout = 60);
+TestSuite(journal_copy, .init = begin, .fini = end, .timeout = 300);
 
 /* As results are read: the beginning of the body, then the rest. */
 static void expect_copy(uint32_t number)

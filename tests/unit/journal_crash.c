@@ -463,7 +463,7 @@ static void crash_everywhere(bool scramble, bool ahead)
     remove_dir(work_fd, work_path);
 }
 
-TestSuite(journal_crash, .timeout = 120);
+TestSuite(journal_crash, .timeout = 300);
 
 Test(journal_crash, at_every_instant_what_was_confirmed_is_found_and_nothing_looks_damaged)
 {

@@ -119,7 +119,7 @@ static void expect_found(uint64_t last)
     cr_assert(eq(int, pawl_journal_close(t.journal, false), 0));
 }
 
-TestSuite(journal_extent, .timeout = 60);
+TestSuite(journal_extent, .timeout = 300);
 
 Test(journal_extent, small_frames_are_written_over_zeros_once_there_are_some)
 {

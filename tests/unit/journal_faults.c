@@ -167,7 +167,7 @@ static void fail_commits(int from, int count, enum pawl_io_failure failure, int3
 
 #define ON_BOTH for (int kind = (begin(0), 0); kind < 2; end(), kind++, kind < 2 ? begin(kind) : (void)0)
 
-TestSuite(journal_faults, .timeout = 60);
+TestSuite(journal_faults, .timeout = 300);
 
 Test(journal_faults, failed_sync_is_fail_stop_and_told_once)
 {

@@ -53,7 +53,7 @@ static int new_file(void)
     return fd;
 }
 
-TestSuite(io, .timeout = 20);
+TestSuite(io, .timeout = 300);
 
 Test(io, commit_writes_gathered_bytes_and_reports_zero)
 {

@@ -46,7 +46,7 @@ static void end(void)
 
 #define ON_BOTH for (int kind = (begin(0), 0); kind < 2; end(), kind++, kind < 2 ? begin(kind) : (void)0)
 
-TestSuite(journal_recovery, .timeout = 60);
+TestSuite(journal_recovery, .timeout = 300);
 
 Test(journal_recovery, confirmed_records_survive_a_crash_in_order)
 {

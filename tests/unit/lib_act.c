@@ -17,14 +17,14 @@ static void set_up(void)
     cr_assert(eq(int, pawl_consume(client, "jobs", NULL, &consumer), 0), "%s", pawl_last_error(client));
 }
 
-TestSuite(lib_act, .init = set_up, .fini = fake_tear_down, .timeout = 20);
+TestSuite(lib_act, .init = set_up, .fini = fake_tear_down, .timeout = 300);
 
 static void claim_one(void)
 {
     fake_lock(&fake);
     fake_deliver(&fake, 1, "a.b", "data", false);
     fake_unlock(&fake);
-    cr_assert(eq(int, pawl_claim(consumer, got, 1, 5000), 1));
+    cr_assert(eq(int, pawl_claim(consumer, got, 1, 60000), 1));
 }
 
 Test(lib_act, ack_and_publish_is_one_act_that_becomes_visible_at_once)
@@ -93,7 +93,7 @@ Test(lib_act, a_refused_act_leaves_the_delivery_to_the_caller)
     fake_reply(&fake, (struct pawl_reply){
                           .type = PAWL_REPLY_REFUSE, .error = PAWL_E_QUEUE_FULL, .first = 1, .last = 1});
     fake_unlock(&fake);
-    cr_expect(eq(int, pawl_ack_publish(got[0], &message, 1, 5000), PAWL_ERR_QUEUE_FULL));
+    cr_expect(eq(int, pawl_ack_publish(got[0], &message, 1, 60000), PAWL_ERR_QUEUE_FULL));
     cr_expect(eq(u64, pawl_late_settlements(client), 0), "it did not come too late");
     cr_expect(eq(int, pawl_ack(got[0]), 0));
 }

@@ -8,7 +8,7 @@
 
 #include "tests/unit/lib_fixture.h"
 
-TestSuite(lib_arguments, .init = fake_set_up, .fini = fake_tear_down, .timeout = 20);
+TestSuite(lib_arguments, .init = fake_set_up, .fini = fake_tear_down, .timeout = 300);
 
 #define INVALID(call) cr_expect(eq(int, call, PAWL_ERR_INVALID), "%s", #call)
 
@@ -89,9 +89,9 @@ Test(lib_arguments, what_a_call_needs_and_is_null_is_invalid)
     INVALID(pawl_publish_async(client, NULL, 0, NULL, NULL, NULL));
     INVALID(pawl_publish_batch(client, NULL, 1, 0, NULL));
     INVALID(pawl_publish_reserve(client, NULL, 0, &data));
-    INVALID(pawl_publish(client, &message, 5000, NULL));
+    INVALID(pawl_publish(client, &message, 60000, NULL));
     message.headers = &header;
-    INVALID(pawl_publish(client, &message, 5000, NULL));
+    INVALID(pawl_publish(client, &message, 60000, NULL));
     INVALID(pawl_publish_reserve(client, &message, 0, NULL));
     INVALID(pawl_queue_declare(client, NULL, NULL));
     INVALID(pawl_queue_declare(client, "q", &queue));

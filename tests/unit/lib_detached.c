@@ -12,7 +12,7 @@
 #include "shm/error.h"
 #include "tests/unit/lib_fixture.h"
 
-TestSuite(lib_detached, .init = fake_set_up, .fini = fake_tear_down, .timeout = 20);
+TestSuite(lib_detached, .init = fake_set_up, .fini = fake_tear_down, .timeout = 300);
 
 Test(lib_detached, what_is_taken_is_one_allocation_with_tags)
 {
@@ -85,7 +85,7 @@ Test(lib_detached, a_handle_is_of_no_use_in_a_forked_child_and_unharmed_by_it)
 {
     struct pawl_message message = {.bytes = sizeof message, .topic = "a"};
     atomic_store(&fake.serves, true);
-    cr_assert(eq(int, pawl_publish(client, &message, 5000, NULL), 0));
+    cr_assert(eq(int, pawl_publish(client, &message, 60000, NULL), 0));
     struct pawl_consumer *consumer;
     struct pollfd fd = {.fd = pawl_fd(client), .events = POLLIN};
     cr_assert(eq(int, pawl_consume(client, "jobs", NULL, &consumer), 0));
@@ -106,7 +106,7 @@ Test(lib_detached, a_handle_is_of_no_use_in_a_forked_child_and_unharmed_by_it)
     int status;
     cr_assert(eq(int, waitpid(pid, &status, 0), pid));
     cr_expect(eq(int, status, 0));
-    cr_expect(eq(int, pawl_publish(client, &message, 5000, NULL), 0));
+    cr_expect(eq(int, pawl_publish(client, &message, 60000, NULL), 0));
     while (pawl_dispatch(client, 0) > 0)
         ;
     cr_expect(eq(int, poll(&fd, 1, 0), 0));

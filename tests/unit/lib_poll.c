@@ -18,14 +18,14 @@ static void set_up(void)
     cr_assert(eq(int, pawl_consume(client, "jobs", &options, &consumer), 0), "%s", pawl_last_error(client));
 }
 
-TestSuite(lib_poll, .init = set_up, .fini = fake_tear_down, .timeout = 20);
+TestSuite(lib_poll, .init = set_up, .fini = fake_tear_down, .timeout = 300);
 
 static void ack_one(void)
 {
     fake_lock(&fake);
     fake_deliver(&fake, 1, "t", "x", false);
     fake_unlock(&fake);
-    cr_assert(eq(int, pawl_claim(consumer, got, 1, 5000), 1));
+    cr_assert(eq(int, pawl_claim(consumer, got, 1, 60000), 1));
     cr_expect(eq(int, pawl_ack(got[0]), 0));
 }
 
@@ -49,7 +49,7 @@ Test(lib_poll, a_poll_loop_is_woken_for_what_is_durable_only_after_a_flush_that_
     cr_expect(fake_settlement(&fake, &settle));
     fake_durable(&fake);
     fake_unlock(&fake);
-    cr_expect(eq(int, pawl_flush(client, 5000), 0));
+    cr_expect(eq(int, pawl_flush(client, 60000), 0));
     cr_expect(eq(u32, sleeps(), PAWL_CLIENT_SLEEP_NEWS));
 }
 
@@ -87,13 +87,13 @@ Test(lib_poll, a_flush_that_waits_for_a_confirm_only_leaves_the_descriptor_quiet
     struct pawl_message message = {.bytes = sizeof message, .topic = "a"};
     while (pawl_dispatch(client, 0) > 0)
         ;
-    cr_assert(eq(int, pawl_publish_async(client, &message, 5000, NULL, NULL, NULL), 0));
+    cr_assert(eq(int, pawl_publish_async(client, &message, 60000, NULL, NULL, NULL), 0));
     cr_expect(eq(int, pawl_flush(client, 0), -ETIMEDOUT));
     cr_expect(eq(int, poll(&fd, 1, 0), 0));
     fake_lock(&fake);
     fake_confirm(&fake, 1, 1, 5);
     fake_unlock(&fake);
-    cr_expect(eq(int, poll(&fd, 1, 5000), 1));
+    cr_expect(eq(int, poll(&fd, 1, 60000), 1));
     cr_expect(eq(int, pawl_flush(client, 0), 0));
 }
 

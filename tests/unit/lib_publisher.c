@@ -15,7 +15,7 @@
 #include "shm/error.h"
 #include "tests/unit/lib_fixture.h"
 
-TestSuite(lib_publisher, .init = fake_set_up, .fini = fake_tear_down, .timeout = 20);
+TestSuite(lib_publisher, .init = fake_set_up, .fini = fake_tear_down, .timeout = 300);
 
 struct seen {
     unsigned count;
@@ -111,7 +111,7 @@ Test(lib_publisher, a_range_of_confirms_runs_each_callback_with_its_own_sequence
     fake_lock(&fake);
     fake_confirm(&fake, 2, 4, 100);
     fake_unlock(&fake);
-    cr_expect(eq(int, pawl_dispatch(client, 5000), 1));
+    cr_expect(eq(int, pawl_dispatch(client, 60000), 1));
     cr_assert(eq(uint, seen.count, 3));
     for (unsigned i = 0; i < 3; i++) {
         cr_expect(eq(u64, seen.confirms[i].sequence, 2 + i));
@@ -137,7 +137,7 @@ Test(lib_publisher, a_refusal_carries_its_error_and_a_partial_one_its_count)
     fake_confirm(&fake, 2, 2, 9);
     fake_unlock(&fake);
     while (seen.count < 2)
-        cr_assert(gt(int, pawl_dispatch(client, 5000), 0));
+        cr_assert(gt(int, pawl_dispatch(client, 60000), 0));
     cr_expect(eq(int, seen.confirms[0].error, PAWL_ERR_QUEUE_FULL));
     cr_expect(eq(int, seen.confirms[1].error, 0));
     cr_expect(eq(uint, seen.confirms[1].refused, 1));
@@ -161,7 +161,7 @@ Test(lib_publisher, publish_that_is_not_confirmed_in_time_says_so_and_forgets_it
     fake_lock(&fake);
     fake_confirm(&fake, 1, 1, 5);
     fake_unlock(&fake);
-    cr_expect(eq(int, pawl_dispatch(client, 5000), 1));
+    cr_expect(eq(int, pawl_dispatch(client, 60000), 1));
     cr_expect(eq(u64, pawl_unconfirmed(client), 0));
 }
 
@@ -323,7 +323,7 @@ Test(lib_publisher, a_reservation_survives_a_lost_scheduler)
 Test(lib_publisher, the_first_message_of_all_needs_a_topic_too)
 {
     struct pawl_message m = message("", "");
-    cr_expect(eq(int, pawl_publish_async(client, &m, 5000, NULL, NULL, NULL), PAWL_ERR_INVALID));
+    cr_expect(eq(int, pawl_publish_async(client, &m, 60000, NULL, NULL, NULL), PAWL_ERR_INVALID));
     cr_expect(eq(u64, pawl_unconfirmed(client), 0));
 }
 
@@ -386,7 +386,7 @@ Test(lib_publisher, the_descriptor_is_readable_when_there_is_something_to_dispat
     fake_lock(&fake);
     fake_confirm(&fake, 1, 1, 5);
     fake_unlock(&fake);
-    cr_assert(eq(int, poll(&fd, 1, 5000), 1));
+    cr_assert(eq(int, poll(&fd, 1, 60000), 1));
     cr_expect(eq(int, pawl_dispatch(client, 0), 1));
     cr_expect(eq(uint, seen.count, 1));
     cr_expect(eq(int, poll(&fd, 1, 0), 0));
@@ -401,7 +401,7 @@ Test(lib_publisher, a_descriptor_is_quiet_for_good_once_the_connection_is_back)
     struct pollfd fd = {.fd = pawl_fd(patient), .events = POLLIN};
     fake_die(&fake);
     do {
-        cr_assert(eq(int, poll(&fd, 1, 5000), 1));
+        cr_assert(eq(int, poll(&fd, 1, 60000), 1));
         cr_assert(ge(int, pawl_dispatch(patient, 0), 0));
     } while (patient->phase != PAWL_LIB_UP);
     while (pawl_dispatch(patient, 0) > 0)
@@ -418,12 +418,12 @@ Test(lib_publisher, a_refused_lane_is_told_to_whoever_needed_it_and_requests_sti
     struct pawl_message m = message("a", "b");
     fake.attach_error = PAWL_E_LIMIT;
     fake.reply_json = "{}";
-    cr_expect(eq(int, pawl_publish_async(client, &m, 5000, NULL, NULL, NULL), PAWL_ERR_LIMIT));
+    cr_expect(eq(int, pawl_publish_async(client, &m, 60000, NULL, NULL, NULL), PAWL_ERR_LIMIT));
     cr_expect(eq(str, (char *)pawl_last_error(client), "no!\n"));
     char *reply;
     cr_assert(eq(int, pawl_request(client, "{}", &reply), 0));
     cr_expect(eq(str, reply, "{}"));
     free(reply);
     fake.attach_error = 0;
-    cr_expect(eq(int, pawl_publish_async(client, &m, 5000, NULL, NULL, NULL), 0));
+    cr_expect(eq(int, pawl_publish_async(client, &m, 60000, NULL, NULL, NULL), 0));
 }

@@ -500,7 +500,7 @@ static void read_everything(const struct pawl_plan *plan)
     cr_expect(ne(u64, sum, UINT64_MAX));
 }
 
-Test(plan, mutated_blobs_are_refused_or_can_be_read_without_harm, .timeout = 60)
+Test(plan, mutated_blobs_are_refused_or_can_be_read_without_harm, .timeout = 300)
 {
     struct pawl_plan *plan = load(example);
     uint64_t state = 88172645463325252u, opened = 0;

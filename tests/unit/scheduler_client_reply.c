@@ -40,7 +40,7 @@ static void tear_down(void)
     close(bell);
 }
 
-TestSuite(client_reply, .init = set_up, .fini = tear_down, .timeout = 20);
+TestSuite(client_reply, .init = set_up, .fini = tear_down, .timeout = 300);
 
 /* The end of a turn: all of @durable_lsn is on disk, the journal has come to @last_lsn. */
 static void turn(uint64_t last_lsn, uint64_t durable_lsn)

@@ -32,7 +32,7 @@ static void drop_lane(void)
     pawl_client_port_destroy(&port);
 }
 
-TestSuite(client_lane, .init = make_lane, .fini = drop_lane, .timeout = 20);
+TestSuite(client_lane, .init = make_lane, .fini = drop_lane, .timeout = 300);
 
 /* A settlement as a submit entry, with text up to @bytes altogether; the sequence tells them apart. */
 static bool submit(uint64_t sequence, size_t bytes)

@@ -19,7 +19,7 @@ static void set_up(void)
     cr_assert(eq(int, pawl_claimer_attach(dup(ring.queue.fd), dup(ring.words.fd), 2, &other), 0));
 }
 
-TestSuite(delivery_ring, .init = set_up, .timeout = 10);
+TestSuite(delivery_ring, .init = set_up, .timeout = 300);
 
 static uint32_t place(uint64_t instance, uint32_t *generation_out)
 {

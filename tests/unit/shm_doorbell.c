@@ -22,7 +22,7 @@ static void tear_down(void)
     close(sleep_fd);
 }
 
-TestSuite(doorbell, .init = set_up, .fini = tear_down, .timeout = 10);
+TestSuite(doorbell, .init = set_up, .fini = tear_down, .timeout = 300);
 
 static bool rings(void)
 {

@@ -8,7 +8,7 @@
 #include "shm/error.h"
 #include "shm/event.h"
 
-TestSuite(event, .timeout = 20);
+TestSuite(event, .timeout = 300);
 
 static _Alignas(8) unsigned char space[1024];
 static struct pawl_event *const event = (struct pawl_event *)space;

@@ -23,7 +23,7 @@ static void set_up(void)
     pawl_ring_consumer_init(&consumer, &produced, &consumed, entries, sizeof entries[0], 4);
 }
 
-TestSuite(ring, .init = set_up, .timeout = 10);
+TestSuite(ring, .init = set_up, .timeout = 300);
 
 static void push(uint64_t value)
 {
@@ -99,7 +99,7 @@ static void make_lane(void)
     cr_assert(eq(int, pawl_lane_attach(dup(reader.segment.fd), world, 9, &writer), 0));
 }
 
-TestSuite(lane, .init = make_lane, .timeout = 10);
+TestSuite(lane, .init = make_lane, .timeout = 300);
 
 static struct pawl_settlement result_of(uint32_t slot, uint32_t bytes)
 {

@@ -16,7 +16,7 @@
 #include "shm/segment.h"
 #include "shm/world.h"
 
-TestSuite(segment, .timeout = 10);
+TestSuite(segment, .timeout = 300);
 
 Test(segment, private_writers_segment_cannot_be_mapped_writable_again)
 {
@@ -69,7 +69,7 @@ Test(segment, writable_mapping_is_not_inherited_by_fork)
     cr_expect(eq(int, status, 0));
 }
 
-TestSuite(world, .timeout = 10);
+TestSuite(world, .timeout = 300);
 
 Test(world, other_layout_is_refused)
 {
@@ -93,7 +93,7 @@ Test(world, counters_are_read_by_others_while_they_are_written)
     cr_expect(eq(u64, pawl_counter_read(&pawl_world_of(&theirs)->counters, PAWL_COUNTER_TASKS_BEGUN), 7));
 }
 
-TestSuite(task_memory, .timeout = 20);
+TestSuite(task_memory, .timeout = 300);
 
 static struct pawl_log_pool pool;
 static struct pawl_log_view view;
@@ -165,7 +165,7 @@ Test(task_memory, limit_is_told_not_passed)
     cr_expect(eq(int, pawl_log_pool_append(&pool, piece, sizeof piece, &id, &offset, &is_new), 0));
 }
 
-TestSuite(ground, .timeout = 10);
+TestSuite(ground, .timeout = 300);
 
 Test(ground, doorbell_is_written_only_for_a_sleeper)
 {

@@ -10,7 +10,7 @@
 #include "shm/event.h"
 #include "shm/topic.h"
 
-TestSuite(topic, .timeout = 20);
+TestSuite(topic, .timeout = 300);
 
 static bool matches(const char *pattern, const char *topic)
 {

@@ -40,7 +40,7 @@ static void close_capture(void)
     cr_expect(eq(int, system(command), 0));
 }
 
-TestSuite(capture, .init = open_capture, .fini = close_capture, .timeout = 20);
+TestSuite(capture, .init = open_capture, .fini = close_capture, .timeout = 300);
 
 static void put(int fd, const char *text)
 {

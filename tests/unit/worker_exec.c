@@ -79,7 +79,7 @@ static const char *output(struct fixture *f)
     return text;
 }
 
-TestSuite(exec, .timeout = 20);
+TestSuite(exec, .timeout = 300);
 
 Test(exec, exit_code_is_reported)
 {

@@ -56,7 +56,7 @@ static void tear_down(void)
     cr_expect(eq(int, system(command), 0));
 }
 
-TestSuite(job, .init = set_up, .fini = tear_down, .timeout = 20);
+TestSuite(job, .init = set_up, .fini = tear_down, .timeout = 300);
 
 /* 0: it runs. */
 static int start(uint32_t argc)

@@ -35,7 +35,7 @@ static void remove_state(void)
     cr_expect(eq(int, system(command), 0));
 }
 
-TestSuite(workdir, .init = make_state, .fini = remove_state, .timeout = 20);
+TestSuite(workdir, .init = make_state, .fini = remove_state, .timeout = 300);
 
 /* Return: the attempt that it became. */
 static uint32_t place(const char *step, uint64_t index, uint32_t attempt, uint64_t durable)
