@@ -145,8 +145,10 @@ int pawl_core_snapshot_load(struct pawl_core *core, const void *chunk, size_t by
     }
     if (header.kind != PIECE_RUN || bytes - sizeof header != header.bytes)
         return PAWL_E_DAMAGED;
-    int error =
-        pawl_grow((void **)&core->load_piece, &core->load_capacity, core->load_bytes + header.bytes, 1);
+    if (header.bytes > header.total - core->load_bytes || core->load_bytes > header.total)
+        return PAWL_E_DAMAGED;
+    /* All of it at once: growing by and by would copy tens of megabytes into fresh pages several times. */
+    int error = pawl_grow((void **)&core->load_piece, &core->load_capacity, header.total, 1);
     if (error < 0)
         return error;
     memcpy(core->load_piece + core->load_bytes, (const char *)chunk + sizeof header, header.bytes);
