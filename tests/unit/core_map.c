@@ -131,6 +131,26 @@ Test(core_map, credit_bounds_what_waits_and_comes_back)
     cr_expect(eq(u32, pawl_core_items_credit(world->core, run), 64));
 }
 
+Test(core_map, credit_comes_back_by_half_a_window)
+{
+    uint64_t content[64], instances[64];
+    uint32_t given = 0;
+    for (uint64_t i = 0; i < 64; i++)
+        content[i] = i;
+    feed(0, 64, content, instances);
+    for (uint64_t i = 0; i < 64; i++) {
+        world_succeed(world, "map", i);
+        world_sync(world);
+        uint32_t credit = pawl_core_items_credit(world->core, run);
+        if (given == 0 && credit > 0) {
+            given = credit;
+            cr_expect(ge(u32, credit, 32));
+        }
+        cr_expect(ge(u32, credit, given), "once there is some, it only grows");
+    }
+    cr_expect(eq(u32, pawl_core_items_credit(world->core, run), 64));
+}
+
 Test(core_map, resume_finds_items_by_content_and_runs_only_what_has_not_succeeded)
 {
     uint64_t content[] = {1, 2, 3}, other[] = {3, 9, 1}, instances[3];
