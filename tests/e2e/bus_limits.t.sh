@@ -45,7 +45,7 @@ test_an_event_larger_than_a_message_of_the_socket_is_taken_looked_at_and_settled
     pawl publish a small >>id
     expect_exit 0 pawl consume q --peek --json
     expect_eq "$(json '.data | length' | tr '\n' ' ')" '5242880 5 '
-    expect_exit 0 pawl consume q --count 2 --wait 10s --json
+    expect_exit 0 pawl consume q --count 2 --wait 2m --json
     expect_eq "$(json '.data | length' | tr '\n' ' ')" '5242880 5 '
     expect_eq "$(json .attempt | tr '\n' ' ')" '1 1 '
     json .delivery | xargs "$PAWL" reject
@@ -63,7 +63,7 @@ test_an_event_from_before_the_limit_was_lowered_is_taken_whole() {
     for _ in 1 2 3; do bytes 5242880 | pawl publish a >>id; done
     wait_until '[ -z "$(processes)" ]'
     configured 'event-payload: 1MiB'
-    expect_exit 0 pawl consume q --count 3 --wait 10s --json
+    expect_exit 0 pawl consume q --count 3 --wait 2m --json
     expect_eq "$(json '.data | length' | tr '\n' ' ')" '5242880 5242880 5242880 '
     expect_eq "$(json .attempt | tr '\n' ' ')" '1 1 1 '
 }
@@ -86,7 +86,7 @@ test_headers_have_16_kib_by_default_and_64_at_most() {
     local most=(--header "n=$(bytes 32767)" --header "m=$(bytes 32767)")
     expect_exit 0 pawl publish a x "${most[@]}"
     expect_exit 1 pawl publish a x "${most[@]}" --header k=
-    expect_exit 0 pawl consume q --count 2 --wait 10s --auto-ack
+    expect_exit 0 pawl consume q --count 2 --wait 2m --auto-ack
     expect_eq "$(json '.headers | [.[] | length] | add' | tr '\n' ' ')" '16383 65534 '
     configured 'event-headers: 65KiB'
     expect_exit 3 pawl config show
@@ -154,7 +154,7 @@ test_a_dead_letter_queue_drops_its_oldest_beyond_its_depth() {
     configured 'dlq-depth: 2' 'max-deliver: 1'
     pawl queue declare q --topic a
     seq 3 | pawl publish a --lines >ids
-    expect_exit 1 pawl consume q --count 3 --wait 10s --exec false
+    expect_exit 1 pawl consume q --count 3 --wait 2m --exec false
     expect_eq "$(pawl dlq list q --json | jq -r .data | sort | tr '\n' ' ')" '2 3 '
 }
 
@@ -169,24 +169,26 @@ test_keys_beyond_the_window_are_forgotten_oldest_first() {
     expect_json .duplicate false
 }
 
+sockets() { find "/proc/$1/fd" -lname 'socket:*' | wc -l; }
+
 test_there_are_so_many_clients() {
-    leave_running
     configured 'clients: 2'
-    background pawl serve
-    local server=$!
-    wait_until 'pawl health | grep -q scheduler'
+    local first scheduler before
+    serve
+    scheduler=$(the_pid_of scheduler)
+    before=$(sockets "$scheduler")
     pawl queue declare q --topic a
+    wait_until "[ \$(sockets $scheduler) = $before ]"
     background pawl consume q
-    local first=$!
+    first=$!
     background pawl consume q
-    wait_until '[ "$(ls -l /proc/$(pid_of scheduler)/fd | grep -c socket)" -ge 4 ]'
+    wait_until "[ \$(sockets $scheduler) = $((before + 2)) ]"
     expect_exit 4 pawl queue list
     expect_stderr clients
     kill -INT "$first"
     wait "$first" || true
     wait_until 'pawl queue list'
-    kill "$server"
-    expect_end 0 "$server"
+    end_serve
 }
 
 test_a_publish_may_be_delayed_for_so_long() {
@@ -229,10 +231,10 @@ test_a_stream_that_has_its_groups_is_not_consumed_by_another() {
     configured 'stream-groups: 1'
     pawl queue declare s --topic a --stream
     pawl publish a x >id
-    expect_exit 0 pawl consume s --group one --auto-ack --wait 5s --count 1
-    expect_exit 3 pawl consume s --group two --auto-ack --wait 5s --count 1
+    expect_exit 0 pawl consume s --group one --auto-ack --wait 2m --count 1
+    expect_exit 3 pawl consume s --group two --auto-ack --wait 2m --count 1
     expect_stderr stream-groups
-    expect_exit 3 pawl consume s --group two --wait 5s --count 1 --json
+    expect_exit 3 pawl consume s --group two --wait 2m --count 1 --json
     expect_stderr stream-groups
 }
 
@@ -241,7 +243,7 @@ test_dead_letters_are_bounded_by_bytes_too() {
     pawl queue declare q --topic a
     local i
     for i in 1 2 3 4; do bytes 1000 $i | pawl publish a >id; done
-    expect_exit 1 pawl consume q --count 4 --wait 10s --exec false
+    expect_exit 1 pawl consume q --count 4 --wait 2m --exec false
     expect_eq "$(pawl dlq list q --json | jq -r '.data[0:1]' | sort | tr '\n' ' ')" '2 3 4 '
 }
 
@@ -282,19 +284,15 @@ YAML
 }
 
 test_a_run_that_does_not_say_j_has_as_many_slots_as_the_server_was_given() {
-    leave_running
     write flow.yaml <<'YAML'
 pawl: 1
 steps:
   many:
     foreach: [1, 2, 3, 4, 5]
     shell: 'touch "here.$$"; until [ "$(ls here.* | wc -l)" -ge 5 ]; do sleep 0.01; done'
-    timeout: 20s
+    timeout: 5m
 YAML
-    background pawl serve --workers 5
-    local server=$!
-    wait_until 'pawl health | grep -q scheduler'
+    serve --workers 5
     expect_exit 0 pawl run flow.yaml
-    kill "$server"
-    expect_end 0 "$server"
+    end_serve
 }
