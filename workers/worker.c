@@ -332,7 +332,7 @@ static void start_job(struct worker *worker, const struct pawl_task *task)
     const char *run_id = task->run_id[0] ? task->run_id : worker->host.context.run_id;
     /* Names carry the instance when a step has several: it has an item then; so have the fed ones of map. */
     bool fan_out = task->item != NULL || task->run_id[0] == '\0';
-    snprintf(delivery->identity.run_id, sizeof delivery->identity.run_id, "%s", run_id);
+    strncpy(delivery->identity.run_id, run_id, sizeof delivery->identity.run_id - 1);
     int error =
         pawl_job_prepare(&worker->host, job, task, run_id, delivery->identity.instance, fan_out,
                          delivery->identity.attempt, pawl_attach_durable(&worker->attach),
