@@ -215,19 +215,14 @@ static int apply_reopen(struct pawl_core *core, const struct pawl_reopen_record 
     uint64_t image = 0;
     if (pawl_core_run(core, record->run))
         return 0;
-    void *bytes = NULL;
-    size_t n = 0;
+    struct pawl_run *run = core->fetched;
     char id[PAWL_NAME_BYTES];
     memcpy(id, record->run_id, sizeof id);
     id[sizeof id - 1] = '\0';
-    int error = core->effects.read_file(core->ctx, id, "image", 0, UINT64_MAX, &bytes, &n);
+    core->fetched = NULL;
+    int error = run ? 0 : pawl_image_fetch(core, id, false, &run);
     if ((error == -ENOENT || error == PAWL_E_NOT_FOUND) && core->replaying)
         return 0; /* removed by hand or by gc after it was sealed again: nothing of it is open */
-    if (error < 0)
-        return error;
-    struct pawl_run *run;
-    error = pawl_image_load_run(core, bytes, n, &run);
-    free(bytes);
     if (error < 0)
         return error;
     run->number = record->run;

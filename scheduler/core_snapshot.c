@@ -108,23 +108,18 @@ int pawl_core_snapshot_next(struct pawl_core *core, void **cursor, const void **
  * are those of an image that was replaced. The new one knows all that the snapshot knows, and more. */
 static int prefer_newer_image(struct pawl_core *core, struct pawl_run **run)
 {
-    void *bytes = NULL;
-    size_t n = 0;
+    uint64_t mark = 0;
     struct pawl_run *newer;
     if ((*run)->base_image == 0)
         return 0;
-    int error = core->effects.read_file(core->ctx, (*run)->id, "image", 0, UINT64_MAX, &bytes, &n);
+    int error = pawl_image_fetch_mark(core, (*run)->id, &mark);
     if (error == -ENOENT || error == PAWL_E_NOT_FOUND)
         return 0; /* removed after it was sealed: the journal's end says so */
-    if (error == 0)
-        error = pawl_image_load_run(core, bytes, n, &newer);
-    free(bytes);
+    if (error < 0 || mark == (*run)->base_image)
+        return error;
+    error = pawl_image_fetch(core, (*run)->id, false, &newer);
     if (error < 0)
         return error;
-    if (newer->base_image == (*run)->base_image) {
-        pawl_run_free(newer);
-        return 0;
-    }
     newer->number = (*run)->number;
     newer->superseded = true;
     pawl_run_free(*run);
@@ -150,8 +145,10 @@ int pawl_core_snapshot_load(struct pawl_core *core, const void *chunk, size_t by
     }
     if (header.kind != PIECE_RUN || bytes - sizeof header != header.bytes)
         return PAWL_E_DAMAGED;
-    int error =
-        pawl_grow((void **)&core->load_piece, &core->load_capacity, core->load_bytes + header.bytes, 1);
+    if (header.bytes > header.total - core->load_bytes || core->load_bytes > header.total)
+        return PAWL_E_DAMAGED;
+    /* All of it at once: growing by and by would copy tens of megabytes into fresh pages several times. */
+    int error = pawl_grow((void **)&core->load_piece, &core->load_capacity, header.total, 1);
     if (error < 0)
         return error;
     memcpy(core->load_piece + core->load_bytes, (const char *)chunk + sizeof header, header.bytes);

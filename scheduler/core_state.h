@@ -237,6 +237,7 @@ struct pawl_core {
     char *load_piece; /* snapshot being loaded */
     size_t load_bytes, load_capacity;
     struct pawl_image_window window;
+    struct pawl_run *fetched; /* of an image, for the REOPEN that is being written; or NULL */
 };
 
 /* core.c: small things for all */
@@ -324,9 +325,13 @@ int pawl_result_read(struct pawl_run *run, uint64_t place, uint32_t offset, void
 void pawl_result_forget(struct pawl_run *run); /* the run goes: what is kept of its image goes too */
 size_t pawl_result_bytes(const struct pawl_step_record *record); /* fixed part and all that follows */
 
-/* image.c */
+/* image_read.c */
 int pawl_image_load_run(struct pawl_core *core, const void *image, size_t n, struct pawl_run **run_out);
-int pawl_image_check_outputs(const void *image, size_t n);
+
+/* image_fetch.c: of runs/ID/image, without its outputs in memory */
+int pawl_image_fetch(struct pawl_core *core, const char *run_id, bool check_outputs,
+                     struct pawl_run **run_out);
+int pawl_image_fetch_mark(struct pawl_core *core, const char *run_id, uint64_t *mark_out);
 
 /* deliveries */
 struct pawl_delivery *pawl_delivery_create(struct pawl_run *run, struct pawl_step *step, uint64_t instance);

@@ -11,9 +11,10 @@
 #include "shm/error.h"
 
 enum {
-    AHEAD_NS = 20000000,  /* work placed ahead of the workers: about this long */
-    AHEAD_SLOTS_MAX = 64, /* a slot */
-    IN_FLIGHT_MAX = 4000, /* of a batch: what a delivery ring holds, less a little */
+    AHEAD_NS = 20000000,   /* work placed ahead of the workers: about this long, and twice if it is short: */
+                           /* the loop looks at the results of short tasks every 20 ms */
+    AHEAD_SLOTS_MAX = 128, /* a slot */
+    IN_FLIGHT_MAX = 4000,  /* of a batch: what a delivery ring holds, less a little */
 };
 
 /* ---- deliveries ---- */
@@ -136,6 +137,8 @@ static uint64_t in_flight_limit(const struct pawl_core *core, const struct pawl_
         return batch->slots; /* nothing ahead: each start is a decision of its own */
     }
     uint64_t ahead = batch->mean_ns == 0 ? 2 : AHEAD_NS / (batch->mean_ns + 1) + 1;
+    if (ahead > 2)
+        ahead *= 2;
     if (ahead > AHEAD_SLOTS_MAX)
         ahead = batch->mean_ns > 50000 ? AHEAD_SLOTS_MAX : IN_FLIGHT_MAX; /* no-ops: keep the ring full */
     uint64_t limit = batch->slots + ahead * batch->slots;

@@ -67,6 +67,19 @@ struct pawl_image_header {
     uint64_t xxh3;  /* of everything above */
 };
 
+/* Bytes [from, end) of an image in memory; tables may not lie before them. Borrowed. */
+struct pawl_image_view {
+    const struct pawl_image_header *header;
+    const char *bytes;
+    uint64_t from, end;
+};
+
+/* 0, PAWL_E_DAMAGED, PAWL_E_BAD_FORMAT. */
+int pawl_image_check_header(const void *bytes, size_t n, struct pawl_image_header *header_out);
+/* Checks the tables, and makes a run of them. Outputs and items are not looked at. */
+int pawl_image_load_view(struct pawl_core *core, const struct pawl_image_view *view,
+                         struct pawl_run **run_out);
+
 static_assert(sizeof(struct pawl_image_header) <= PAWL_IMAGE_HEADER_BYTES, "image format");
 static_assert(sizeof(struct pawl_image_step) == 192, "image format");
 static_assert(sizeof(struct pawl_image_chunk) == 32, "image format");

@@ -23,7 +23,7 @@
 
 /* ---- checks ---- */
 
-static int check_header(const void *bytes, size_t n, struct pawl_image_header *header_out)
+int pawl_image_check_header(const void *bytes, size_t n, struct pawl_image_header *header_out)
 {
     if (n < PAWL_IMAGE_HEADER_BYTES)
         return PAWL_E_DAMAGED;
@@ -37,51 +37,39 @@ static int check_header(const void *bytes, size_t n, struct pawl_image_header *h
     return 0;
 }
 
-static const char *part_of(const char *bytes, const struct pawl_image_header *header,
-                           enum pawl_image_section which)
+static const char *part_of(const struct pawl_image_view *view, enum pawl_image_section which)
 {
-    return bytes + header->parts[which].offset;
+    return view->bytes + (view->header->parts[which].offset - view->from);
 }
 
-static bool part_holds(const char *bytes, const struct pawl_image_header *header,
-                       enum pawl_image_section which)
+static bool part_holds(const struct pawl_image_view *view, enum pawl_image_section which)
 {
-    const struct pawl_image_part *part = &header->parts[which];
-    return XXH3_64bits(bytes + part->offset, part->bytes) == part->xxh3;
+    const struct pawl_image_part *part = &view->header->parts[which];
+    return XXH3_64bits(part_of(view, which), part->bytes) == part->xxh3;
 }
 
-/* Outputs and items may be gigabytes that nobody asks for: pawl_image_check_outputs() and readers look at
- * them. */
-static int check_parts(const char *bytes, size_t n, const struct pawl_image_header *header)
+/* Outputs and items may be gigabytes that nobody asks for: pawl_image_fetch() and readers look at them. */
+static int check_parts(const struct pawl_image_view *view)
 {
-    if (header->total_bytes > n)
+    if (view->header->total_bytes > view->end)
         return PAWL_E_DAMAGED;
     for (int i = 0; i < PAWL_SECTIONS; i++) {
-        const struct pawl_image_part *part = &header->parts[i];
-        if (part->offset > n || part->bytes > n - part->offset || (part->offset & 7) != 0)
+        const struct pawl_image_part *part = &view->header->parts[i];
+        uint64_t from = i >= PAWL_SECTION_TEXTS ? view->from : 0;
+        if (part->offset < from || part->offset > view->end || part->bytes > view->end - part->offset ||
+            (part->offset & 7) != 0)
             return PAWL_E_DAMAGED;
-        if (i >= PAWL_SECTION_TEXTS && !part_holds(bytes, header, (enum pawl_image_section)i))
+        if (i >= PAWL_SECTION_TEXTS && !part_holds(view, (enum pawl_image_section)i))
             return PAWL_E_DAMAGED;
     }
     return 0;
 }
 
-int pawl_image_check_outputs(const void *image, size_t n)
-{
-    struct pawl_image_header header;
-    int error = check_header(image, n, &header);
-    if (error == 0)
-        error = check_parts(image, n, &header);
-    if (error == 0 && (!part_holds(image, &header, PAWL_SECTION_RESULTS) ||
-                       !part_holds(image, &header, PAWL_SECTION_ITEMS)))
-        error = PAWL_E_DAMAGED;
-    return error;
-}
-
 /* ---- parts ---- */
 
-static int load_steps(struct pawl_run *run, const char *bytes, const struct pawl_image_header *header)
+static int load_steps(struct pawl_run *run, const struct pawl_image_view *view)
 {
+    const struct pawl_image_header *header = view->header;
     const struct pawl_image_part *steps = &header->parts[PAWL_SECTION_STEPS];
     const struct pawl_image_part *instances = &header->parts[PAWL_SECTION_INSTANCES];
     const struct pawl_image_part *offsets = &header->parts[PAWL_SECTION_OFFSETS];
@@ -91,7 +79,7 @@ static int load_steps(struct pawl_run *run, const char *bytes, const struct pawl
     for (uint32_t i = 0; i < run->step_count; i++) {
         struct pawl_step *step = &run->steps[i];
         struct pawl_image_step in;
-        memcpy(&in, bytes + steps->offset + i * sizeof in, sizeof in);
+        memcpy(&in, part_of(view, PAWL_SECTION_STEPS) + i * sizeof in, sizeof in);
         if (in.count > (instances->bytes - at) / sizeof(struct pawl_instance) ||
             in.state >= PAWL_STEP_STATES || (!step->many && in.count != 1))
             return PAWL_E_DAMAGED;
@@ -99,7 +87,8 @@ static int load_steps(struct pawl_run *run, const char *bytes, const struct pawl
         if (error < 0)
             return error;
         if (in.count > 0)
-            memcpy(step->instances, bytes + instances->offset + at, in.count * sizeof(struct pawl_instance));
+            memcpy(step->instances, part_of(view, PAWL_SECTION_INSTANCES) + at,
+                   in.count * sizeof(struct pawl_instance));
         at += in.count * sizeof(struct pawl_instance);
         for (uint64_t n = 0; n < in.count; n++)
             if (step->instances[n].state >= PAWL_STEP_STATES)
@@ -117,7 +106,7 @@ static int load_steps(struct pawl_run *run, const char *bytes, const struct pawl
             step->item_offsets = malloc(wanted);
             if (!step->item_offsets)
                 return -ENOMEM;
-            memcpy(step->item_offsets, bytes + offsets->offset + offset_at, wanted);
+            memcpy(step->item_offsets, part_of(view, PAWL_SECTION_OFFSETS) + offset_at, wanted);
             step->item_count = in.texts;
             offset_at += wanted;
             for (uint64_t n = 0; n < in.texts; n++)
@@ -129,35 +118,35 @@ static int load_steps(struct pawl_run *run, const char *bytes, const struct pawl
     return 0;
 }
 
-static int copy_part(const char *bytes, const struct pawl_image_header *header, enum pawl_image_section which,
-                     void **copy_out)
+static int copy_part(const struct pawl_image_view *view, enum pawl_image_section which, void **copy_out)
 {
-    size_t n = header->parts[which].bytes;
+    size_t n = view->header->parts[which].bytes;
     *copy_out = malloc(n ? n : 1);
     if (!*copy_out)
         return -ENOMEM;
-    memcpy(*copy_out, part_of(bytes, header, which), n);
+    memcpy(*copy_out, part_of(view, which), n);
     return 0;
 }
 
-static int load_fed(struct pawl_run *run, const char *bytes, const struct pawl_image_header *header)
+static int load_fed(struct pawl_run *run, const struct pawl_image_view *view)
 {
+    const struct pawl_image_header *header = view->header;
     const struct pawl_image_part *chunks = &header->parts[PAWL_SECTION_CHUNKS];
     const struct pawl_image_part *hashes = &header->parts[PAWL_SECTION_HASHES];
     if (!run->fed)
         return 0;
     if (hashes->bytes != run->steps[0].count * sizeof *run->hashes)
         return PAWL_E_DAMAGED;
-    int error = copy_part(bytes, header, PAWL_SECTION_HASHES, (void **)&run->hashes);
+    int error = copy_part(view, PAWL_SECTION_HASHES, (void **)&run->hashes);
     run->hash_capacity = run->steps[0].count;
     if (error == 0)
-        error = copy_part(bytes, header, PAWL_SECTION_FED_ORDER, (void **)&run->fed_order);
+        error = copy_part(view, PAWL_SECTION_FED_ORDER, (void **)&run->fed_order);
     run->fed_count = run->fed_capacity = header->parts[PAWL_SECTION_FED_ORDER].bytes / sizeof *run->fed_order;
     for (size_t i = 0; error == 0 && i < run->fed_count; i++)
         if (run->fed_order[i] >= run->steps[0].count)
             return PAWL_E_DAMAGED;
     if (error == 0)
-        error = copy_part(bytes, header, PAWL_SECTION_COMPLETIONS, (void **)&run->completions.instances);
+        error = copy_part(view, PAWL_SECTION_COMPLETIONS, (void **)&run->completions.instances);
     run->completions.count = header->parts[PAWL_SECTION_COMPLETIONS].bytes / sizeof(uint64_t);
     run->completions.capacity = run->completions.count;
     for (size_t i = 0; error == 0 && i < run->completions.count; i++)
@@ -169,7 +158,7 @@ static int load_fed(struct pawl_run *run, const char *bytes, const struct pawl_i
     uint64_t first = 0;
     for (size_t i = 0; error == 0 && i < count; i++) {
         struct pawl_image_chunk in;
-        memcpy(&in, bytes + chunks->offset + i * sizeof in, sizeof in);
+        memcpy(&in, part_of(view, PAWL_SECTION_CHUNKS) + i * sizeof in, sizeof in);
         if (in.first != first || in.place == 0)
             return PAWL_E_DAMAGED;
         first += in.count;
@@ -183,12 +172,12 @@ static int load_fed(struct pawl_run *run, const char *bytes, const struct pawl_i
     return error == 0 && first != run->steps[0].count ? PAWL_E_DAMAGED : error;
 }
 
-static int load_timers(struct pawl_core *core, const char *bytes, const struct pawl_image_header *header)
+static int load_timers(struct pawl_core *core, const struct pawl_image_view *view)
 {
-    const struct pawl_image_part *part = &header->parts[PAWL_SECTION_TIMERS];
+    const struct pawl_image_part *part = &view->header->parts[PAWL_SECTION_TIMERS];
     for (uint64_t at = 0; part->bytes - at >= sizeof(struct pawl_timer); at += sizeof(struct pawl_timer)) {
         struct pawl_timer timer;
-        memcpy(&timer, bytes + part->offset + at, sizeof timer);
+        memcpy(&timer, part_of(view, PAWL_SECTION_TIMERS) + at, sizeof timer);
         int error = pawl_timers_add(&core->timers, &timer);
         if (error < 0)
             return error;
@@ -216,49 +205,55 @@ static void load_scalars(struct pawl_run *run, const struct pawl_image_header *h
     run->ending = run->over = run->state != PAWL_RUN_RUNNING;
 }
 
-int pawl_image_load_run(struct pawl_core *core, const void *image, size_t n, struct pawl_run **run_out)
+int pawl_image_load_view(struct pawl_core *core, const struct pawl_image_view *view,
+                         struct pawl_run **run_out)
 {
-    struct pawl_image_header header;
-    const char *bytes = image;
-    int error = check_header(image, n, &header);
-    if (error == 0)
-        error = check_parts(bytes, n, &header);
-    if (error < 0)
-        return error;
+    const struct pawl_image_header *header = view->header;
+    char id[PAWL_NAME_BYTES];
     struct pawl_run *run;
-    header.summary.run_id[PAWL_NAME_BYTES - 1] = '\0';
-    error = pawl_run_create(core, header.number, header.summary.run_id, &run);
+    int error = check_parts(view);
     if (error < 0)
         return error;
-    error = pawl_run_set_plan(run, part_of(bytes, &header, PAWL_SECTION_PLAN),
-                              header.parts[PAWL_SECTION_PLAN].bytes);
+    memcpy(id, header->summary.run_id, sizeof id);
+    id[sizeof id - 1] = '\0';
+    error = pawl_run_create(core, header->number, id, &run);
+    if (error < 0)
+        return error;
+    error = pawl_run_set_plan(run, part_of(view, PAWL_SECTION_PLAN), header->parts[PAWL_SECTION_PLAN].bytes);
     if (error == 0)
-        error = load_steps(run, bytes, &header);
+        error = load_steps(run, view);
     if (error == 0)
-        error = copy_part(bytes, &header, PAWL_SECTION_CONTEXT, &run->context);
-    run->context_bytes = header.parts[PAWL_SECTION_CONTEXT].bytes;
+        error = copy_part(view, PAWL_SECTION_CONTEXT, &run->context);
+    run->context_bytes = header->parts[PAWL_SECTION_CONTEXT].bytes;
     if (error == 0) {
-        run->file =
-            strndup(part_of(bytes, &header, PAWL_SECTION_FILE), header.parts[PAWL_SECTION_FILE].bytes);
+        run->file = strndup(part_of(view, PAWL_SECTION_FILE), header->parts[PAWL_SECTION_FILE].bytes);
         error = run->file ? 0 : -ENOMEM;
     }
     if (error == 0)
-        error = load_fed(run, bytes, &header);
+        error = load_fed(run, view);
     if (error == 0)
-        error = load_timers(core, bytes, &header);
+        error = load_timers(core, view);
     if (error == 0)
-        error = copy_part(bytes, &header, PAWL_SECTION_TEXTS, (void **)&run->item_texts);
+        error = copy_part(view, PAWL_SECTION_TEXTS, (void **)&run->item_texts);
     if (error == 0)
-        error = copy_part(bytes, &header, PAWL_SECTION_PINS, (void **)&run->pins);
-    run->pin_count = run->pin_capacity = header.parts[PAWL_SECTION_PINS].bytes / sizeof *run->pins;
+        error = copy_part(view, PAWL_SECTION_PINS, (void **)&run->pins);
+    run->pin_count = run->pin_capacity = header->parts[PAWL_SECTION_PINS].bytes / sizeof *run->pins;
     if (error < 0) {
         pawl_run_free(run);
         return error == PAWL_E_BAD_MESSAGE ? PAWL_E_DAMAGED : error;
     }
-    load_scalars(run, &header);
+    load_scalars(run, header);
     pawl_run_recount(run);
     *run_out = run;
     return 0;
+}
+
+int pawl_image_load_run(struct pawl_core *core, const void *image, size_t n, struct pawl_run **run_out)
+{
+    struct pawl_image_header header;
+    struct pawl_image_view view = {.header = &header, .bytes = image, .end = n};
+    int error = pawl_image_check_header(image, n, &header);
+    return error < 0 ? error : pawl_image_load_view(core, &view, run_out);
 }
 
 /* ---- readers ---- */
@@ -275,7 +270,8 @@ struct pawl_image {
 
 static int check_once(struct pawl_image *image, enum pawl_image_section which)
 {
-    if (!image->checked[which] && !part_holds(image->bytes, &image->header, which))
+    struct pawl_image_view view = {.header = &image->header, .bytes = image->bytes, .end = image->n};
+    if (!image->checked[which] && !part_holds(&view, which))
         return PAWL_E_DAMAGED;
     image->checked[which] = true;
     return 0;
@@ -339,7 +335,7 @@ int pawl_image_open(int runs_dirfd, const char *run_id, struct pawl_image **imag
     }
     pawl_core_options_default(&options);
     options.instances_max = UINT64_MAX;
-    error = check_header(image->bytes, image->n, &image->header);
+    error = pawl_image_check_header(image->bytes, image->n, &image->header);
     if (error == 0)
         error = pawl_core_create(&options, &effects, image, &image->core);
     if (error < 0)
@@ -379,7 +375,7 @@ int pawl_image_summary(int runs_dirfd, const char *run_id, struct pawl_wire_summ
     if (fd < 0)
         return fd;
     ssize_t n = pread(fd, page, sizeof page, 0);
-    int error = n < 0 ? -errno : check_header(page, (size_t)n, &header);
+    int error = n < 0 ? -errno : pawl_image_check_header(page, (size_t)n, &header);
     close(fd);
     if (error == 0)
         *summary_out = header.summary;

@@ -395,6 +395,28 @@ static int put_header(struct pawl_image_writer *w)
 
 /* ---- the writer ---- */
 
+static uint64_t count_instances(const struct pawl_run *run)
+{
+    uint64_t instances = 0;
+    for (uint32_t i = 0; i < run->step_count; i++)
+        instances += run->steps[i].count;
+    return instances;
+}
+
+/* Of an image in memory, nearly: one that grows by and by is copied into fresh pages several times, while
+ * nothing else is decided. */
+static size_t expected_bytes(const struct pawl_run *run, uint64_t instances)
+{
+    size_t plan_bytes = 0;
+    (void)pawl_plan_blob(run->plan, &plan_bytes);
+    return 2 * PAWL_IMAGE_HEADER_BYTES + plan_bytes + run->context_bytes +
+           run->step_count * sizeof(struct pawl_image_step) + instances * sizeof(struct pawl_instance) +
+           run->chunk_count * sizeof(struct pawl_image_chunk) +
+           (run->fed ? run->steps[0].count * sizeof *run->hashes : 0) +
+           run->fed_count * sizeof *run->fed_order +
+           run->completions.count * sizeof *run->completions.instances + run->pin_count * sizeof *run->pins;
+}
+
 int pawl_image_begin(struct pawl_core *core, struct pawl_run *run, int fd,
                      struct pawl_image_writer **writer_out)
 {
@@ -406,14 +428,14 @@ int pawl_image_begin(struct pawl_core *core, struct pawl_run *run, int fd,
     w->fd = fd;
     w->hash = XXH3_createState();
     w->buffer = fd >= 0 ? malloc(BUFFER_BYTES) : NULL;
-    uint64_t instances = 0;
-    for (uint32_t i = 0; i < run->step_count; i++)
-        instances += run->steps[i].count;
+    uint64_t instances = count_instances(run);
     w->places = fd >= 0 ? malloc((instances ? instances : 1) * sizeof *w->places) : NULL;
     char page[PAWL_IMAGE_HEADER_BYTES] = {0};
     XXH3_state_t *hash = w->hash;
     w->hash = NULL;
     int error = !hash || (fd >= 0 && (!w->buffer || !w->places)) ? -ENOMEM : make_chunks(w);
+    if (error == 0 && fd < 0)
+        error = pawl_grow((void **)&w->memory, &w->memory_capacity, expected_bytes(run, instances), 1);
     if (error == 0)
         error = put(w, page, sizeof page);
     w->hash = hash;

@@ -268,12 +268,12 @@ uint32_t pawl_core_items_credit(const struct pawl_core *core, const struct pawl_
     if (!run->fed || run->ending || run->stopped || run->draining)
         return 0;
     const struct pawl_step *step = &run->steps[0];
-    uint64_t waiting =
-        step->states[PAWL_STEP_READY] + step->states[PAWL_STEP_WAITING] + step->states[PAWL_STEP_DELAYED];
-    uint64_t unfed = run->unfed_count < waiting ? run->unfed_count : waiting;
-    waiting -= unfed;
-    uint64_t window = core->options.items_window;
-    return waiting >= window ? 0 : (uint32_t)(window - waiting);
+    uint64_t window = core->options.items_window, delayed = step->states[PAWL_STEP_DELAYED];
+    uint64_t waiting = step->states[PAWL_STEP_READY] + step->states[PAWL_STEP_WAITING] + delayed;
+    waiting -= run->unfed_count < waiting ? run->unfed_count : waiting;
+    /* By halves of the window: each bit of credit is a message, a record and a wake-up of its own. */
+    bool enough = waiting > delayed && waiting - delayed > window / 2;
+    return enough || waiting >= window ? 0 : (uint32_t)(window - waiting);
 }
 
 static bool items_hold(struct pawl_run *run, const char *bytes, size_t n, uint32_t count)

@@ -275,7 +275,8 @@ static int sleep_or_reap(struct pawl_loop *loop, uint64_t until_ns)
     if (until_ns == 0 || spin(loop))
         return pawl_io_wait(loop->io, 0);
     /* D1: the flag, then the look; a worker publishes, then looks at the flag. */
-    pawl_doorbell_prepare(&loop->world->sleeping);
+    pawl_doorbell_prepare_for(&loop->world->sleeping,
+                              loop->looks_soon ? PAWL_WORLD_LOOKS_SOON : PAWL_WORLD_SLEEPS);
     int result;
     bool waiting = pawl_clients_prepare(loop);
     if (waiting || pawl_lanes_waiting(loop)) {
@@ -346,6 +347,21 @@ static uint64_t flush(struct pawl_loop *loop)
     return UINT64_MAX;
 }
 
+/* While results keep coming, and no slot runs out of work before, it is enough to look at them when the next
+ * sync is due: workers need not ring. Return: when. */
+static uint64_t look_soon(struct pawl_loop *loop)
+{
+    uint64_t now_ns = loop->now.boottime_ns;
+    if (loop->turn_settled > 0)
+        loop->settled_at_ns = now_ns;
+    loop->looks_soon =
+        loop->serving && !loop->stopping && now_ns < loop->settled_at_ns + COMPANY_NS && all_have_work(loop);
+    if (!loop->looks_soon)
+        return UINT64_MAX;
+    uint64_t due_ns = loop->flushed_at_ns + COMPANY_NS;
+    return due_ns > now_ns ? due_ns : now_ns + COMPANY_NS;
+}
+
 /* True: there is more to deliver. */
 static bool turn_bus(struct pawl_loop *loop, uint64_t *until_ns)
 {
@@ -404,6 +420,7 @@ static uint64_t turn(struct pawl_loop *loop)
     bool settling = pawl_clients_tell_durable(loop);
     (void)pawl_clients_publish(loop);
     until_ns = least(until_ns, flush(loop));
+    until_ns = least(until_ns, look_soon(loop));
     until_ns = least(until_ns, loop->reply_due_ns);
     pawl_lanes_tell_durable(loop);
     pawl_snapshot_turn(loop);

@@ -59,11 +59,13 @@ struct pawl_loop {
     uint64_t owners_until_ns; /* boottime: after a restart, commands may come back to their runs; 0: not */
     bool leave;               /* left the loop */
     int exit_code;
-    uint64_t born_at_ns;   /* boottime */
-    uint64_t sample_at_ns; /* boottime: when load and memory are looked at again */
-    uint64_t turn_settled; /* settlements of the last turn: many in a short time mean short tasks */
-    uint64_t turn_gap_ns;  /* from the turn before to the last one */
-    uint64_t turned_at_ns; /* boottime: when the last began */
+    uint64_t born_at_ns;    /* boottime */
+    uint64_t sample_at_ns;  /* boottime: when load and memory are looked at again */
+    uint64_t settled_at_ns; /* boottime: the last turn with settlements */
+    bool looks_soon;        /* the lanes are looked into within milliseconds, whoever rings */
+    uint64_t turn_settled;  /* settlements of the last turn: many in a short time mean short tasks */
+    uint64_t turn_gap_ns;   /* from the turn before to the last one */
+    uint64_t turned_at_ns;  /* boottime: when the last began */
     int signal_fd;
     struct pawl_io_request signal_poll;
 

@@ -90,7 +90,7 @@ int pawl_queue_context_fd(struct pawl_loop *loop, struct pawl_queue *queue)
 static uint32_t ring_slots(uint32_t slots)
 {
     uint32_t count = RING_SLOTS_MIN;
-    while (count < PAWL_QUEUE_RING_SLOTS && count < slots * 64)
+    while (count < PAWL_QUEUE_RING_SLOTS && count < (uint64_t)slots * 129)
         count *= 2;
     return count;
 }

@@ -186,28 +186,25 @@ static int reopen(struct pawl_core *core, const struct pawl_submission *s, const
 {
     struct pawl_reopen_record record = {.run = core->next_run++};
     snprintf(record.run_id, sizeof record.run_id, "%s", id);
-    /* Looked at before it is promised: a record about an image that does not hold would stop the next start.
-     */
-    void *bytes = NULL;
-    size_t n = 0;
+    /* Looked at before it is promised: a record about an image that does not hold would stop the next start,
+     * and what has succeeded is handed on to what runs now. */
     struct pawl_run *trial = NULL;
-    int error = core->effects.read_file(core->ctx, id, "image", 0, UINT64_MAX, &bytes, &n);
-    if (error == 0)
-        error = pawl_image_check_outputs(bytes, n); /* what has succeeded is handed on to what runs now */
-    if (error == 0)
-        error = pawl_image_load_run(core, bytes, n, &trial);
-    free(bytes);
+    int error = pawl_image_fetch(core, id, true, &trial);
     if (error < 0) {
         snprintf(why, 256, "the image of run %s cannot be read: %s", id, pawl_error_text(error));
         return error == -ENOENT ? PAWL_E_NOT_FOUND : error;
     }
-    bool nothing_left = nothing_is_left(trial, s);
-    uint64_t image = trial->base_image;
-    pawl_run_free(trial);
-    if (nothing_left)
+    if (nothing_is_left(trial, s)) {
+        pawl_run_free(trial);
         return PAWL_SUBMIT_NOTHING_LEFT;
+    }
+    uint64_t image = trial->base_image;
+    core->fetched = trial;
     struct iovec more = {.iov_base = &image, .iov_len = sizeof image};
-    if (pawl_apply_append(core, PAWL_RECORD_REOPEN, &record, sizeof record, &more, 1) == 0)
+    uint64_t lsn = pawl_apply_append(core, PAWL_RECORD_REOPEN, &record, sizeof record, &more, 1);
+    pawl_run_free(core->fetched); /* it was not taken */
+    core->fetched = NULL;
+    if (lsn == 0)
         return PAWL_E_SYNC_FAILED;
     *run_out = pawl_core_run(core, record.run);
     return *run_out ? 0 : PAWL_E_SYNC_FAILED;

@@ -130,4 +130,11 @@ static inline uint64_t pawl_lane_pushed(const struct pawl_lane_writer *writer)
     return writer->ring.position;
 }
 
+/* Worker: is half of the ring or of the arena in use, as far as was last looked? */
+static inline bool pawl_lane_fills(const struct pawl_lane_writer *writer)
+{
+    return writer->ring.position - writer->freed > PAWL_LANE_ENTRIES / 2 ||
+           writer->arena_head - writer->arena_tail > PAWL_LANE_ARENA_BYTES / 2;
+}
+
 #endif

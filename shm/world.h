@@ -2,7 +2,7 @@
  * world.h - the world segment: what the scheduler tells everybody. Written by the scheduler, read by all.
  *
  *   0     header          magic last, so a half-made segment never attaches
- *   128   sleeping        the scheduler's doorbell flag
+ *   128   sleeping        the scheduler's doorbell flag: enum pawl_world_sleep
  *   256   counters        64 cells
  *   768   lane[0]         128 bytes each: how far the scheduler is with a lane's settlements
  */
@@ -26,6 +26,14 @@ struct pawl_lane_cell {
         consumed_position;             /* R2: settle entries below may be overwritten */
     _Atomic uint64_t durable_position; /* settle entries below are in the journal, synced */
     _Atomic uint64_t generation;       /* rises when the lane is given to somebody else */
+};
+
+/* What the scheduler tells workers when it goes to sleep. */
+enum pawl_world_sleep {
+    PAWL_WORLD_AWAKE = 0,
+    PAWL_WORLD_SLEEPS = 1,
+    PAWL_WORLD_LOOKS_SOON =
+        2, /* it looks into all lanes within milliseconds: ring only for what cannot wait */
 };
 
 struct pawl_world {

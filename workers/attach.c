@@ -336,18 +336,22 @@ void pawl_attach_publish(struct pawl_attach *attach)
         pawl_lane_publish(&attach->lane);
 }
 
-void pawl_attach_report(struct pawl_attach *attach, uint64_t now_ns, bool now_or_never)
+void pawl_attach_report(struct pawl_attach *attach, uint64_t now_ns, enum pawl_report when)
 {
     if (!attach->has_lane)
         return;
     forget_what_was_taken(attach);
     if (attach->unreported == 0)
         return;
-    if (!now_or_never && attach->unreported < PAWL_REPORT_ENTRIES &&
+    if (when == PAWL_REPORT_IN_TIME && attach->unreported < PAWL_REPORT_ENTRIES &&
         now_ns < attach->oldest_unreported_ns + PAWL_REPORT_AGE_NS)
         return;
-    /* D1: the entries were published before this looks at the flag. An awake scheduler looks by itself. */
-    pawl_doorbell_ring(&pawl_world_of(&attach->world)->sleeping, attach->scheduler_bell);
+    /* D1: the entries were published before this looks at the word. An awake scheduler looks by itself, and
+     * so does one that said when; but a full lane would hold up the work. */
+    uint32_t sleeps = pawl_doorbell_word(&pawl_world_of(&attach->world)->sleeping);
+    if (sleeps != PAWL_WORLD_AWAKE &&
+        (sleeps != PAWL_WORLD_LOOKS_SOON || when == PAWL_REPORT_NOW || pawl_lane_fills(&attach->lane)))
+        pawl_doorbell_write(attach->scheduler_bell);
     attach->unreported = 0;
 }
 

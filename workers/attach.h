@@ -95,9 +95,15 @@ int pawl_attach_push(struct pawl_attach *attach, const struct pawl_settlement *s
                      uint64_t now_ns);
 void pawl_attach_publish(struct pawl_attach *attach);
 
-/* Ring the scheduler's bell if it sleeps and it is time: @now_or_never, or enough wait, or for long enough.
- */
-void pawl_attach_report(struct pawl_attach *attach, uint64_t now_ns, bool now_or_never);
+/* How soon what waits in the lane is to be looked at. */
+enum pawl_report {
+    PAWL_REPORT_IN_TIME, /* once enough of it waits, or for long enough; then as SOON */
+    PAWL_REPORT_SOON,    /* within some milliseconds */
+    PAWL_REPORT_NOW,
+};
+
+/* Ring the scheduler's bell if it sleeps, it is time, and it does not look by itself soon enough. */
+void pawl_attach_report(struct pawl_attach *attach, uint64_t now_ns, enum pawl_report when);
 
 /* The lane is full: publish, ring, sleep until something may have changed (bounded), handle messages. */
 void pawl_attach_wait_room(struct pawl_attach *attach);

@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "workers/text.h"
+
 enum { OWN_ENTRIES_MAX = 8, PATH_ENTRY_BYTES = 4400, NAME_ENTRY_BYTES = 160 };
 
 struct pawl_environ {
@@ -97,9 +99,20 @@ static int reserve(struct pawl_environ *environ, size_t entries)
     return 0;
 }
 
+/* @name: with its equals sign. */
 static bool set(char *buffer, size_t bytes, const char *name, const char *value)
 {
-    return snprintf(buffer, bytes, "%s=%s", name, value) < (int)bytes;
+    struct pawl_text text = pawl_text_begin(buffer, bytes);
+    pawl_text_add(&text, name);
+    pawl_text_add(&text, value);
+    return !text.cut;
+}
+
+static void set_number(char *buffer, size_t bytes, const char *name, uint64_t number)
+{
+    struct pawl_text text = pawl_text_begin(buffer, bytes);
+    pawl_text_add(&text, name);
+    pawl_text_add_number(&text, number);
 }
 
 /* Replaces the entry of the same name among envp[first..count), or adds one. Return: the new count. */
@@ -121,13 +134,13 @@ int pawl_environ_build(struct pawl_environ *environ, const struct pawl_task *tas
 {
     if (reserve(environ, (size_t)OWN_ENTRIES_MAX + environ->base_count + task->envc + 1) < 0)
         return -ENOMEM;
-    if (!set(environ->run, sizeof environ->run, "PAWL_RUN", names->run_id) ||
-        !set(environ->step, sizeof environ->step, "PAWL_STEP", names->step) ||
-        !set(environ->output, sizeof environ->output, "PAWL_OUTPUT", names->output_path) ||
-        !set(environ->dir, sizeof environ->dir, "PAWL_DIR", names->dir_path))
+    if (!set(environ->run, sizeof environ->run, "PAWL_RUN=", names->run_id) ||
+        !set(environ->step, sizeof environ->step, "PAWL_STEP=", names->step) ||
+        !set(environ->output, sizeof environ->output, "PAWL_OUTPUT=", names->output_path) ||
+        !set(environ->dir, sizeof environ->dir, "PAWL_DIR=", names->dir_path))
         return -ENAMETOOLONG;
-    snprintf(environ->index, sizeof environ->index, "PAWL_INDEX=%llu", (unsigned long long)names->index);
-    snprintf(environ->attempt, sizeof environ->attempt, "PAWL_ATTEMPT=%u", names->attempt);
+    set_number(environ->index, sizeof environ->index, "PAWL_INDEX=", names->index);
+    set_number(environ->attempt, sizeof environ->attempt, "PAWL_ATTEMPT=", names->attempt);
 
     char **envp = environ->envp;
     size_t count = 0;

@@ -21,6 +21,7 @@
 
 #include "shm/error.h"
 #include "workers/program.h"
+#include "workers/text.h"
 
 enum {
     INPUT_KEPT_BYTES = 1 << 20, /* a larger stdin gets a memfd of its own */
@@ -59,6 +60,7 @@ static void drop_input(struct pawl_job_host *host)
 void pawl_job_host_close(struct pawl_job_host *host, uint64_t durable_position)
 {
     pawl_workdir_fini(&host->workdir, durable_position);
+    pawl_workdir_destroy(&host->workdir);
     pawl_capture_close(&host->capture);
     drop_input(host);
     close(host->null_fd);
@@ -204,7 +206,9 @@ static int build_arguments(struct pawl_job_host *host, const struct pawl_task *t
     if (error < 0)
         return error;
     char slot[16];
-    size_t digits = (size_t)snprintf(slot, sizeof slot, "%u", host->slot_number);
+    struct pawl_text slot_text = pawl_text_begin(slot, sizeof slot);
+    pawl_text_add_number(&slot_text, host->slot_number);
+    size_t digits = (size_t)(slot_text.at - slot);
     const char *argument = task->argv;
     char *to = host->patched;
     uint32_t patch = 0;
@@ -300,7 +304,7 @@ int pawl_job_prepare(struct pawl_job_host *host, struct pawl_job *job, const str
     job->looked_bytes = 0;
     if (!pawl_job_is_plain_name(run_id) || !pawl_job_is_plain_name(task->step))
         return refuse_with(host, job, settlement, captured, EINVAL, "run or step has no plain name\n");
-    snprintf(job->run_id, sizeof job->run_id, "%s", run_id);
+    memcpy(job->run_id, run_id, strlen(run_id) + 1); /* a plain name fits */
 
     int error = pawl_workdir_place(&host->workdir, run_id, task->step, fan_out ? index : UINT64_MAX,
                                    &job->attempt, durable_position, job->stem);
@@ -309,8 +313,11 @@ int pawl_job_prepare(struct pawl_job_host *host, struct pawl_job *job, const str
                            "cannot make runs/%s/work/%s for PAWL_DIR: %s\n", run_id, job->stem,
                            strerror(-error));
     char dir_path[PAWL_CAPTURE_PATH_BYTES];
-    if (snprintf(dir_path, sizeof dir_path, "%s/%s", host->state_path, host->workdir.current.name) >=
-        (int)sizeof dir_path)
+    struct pawl_text dir_text = pawl_text_begin(dir_path, sizeof dir_path);
+    pawl_text_add(&dir_text, host->state_path);
+    pawl_text_add(&dir_text, "/");
+    pawl_text_add(&dir_text, host->workdir.current.name);
+    if (dir_text.cut)
         return refuse_with(host, job, settlement, captured, ENAMETOOLONG, "PAWL_DIR: %s\n",
                            strerror(ENAMETOOLONG));
     const struct pawl_environ_names names = {

@@ -15,7 +15,11 @@
 
 #include "shm/wire.h"
 
-enum { PAWL_WORKDIR_SPARES = 64, PAWL_WORKDIR_STEM_BYTES = 160, PAWL_WORKDIR_NAME_BYTES = 256 };
+enum {
+    PAWL_WORKDIR_SPARES_MAX = 4096, /* more than results may wait to be durable */
+    PAWL_WORKDIR_STEM_BYTES = 160,
+    PAWL_WORKDIR_NAME_BYTES = 256,
+};
 
 struct pawl_workdir_spare {
     uint64_t position;                  /* of the RESULT in the settle ring: reusable once durable */
@@ -25,17 +29,23 @@ struct pawl_workdir_spare {
 };
 
 struct pawl_workdir {
-    int state_dirfd;                                      /* borrowed */
-    uid_t uid;                                            /* who owns an untouched directory */
-    struct pawl_workdir_spare spare[PAWL_WORKDIR_SPARES]; /* oldest first, a ring */
-    uint32_t spare_first, spare_count;
+    int state_dirfd;                    /* borrowed */
+    int work_fd;                        /* of `work`, or -1 */
+    char work[PAWL_WORKDIR_NAME_BYTES]; /* runs/ID/work/ of the newest attempt */
+    size_t work_bytes;
+    uid_t uid;                        /* who owns an untouched directory */
+    struct pawl_workdir_spare *spare; /* oldest first, a ring that grows */
+    uint32_t spare_room, spare_first, spare_count;
     struct pawl_workdir_spare current; /* name "" : none */
 };
 
 void pawl_workdir_init(struct pawl_workdir *workdir, int state_dirfd);
 
-/* Remove the spares whose results are durable, leave the others, and let go. */
+/* Remove the spares whose results are durable, leave the others, and let the run go. */
 void pawl_workdir_fini(struct pawl_workdir *workdir, uint64_t durable_position);
+
+/* Give memory and descriptor back; spares stay where they are. */
+void pawl_workdir_destroy(struct pawl_workdir *workdir);
 
 /**
  * pawl_workdir_place - make the directory of an attempt

@@ -332,7 +332,7 @@ static void start_job(struct worker *worker, const struct pawl_task *task)
     const char *run_id = task->run_id[0] ? task->run_id : worker->host.context.run_id;
     /* Names carry the instance when a step has several: it has an item then; so have the fed ones of map. */
     bool fan_out = task->item != NULL || task->run_id[0] == '\0';
-    snprintf(delivery->identity.run_id, sizeof delivery->identity.run_id, "%s", run_id);
+    strncpy(delivery->identity.run_id, run_id, sizeof delivery->identity.run_id - 1);
     int error =
         pawl_job_prepare(&worker->host, job, task, run_id, delivery->identity.instance, fan_out,
                          delivery->identity.attempt, pawl_attach_durable(&worker->attach),
@@ -446,7 +446,7 @@ static int look_at_orders(struct worker *worker, uint64_t now_ns)
     struct pawl_attach *attach = &worker->attach;
     if (!attach->exiting && !attach->leaving)
         return CONTINUE;
-    pawl_attach_report(attach, now_ns, true);
+    pawl_attach_report(attach, now_ns, PAWL_REPORT_NOW);
     if (attach->exiting)
         return 0;
     pawl_workdir_fini(&worker->host.workdir, pawl_attach_durable(attach));
@@ -475,7 +475,7 @@ static int turn(struct worker *worker)
     if (is_running(worker)) {
         until_ns = least(until_ns, pawl_job_tick(&worker->host, &worker->job, now_ns));
         uint64_t report_ns = worker->job.started_ns + REPORT_RUNNING_NS;
-        pawl_attach_report(attach, now_ns, now_ns >= report_ns);
+        pawl_attach_report(attach, now_ns, now_ns >= report_ns ? PAWL_REPORT_SOON : PAWL_REPORT_IN_TIME);
         if (attach->unreported > 0)
             until_ns = least(until_ns, report_ns);
     } else {
@@ -483,12 +483,12 @@ static int turn(struct worker *worker)
         if (code != CONTINUE)
             return code;
         if (must_be_heard(worker)) {
-            pawl_attach_report(attach, now_ns, true);
+            pawl_attach_report(attach, now_ns, PAWL_REPORT_NOW);
             sleep_for_a_word(worker);
             return CONTINUE;
         }
         bool more = pawl_attach_claimable(attach) && worker->held.count < PAWL_HELD_MAX / 2;
-        pawl_attach_report(attach, now_ns, !more);
+        pawl_attach_report(attach, now_ns, more ? PAWL_REPORT_IN_TIME : PAWL_REPORT_NOW);
         if (more) { /* do not sleep, but listen */
             pawl_attach_receive(attach, now_ns);
             return CONTINUE;

@@ -112,6 +112,9 @@ static int read_file(void *ctx, const char *run_id, const char *name, uint64_t b
         *n_out = image->n - byte_offset < bytes_max ? image->n - byte_offset : bytes_max;
         *bytes_out = malloc(*n_out ? *n_out : 1);
         memcpy(*bytes_out, image->bytes + byte_offset, *n_out);
+        world->image_bytes_read += *n_out;
+        if (*n_out > world->image_reads_largest)
+            world->image_reads_largest = *n_out;
         return 0;
     }
     return PAWL_E_NOT_FOUND;

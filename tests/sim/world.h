@@ -84,6 +84,7 @@ struct world {
     struct world_image images[WORLD_RUNS_MAX];
     size_t image_count;
     size_t image_reads; /* of pieces of images, or whole ones */
+    size_t image_reads_largest, image_bytes_read;
 
     struct world_entry ledger[WORLD_RUNS_MAX][WORLD_STEPS_MAX][WORLD_INSTANCES_MAX];
     char ledger_ids[WORLD_RUNS_MAX][PAWL_NAME_BYTES]; /* of which run each page is */

@@ -131,6 +131,26 @@ Test(core_map, credit_bounds_what_waits_and_comes_back)
     cr_expect(eq(u32, pawl_core_items_credit(world->core, run), 64));
 }
 
+Test(core_map, credit_comes_back_by_half_a_window)
+{
+    uint64_t content[64], instances[64];
+    uint32_t given = 0;
+    for (uint64_t i = 0; i < 64; i++)
+        content[i] = i;
+    feed(0, 64, content, instances);
+    for (uint64_t i = 0; i < 64; i++) {
+        world_succeed(world, "map", i);
+        world_sync(world);
+        uint32_t credit = pawl_core_items_credit(world->core, run);
+        if (given == 0 && credit > 0) {
+            given = credit;
+            cr_expect(ge(u32, credit, 32));
+        }
+        cr_expect(ge(u32, credit, given), "once there is some, it only grows");
+    }
+    cr_expect(eq(u32, pawl_core_items_credit(world->core, run), 64));
+}
+
 Test(core_map, resume_finds_items_by_content_and_runs_only_what_has_not_succeeded)
 {
     uint64_t content[] = {1, 2, 3}, other[] = {3, 9, 1}, instances[3];
@@ -248,6 +268,44 @@ Test(core_map, results_of_an_image_that_are_read_one_after_the_other_share_reads
     cr_expect(le(sz, world->image_reads - before, 8));
     expect_output(0, "what 0 printed");
     expect_output(COUNT - 1, "what 199 printed");
+}
+
+/* A failed run of @count tasks that printed 16 KiB each, sealed. */
+static void seal_large_outputs(uint64_t count)
+{
+    static char out[(16 << 10) + 1];
+    uint64_t content[200], instances[200];
+    memset(out, 'x', sizeof out - 1);
+    for (uint64_t i = 0; i < count; i++)
+        content[i] = i + 1;
+    feed(0, (uint32_t)count, content, instances);
+    end_feed();
+    for (uint64_t i = 0; i < count; i++) {
+        world_end(world, world_find(world, "map", i), PAWL_OUTCOME_EXITED, i == 7, out);
+        world_sync(world);
+    }
+    world_finish(world);
+    cr_assert(eq(u32, world_run_state(world, "m"), PAWL_RUN_FAILED));
+}
+
+Test(core_map, outputs_of_an_image_are_read_once_and_in_pieces_when_its_run_is_resumed)
+{
+    seal_large_outputs(200);
+    size_t bytes = world->images[0].n;
+    cr_assert(ge(sz, bytes, 3 << 20));
+    world->image_reads_largest = world->image_bytes_read = 0;
+    resume();
+    cr_expect(le(sz, world->image_reads_largest, 1 << 20));
+    cr_expect(le(sz, world->image_bytes_read, bytes + (256 << 10)));
+}
+
+Test(core_map, an_image_with_an_altered_output_is_not_resumed)
+{
+    int error = 0;
+    seal_large_outputs(100);
+    world->images[0].bytes[world->images[0].n / 2] ^= 1;
+    cr_expect(zero(ptr, world_map(world, "m", &error)));
+    cr_expect(eq(int, error, PAWL_E_DAMAGED));
 }
 
 Test(core_map, full_disk_refuses_items_and_takes_them_later)

@@ -302,6 +302,46 @@ Test(worker, job_is_begun_run_and_reported_under_its_receipt)
     cr_expect(eq(u16, claim.lane, LANE));
 }
 
+/* Entries in the lane, waited for without its bell. */
+static void wait_for_entries(int64_t count)
+{
+    while (pawl_ring_peek(&lane.ring) < count)
+        poll(NULL, 0, 1);
+}
+
+Test(worker, scheduler_that_looks_soon_is_woken_for_a_failure_and_when_work_is_used_up_but_for_nothing_else)
+{
+    char fifo[128], script[192];
+    snprintf(fifo, sizeof fifo, "%s/fifo", state);
+    cr_assert(zero(int, mkfifo(fifo, 0600)));
+    begin();
+    place_shell("exit 0", 0);
+    snprintf(script, sizeof script, "read x <%s; exit 0", fifo);
+    place_shell(script, 1);
+    snprintf(script, sizeof script, "read x <%s; exit 1", fifo);
+    place_shell(script, 2);
+    place_shell("exit 0", 3);
+    atomic_store(&pawl_world_of(&world)->sleeping, PAWL_WORLD_LOOKS_SOON);
+    publish();
+    struct pollfd bell = {.fd = scheduler_bell, .events = POLLIN};
+    wait_for_entries(3); /* the second has begun, and runs for long */
+    cr_expect(zero(int, poll(&bell, 1, 50)), "it need not wait to be heard");
+    int fd = open(fifo, O_WRONLY);
+    cr_assert(eq(int, (int)write(fd, "go\n", 3), 3));
+    close(fd);
+    wait_for_entries(5);
+    cr_expect(zero(int, poll(&bell, 1, 0)));
+    fd = open(fifo, O_WRONLY);
+    cr_assert(eq(int, (int)write(fd, "go\n", 3), 3));
+    close(fd);
+    cr_expect(eq(int, poll(&bell, 1, -1), 1), "a failure");
+    pawl_doorbell_clear(scheduler_bell);
+    for (int i = 0; i < 6; i++)
+        expect_settlement(i % 2 ? PAWL_SETTLE_RESULT : PAWL_SETTLE_BEGUN, NULL, 0);
+    wait_for_entries(2);
+    cr_expect(eq(int, poll(&bell, 1, -1), 1), "nothing is left to do");
+}
+
 Test(worker, noops_are_reported_by_results_alone_in_order)
 {
     begin();

@@ -3,6 +3,7 @@
  */
 #include "workers/workdir.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,6 +31,7 @@ static void make_state(void)
 
 static void remove_state(void)
 {
+    pawl_workdir_destroy(&workdir);
     char command[100];
     snprintf(command, sizeof command, "rm -rf %s", state);
     cr_expect(eq(int, system(command), 0));
@@ -205,4 +207,43 @@ Test(workdir, forgotten_spares_stay_where_they_are)
     pawl_workdir_forget(&workdir);
     place("b", UINT64_MAX, 1, UINT64_MAX);
     cr_expect(is_there("a.1"));
+}
+
+/* Names below runs/r/work. */
+static unsigned count_names(void)
+{
+    unsigned count = 0;
+    DIR *directory = opendir(path_of(""));
+    for (struct dirent *entry; directory && (entry = readdir(directory));)
+        count += entry->d_name[0] != '.';
+    if (directory)
+        closedir(directory);
+    return count;
+}
+
+Test(workdir, no_directory_stays_behind_however_many_attempts_wait_for_one_sync)
+{
+    for (uint64_t round = 0; round < 2; round++) {
+        for (uint64_t i = 0; i < 500; i++) {
+            place("a", round * 500 + i, 1, round * 500);
+            pawl_workdir_leave(&workdir, false);
+            pawl_workdir_reported(&workdir, round * 500 + i);
+        }
+        cr_expect(eq(uint, count_names(), 500), "those of the round before moved on");
+    }
+    pawl_workdir_fini(&workdir, 1000);
+    cr_expect(eq(uint, count_names(), 0));
+}
+
+Test(workdir, directories_that_somebody_removed_together_with_their_parent_are_made_again)
+{
+    place("a", UINT64_MAX, 1, 0);
+    pawl_workdir_leave(&workdir, false);
+    pawl_workdir_reported(&workdir, 1);
+    rmdir(path_of("a.1"));
+    rmdir(path_of(""));
+    cr_expect(eq(u32, place("b", UINT64_MAX, 1, 9), 1));
+    cr_expect(is_there("b.1"));
+    cr_expect(eq(int, pawl_workdir_leave(&workdir, false), 0));
+    cr_expect(eq(u32, place("b", UINT64_MAX, 1, 9), 2), "its name is found in the new one");
 }
