@@ -463,10 +463,9 @@ int pawl_run_why(struct pawl_core *core, struct pawl_run *run, uint32_t index, u
         break;
     case PAWL_STEP_FAILED:
         if (instance && instance->reason == PAWL_REASON_OUTPUT)
-            add(&text,
-                "It wrote more than %llu MiB, the most that is kept of an attempt; large results belong "
-                "into a file.\n",
-                (unsigned long long)(core->options.output_bytes_max >> 20));
+            add(&text, "It wrote more than is kept of an attempt (`pawl config show`: attempt-output); large "
+                       "results "
+                       "belong into a file.\n");
         break;
     case PAWL_STEP_CACHED:
         break;
