@@ -282,7 +282,7 @@ static void on_take(struct pawl_connection *connection, const struct pawl_wire_m
         on_peek(connection, tag, &request);
         return;
     }
-    if (try_take(connection, tag, &request))
+    if (!pawl_control_place(connection, tag) || try_take(connection, tag, &request))
         return;
     if (request.wait_ns == 0) {
         answer_empty(connection, tag);

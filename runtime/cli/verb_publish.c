@@ -197,7 +197,7 @@ static int run_publish(struct pawl_cli *cli, const void *options, int operand_co
     message.headers = headers;
     message.header_count = o->headers.count;
     if (status == 0)
-        status = pawl_cli_open(cli, true, &publishing.pawl);
+        status = pawl_cli_attach(cli, true, &publishing.pawl);
     if (status == 0 && o->lines) {
         (void)pawl_signals_install();
         status = pawl_publish_lines(&publishing, &message);

@@ -10,6 +10,12 @@
 #include "runtime/pawl.h"
 
 /**
+ * pawl_lib_connect_to_ask - pawl_connect() for requests alone, which succeeds also where all places of
+ * `clients` are taken. The first delivery or publish wants one: PAWL_E_LIMIT if there is none.
+ */
+int pawl_lib_connect_to_ask(const struct pawl_connect_options *options, struct pawl **pawl_out);
+
+/**
  * pawl_lib_take_until - pawl_take() that ends early, without losing anything, when @stop_fd is readable
  * @wait_ns: UINT64_MAX: for ever
  *
