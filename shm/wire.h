@@ -118,7 +118,8 @@ enum pawl_wire_role {
 };
 
 enum {
-    PAWL_HELLO_ASKS = 1, /* a command that only asks: it has no place among `clients` before it wants a lane */
+    PAWL_HELLO_ASKS =
+        1, /* a command that only asks: it has no place among `clients` before it wants a lane */
 };
 
 struct pawl_wire_hello {
@@ -128,7 +129,7 @@ struct pawl_wire_hello {
         uint32_t worker_number; /* workers: 1-based slot number of the process's life */
         uint32_t flags;         /* clients: PAWL_HELLO_* */
     };
-    uint32_t pid;           /* advisory: the scheduler asks the socket (SO_PEERPIDFD or SO_PEERCRED) */
+    uint32_t pid; /* advisory: the scheduler asks the socket (SO_PEERPIDFD or SO_PEERCRED) */
 };
 
 struct pawl_wire_welcome {

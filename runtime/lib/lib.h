@@ -169,7 +169,7 @@ struct pawl {
     uint32_t forks;             /* of this process when it was made: another number is a forked child */
     struct pawl *newer, *older; /* among the process's handles: fork.c */
     bool may_launch;
-    bool asks; /* only: it takes no place among `clients` */
+    bool asks;                                     /* only: it takes no place among `clients` */
     uint64_t connect_limit_ns, reconnect_limit_ns; /* PAWL_LIB_FOREVER */
     struct pawl_state state;
     bool has_state;
