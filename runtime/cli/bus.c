@@ -119,12 +119,17 @@ static void tell(void *ctx, const char *text, size_t bytes)
     pawl_note(ctx, "%.*s", (int)bytes, text);
 }
 
+void pawl_cli_hear(const struct pawl_cli *cli, struct pawl *pawl)
+{
+    pawl_lib_on_notice(pawl, tell, (void *)(uintptr_t)cli);
+}
+
 static int connect_to(const struct pawl_cli *cli, const struct pawl_connect_options *options, bool asks,
                       struct pawl **pawl_out)
 {
     int error = asks ? pawl_lib_connect_to_ask(options, pawl_out) : pawl_connect(options, pawl_out);
     if (error == 0)
-        pawl_lib_on_notice(*pawl_out, tell, (void *)(uintptr_t)cli);
+        pawl_cli_hear(cli, *pawl_out);
     return error;
 }
 

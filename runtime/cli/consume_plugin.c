@@ -119,6 +119,8 @@ static int work(const struct crew *crew, unsigned index)
                    : PAWL_EXIT_USAGE;
     int error = pawl_connect(&options, &pawl);
     consuming->pawl = error == 0 ? pawl : NULL;
+    if (error == 0 && index == 0) /* one says it for all */
+        pawl_cli_hear(consuming->cli, pawl);
     if (error == 0)
         error = pawl_handling_run(pawl, &handling);
     int code = error != 0 && fails_first(crew) ? tell(crew, pawl_consume_fail(consuming, error)) : 0;

@@ -216,7 +216,7 @@ test_a_count_loses_nothing_of_an_at_most_once_queue_to_a_plugin() {
 }
 
 test_a_plugin_that_is_killed_while_it_waits_leaves_what_it_had_asked_for_to_the_next() {
-    local consumer first next server
+    local consumer first server
     plugin
     : >my.yaml
     serve
@@ -227,7 +227,7 @@ test_a_plugin_that_is_killed_while_it_waits_leaves_what_it_had_asked_for_to_the_
     first=$(pid_of 'handler 1')
     kill -KILL "$first"
     # When the next has its lane, the scheduler knows that the first one is gone.
-    wait_until 'next=$(pid_of "handler 1") && [ "$next" != '"$first"' ] && grep -q memfd "/proc/$next/maps"'
+    wait_until '! kill -0 '"$first"' && grep -q memfd "/proc/$(pid_of "handler 1")/maps"'
     wait_until '[ "$(pawl queue show q --json | jq .consumers)" = 1 ]'
     seq 4 | pawl publish a --lines >/dev/null
     expect_end 0 "$consumer"

@@ -192,6 +192,26 @@ test_a_publish_into_a_queue_that_blocks_waits_for_room() {
     expect_eq "$(depth q)" 1
 }
 
+test_a_publish_that_waits_for_room_says_so_once() {
+    leave_running
+    pawl queue declare q --topic a --max-depth 1 --overflow block
+    pawl publish a 1
+    seq 3 >input
+    background sh -c '"$1" publish a --lines <input' sh "$PAWL"
+    local waiting=$!
+    wait_until '[ -s background.err ]'
+    expect_exit 0 pawl consume q --count 4 --wait 10s --auto-ack
+    expect_end 0 "$waiting"
+    expect_file background.err 'pawl publish: queue q is full (overflow: block): what it does not take waits for room'
+    pawl publish a 1
+    background pawl publish a 2 --json
+    waiting=$!
+    wait_until '[ "$(pawl queue show q --json | jq .blocked_publishes)" = 1 ]'
+    expect_exit 0 pawl consume q --count 1 --wait 10s --auto-ack
+    expect_end 0 "$waiting"
+    expect_file background.err ''
+}
+
 test_an_interrupted_publish_that_waits_for_room_says_that_it_is_unknown() {
     local signal
     leave_running
@@ -202,7 +222,7 @@ test_an_interrupted_publish_that_waits_for_room_says_that_it_is_unknown() {
         wait_until '[ "$(pawl queue show q --json | jq .blocked_publishes)" = 1 ]'
         kill -"$signal" "${BACKGROUND[-1]}"
         expect_end 5 "${BACKGROUND[-1]}"
-        expect_file background.err 'pawl publish: interrupted: not confirmed, it may be stored or not
+        expect_eq "$(tail -n 2 background.err)" 'pawl publish: interrupted: not confirmed, it may be stored or not
   what has an --id can be published again, and is not stored twice'
         wait_until '[ "$(pawl queue show q --json | jq .blocked_publishes)" = 0 ]'
     done
@@ -221,7 +241,7 @@ test_an_interrupted_publish_of_lines_tells_what_is_confirmed_and_what_is_unknown
     pawl queue declare q --topic a --max-depth 3 --overflow block
     seq 5 >input
     interrupted INT
-    expect_eq "$(cat background.err)" \
+    expect_eq "$(tail -n 2 background.err)" \
         'pawl publish: interrupted: 3 events confirmed, 2 unknown (stored or not)
   to go on, publish from line 4 on: what is unknown may then be stored twice'
     pawl queue purge q
