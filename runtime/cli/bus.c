@@ -179,6 +179,7 @@ int pawl_cli_ask(const struct pawl_cli *cli, struct pawl *pawl, json_t *request,
     char *text = json_dumps(request, JSON_COMPACT), *reply = NULL;
     const char *op = pawl_cli_text(request, "op");
     const char *of = pawl_cli_text(request, json_object_get(request, "name") != NULL ? "name" : "queue");
+    bool declares = strcmp(op, "queue.declare") == 0;
     int status = 0;
     if (text == NULL) {
         status = pawl_fail(cli, PAWL_EXIT_INTERNAL, "memory", NULL, "out of memory");
@@ -187,6 +188,9 @@ int pawl_cli_ask(const struct pawl_cli *cli, struct pawl *pawl, json_t *request,
     int error = pawl_request(pawl, text, &reply);
     if (error != 0) {
         status = pawl_cli_fail(cli, pawl, error, "%s", of[0] != '\0' ? of : op);
+        /* What is not declared is no configuration: a group of no stream, say, is wrong usage. */
+        if (error == PAWL_ERR_INVALID && !declares)
+            status = PAWL_EXIT_USAGE;
         goto out;
     }
     *reply_out = json_loads(reply, JSON_ALLOW_NUL, NULL);

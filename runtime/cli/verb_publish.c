@@ -208,6 +208,7 @@ static int run_publish(struct pawl_cli *cli, const void *options, int operand_co
     } else if (status == 0) {
         status = publish_input(&publishing, &message);
     }
+    pawl_publishing_tell_nowhere(&publishing, operands[0]);
     if (publishing.pawl != NULL)
         pawl_close(publishing.pawl);
     pawl_publishing_fini(&publishing);

@@ -53,9 +53,24 @@ test_an_event_that_nobody_wants_is_fine_unless_a_route_is_expected() {
     pawl queue declare q --topic a
     expect_exit 0 pawl publish b x --json
     expect_json .routed 0
+    expect_json .event null
+    expect_eq "$(stderr)" ''
     expect_exit 1 pawl publish b x --expect-routed
     expect_stderr 'no queue'
     expect_exit 0 pawl publish a x --expect-routed
+}
+
+test_an_event_that_came_into_no_queue_is_told() {
+    pawl queue declare q --topic a --max-depth 1 --overflow drop_newest
+    expect_exit 0 pawl publish b x
+    expect_stdout 0
+    expect_stderr 'b: the event is in no queue: none wants its topic'
+    expect_exit 0 pawl publish a x
+    expect_eq "$(stderr)" ''
+    seq 3 >input
+    expect_exit 0 "$PAWL" publish a --lines <input
+    expect_stdout "$(printf '0\n0\n0')"
+    expect_eq "$(stderr)" 'pawl publish: a: 3 of 3 events are in no queue: none wants its topic, or one that does is full and let it go'
 }
 
 test_a_key_is_stored_once_even_over_a_restart() {

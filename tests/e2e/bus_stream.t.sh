@@ -112,7 +112,10 @@ test_what_a_group_verb_prints_has_the_schema() {
 
 test_groups_are_of_streams_only() {
     pawl queue declare q --topic a
-    expect_exit 3 pawl group create q g
+    expect_exit 2 pawl group create q g
+    expect_exit 2 pawl group lag q
+    expect_stderr 'not a stream'
+    expect_exit 2 pawl consume q --group g
     expect_stderr stream
     expect_exit 2 pawl group lag nosuch
     pawl queue declare clicks --topic 'click.*' --stream
