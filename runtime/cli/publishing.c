@@ -61,7 +61,8 @@ void pawl_publishing_tell(struct pawl_publishing *publishing, const struct pawl_
     publishing->confirmed++;
     publishing->nowhere += confirm->event_id == 0 && !confirm->duplicate;
     if (confirm->refused > 0) {
-        pawl_note(publishing->cli, "event %s: %u of its queues refused it", id, confirm->refused);
+        pawl_note(publishing->cli, "event %s: %u of its queues refused it%s%s", id, confirm->refused,
+                  publishing->by != NULL ? ": " : "", publishing->by != NULL ? publishing->by : "");
         publishing->refused++;
     }
 }

@@ -21,6 +21,7 @@ struct pawl_publishing {
     uint64_t next;              /* sequence number of the next confirm to tell; 0: none was published yet */
     struct pawl_confirm *early; /* confirms that came before it: by sequence, around */
     char why[256];              /* the first that was refused */
+    const char *by;             /* the queue that refused, where that is known; NULL */
 };
 
 /** pawl_publishing_fini - frees what it holds; the connection stays the caller's. */

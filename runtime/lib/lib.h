@@ -216,6 +216,9 @@ struct pawl {
     struct pawl_lib_publisher publisher;
     struct pawl_consumer *consumers;
     uint32_t consumer_numbers;
+    uint32_t refusing,
+        refusing_known; /* numbers: of the queue that refused last; of the one whose name is known */
+    char refusing_name[PAWL_NAME_BYTES];
     struct pawl_lib_delivery *free_deliveries;
     void **slabs;
     size_t slab_count;

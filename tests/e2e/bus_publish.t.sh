@@ -170,11 +170,18 @@ test_a_full_queue_rejects_and_the_exit_code_says_so() {
     expect_exit 0 pawl publish a 1
     expect_exit 0 pawl publish a 2
     expect_exit 1 pawl publish a 3
-    expect_stderr q
+    expect_stderr 'a: queue q refused the event: queue has no free slot'
+    expect_exit 1 pawl publish a 3 --json
+    expect_json_err .error.code queue_full
+    json_err .error.message | grep -q 'queue q refused'
     expect_eq "$(depth q)" 2
     capture sh -c 'seq 3 | "$1" publish a --lines' sh "$PAWL"
     expect_eq "$rc" 1
     expect_stdout ''
+    expect_stderr '3 of 3 events were refused: queue has no free slot; the last by queue q'
+    pawl queue declare other --topic a
+    expect_exit 1 pawl publish a 4
+    expect_stderr '1 of its queues refused it: q'
 }
 
 test_a_full_queue_that_drops_keeps_the_newest_or_the_oldest() {

@@ -376,6 +376,37 @@ C
     expect_end 0 "$server"
 }
 
+test_a_refused_publish_names_the_queue_that_refused() {
+    local server
+    install_library
+    serve
+    pawl queue declare roomy --topic b
+    pawl queue declare tight --topic a --max-depth 1
+    write refused.c <<'C'
+#include <pawl.h>
+#include <stdio.h>
+
+int main(void)
+{
+    struct pawl *pawl;
+    struct pawl_message message = {.bytes = sizeof message, .topic = "a", .data = "x", .data_bytes = 1};
+    if (pawl_connect(NULL, &pawl) != 0 || pawl_publish(pawl, &message, 10000, NULL) != 0)
+        return 1;
+    for (int i = 0; i < 2; i++)
+        if (pawl_publish(pawl, &message, 10000, NULL) == PAWL_ERR_QUEUE_FULL)
+            puts(pawl_last_error(pawl));
+    pawl_close(pawl);
+    return 0;
+}
+C
+    build_own refused
+    expect_exit 0 ./refused
+    expect_stdout 'queue tight refused the event: queue has no free slot
+queue tight refused the event: queue has no free slot'
+    kill -TERM "$server"
+    expect_end 0 "$server"
+}
+
 test_a_workflow_is_submitted_waited_for_and_read() {
     install_library
     write flow.yaml <<'YAML'
