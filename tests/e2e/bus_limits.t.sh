@@ -359,6 +359,10 @@ YAML
     expect_exit 1 pawl run flow.yaml
     expect_exit 0 pawl steps last --json
     expect_contains output
+    configured 'attempt-output: 1MiB'
+    wait_until '[ -z "$(processes)" ]'
+    expect_exit 0 pawl why last many
+    expect_contains 'more than is kept of an attempt (the setting attempt-output): 5 bytes of it are kept'
     configured 'workers: 3' 'run-instances: 4'
     wait_until '[ -z "$(processes)" ]'
     expect_exit 0 pawl run flow.yaml --json
