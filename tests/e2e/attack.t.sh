@@ -6,7 +6,7 @@ test_a_run_too_large_for_a_record_is_refused_and_others_go_on() {
 pawl: 1
 name: nap
 steps:
-  a: {run: [sleep, "1"]}
+  a: {shell: 'until [ -e go ]; do sleep 0.02; done'}
   b: {needs: [a], run: ["true"]}
 YAML
     write one.yaml <<'YAML'
@@ -20,12 +20,13 @@ YAML
     background pawl run nap.yaml
     local nap=$!
     wait_until '[ "$(step_states running)" = 1 ]'
-    expect_exit 3 timeout 20 "$PAWL" run one.yaml --inputs huge.jsonl
+    expect_exit 3 at_most 20 "$PAWL" run one.yaml --inputs huge.jsonl
     expect_stderr "a run of"
+    touch go
     expect_end 0 "$nap"
 }
 
-step_states() { timeout 10 "$PAWL" status last --json 2>/dev/null | jq -r ".steps.$1 // 0"; }
+step_states() { pawl status last --json 2>/dev/null | jq -r ".steps.$1 // 0"; }
 
 # Every open memfd of this test's workers whose name holds $1, as /proc/PID/fd/N.
 shared_memory() {
@@ -55,8 +56,8 @@ YAML
     background pawl run flow.yaml -j 1
     local run=$! words
     wait_until '[ -s "$MARKS" ]'
-    words=$(shared_memory pawl-claims | head -n 1)
-    spoil "$words" 0 512
+    words=$(shared_memory pawl-claims)
+    spoil "${words%%$'\n'*}" 0 512
     : >"$GATE"
     expect_end 0 "$run"
     expect_eq "$(run_state)" succeeded
@@ -76,16 +77,16 @@ steps:
 YAML
     export MARKS=$T/marks GATE=$T/gate
     background pawl run flow.yaml -j 2
-    local run=$! scheduler lane
+    local run=$! lanes lane
     wait_until '[ "$(wc -l <"$MARKS")" -ge 2 ]'
-    scheduler=$(pid_of scheduler)
-    for lane in $(shared_memory pawl-lane); do
+    lanes=$(shared_memory pawl-lane)
+    [ -n "$lanes" ] || fail "no lane was found"
+    for lane in $lanes; do
         spoil "$lane" 128 4096
     done
     : >"$GATE"
     expect_end 0 "$run"
     expect_eq "$(run_state)" succeeded
-    [ -n "$scheduler" ] || fail "no scheduler was seen"
     refute_log "the scheduler"
 }
 
@@ -179,9 +180,9 @@ YAML
     background pawl run flow.yaml -j 2 --run-id r
     local run=$! supervisor
     wait_until '[ "$(grep -c start "$MARKS")" = 2 ]'
-    supervisor=$(pid_of supervisor)
+    supervisor=$(the_pid_of supervisor)
     kill -STOP "$supervisor"
-    kill -KILL "$(pid_of scheduler)"
+    kill -KILL "$(the_pid_of scheduler)"
     : >"$GATE"
     wait_until '[ "$(grep -c end "$MARKS")" -ge 2 ]'
     kill -CONT "$supervisor"
@@ -195,9 +196,9 @@ YAML
 # The command is stopped, its scheduler dies, and all is done before the command looks again.
 ends_without_its_command() {
     local supervisor
-    supervisor=$(pid_of supervisor)
+    supervisor=$(the_pid_of supervisor)
     kill -STOP "$1"
-    kill -KILL "$(pid_of scheduler)"
+    kill -KILL "$(the_pid_of scheduler)"
     : >"$GATE"
     wait_until '[ "$(run_state r)" = succeeded ]' 20
     "${@:2}" "$supervisor"
@@ -249,7 +250,7 @@ YAML
     background pawl resume r
     local run=$!
     wait_until '[ "$(run_state r)" = running ]'
-    kill -KILL "$(pid_of supervisor)"
+    kill -KILL "$(the_pid_of supervisor)"
     expect_end 5 "$run"
     grep -q "supervisor is gone" background.err || fail "it does not say that the supervisor is gone"
 }

@@ -66,7 +66,7 @@ test_unknown_bench_names_those_that_there_are() {
 
 test_interrupted_bench_leaves_nothing() {
     export PAWL_STATE=$PWD/state
-    background pawl bench exec -n 3000
+    background pawl bench exec -n 10000
     wait_until 'compgen -G "$PWD/.pawl-bench*/state.*/journal"' 30
     kill -INT $!
     expect_end 5 $!

@@ -37,7 +37,7 @@ whole() {
 
 act_purge() {
     local held=3
-    expect_exit 0 pawl consume doomed --count $held --wait 5s
+    expect_exit 0 pawl consume doomed --count $held --wait 2m
     killed "$PAWL" queue purge doomed
     whole purge "$EVENTS" $held "$(depth doomed)"
     expect_eq "$(setting doomed .in_flight)" $held
@@ -99,9 +99,7 @@ publish_all_the_while() {
 slow test_what_is_done_to_queues_and_groups_while_the_scheduler_is_killed_is_whole_or_not_there 300
 test_what_is_done_to_queues_and_groups_while_the_scheduler_is_killed_is_whole_or_not_there() {
     local round act publisher
-    leave_running
-    background pawl serve
-    wait_until 'grep -q serving background.err' 20
+    serve
     pawl queue declare kept --topic kept
     pawl queue declare log --topic log --stream
     seq "$EVENTS" | pawl publish log --lines >/dev/null
@@ -122,7 +120,7 @@ test_what_is_done_to_queues_and_groups_while_the_scheduler_is_killed_is_whole_or
     expect_eq "$(pawl group lag log --json | jq '.end - .first')" "$EVENTS"
 
     # Nothing that was confirmed outside of them is lost, and nothing is there twice.
-    expect_exit 0 pawl consume kept --auto-ack --count "$(depth kept)" --wait 30s
+    expect_exit 0 pawl consume kept --auto-ack --count "$(depth kept)" --wait 2m
     json .data | sort >got
     expect_eq "$(uniq -d got)" ''
     expect_eq "$(sort confirmed | comm -23 - got)" ''

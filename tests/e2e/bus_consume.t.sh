@@ -3,7 +3,7 @@
 depth() { pawl queue show "$1" --json | jq .depth; }
 in_flight() { pawl queue show "$1" --json | jq .in_flight; }
 # take QUEUE: the tag of its next delivery.
-take() { pawl consume "$1" --count 1 --wait 10s | jq -r .delivery; }
+take() { pawl consume "$1" --count 1 --wait 2m | jq -r .delivery; }
 dead() { pawl dlq list "$1" --json | jq -r "$2"; }
 
 test_a_detached_delivery_stays_in_flight_until_it_is_acked() {
@@ -61,7 +61,7 @@ test_a_late_or_second_ack_is_refused_with_its_own_error() {
 test_several_deliveries_are_acked_at_once_and_one_that_fails_keeps_no_other() {
     pawl queue declare q --topic a
     seq 3 | pawl publish a --lines >/dev/null
-    pawl consume q --count 3 --wait 10s | jq -r .delivery >tags
+    pawl consume q --count 3 --wait 2m | jq -r .delivery >tags
     pawl ack "$(sed -n 2p tags)"
     # shellcheck disable=SC2046
     expect_exit 1 pawl ack $(cat tags)
@@ -100,21 +100,20 @@ test_a_nack_delivers_again_with_the_next_attempt() {
     pawl queue declare q --topic a --backoff fixed:0s
     pawl publish a one >/dev/null
     expect_exit 0 pawl nack "$(take q)"
-    expect_exit 0 pawl consume q --count 1 --wait 10s --auto-ack
+    expect_exit 0 pawl consume q --count 1 --wait 2m --auto-ack
     expect_json '"\(.attempt) \(.failures)"' '2 1'
 }
 
 test_a_nack_with_a_delay_waits_that_long() {
     pawl queue declare q --topic a
     pawl publish a one >/dev/null
-    local begin
-    pawl nack "$(take q)" --delay 1s
+    local tag begin
+    tag=$(take q)
     begin=$(now_ms)
-    expect_exit 0 pawl consume q --count 1 --wait 200ms
-    expect_stdout ''
-    expect_exit 0 pawl consume q --count 1 --wait 10s --auto-ack
+    pawl nack "$tag" --delay 1s
+    expect_exit 0 pawl consume q --count 1 --wait 2m --auto-ack
     expect_json .attempt 2
-    [ $(($(now_ms) - begin)) -ge 800 ] || fail 'too early'
+    [ $(($(now_ms) - begin)) -ge 1000 ] || fail 'too early'
 }
 
 test_a_newline_in_a_topic_or_reason_breaks_no_row_of_dead_letters() {
@@ -154,34 +153,31 @@ test_a_delivery_that_is_not_settled_in_its_ack_wait_comes_again_and_its_tag_is_s
     pawl publish a x >/dev/null
     local tag
     tag=$(take q)
-    expect_exit 0 pawl consume q --count 1 --wait 10s
+    expect_exit 0 pawl consume q --count 1 --wait 2m
     expect_json .attempt 2
     expect_exit 1 pawl ack "$tag"
 }
 
 test_extending_keeps_a_delivery() {
-    leave_running
-    background pawl serve
-    wait_until 'pawl health | grep -q scheduler'
-    pawl queue declare q --topic a --ack-wait 1s --backoff fixed:0s
+    serve
+    pawl queue declare q --topic a --ack-wait 8s --backoff fixed:0s
     pawl publish a x >/dev/null
     local tag
     tag=$(take q)
     expect_exit 0 pawl extend "$tag" --by 1h
-    expect_exit 0 pawl consume q --count 1 --wait 2s
+    expect_exit 0 pawl consume q --count 1 --wait 9s
     expect_stdout ''
     expect_exit 0 pawl ack "$tag"
-    kill "$BACKGROUND"
-    expect_end 0 "$BACKGROUND"
+    end_serve
 }
 
 test_auto_ack_leaves_in_the_queue_what_was_not_asked_for() {
     pawl queue declare q --topic a
     seq 10 | pawl publish a --lines >/dev/null
-    expect_exit 0 pawl consume q --count 3 --wait 10s --auto-ack
+    expect_exit 0 pawl consume q --count 3 --wait 2m --auto-ack
     expect_eq "$(json .data | tr '\n' ' ')" '1 2 3 '
     expect_eq "$(depth q)" 7
-    expect_exit 0 pawl consume q --wait 500ms --auto-ack
+    expect_exit 0 pawl consume q --count 7 --wait 2m --auto-ack
     expect_eq "$(json '"\(.data):\(.attempt)"' | tr '\n' ' ')" '4:1 5:1 6:1 7:1 8:1 9:1 10:1 '
     expect_eq "$(depth q)" 0
 }
@@ -189,7 +185,7 @@ test_auto_ack_leaves_in_the_queue_what_was_not_asked_for() {
 test_what_a_reader_that_left_did_not_get_stays() {
     pawl queue declare q --topic a
     seq 20000 | pawl publish a --lines >/dev/null
-    capture sh -c '"$1" consume q --wait 1s --auto-ack | head -n 1' sh "$PAWL"
+    capture sh -c '"$1" consume q --auto-ack | head -n 1' sh "$PAWL"
     expect_json .data 1
     [ "$(depth q)" -gt 0 ] || fail 'all of it is gone'
 }
@@ -210,7 +206,7 @@ test_peek_shows_all_and_takes_nothing() {
 test_a_command_gets_data_and_environment_and_acks_with_0() {
     pawl queue declare q --topic 'order.*'
     pawl publish order.new 'the data' --header 'x-Customer.id=7' >id
-    expect_exit 0 pawl consume q --count 1 --wait 10s --exec sh -c \
+    expect_exit 0 pawl consume q --count 1 --wait 2m --exec sh -c \
         'echo "$(cat)|$PAWL_QUEUE|$PAWL_TOPIC|$PAWL_EVENT|$PAWL_ATTEMPT|$PAWL_HEADER_X_CUSTOMER_ID|$PAWL_DELIVERY|$1"' sh 'an arg'
     expect_match "^the data\|q\|order.new\|$(cat id)\|1\|7\|q:1:1:[0-9]+\|an arg$"
     expect_eq "$(depth q)" 0
@@ -220,7 +216,7 @@ test_exit_65_rejects_and_others_are_tried_again_till_the_limit() {
     pawl queue declare q --topic a --max-deliver 3 --backoff fixed:0s
     pawl publish a reject >/dev/null
     pawl publish a fail >/dev/null
-    expect_exit 1 pawl consume q --wait 1s --exec sh -c 'read -r word; echo "$word $PAWL_ATTEMPT"; [ "$word" != reject ] || exit 65; exit 3'
+    expect_exit 1 pawl consume q --count 4 --wait 2m --exec sh -c 'read -r word; echo "$word $PAWL_ATTEMPT"; [ "$word" != reject ] || exit 65; exit 3'
     expect_sorted $'fail 1\nfail 2\nfail 3\nreject 1'
     expect_eq "$(dead q '"\(.data) \(.reason) \(.error)"' | sort)" $'fail delivery-limit exit code 3\nreject rejected exit code 65'
 }
@@ -228,7 +224,7 @@ test_exit_65_rejects_and_others_are_tried_again_till_the_limit() {
 test_a_rule_for_an_exit_code_beats_the_queues_limit() {
     pawl queue declare q --topic a --max-deliver 5 --backoff fixed:0s --retry exit:9=never
     pawl publish a x >/dev/null
-    expect_exit 1 pawl consume q --wait 500ms --exec sh -c 'echo "$PAWL_ATTEMPT"; exit 9'
+    expect_exit 1 pawl consume q --count 1 --wait 2m --exec sh -c 'echo "$PAWL_ATTEMPT"; exit 9'
     expect_stdout 1
     expect_eq "$(dead q .reason)" delivery-limit
 }
@@ -236,24 +232,21 @@ test_a_rule_for_an_exit_code_beats_the_queues_limit() {
 test_a_command_that_is_killed_has_failed() {
     pawl queue declare q --topic a --max-deliver 1
     pawl publish a x >/dev/null
-    expect_exit 1 pawl consume q --count 1 --wait 10s --exec sh -c 'kill -9 $$'
+    expect_exit 1 pawl consume q --count 1 --wait 2m --exec sh -c 'kill -9 $$'
     expect_eq "$(dead q .error)" 'killed by signal 9 (Killed)'
 }
 
 test_75_spares_the_breaker_and_other_failures_trip_it() {
     local code state
-    leave_running
-    background pawl serve
-    wait_until 'pawl health | grep -q scheduler'
+    serve
     for code in 75 1; do
         pawl queue declare "q$code" --topic "t$code" --breaker 2,1h,1 --backoff fixed:0s --max-deliver 0
         pawl publish "t$code" x >/dev/null
-        capture pawl consume "q$code" --count 2 --wait 1s --exec sh -c "exit $code"
+        capture pawl consume "q$code" --count 2 --wait 2m --exec sh -c "exit $code"
         state=$(pawl queue show "q$code" --json | jq -r .breaker)
         [ "$code:$state" = 75:closed ] || [ "$code:$state" = 1:open ] || fail "after exit $code the breaker is $state"
     done
-    kill "$BACKGROUND"
-    expect_end 0 "$BACKGROUND"
+    end_serve
 }
 
 test_no_more_commands_run_at_a_time_than_was_said_and_as_many() {
@@ -261,7 +254,7 @@ test_no_more_commands_run_at_a_time_than_was_said_and_as_many() {
     seq 4 | pawl publish a --lines >/dev/null
     mkdir here
     # Each waits until two are there at once; a third would be seen.
-    expect_exit 0 pawl consume q --count 4 --wait 10s --concurrency 2 --exec sh -c '
+    expect_exit 0 pawl consume q --count 4 --wait 2m --concurrency 2 --exec sh -c '
         touch "here/$$"
         while [ "$(ls here | wc -l)" -lt 2 ] && [ ! -e met ]; do sleep 0.01; done
         touch met
@@ -282,19 +275,16 @@ test_a_command_that_is_not_there_touches_no_event() {
 }
 
 test_a_consumer_that_is_killed_gives_its_events_to_the_next_with_another_attempt() {
-    leave_running
-    background pawl serve
-    wait_until 'pawl health | grep -q scheduler'
+    serve
     pawl queue declare q --topic a --backoff fixed:0s
     pawl publish a x >/dev/null
     background pawl consume q --exec sh -c 'touch began; while :; do sleep 0.05; done'
     local consumer=$!
     wait_until '[ -e began ]'
     kill -9 "$consumer"
-    expect_exit 0 pawl consume q --count 1 --wait 10s --auto-ack
+    expect_exit 0 pawl consume q --count 1 --wait 2m --auto-ack
     expect_json .attempt 2
-    kill "${BACKGROUND[0]}"
-    expect_end 0 "${BACKGROUND[0]}"
+    end_serve
 }
 
 test_an_interrupt_lets_the_command_end_and_a_second_one_gives_its_event_back_uncounted() {
@@ -315,7 +305,7 @@ test_an_interrupt_lets_the_command_end_and_a_second_one_gives_its_event_back_unc
     wait_until '[ -e began ]'
     kill -TERM "$consumer"
     expect_end 5 "$consumer"
-    expect_exit 0 pawl consume q --count 1 --wait 10s --auto-ack
+    expect_exit 0 pawl consume q --count 1 --wait 2m --auto-ack
     expect_json '"\(.data) \(.failures)"' '2 0'
 }
 
@@ -332,18 +322,15 @@ test_a_plain_consumer_ends_at_an_interrupt() {
 }
 
 test_a_plain_consumer_goes_on_when_its_server_was_killed_and_another_serves() {
-    local server consumer
-    "$PAWL" serve 2>serve.err &
-    server=$!
-    BACKGROUND+=("$server")
-    wait_until 'grep -q serving serve.err'
+    local consumer
+    serve
     pawl queue declare q --topic a
     background pawl consume q
     consumer=$!
     pawl publish a x >/dev/null
     wait_until '[ -s background.out ]'
-    kill -KILL "$server"
-    wait "$server" || true
+    kill -KILL "$SERVE"
+    wait "$SERVE" || true
     pawl publish a y >/dev/null
     wait_until '[ "$(wc -l <background.out)" -eq 2 ]' 20
     kill -INT "$consumer"
@@ -377,7 +364,7 @@ test_redrive_gives_all_dead_letters_back_counted_from_the_start() {
     three_dead
     expect_exit 0 pawl dlq redrive q
     expect_stdout 3
-    expect_exit 0 pawl consume q --count 3 --wait 10s --auto-ack
+    expect_exit 0 pawl consume q --count 3 --wait 2m --auto-ack
     expect_eq "$(json '"\(.data):\(.attempt):\(.failures)"' | sort | tr '\n' ' ')" 'one:1:0 three:1:0 two:1:0 '
     expect_exit 0 pawl dlq list q --json
     expect_stdout ''
@@ -422,7 +409,7 @@ test_show_has_all_of_one_dead_letter() {
 test_show_without_numbers_has_all_or_what_a_filter_chooses() {
     pawl queue declare q --topic a
     seq 3 | pawl publish a --lines >/dev/null
-    pawl consume q --count 3 --wait 10s | jq -r .delivery | xargs "$PAWL" reject
+    pawl consume q --count 3 --wait 2m | jq -r .delivery | xargs "$PAWL" reject
     expect_exit 0 pawl dlq show q --json
     expect_json .data $'1\n2\n3'
     expect_exit 0 pawl dlq show q --filter reason=expired --json
@@ -495,38 +482,29 @@ test_a_consumer_whose_queue_is_deleted_ends_with_an_error() {
 }
 
 test_a_rejection_with_its_words_is_durable_when_consume_has_ended() {
-    local i scheduler
-    leave_running
-    background pawl serve
-    local server=$!
-    wait_until 'grep -q serving background.err'
+    local i
+    serve
     pawl queue declare q --topic a
     for i in 1 2 3; do
         pawl publish a "$i" >/dev/null
         expect_exit 1 pawl consume q --count 1 --exec sh -c 'exit 65'
-        scheduler=$(pid_of scheduler)
-        kill -9 "$scheduler"
-        wait_until '[ -n "$(pid_of scheduler)" ] && [ "$(pid_of scheduler)" != '"$scheduler"' ]'
+        kill_scheduler
         expect_eq "$(depth q) $(depth q.dlq)" "0 $i"
     done
-    kill -TERM "$server"
-    expect_end 0 "$server"
+    end_serve
 }
 
 test_what_is_settled_while_the_server_drains_is_told_durable() {
-    local server consumer
-    leave_running
-    background pawl serve
-    server=$!
-    wait_until 'grep -q serving background.err'
+    local consumer
+    serve
     pawl queue declare q --topic a
     pawl publish a 1 >/dev/null
     "$PAWL" consume q --count 1 --exec sh -c 'touch begun; until [ -e go ]; do sleep 0.02; done' 2>said &
     consumer=$!
     wait_until '[ -e begun ]'
-    kill -TERM "$server"
+    kill -TERM "$SERVE"
     wait_until 'grep -q "asked to stop" state/scheduler.log'
     touch go
     wait "$consumer" || fail "exit $?: $(cat said)"
-    expect_end 0 "$server"
+    expect_end 0 "$SERVE"
 }

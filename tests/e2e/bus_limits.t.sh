@@ -45,7 +45,7 @@ test_an_event_larger_than_a_message_of_the_socket_is_taken_looked_at_and_settled
     pawl publish a small >>id
     expect_exit 0 pawl consume q --peek --json
     expect_eq "$(json '.data | length' | tr '\n' ' ')" '5242880 5 '
-    expect_exit 0 pawl consume q --count 2 --wait 10s --json
+    expect_exit 0 pawl consume q --count 2 --wait 2m --json
     expect_eq "$(json '.data | length' | tr '\n' ' ')" '5242880 5 '
     expect_eq "$(json .attempt | tr '\n' ' ')" '1 1 '
     json .delivery | xargs "$PAWL" reject
@@ -63,7 +63,7 @@ test_an_event_from_before_the_limit_was_lowered_is_taken_whole() {
     for _ in 1 2 3; do bytes 5242880 | pawl publish a >>id; done
     wait_until '[ -z "$(processes)" ]'
     configured 'event-payload: 1MiB'
-    expect_exit 0 pawl consume q --count 3 --wait 10s --json
+    expect_exit 0 pawl consume q --count 3 --wait 2m --json
     expect_eq "$(json '.data | length' | tr '\n' ' ')" '5242880 5242880 5242880 '
     expect_eq "$(json .attempt | tr '\n' ' ')" '1 1 1 '
 }
@@ -86,7 +86,7 @@ test_headers_have_16_kib_by_default_and_64_at_most() {
     local most=(--header "n=$(bytes 32767)" --header "m=$(bytes 32767)")
     expect_exit 0 pawl publish a x "${most[@]}"
     expect_exit 1 pawl publish a x "${most[@]}" --header k=
-    expect_exit 0 pawl consume q --count 2 --wait 10s --auto-ack
+    expect_exit 0 pawl consume q --count 2 --wait 2m --auto-ack
     expect_eq "$(json '.headers | [.[] | length] | add' | tr '\n' ' ')" '16383 65534 '
     configured 'event-headers: 65KiB'
     expect_exit 3 pawl config show
@@ -154,7 +154,7 @@ test_a_dead_letter_queue_drops_its_oldest_beyond_its_depth() {
     configured 'dlq-depth: 2' 'max-deliver: 1'
     pawl queue declare q --topic a
     seq 3 | pawl publish a --lines >ids
-    expect_exit 1 pawl consume q --count 3 --wait 10s --exec false
+    expect_exit 1 pawl consume q --count 3 --wait 2m --exec false
     expect_eq "$(pawl dlq list q --json | jq -r .data | sort | tr '\n' ' ')" '2 3 '
 }
 
@@ -171,11 +171,8 @@ test_keys_beyond_the_window_are_forgotten_oldest_first() {
 
 # A server with so many clients, all of whose places are taken by consumers of q; their pids are in $clients.
 serve_full_house() {
-    leave_running
     configured "clients: $1" "${@:2}"
-    background pawl serve
-    server=$!
-    wait_until 'pawl health | grep -q scheduler'
+    serve
     pawl queue declare q --topic a
     clients=()
     while [ ${#clients[@]} -lt "$1" ]; do
@@ -186,7 +183,7 @@ serve_full_house() {
 }
 
 test_there_are_so_many_clients() {
-    local server clients
+    local clients
     serve_full_house 2
     expect_exit 4 pawl consume q
     expect_stderr clients
@@ -197,12 +194,11 @@ test_there_are_so_many_clients() {
     kill -INT "${clients[0]}"
     wait "${clients[0]}" || true
     wait_until 'pawl publish a x'
-    kill "$server"
-    expect_end 0 "$server"
+    end_serve
 }
 
 test_verbs_that_ask_or_settle_take_no_place_of_a_client() {
-    local server clients delivery
+    local clients delivery
     pawl queue declare other --topic b
     pawl publish b x
     delivery=$(pawl consume other --count 1 | jq -r .delivery)
@@ -217,8 +213,7 @@ test_verbs_that_ask_or_settle_take_no_place_of_a_client() {
     expect_lines 1
     expect_exit 0 pawl ack "$delivery"
     expect_exit 0 pawl runs
-    kill "$server"
-    expect_end 0 "$server"
+    end_serve
 }
 
 # Raw connections that say they only ask, as many as are let in; the file "more" is made when no more are.
@@ -242,7 +237,7 @@ PY
 
 # As root the guest is somebody else; as a user there is nobody else to be.
 test_commands_that_ask_are_bounded_and_some_places_are_the_owners() {
-    local server clients as=() least=250 most=257
+    local as=() least=250 most=257
     public_directory
     if [ "$(id -u)" = 0 ]; then
         as=(setpriv --reuid=65534 --regid=65534 --clear-groups)
@@ -250,10 +245,7 @@ test_commands_that_ask_are_bounded_and_some_places_are_the_owners() {
         least=310 most=321
     fi
     configured 'clients: 1' 'allow-uids: [65534]'
-    leave_running
-    background pawl serve --socket "$PUBLIC/socket"
-    server=$!
-    wait_until 'pawl health | grep -q scheduler'
+    serve --socket "$PUBLIC/socket"
     mkfifo stay
     cat_askers >askers.py
     "${as[@]}" /usr/bin/python3 -c "$(cat askers.py)" "$PUBLIC/socket" <stay >held &
@@ -268,8 +260,7 @@ test_commands_that_ask_are_bounded_and_some_places_are_the_owners() {
     fi
     exec 9>&-
     wait_until 'pawl health'
-    kill "$server"
-    expect_end 0 "$server"
+    end_serve
     rmdir "$PUBLIC"
 }
 
@@ -313,10 +304,10 @@ test_a_stream_that_has_its_groups_is_not_consumed_by_another() {
     configured 'stream-groups: 1'
     pawl queue declare s --topic a --stream
     pawl publish a x >id
-    expect_exit 0 pawl consume s --group one --auto-ack --wait 5s --count 1
-    expect_exit 3 pawl consume s --group two --auto-ack --wait 5s --count 1
+    expect_exit 0 pawl consume s --group one --auto-ack --wait 2m --count 1
+    expect_exit 3 pawl consume s --group two --auto-ack --wait 2m --count 1
     expect_stderr stream-groups
-    expect_exit 3 pawl consume s --group two --wait 5s --count 1 --json
+    expect_exit 3 pawl consume s --group two --wait 2m --count 1 --json
     expect_stderr stream-groups
 }
 
@@ -325,7 +316,7 @@ test_dead_letters_are_bounded_by_bytes_too() {
     pawl queue declare q --topic a
     local i
     for i in 1 2 3 4; do bytes 1000 $i | pawl publish a >id; done
-    expect_exit 1 pawl consume q --count 4 --wait 10s --exec false
+    expect_exit 1 pawl consume q --count 4 --wait 2m --exec false
     expect_eq "$(pawl dlq list q --json | jq -r '.data[0:1]' | sort | tr '\n' ' ')" '2 3 4 '
 }
 
@@ -370,19 +361,15 @@ YAML
 }
 
 test_a_run_that_does_not_say_j_has_as_many_slots_as_the_server_was_given() {
-    leave_running
     write flow.yaml <<'YAML'
 pawl: 1
 steps:
   many:
     foreach: [1, 2, 3, 4, 5]
     shell: 'touch "here.$$"; until [ "$(ls here.* | wc -l)" -ge 5 ]; do sleep 0.01; done'
-    timeout: 20s
+    timeout: 5m
 YAML
-    background pawl serve --workers 5
-    local server=$!
-    wait_until 'pawl health | grep -q scheduler'
+    serve --workers 5
     expect_exit 0 pawl run flow.yaml
-    kill "$server"
-    expect_end 0 "$server"
+    end_serve
 }

@@ -163,7 +163,7 @@ test_a_paused_queue_takes_events_and_delivers_none() {
     expect_exit 0 pawl consume q --count 1 --wait 300ms
     expect_stdout ''
     expect_exit 0 pawl queue resume q
-    expect_exit 0 pawl consume q --count 1 --wait 10s --auto-ack
+    expect_exit 0 pawl consume q --count 1 --wait 2m --auto-ack
     expect_json .data one
 }
 
@@ -191,14 +191,14 @@ test_what_was_declared_and_published_is_there_in_the_next_life() {
     pawl publish a kept
     wait_until '[ -z "$(processes)" ]'
     expect_eq "$(config_of q ack_wait_ns)" 77000000000
-    expect_exit 0 pawl consume q --count 1 --wait 10s --auto-ack
+    expect_exit 0 pawl consume q --count 1 --wait 2m --auto-ack
     expect_json .data kept
 }
 
 test_events_that_no_queue_wants_go_where_unrouted_to_says() {
     pawl queue declare q --topic a --unrouted-to lost
     pawl publish b stray
-    expect_exit 0 pawl consume lost --count 1 --wait 10s --auto-ack
+    expect_exit 0 pawl consume lost --count 1 --wait 2m --auto-ack
     expect_json '"\(.topic) \(.data)"' 'b stray'
 }
 
@@ -237,7 +237,7 @@ test_what_neighbours_call_it_gets_a_hint() {
 test_a_dump_of_the_journal_names_the_records_of_the_bus() {
     pawl queue declare q --topic a
     pawl publish a one >/dev/null
-    pawl nack "$(pawl consume q --count 1 --wait 10s | jq -r .delivery)"
+    pawl nack "$(pawl consume q --count 1 --wait 2m | jq -r .delivery)"
     pawl queue delete q
     wait_until '[ -z "$(processes)" ]'
     expect_exit 0 pawl journal dump --json

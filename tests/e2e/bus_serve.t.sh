@@ -1,23 +1,5 @@
 # bus_serve.t.sh - serve: owns the directory, drains, reads its configuration again, sockets, service manager.
 
-# serve FLAGS...: in the background, until it serves. SERVE is its pid.
-serve() {
-    leave_running
-    background pawl serve "$@"
-    SERVE=$BACKGROUND_PID
-    wait_until 'grep -q "serving $T/" background.err || ! kill -0 $SERVE'
-    kill -0 "$SERVE" 2>/dev/null || fail "it did not start: $(cat background.err)"
-}
-background() {
-    [ "$1" != pawl ] || set -- "$PAWL" "${@:2}"
-    env --default-signal=INT,QUIT "$@" >"$T/background.out" 2>"$T/background.err" &
-    BACKGROUND_PID=$!
-    BACKGROUND+=($!)
-}
-end_serve() {
-    kill -"${1:-TERM}" "$SERVE"
-    expect_end 0 "$SERVE"
-}
 in_flight_of() { pawl queue show "$1" --json | jq .in_flight; }
 ack_wait_of_new() {
     pawl queue declare "$1" --topic never
@@ -28,7 +10,7 @@ test_serve_is_the_supervisor_and_ends_clean_at_sigterm_and_at_an_interrupt() {
     local how
     for how in TERM INT; do
         serve
-        expect_eq "$(pid_of supervisor)" "$SERVE"
+        expect_eq "$(the_pid_of supervisor)" "$SERVE"
         expect_exit 0 pawl health --json
         expect_json .status serving
         end_serve $how
@@ -52,27 +34,27 @@ test_a_server_that_was_killed_is_waited_for_until_the_last_of_its_processes_has_
     wait "$SERVE" || true
     exec 9<>"$PAWL_STATE/lock"
     wait_until 'flock -n 9' # as one of its children that is slow to end
-    rm background.err
     background pawl serve 9>&-
-    SERVE=$BACKGROUND_PID
+    SERVE=$!
     for _ in {1..25}; do # enough to be refused in
         [ ! -s background.err ] || break
         sleep 0.02
     done
     kill -0 "$SERVE" 2>/dev/null || fail "it did not wait: $(cat background.err)"
     exec 9>&-
-    wait_until 'grep -q "serving $T/" background.err'
-    end_serve
+    wait_until 'grep -q "serving /" background.err'
+    kill -TERM "$SERVE"
+    expect_end 0 "$SERVE"
 }
 
 test_a_served_directory_needs_no_scheduler_of_a_command() {
     serve
     local scheduler
-    scheduler=$(pid_of scheduler)
+    scheduler=$(the_pid_of scheduler)
     pawl queue declare q --topic a
     pawl publish a x >/dev/null
-    expect_exit 0 pawl consume q --count 1 --wait 10s --auto-ack
-    expect_eq "$(pid_of scheduler)" "$scheduler"
+    expect_exit 0 pawl consume q --count 1 --wait 2m --auto-ack
+    expect_eq "$(the_pid_of scheduler)" "$scheduler"
     end_serve
 }
 
@@ -92,46 +74,41 @@ test_serve_restarts_a_scheduler_that_died() {
     serve
     pawl queue declare q --topic a
     pawl publish a kept >/dev/null
-    local scheduler
-    scheduler=$(pid_of scheduler)
-    kill -9 "$scheduler"
-    wait_until '[ -n "$(pid_of scheduler)" ] && [ "$(pid_of scheduler)" != '"$scheduler"' ]'
-    expect_exit 0 pawl consume q --count 1 --wait 20s --auto-ack
+    kill_scheduler
+    expect_exit 0 pawl consume q --count 1 --wait 2m --auto-ack
     expect_json .data kept
     end_serve
 }
 
 test_a_command_whose_scheduler_died_meanwhile_came_too_late_and_the_exit_code_says_so() {
     serve
-    local server=$SERVE consumer scheduler
+    local consumer
     pawl queue declare q --topic a
     pawl publish a one >/dev/null
     background pawl consume q --count 1 --exec sh -c 'touch begun; until [ -e go ]; do sleep 0.02; done'
-    consumer=$BACKGROUND_PID
+    consumer=$!
     wait_until '[ -e begun ]'
-    scheduler=$(pid_of scheduler)
-    kill -9 "$scheduler"
-    wait_until '[ -n "$(pid_of scheduler)" ] && [ "$(pid_of scheduler)" != '"$scheduler"' ]'
+    kill_scheduler
     wait_until 'pawl queue list'
     touch go
     expect_end 1 "$consumer"
-    expect_exit 0 pawl consume q --count 1 --wait 10s --auto-ack
+    expect_exit 0 pawl consume q --count 1 --wait 2m --auto-ack
     expect_json .failures 0
-    SERVE=$server end_serve
+    end_serve
 }
 
 test_a_drain_lets_what_is_in_flight_settle_and_delivers_nothing_new() {
     serve
     pawl queue declare q --topic a
     seq 2 | pawl publish a --lines >/dev/null
-    local supervisor=$SERVE consumer
+    local consumer
     background pawl consume q --exec sh -c 'echo "$PAWL_ATTEMPT" >>began; while [ ! -e go ]; do sleep 0.02; done'
-    consumer=$BACKGROUND_PID
+    consumer=$!
     wait_until '[ -e began ]'
-    kill -TERM "$supervisor"
+    kill -TERM "$SERVE"
     wait_until 'grep -q "asked to stop" state/scheduler.log'
     touch go
-    expect_end 0 "$supervisor"
+    expect_end 0 "$SERVE"
     kill -INT "$consumer"
     wait "$consumer" || true
     expect_eq "$(wc -l <began)" 1
@@ -143,7 +120,7 @@ test_a_drain_ends_when_its_grace_is_over() {
     serve --config pawl.yaml
     pawl queue declare q --topic a --ack-wait 1h
     pawl publish a x >/dev/null
-    pawl consume q --count 1 --wait 10s >/dev/null
+    pawl consume q --count 1 --wait 2m >/dev/null
     local begin
     begin=$(now_ms)
     end_serve
@@ -180,10 +157,7 @@ test_a_scheduler_that_is_restarted_with_a_broken_configuration_keeps_the_one_bef
     echo 'ack-wait: 41s' >state/pawl.yaml
     serve
     echo 'ack-wiat: 42s' >state/pawl.yaml
-    local scheduler
-    scheduler=$(pid_of scheduler)
-    kill -9 "$scheduler"
-    wait_until '[ -n "$(pid_of scheduler)" ] && [ "$(pid_of scheduler)" != '"$scheduler"' ]'
+    kill_scheduler
     expect_eq "$(ack_wait_of_new two)" 41000000000
     end_serve
 }
@@ -247,7 +221,7 @@ test_a_socket_is_found_however_long_its_path_is() {
     serve --socket "$deep/pawl.sock"
     expect_exit 0 pawl queue declare q --topic a --state "$deep/pawl.sock"
     expect_exit 0 pawl publish --state "$deep/pawl.sock" a one
-    expect_exit 0 pawl consume q --state "$deep/pawl.sock" --count 1 --wait 10s
+    expect_exit 0 pawl consume q --state "$deep/pawl.sock" --count 1 --wait 2m
     expect_json .data one
     end_serve
 }
@@ -289,7 +263,7 @@ while True:
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 PY
     background python3 manager.py "$PAWL" "$PUBLIC/notify"
-    local manager=$BACKGROUND_PID
+    local manager=$!
     wait_until 'grep -q WELCOME said'
     kill -HUP "$(cat pid)"
     wait_until '[ "$(grep -c READY said)" = 2 ]'
@@ -301,7 +275,7 @@ PY
 test_logs_go_to_standard_error_and_to_the_directory() {
     serve
     end_serve
-    grep -q 'asked to stop' background.err || fail 'nothing on standard error'
+    grep -q 'asked to stop' serve.err || fail 'nothing on standard error'
     grep -q 'asked to stop' state/scheduler.log || fail 'nothing in scheduler.log'
 }
 
@@ -359,7 +333,7 @@ test_the_verbs_of_the_bus_take_a_socket_and_strangers_are_told_at_once() {
     cd "$PUBLIC" # where somebody else may be
     capture "${as[@]}" "$PUBLIC/pawl" publish --state "$PUBLIC/socket" a one
     expect_eq "$rc" 0
-    capture "${as[@]}" "$PUBLIC/pawl" consume q --state "$PUBLIC/socket" --count 1 --wait 10s
+    capture "${as[@]}" "$PUBLIC/pawl" consume q --state "$PUBLIC/socket" --count 1 --wait 2m
     expect_json .data one
     capture "${as[@]}" "$PUBLIC/pawl" ack --state "$PUBLIC/socket" "$(json .delivery)"
     expect_eq "$rc $(in_flight_of q)" '0 0'
@@ -429,7 +403,7 @@ test_metrics_health_and_top_see_through_a_socket_whatever_is_not_the_owners_alon
 test_who_looks_through_a_socket_is_told_that_nobody_serves_and_waits_for_a_restart() {
     serve --socket "$T/pawl.sock"
     pawl queue declare q --topic a
-    kill -KILL "$(pid_of scheduler)"
+    kill -KILL "$(the_pid_of scheduler)"
     expect_exit 0 pawl --state pawl.sock metrics
     expect_match '^pawl_queue_depth\{queue="q"\} 0$'
     cp -a pawl.sock left.sock # the same inode's name, when nobody listens any more
@@ -496,7 +470,7 @@ test_nobody_wakes_up_while_nothing_happens() {
     consumer log --group g --auto-ack
     for q in plain patient acked run log; do pawl publish $q.x hello; done
     for q in plain patient acked run log; do wait_until "grep -q hello $q.out"; done
-    pids+=("$SERVE" "$(pid_of scheduler)")
+    pids+=("$SERVE" "$(the_pid_of scheduler)")
     # What follows a beginning (a record of idleness, looks that become rarer) has its end.
     wait_until 'before=$(naps "${pids[@]}"); sleep 1.5; [ "$before" = "$(naps "${pids[@]}")" ]' 30
     sleep 4
@@ -508,12 +482,9 @@ test_nobody_wakes_up_while_nothing_happens() {
 
 test_serve_waits_for_who_only_looks_at_the_lock() {
     mkdir -m 700 state
-    background pawl serve
-    local server=$!
-    wait_until 'pawl health'
-    kill -TERM "$server"
-    expect_end 0 "$server"
-    ! grep -q interrupted background.err || fail 'it speaks of runs where there are none'
+    serve
+    end_serve
+    ! grep -q interrupted serve.err || fail 'it speaks of runs where there are none'
     # Its pid is still in the file, and for a moment somebody else holds the lock.
     grep -q serve state/lock
     flock state/lock sh -c 'touch held; until [ -e go ]; do sleep 0.02; done' &
@@ -524,7 +495,7 @@ test_serve_waits_for_who_only_looks_at_the_lock() {
     sleep 0.2
     touch go
     wait "$holder"
-    wait_until 'pawl health'
+    wait_until 'grep -q "serving /" background.err'
     kill -TERM "$server"
     expect_end 0 "$server"
 }

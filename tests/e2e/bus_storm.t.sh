@@ -45,9 +45,7 @@ test_storm_over_the_bus_loses_no_confirmed_event_and_gives_no_delivery_twice() {
     PUBLISHERS=() CONSUMERS=()
     export MARKS=$T
     : >"$T/tried" && : >"$T/confirmed" && : >"$T/begun" && : >"$T/ended"
-    leave_running
-    background pawl serve
-    wait_until 'grep -q serving background.err' 20
+    serve
     pawl queue declare work --topic 'work.*' --ack-wait 3s --max-deliver 0 --backoff 10ms,20ms
     for which in 1 2 3; do start_publisher "$which"; done
     for which in 0 1 2; do start_consumer "$which"; done
@@ -113,9 +111,7 @@ slow test_redrives_whose_scheduler_is_killed_move_each_dead_letter_once 200
 test_redrives_whose_scheduler_is_killed_move_each_dead_letter_once() {
     local round=0 scheduler killed=0 tried=0 redrive
     local count=4000
-    leave_running
-    background pawl serve
-    wait_until 'grep -q serving background.err' 20
+    serve
     pawl queue declare q --topic t --ttl 1ms
     pawl queue declare byhand --topic never
     while [ "$killed" -lt 4 ] && [ "$round" -lt 30 ]; do
@@ -123,7 +119,7 @@ test_redrives_whose_scheduler_is_killed_move_each_dead_letter_once() {
         # They are dead as soon as somebody asks for one.
         seq "${round}0000" $((round * 10000 + count - 1)) | pawl publish t --lines >/dev/null
         expect_exit 0 pawl consume q --count 1 --wait 200ms
-        expect_eq "$(pawl queue show q --json | jq '.depth, .dlq_depth' | xargs)" "0 $count"
+        wait_until '[ "$(pawl queue show q --json | jq ".depth, .dlq_depth" | xargs)" = "0 '$count'" ]'
         until [ "$(pawl queue show q --json | jq .dlq_depth)" = 0 ]; do
             scheduler=$(pid_of scheduler)
             "$PAWL" dlq redrive q --to byhand >/dev/null 2>&1 &
@@ -139,7 +135,7 @@ test_redrives_whose_scheduler_is_killed_move_each_dead_letter_once() {
         done
     done
     expect_eq "$(pawl queue show byhand --json | jq .depth)" $((round * count))
-    expect_exit 0 pawl consume byhand --auto-ack --count $((round * count)) --wait 30s
+    expect_exit 0 pawl consume byhand --auto-ack --count $((round * count)) --wait 2m
     json .data | sort -n >got
     for round in $(seq "$round"); do seq "${round}0000" $((round * 10000 + count - 1)); done >wanted
     cmp got wanted || fail "$(diff got wanted | head)"
@@ -166,11 +162,9 @@ test_a_client_that_scribbles_over_its_lane_harms_itself_alone() {
     local -a where=('128 8' '256 8' '384 8' '512 8' '640 8' '768 4' '128 700' '4096 32768' '36864 65536' '128 500000')
     export MARKS=$T
     : >"$T/ended"
-    leave_running
-    background pawl serve
-    wait_until 'grep -q serving background.err' 20
+    serve
     pawl queue declare work --topic 'work' --ack-wait 2s --max-deliver 0 --backoff 10ms
-    scheduler=$(pid_of scheduler)
+    scheduler=$(the_pid_of scheduler)
     for round in "${!where[@]}"; do
         # The liar holds a delivery that never ends; its lane is known once it has begun.
         rm -f "$T/held"
@@ -179,17 +173,18 @@ test_a_client_that_scribbles_over_its_lane_harms_itself_alone() {
         liar=$!
         BACKGROUND+=($!)
         wait_until '[ -e "$T/held" ]'
-        lane=$(lane_of "$liar" | head -n 1)
+        lane=$(lane_of "$liar")
+        lane=${lane%%$'\n'*}
         [ -n "$lane" ] || fail "the liar has no lane"
         # shellcheck disable=SC2086 # offset and bytes
         scribble "$lane" ${where[$round]}
         # Meanwhile honest ones go on, and what the liar held comes to them when it is gone or too late.
         seq 1 50 | sed "s/^/honest $round./" | expect_exit 0 pawl publish work --lines
         kill -KILL "$liar" 2>/dev/null || true
-        expect_exit 0 pawl consume work --count 51 --wait 30s --exec sh -c 'cat >>"$MARKS/ended"; echo >>"$MARKS/ended"'
+        expect_exit 0 pawl consume work --count 51 --wait 2m --exec sh -c 'cat >>"$MARKS/ended"; echo >>"$MARKS/ended"'
         expect_eq "$(pawl queue show work --json | jq .depth)" 0
     done
     expect_eq "$(grep -c honest "$T/ended")" $((50 * ${#where[@]}))
     expect_eq "$(sort -u "$T/ended" | grep -c held)" ${#where[@]}
-    expect_eq "$(pid_of scheduler)" "$scheduler"
+    expect_eq "$(the_pid_of scheduler)" "$scheduler"
 }

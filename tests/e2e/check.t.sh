@@ -226,7 +226,7 @@ test_alias_bomb_is_refused_quickly() {
         done
         echo 'steps: {s: {run: [echo], env: {X: *a8}}}'
     } >flow.yaml
-    expect_exit 3 timeout 10 "$PAWL" check flow.yaml
+    expect_exit 3 at_most 10 "$PAWL" check flow.yaml
 }
 
 test_file_above_1_mib_is_refused() {

@@ -169,8 +169,8 @@ queue show q
 queue purge empty
 publish a x
 consume q --peek
-consume q --count 1 --wait 20s
-consume q --count 1 --wait 20s --auto-ack
+consume q --count 1 --wait 2m
+consume q --count 1 --wait 2m --auto-ack
 dlq list q
 dlq show q
 dlq redrive q 1
@@ -187,9 +187,7 @@ bench ring --events 1000'
 something_of_everything() {
     flow
     pawl run --run-id r flow.yaml
-    leave_running
-    pawl serve 2>serve.err &
-    wait_until 'pawl health'
+    serve
     echo '{pawl: 1, steps: {s: {run: [sleep, 300]}}}' >long.yaml
     pawl run long.yaml --run-id c --detach
     pawl queue declare q --topic a
@@ -219,7 +217,7 @@ test_a_verb_that_cannot_write_its_output_says_so_and_fails() {
         expect_exit 1 sh -c '"$@" >/dev/full' sh "$PAWL" $verb "$words" --json
         expect_json_err .error.code stdout
     done
-    kill -TERM "$(pid_of supervisor)"
+    end_serve
 }
 
 flow() {
@@ -286,7 +284,7 @@ test_a_nested_run_does_not_wait_for_its_own_steps_slot() {
     write outer.yaml <<'YAML'
 pawl: 1
 steps:
-  outer: {shell: '"$TOOL" run -j1 flow.yaml', timeout: 30s}
+  outer: {shell: '"$TOOL" run -j1 flow.yaml', timeout: 5m}
 YAML
     TOOL=$PAWL expect_exit 0 pawl run -j1 outer.yaml
 }

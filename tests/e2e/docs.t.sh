@@ -102,8 +102,7 @@ test_every_function_that_a_page_names_is_one_of_the_header() {
 # What the page gives as another system's call is done here by what stands beside it, with names for its capitals.
 test_the_calls_of_the_mapping_page_work_with_names_in_their_places() {
     local call each tag=none done=0
-    background pawl serve
-    wait_until 'grep -q serving background.err'
+    serve
     pawl queue declare q --topic a
     pawl queue declare s --stream --topic a --retain 1h
     pawl group create s g --from earliest
@@ -116,7 +115,7 @@ test_the_calls_of_the_mapping_page_work_with_names_in_their_places() {
             *) [ "$each" = OFFSET ] || continue ;;
             esac
             case $call in
-            *TAG*) tag=$(pawl consume q --count 1 --wait 10s | jq -r .delivery) ;;
+            *TAG*) tag=$(pawl consume q --count 1 --wait 2m | jq -r .delivery) ;;
             *NAME*) pawl queue delete made >/dev/null 2>&1 || true ;;
             esac
             eval "set -- $(echo "$call" | sed -e "s/OFFSETearliestlatestTIME/$each/" -e 's/\.\.\.//' -e 's/[][]//g' \
@@ -139,8 +138,7 @@ test_the_handlers_of_the_page_about_the_bus_are_served() {
     printf '#!/bin/sh\ncat >>%s/billed\n' "$T" >bill
     chmod +x bill
     gcc -shared -fPIC -I"$E2E_TOP/runtime" -o lib/orders.so "$E2E_TOP/docs/examples/c/plugin.c"
-    background pawl serve
-    wait_until 'grep -q serving background.err'
+    serve
     pawl queue declare orders --topic order.new
     pawl queue declare clicks --stream --topic click --retain 1h
     pawl group create clicks billing --from earliest

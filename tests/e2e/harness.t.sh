@@ -21,3 +21,20 @@ test_tests_run_where_the_path_holds_spaces() {
     expect_match '^1 passed, 1 failed$'
     expect_eq "$(ls -A 'two more')" ''
 }
+
+test_a_role_that_nobody_has_or_several_have_fails_the_test_that_counts_on_one() {
+    ! (PATIENCE=0 the_pid_of guest) 2>said || fail "there is one: $(the_pid_of guest)"
+    grep -q "not one process calls itself 'pawl: guest', but: none" said
+    background bash -c 'exec -a "pawl: guest" sleep 300'
+    wait_until '[ -n "$(pid_of guest)" ]'
+    expect_eq "$(the_pid_of guest)" "$!"
+    background bash -c 'exec -a "pawl: guest 2" sleep 300'
+    wait_until '[ "$(pid_of guest | wc -l)" = 2 ]'
+    ! (PATIENCE=0 the_pid_of guest) 2>said || fail "it chose one of two"
+    grep -q "not one process calls itself" said
+}
+
+test_a_server_that_does_not_serve_fails_the_test_with_its_words() {
+    ! (serve --config nosuch.yaml) 2>said || fail 'it is said to serve'
+    grep -q 'it does not serve: .*nosuch.yaml' said
+}

@@ -11,6 +11,10 @@
 set -Eeuo pipefail
 ulimit -c 0
 
+# Seconds are said here as an idle machine would need them at the very most. A busy one gets so many times more before
+# anything is taken for hung: a limit guards against waiting for ever, and a test that passes never waits for one.
+PATIENCE=6
+
 # --- for test files ---------------------------------------------------------------------------------------------
 
 declare -A SECONDS_OF=()
@@ -18,7 +22,7 @@ declare -A SECONDS_OF=()
 # slow NAME SECONDS: this test may take longer than the usual 60 s. Said at the top level of the file.
 slow() { SECONDS_OF[$1]=$2; }
 
-# The tool under test. `pawl` in a test is this function, $PAWL the path (for timeout, env, setsid and such).
+# The tool under test. `pawl` in a test is this function, $PAWL the path (for env, setsid and such).
 PAWL=${PAWL_BIN:-}
 pawl() { "$PAWL" "$@"; }
 
@@ -99,21 +103,27 @@ step_field() { pawl steps "${3:-last}" --json | jq -rs "map(select(.step == \"$1
 
 now_ms() { date +%s%3N; }
 
-# wait_until 'CONDITION' [SECONDS]: look again every 20 ms until the shell condition holds; 10 s unless told.
+# wait_until 'CONDITION' [SECONDS]: look again every 20 ms until the shell condition holds; 10 s unless told, and
+# PATIENCE times as long before it fails.
 wait_until() {
-    local deadline=$(($(now_ms) + ${2:-10} * 1000))
+    local seconds=$((${2:-10} * PATIENCE))
+    local deadline=$(($(now_ms) + seconds * 1000))
     until eval "$1" >/dev/null 2>&1; do
-        [ "$(now_ms)" -lt "$deadline" ] || fail "not within ${2:-10} s: $1"
+        [ "$(now_ms)" -lt "$deadline" ] || fail "not within $seconds s: $1"
         sleep 0.02
     done
 }
+
+# at_most SECONDS COMMAND...: killed, as hung, after PATIENCE times as long.
+at_most() { timeout -s KILL "$(($1 * PATIENCE))" "${@:2}"; }
 
 # background COMMAND...: start it; $! and BACKGROUND hold its pid, its words go to background.out and .err. It can be
 # interrupted (a shell's background commands otherwise ignore SIGINT). What is left of it at the end is killed.
 BACKGROUND=()
 background() {
     [ "$1" != pawl ] || set -- "$PAWL" "${@:2}"
-    env --default-signal=INT,QUIT "$@" >"$T/background.out" 2>"$T/background.err" &
+    # This shell opens the files: nobody can find an earlier one's words in them, or no file, until it has begun.
+    { env --default-signal=INT,QUIT "$@" & } >"$T/background.out" 2>"$T/background.err"
     BACKGROUND+=($!)
 }
 
@@ -122,6 +132,27 @@ expect_end() {
     local status=0
     wait "$2" || status=$?
     [ "$status" -eq "$1" ] || fail "exit $status, expected $1, of background command; it said: $(tail -n 5 "$T/background.err")"
+}
+
+# serve FLAGS...: `pawl serve` in the background, until it says that it serves: a verb that asked before could start a
+# scheduler of its own. SERVE is its pid; its words are in serve.out and serve.err.
+serve() { serve_by "$PAWL" serve "$@"; }
+
+# serve_by COMMAND...: the same of a command that becomes `pawl serve`.
+serve_by() {
+    { env --default-signal=INT,QUIT "$@" & } >"$T/serve.out" 2>"$T/serve.err" # empty from here on, as of background
+    SERVE=$!
+    BACKGROUND+=("$SERVE")
+    wait_until 'grep -q "serving /" "$T/serve.err" || ! kill -0 "$SERVE"'
+    kill -0 "$SERVE" 2>/dev/null || fail "it does not serve: $(cat "$T/serve.err")"
+}
+
+# end_serve [SIGNAL]: it ends well at SIGTERM, or at this signal.
+end_serve() {
+    kill -"${1:-TERM}" "$SERVE"
+    local status=0
+    wait "$SERVE" || status=$?
+    [ "$status" -eq 0 ] || fail "pawl serve ended with $status: $(tail -n 5 "$T/serve.err")"
 }
 
 # Processes of this test that live now. By the mark in their environment, or, since a process that has named itself
@@ -139,7 +170,8 @@ processes() {
     done
 }
 
-# pid_of ROLE: the processes of this test that call themselves `pawl: ROLE...` (supervisor, scheduler, worker).
+# pid_of ROLE: the processes of this test that call themselves `pawl: ROLE...` (supervisor, scheduler, worker): none,
+# one or several lines.
 pid_of() {
     local pid
     for pid in $(processes); do
@@ -147,6 +179,25 @@ pid_of() {
         "pawl: $1"*) echo "$pid" ;;
         esac
     done
+}
+
+# the_pid_of ROLE: of the one that there must be. Waited for, since one that has just ended may still be seen.
+the_pid_of() {
+    local pids deadline=$(($(now_ms) + 10000 * PATIENCE))
+    while pids=$(pid_of "$1") && [[ ! $pids =~ ^[0-9]+$ ]]; do
+        [ "$(now_ms)" -lt "$deadline" ] || fail "not one process calls itself 'pawl: $1', but: ${pids:-none}"
+        sleep 0.02
+    done
+    echo "$pids"
+}
+
+# kill_scheduler: the one that is there, with SIGKILL, until the supervisor has started another.
+kill_scheduler() {
+    local old new
+    old=$(the_pid_of scheduler)
+    kill -KILL "$old"
+    # shellcheck disable=SC2016  # for wait_until
+    wait_until 'new=$(pid_of scheduler) && [ -n "$new" ] && [ "$new" != "$old" ]'
 }
 
 # installed: sets $INSTALLED, a directory with what `make install` lays down (PREFIX=/usr), made once for all tests.
@@ -230,10 +281,11 @@ describe_processes() {
 check_leftovers() {
     local pid deadline left
     for pid in ${BACKGROUND[@]+"${BACKGROUND[@]}"}; do
-        kill -KILL "$pid" 2>/dev/null || true
+        # One that has ended gave its number back: it may be another test's by now.
+        ! grep -qs "^PPid:[[:space:]]*$$\$" "/proc/$pid/status" || kill -KILL "$pid" 2>/dev/null || true
     done
     [ "$LEAVE" = no ] || return 0
-    deadline=$(($(now_ms) + 5000))
+    deadline=$(($(now_ms) + 5000 * PATIENCE))
     while left=$(processes) && [ -n "$left" ]; do
         if [ "$(now_ms)" -ge "$deadline" ]; then
             echo "FAIL: processes outlived the test"
@@ -270,7 +322,7 @@ run_body() {
 
 # The outer half: directory, time limit, verdict, cleaning.
 run_test() {
-    local seconds=$1 name=$3 file title log rc started took verdict
+    local seconds=$(($1 * PATIENCE)) name=$3 file title log rc started took verdict
     file=$(dirname "${BASH_SOURCE[0]}")/$2
     title="${2%.t.sh}: ${name#test_}"
     title=${title//_/ }

@@ -50,7 +50,7 @@ YAML
     expect_exit 0 pawl gc --keep-runs 0
     expect_eq "$(run_state live)" running
     touch go
-    expect_exit 0 pawl wait live --timeout 20s
+    expect_exit 0 pawl wait live --timeout 5m
 }
 
 test_gc_counts_finished_runs_only_among_those_to_keep() {
@@ -134,7 +134,7 @@ YAML
     # shellcheck disable=SC2046
     kill -0 $(json '.. | objects | select(has("role")) | .pid')
     touch go
-    expect_exit 0 pawl wait h --timeout 20s
+    expect_exit 0 pawl wait h --timeout 5m
 }
 
 test_processes_say_what_they_are() {
@@ -147,8 +147,8 @@ YAML
     pawl run --detach -j1 --run-id h flow.yaml >/dev/null 2>&1
     wait_until '[ -e live ]'
     for role in supervisor scheduler 'worker 1'; do
-        [ -n "$(pid_of "$role")" ] || fail "no process says pawl: $role"
+        the_pid_of "$role"
     done
     touch go
-    expect_exit 0 pawl wait h --timeout 20s
+    expect_exit 0 pawl wait h --timeout 5m
 }

@@ -38,7 +38,9 @@ test_sequence_numbers_count_from_one() {
 }
 
 test_slot_numbers_stay_within_the_slots() {
-    expect_exit 0 pawl map -j2 sh -c 'echo "$0"; sleep 0.05' '{%}' ::: a b c d
+    # Both are in use: the first two tasks wait for each other.
+    expect_exit 0 pawl map -j2 sh -c 'echo "$0"; touch "here.$1"; until [ "$(ls here.* | wc -l)" -ge 2 ]; do sleep 0.02; done' \
+        '{%}' '{}' ::: a b c d
     expect_eq "$(sort -u "$T/out" | tr '\n' ' ')" '1 2 '
 }
 
@@ -142,7 +144,7 @@ test_stderr_of_tasks_goes_to_stderr() {
 }
 
 test_tasks_have_an_empty_stdin() {
-    printf 'a\nb\n' | timeout 20 "$PAWL" map -k -j1 sh -c 'cat; echo "$0"' >out 2>err
+    printf 'a\nb\n' | at_most 20 "$PAWL" map -k -j1 sh -c 'cat; echo "$0"' >out 2>err
     expect_file out $'a\nb'
 }
 
@@ -179,7 +181,7 @@ test_halt_soon_starts_nothing_after_the_nth_failure() {
 }
 
 test_halt_now_ends_what_runs() {
-    expect_exit 1 timeout 20 "$PAWL" map -j2 --halt now,fail=1 \
+    expect_exit 1 at_most 20 "$PAWL" map -j2 --halt now,fail=1 \
         sh -c 'if [ "$0" = bad ]; then until [ -e live ]; do sleep 0.02; done; exit 1; fi; touch live; sleep 300' ::: bad long
 }
 
@@ -189,7 +191,7 @@ test_retries_run_a_failing_task_again() {
 }
 
 test_timeout_ends_a_task_that_takes_too_long() {
-    expect_exit 1 timeout 20 "$PAWL" map --timeout 200ms sleep ::: 300
+    expect_exit 1 at_most 20 "$PAWL" map --timeout 200ms sleep ::: 300
 }
 
 test_a_joblog_that_cannot_be_written_is_an_error() {
@@ -232,7 +234,7 @@ test_line_buffer_shows_lines_while_tasks_run() {
 }
 
 test_endless_input_works_and_a_closed_stdout_ends_it() {
-    yes argument | timeout 40 "$PAWL" map -j2 echo 2>err | head -n 3 >out || true
+    yes argument | at_most 40 "$PAWL" map -j2 echo 2>err | head -n 3 >out || true
     expect_file out $'argument\nargument\nargument'
     wait_until '[ -z "$(processes)" ]' 20
 }

@@ -275,5 +275,5 @@ YAML
     expect_exit 0 pawl cancel c --json
     expect_json .schema 1
     expect_json .run c
-    expect_exit 5 pawl wait c --timeout 20s
+    expect_exit 5 pawl wait c --timeout 5m
 }

@@ -3,10 +3,7 @@
 
 # serve_gated N: a server, and a map `mine` of N tasks, of which task I ends when the file go.I is there.
 serve_gated() {
-    leave_running
-    background pawl serve
-    server=$!
-    wait_until 'grep -q serving background.err'
+    serve
     # shellcheck disable=SC2046
     background pawl map --run-id mine -j "$1" --shell 'until [ -e go.{} ]; do sleep 0.01; done; echo {}' ::: $(seq 0 $(($1 - 1)))
     mapping=$!
@@ -49,14 +46,13 @@ def same(got, wanted):
     assert got == wanted, (got, wanted)
 PY
 }
-end_serve() {
+end_gated() {
     expect_end 0 "$mapping"
-    kill -TERM "$server"
-    expect_end 0 "$server"
+    end_serve
 }
 
 test_a_pull_is_answered_as_often_as_it_says_as_results_come() {
-    local server mapping
+    local mapping
     serve_gated 3
     expect_exit 0 python3 - <<'PY'
 from client import *
@@ -74,11 +70,11 @@ same(client.results(), (7, 1, 1, 3, "2"))  # with the end of the run there are n
 client.send(STATUS, 8, struct.pack("<72s", b"mine"))
 same(client.summary(), (8, 2))
 PY
-    end_serve
+    end_gated
 }
 
 test_a_pull_whose_page_is_small_goes_on_where_it_was() {
-    local server mapping
+    local mapping
     serve_gated 3
     expect_exit 0 python3 - <<'PY'
 from client import *
@@ -98,11 +94,11 @@ same(sorted(answer[4] for answer in got), ["0", "1", "2"])
 client.send(STATUS, 8, struct.pack("<72s", b"mine"))
 same(client.summary(), (8, 2))
 PY
-    end_serve
+    end_gated
 }
 
 test_everybody_who_waits_for_a_run_is_told_once_and_who_asks_again_by_the_newest_question() {
-    local server mapping
+    local mapping
     serve_gated 1
     expect_exit 0 python3 - <<'PY'
 from client import *
@@ -121,12 +117,12 @@ same(other.summary(), (9, 2))
 twice.wait(5, b"nobody")  # an answer to the first question would come before
 same(twice.receive()[:2], (ERROR, 5))
 PY
-    end_serve
+    end_gated
 }
 
 # 1,024 requests of a client may wait; it is not listened to while there are so many.
 test_requests_beyond_those_that_may_wait_are_answered_when_there_is_room() {
-    local server mapping
+    local mapping
     serve_gated 1
     expect_exit 0 python3 - "$PAWL" <<'PY'
 from client import *
@@ -140,5 +136,5 @@ assert subprocess.run([sys.argv[1], "health"], stdout=subprocess.DEVNULL).return
 let(0)
 same(sorted(client.results()[0] for _ in range(1100)), list(range(1, 1101)))
 PY
-    end_serve
+    end_gated
 }

@@ -128,8 +128,7 @@ test_resume_of_a_success_says_so_and_runs_nothing() {
 test_resume_and_retry_of_a_run_that_is_just_succeeding_never_call_it_an_error() {
     local i verb
     write one.yaml <<<'{pawl: 1, steps: {only: {run: ["true"]}}}'
-    background pawl serve
-    wait_until 'pawl health'
+    serve
     for i in $(seq 20); do
         for verb in resume retry; do
             pawl run --detach --run-id "$verb$i" one.yaml >/dev/null 2>&1
@@ -154,7 +153,7 @@ test_resume_of_a_run_that_still_runs_names_how_to_wait_for_it() {
     expect_stderr 'run b is still running'
     expect_stderr 'pawl wait b'
     touch go
-    expect_exit 0 pawl wait b --timeout 20s
+    expect_exit 0 pawl wait b --timeout 5m
 }
 
 test_cancel_ends_a_run_for_good_and_wait_tells() {
@@ -162,7 +161,7 @@ test_cancel_ends_a_run_for_good_and_wait_tells() {
     pawl run --detach --run-id c flow.yaml >/dev/null 2>&1
     wait_until 'grep -q block ran'
     expect_exit 0 pawl cancel c
-    expect_exit 5 pawl wait c --timeout 20s
+    expect_exit 5 pawl wait c --timeout 5m
     expect_eq "$(run_state c)" cancelled
     expect_file ran $'before\nblock 1'
 }
@@ -176,7 +175,7 @@ YAML
     local running=$!
     wait_until '[ -e live ]'
     expect_exit 0 pawl cancel c
-    expect_exit 5 pawl wait c --timeout 20s
+    expect_exit 5 pawl wait c --timeout 5m
     expect_end 5 "$running"
     expect_eq "$(run_state c)" cancelled
     expect_eq "$(step_count cancelled)" 1
@@ -187,7 +186,7 @@ test_wait_times_out_with_124_and_leaves_the_run_alone() {
     pawl run --detach --run-id w flow.yaml >/dev/null 2>&1
     expect_exit 124 pawl wait w --timeout 200ms
     touch go
-    expect_exit 0 pawl wait w --timeout 20s
+    expect_exit 0 pawl wait w --timeout 5m
     expect_eq "$(run_state w)" succeeded
 }
 
@@ -206,7 +205,8 @@ test_one_interrupt_lets_running_steps_end_and_starts_nothing_new() {
     local running=$!
     wait_until 'grep -q block ran'
     kill -INT "$running"
-    sleep 0.3 # time for a wrong pawl to end the step
+    wait_until 'grep -q "nothing new starts" background.err' # said when it is so
+    sleep 0.3                                                # time for a wrong pawl to end the step
     touch go
     expect_end 5 "$running"
     expect_file ran $'before\nblock 1'
@@ -222,8 +222,7 @@ test_two_interrupts_end_running_steps() {
     local running=$!
     wait_until 'grep -q block ran'
     kill -INT "$running"
-    wait_until '[ -s background.err ]'
-    sleep 0.2 # two signals at once would be one
+    wait_until 'grep -q "nothing new starts" background.err' # two signals at once would be one
     kill -INT "$running"
     expect_end 5 "$running"
     expect_eq "$(run_state i)" interrupted
@@ -279,7 +278,7 @@ test_a_command_that_dies_interrupts_its_run_but_not_a_detached_one() {
     wait_until 'grep -q block ran'
     expect_eq "$(run_state stays)" running
     touch go
-    expect_exit 0 pawl wait stays --timeout 20s
+    expect_exit 0 pawl wait stays --timeout 5m
 }
 
 test_the_same_command_with_resume_waits_while_the_killed_ones_steps_have_their_grace() {
@@ -311,8 +310,7 @@ test_killed_supervisor_takes_everything_along_and_finished_steps_are_never_run_a
     background pawl run --run-id k flow.yaml
     local running=$! pid
     wait_until 'grep -q block ran'
-    pid=$(pid_of supervisor)
-    [ -n "$pid" ] || fail 'no process is called pawl: supervisor'
+    pid=$(the_pid_of supervisor)
     kill -KILL "$pid"
     wait "$running" || true
     wait_until '[ -z "$(processes)" ]' 20
@@ -328,12 +326,9 @@ test_killed_supervisor_takes_everything_along_and_finished_steps_are_never_run_a
 test_killed_scheduler_is_restarted_and_the_running_step_goes_on() {
     blocking
     background pawl run --run-id s flow.yaml
-    local running=$! pid
+    local running=$!
     wait_until 'grep -q block ran'
-    pid=$(pid_of scheduler)
-    [ -n "$pid" ] || fail 'no process is called pawl: scheduler'
-    kill -KILL "$pid"
-    wait_until '[ -n "$(pid_of scheduler)" ] && [ "$(pid_of scheduler)" != '"$pid"' ]' 20
+    kill_scheduler
     touch go
     expect_end 0 "$running"
     expect_file ran $'before\nblock 1\nafter'
@@ -348,12 +343,9 @@ steps:
     retries: {limit: 1, backoff: {initial: 1ms}}
 YAML
     background pawl run --run-id w -j1 flow.yaml
-    local running=$! pid
+    local running=$!
     wait_until '[ -e ran ]'
-    pid=$(pid_of worker)
-    [ -n "$pid" ] || fail 'no process is called pawl: worker'
-    # shellcheck disable=SC2086
-    kill -KILL $pid
+    kill -KILL "$(the_pid_of worker)"
     wait_until '[ "$(wc -l <ran)" -eq 2 ]' 20
     touch go
     expect_end 0 "$running"
@@ -371,8 +363,7 @@ YAML
     local running=$! n
     for n in 1 2 3 4; do
         wait_until "[ -e ran ] && [ \$(wc -l <ran) -eq $n ]" 20
-        # shellcheck disable=SC2046
-        kill -KILL $(pid_of worker)
+        kill -KILL "$(the_pid_of worker)"
     done
     expect_end 1 "$running"
     expect_exit 0 pawl why w block
@@ -386,8 +377,7 @@ test_a_killed_map_resumes_with_the_output_of_an_uninterrupted_one() {
         ::: 1 2 3 4 5 6 7 8
     local running=$!
     wait_until '[ "$(wc -l <ran)" -ge 6 ]'
-    # shellcheck disable=SC2046
-    kill -KILL "$running" $(pid_of supervisor)
+    kill -KILL "$running" "$(the_pid_of supervisor)"
     wait_until '[ -z "$(processes)" ]' 20
     touch go
     expect_exit 0 pawl map -k -j2 --resume sh -c 'echo "$0" >>ran; [ "$0" -lt 5 ] || until [ -e go ]; do sleep 0.02; done; echo "out $0"' \
@@ -404,7 +394,7 @@ steps:
   each: {needs: [list], foreach: "${{ steps.list.output }}", use: noop}
 YAML
     expect_exit 0 pawl run flow.yaml
-    flock -w 20 "$PAWL_STATE/lock" true # free when the scheduler has left
+    flock -w 120 "$PAWL_STATE/lock" true # free when the scheduler has left
     local kib
     kib=$(du -sk "$PAWL_STATE/journal" | cut -f1)
     [ "$kib" -lt 1024 ] || fail "the journal takes $kib KiB"

@@ -377,7 +377,7 @@ pawl: 1
 steps:
   slow: {shell: 'sleep 300 & sleep 300', timeout: 200ms, grace: 1s}
 YAML
-    expect_exit 1 timeout 20 "$PAWL" run flow.yaml
+    expect_exit 1 at_most 20 "$PAWL" run flow.yaml
     expect_eq "$(step_field slow state)" failed
     expect_exit 0 pawl steps last
     expect_match 'time'
@@ -389,7 +389,7 @@ pawl: 1
 steps:
   stubborn: {shell: "trap '' TERM; while :; do sleep 0.05; done", timeout: 100ms, grace: 200ms}
 YAML
-    expect_exit 1 timeout 20 "$PAWL" run flow.yaml
+    expect_exit 1 at_most 20 "$PAWL" run flow.yaml
     expect_eq "$(step_field stubborn state)" failed
 }
 
@@ -435,7 +435,7 @@ pawl: 1
 steps:
   meet:
     foreach: [1, 2, 3]
-    timeout: 20s
+    timeout: 5m
     shell: 'touch "here.$PAWL_ITEM"; while [ "$(ls here.* | wc -l)" -lt 3 ]; do sleep 0.02; done'
 YAML
     expect_exit 0 pawl run -j3 flow.yaml
@@ -461,7 +461,7 @@ steps:
   none: {run: [wc, -c]}
   text: {run: [cat], stdin: 'given'}
 YAML
-    echo 'from the caller' | pawl run flow.yaml 2>/dev/null
+    pawl run flow.yaml <<<'from the caller' 2>/dev/null
     expect_exit 0 pawl logs last none
     expect_stdout 0
     expect_exit 0 pawl logs last text
@@ -527,10 +527,10 @@ pawl: 1
 steps:
   slow: {shell: 'while [ ! -e go ]; do sleep 0.02; done; touch finished'}
 YAML
-    expect_exit 0 timeout 20 "$PAWL" run --detach --run-id away flow.yaml
+    expect_exit 0 at_most 20 "$PAWL" run --detach --run-id away flow.yaml
     expect_eq "$(run_state away)" running
     touch go
-    expect_exit 0 pawl wait away --timeout 20s
+    expect_exit 0 pawl wait away --timeout 5m
     [ -e finished ] || fail 'it was not finished'
     wait_until '[ -z "$(processes)" ]' 10
 }

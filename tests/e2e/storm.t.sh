@@ -33,7 +33,7 @@ EOF
 
 # What the journal vouches for now: "index attempts" of each recorded success. Nothing when nobody answers.
 recorded() {
-    timeout 10 "$PAWL" steps last --filter state=succeeded --json 2>/dev/null |
+    at_most 10 "$PAWL" steps last --filter state=succeeded --json 2>/dev/null |
         jq -r 'select(.step == "work") | "\(.index) \(.attempts)"' 2>/dev/null || true
 }
 
@@ -82,7 +82,7 @@ test_storm_of_kills_loses_nothing_and_repeats_no_recorded_success() {
     kill -KILL "$command" 2>/dev/null || true
     wait "$command" 2>/dev/null || true
 
-    expect_exit 0 timeout 200 "$PAWL" run flow.yaml --resume -j 4 --set count=7000
+    expect_exit 0 at_most 200 "$PAWL" run flow.yaml --resume -j 4 --set count=7000
     echo "rounds $rounds; kills: command ${kills[command]}, supervisor ${kills[supervisor]}," \
         "scheduler ${kills[scheduler]}, worker ${kills[worker]}, all ${kills[all]}"
     for role in command supervisor scheduler worker all; do
