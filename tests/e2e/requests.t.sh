@@ -14,7 +14,6 @@ PULL, RESULTS, STATUS, SUMMARY, WAIT, ERROR = 21, 23, 25, 26, 36, 3
 class Client:
     def __init__(self):
         self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(30)
         self.socket.connect("state/socket")
         self.send(1, 1, struct.pack("<IIII", 1, 1, 0, os.getpid()))
         assert self.receive()[:2] == (2, 1)
@@ -28,6 +27,10 @@ class Client:
         self.send(PULL, tag, struct.pack("<72sQIHH", run, first, bytes_max, 1, answers))
     def wait(self, tag, run=b"mine"):
         self.send(WAIT, tag, struct.pack("<72s", run))
+    def answers_next(self, tag):
+        """nothing comes before the answer to a question that need not wait: there is no run `nobody`"""
+        self.wait(tag, b"nobody")
+        same(self.receive()[:2], (ERROR, tag))
     def results(self):
         """tag, how many, whether the run has ended, where to go on, what the first printed"""
         kind, tag, body = self.receive()
@@ -56,19 +59,19 @@ test_a_pull_is_answered_as_often_as_it_says_as_results_come() {
     serve_gated 3
     expect_exit 0 python3 - <<'PY'
 from client import *
-client = Client()
-client.pull(5, 0, 2)
+client, other = Client(), Client()
+client.pull(5, 0, 2)  # the run does not leave before this client
 let(0)
 same(client.results(), (5, 1, 0, 1, "0"))
 let(1)
 same(client.results(), (5, 1, 0, 2, "1"))
+other.wait(6)
 let(2)
-client.wait(6)  # were the pull answered once more, that would come before
-same(client.summary(), (6, 2))
-client.pull(7, 2, 9)
-same(client.results(), (7, 1, 1, 3, "2"))  # with the end of the run there are no more answers
-client.send(STATUS, 8, struct.pack("<72s", b"mine"))
-same(client.summary(), (8, 2))
+same(other.summary(), (6, 2))
+client.answers_next(7)  # were the pull answered once more, that would come before
+client.pull(8, 2, 9)
+same(client.results(), (8, 1, 1, 3, "2"))  # with the end of the run there are no more answers
+client.answers_next(9)
 PY
     end_gated
 }
@@ -78,21 +81,19 @@ test_a_pull_whose_page_is_small_goes_on_where_it_was() {
     serve_gated 3
     expect_exit 0 python3 - <<'PY'
 from client import *
-client = Client()
+client, other = Client(), Client()
 client.pull(5, 0, 1)  # the run does not leave before this client
-client.send(STATUS, 6, struct.pack("<72s", b"mine"))
-same(client.summary()[0], 6)
+other.wait(6)
+client.answers_next(6)
 for i in range(3):
     let(i)
 same(client.results()[0], 5)
-client.wait(6)
-same(client.summary(), (6, 2))
+same(other.summary(), (6, 2))
 client.pull(7, 0, 5, bytes_max=1)
 got = [client.results() for _ in range(3)]
 same([answer[:4] for answer in got], [(7, 1, 0, 1), (7, 1, 0, 2), (7, 1, 1, 3)])
 same(sorted(answer[4] for answer in got), ["0", "1", "2"])
-client.send(STATUS, 8, struct.pack("<72s", b"mine"))
-same(client.summary(), (8, 2))
+client.answers_next(8)
 PY
     end_gated
 }
@@ -105,17 +106,12 @@ from client import *
 twice, other, gone = Client(), Client(), Client()
 for client, tag in ((twice, 1), (twice, 2), (other, 9), (gone, 3)):
     client.wait(tag)
-    client.send(STATUS, 50, struct.pack("<72s", b"mine"))  # answered after it was parked
-    same(client.summary()[0], 50)
+    client.answers_next(50)  # it is parked by now
 gone.socket.close()
-nobody = Client()
-nobody.wait(4, b"nobody")
-same(nobody.receive()[:2], (ERROR, 4))
 let(0)
 same(twice.summary(), (2, 2))
 same(other.summary(), (9, 2))
-twice.wait(5, b"nobody")  # an answer to the first question would come before
-same(twice.receive()[:2], (ERROR, 5))
+twice.answers_next(5)  # an answer to the first question would come before
 PY
     end_gated
 }
