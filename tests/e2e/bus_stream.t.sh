@@ -75,7 +75,8 @@ test_seek_goes_to_earliest_latest_an_offset_and_a_time() {
 test_commit_moves_a_group_forward() {
     stream_of 6
     pawl group create clicks g --from earliest
-    expect_exit 0 pawl group commit clicks g 4
+    expect_exit 0 pawl group commit clicks g 4 --json
+    expect_json '"\(.schema) \(.queue) \(.group) \(.offset) \(.lag)"' '1 clicks g 4 3'
     expect_eq "$(committed g) $(lag g)" '4 3'
     expect_exit 0 pawl consume clicks --group g --count 1 --wait 2m --auto-ack
     expect_json .data 4
