@@ -92,7 +92,10 @@ int bus_park(struct pawl_bus *bus, struct pawl_bus_client *client, const struct 
     }
     client->parked_count++;
     client->parked_bytes += event->bytes;
-    (void)bus;
+    if (!client->told_full) /* once: it may be so all the time, and is how it is meant to be */
+        bus_tell(bus, client, "queue %s is full (overflow: block): what it does not take waits for room",
+                 queues[0]->name);
+    client->told_full = true;
     *publish_out = publish;
     return 0;
 }
