@@ -48,6 +48,8 @@ test_the_lag_falls_with_each_ack_and_outlives_the_scheduler() {
     expect_eq "$(lag g)" 6
     expect_exit 0 pawl group lag clicks
     expect_match '^g +5 '
+    expect_eq "$(pawl group lag clicks g --json | jq -c '[(keys | join(",")), (.groups[0] | keys | join(","))]')" \
+        '["committed,consumers,end,group,groups,in_flight,lag,queue,schema","committed,consumers,end,group,in_flight,lag"]'
 }
 
 test_seek_goes_to_earliest_latest_an_offset_and_a_time() {
