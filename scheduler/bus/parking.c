@@ -151,7 +151,8 @@ void bus_unpark(struct pawl_bus *bus, struct bus_queue *queue)
     while (queue->parked && !bus->failed) {
         struct bus_parked *parked = queue->parked;
         struct bus_parked_publish *publish = parked->publish;
-        if (bus_queue_is_full(queue, publish->event->bytes))
+        bool never = bus_queue_never_fits(queue, publish->event->bytes); /* its limit was lowered */
+        if (!never && bus_queue_is_full(queue, publish->event->bytes))
             return;
         queue->parked = parked->next;
         if (!queue->parked)
@@ -159,7 +160,9 @@ void bus_unpark(struct pawl_bus *bus, struct bus_queue *queue)
         free(parked);
         bus_group_flush(bus);
         bus_cut(bus);
-        int error = is_duplicate_by_now(bus, publish) ? 0 : store(bus, queue, publish);
+        int error = is_duplicate_by_now(bus, publish) ? 0 : never ? PAWL_E_LIMIT : store(bus, queue, publish);
+        if (error == PAWL_E_LIMIT && queue->row)
+            pawl_metrics_row_add(queue->row, PAWL_QUEUE_REFUSED, 1);
         parked_done(bus, publish, error, queue->number);
     }
 }

@@ -396,7 +396,10 @@ uint64_t bus_put(struct pawl_bus *bus, struct bus_queue *queue, struct pawl_even
 
 /* overflow.c */
 bool bus_queue_is_full(const struct bus_queue *queue, uint64_t more_bytes);
-bool bus_drop_oldest(struct pawl_bus *bus, struct bus_queue *queue); /* false: all of it has begun */
+/* Not even if it were empty: its max_bytes is less. */
+bool bus_queue_never_fits(const struct bus_queue *queue, uint64_t bytes);
+/* Its oldest are dropped until there is room. false: all that is left has begun, or it can never fit. */
+bool bus_drop_oldest_for(struct pawl_bus *bus, struct bus_queue *queue, uint64_t bytes);
 /* Some queue of the route has no room, or somebody waits for room in it. */
 void bus_publish_singly(struct pawl_bus *bus, struct pawl_bus_client *client,
                         const struct pawl_submit *submit, struct pawl_event *event,

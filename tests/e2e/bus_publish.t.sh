@@ -204,6 +204,34 @@ test_a_full_queue_may_send_what_does_not_fit_to_its_dead_letters() {
     expect_json '"\(.reason) \(.data)"' 'overflow 2'
 }
 
+test_an_event_that_no_room_would_do_for_is_refused_at_once_and_costs_nothing() {
+    local policy
+    leave_running
+    head -c 2000 /dev/zero | tr '\0' x >large
+    for policy in reject block drop_newest drop_oldest; do
+        pawl queue declare "$policy" --topic "$policy" --max-bytes 1000 --overflow "$policy"
+        pawl publish "$policy" 1
+        expect_exit 1 pawl publish "$policy" "$(cat large)" --json
+        expect_json_err .error.code limit
+        expect_exit 0 pawl publish "$policy" 2
+        expect_eq "$(depth "$policy")" 2
+    done
+}
+
+test_a_dead_letter_that_its_queue_can_never_hold_costs_no_other() {
+    leave_running
+    pawl queue declare letters --topic none --max-bytes 1500 --overflow drop_oldest
+    pawl queue declare q --topic a --dlq letters
+    pawl publish a 1
+    head -c 3000 /dev/zero | tr '\0' x >large
+    pawl publish a "$(cat large)"
+    pawl consume q --count 2 >deliveries
+    pawl reject "$(jq -r .delivery deliveries | sed -n 1p)"
+    pawl reject "$(jq -r .delivery deliveries | sed -n 2p)"
+    expect_eq "$(depth letters)" 1
+    expect_eq "$(depth q)" 1
+}
+
 test_a_publish_into_a_queue_that_blocks_waits_for_room() {
     leave_running
     pawl queue declare q --topic a --max-depth 1 --overflow block
