@@ -31,6 +31,7 @@ struct world_job {
     uint64_t instance;
     uint32_t attempt;
     bool begun, signalled;
+    uint64_t grace_ns; /* of the last signal */
     uint32_t worker;
     uint64_t started_at_ns;
     uint64_t order; /* of placing, from 1 */
