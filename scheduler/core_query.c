@@ -378,8 +378,9 @@ static void why_last_attempt(struct pawl_core *core, struct pawl_run *run, struc
     struct pawl_result_view view;
     if (instance->attempt > 1)
         add(text, "Attempts: %u, of which %u failed", instance->attempt, instance->failures);
-    if (instance->attempt > 1 && instance->interruptions > 0)
-        add(text, " and %u were interrupted because pawl itself went down", instance->interruptions);
+    uint32_t interruptions = pawl_instance_interruptions(instance);
+    if (instance->attempt > 1 && interruptions > 0)
+        add(text, " and %u were interrupted because pawl itself went down", interruptions);
     if (instance->attempt > 1)
         add(text, ".\n");
     if (instance->place == 0 || pawl_run_result(core, run, step->index, number, 0, true, &view) < 0)

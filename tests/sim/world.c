@@ -253,6 +253,8 @@ int world_new_core(struct world *world)
     };
     pawl_core_options_default(&options);
     options.items_window = 64;
+    if (world->interruptions_max)
+        options.interruptions_max = world->interruptions_max;
     return pawl_core_create(&options, &effects, world, &world->core);
 }
 
