@@ -145,6 +145,31 @@ Test(core_retry, why_tells_how_each_earlier_attempt_ended_and_that_a_dead_worker
     expect_why("a is failed (signal 11)");
 }
 
+Test(core_retry, why_calls_an_attempt_interrupted_that_pawl_itself_cut_short)
+{
+    world_run(world, STEP("retries: {limit: 2, backoff: {initial: 0s, jitter: 0}}"));
+    world_begin(world, world->jobs[0]);
+    world_sync(world);
+    world_crash(world, world->record_count, false);
+    world_sync(world);
+    expect_why("a is ready (interrupted)");
+    expect_why("Attempt 1: interrupted, pawl itself went down.");
+    world_serve(world);
+    world_sync(world);
+    struct world_submit submit = {.resume_id = "r"};
+    cr_assert(ne(ptr, world_submit(world, &submit, NULL), NULL));
+    world_sync(world);
+    expect_why("Attempt 1: interrupted, pawl itself went down.");
+    end_with(PAWL_OUTCOME_EXITED, 7);
+    world_begin(world, world->jobs[0]);
+    world_sync(world);
+    world_crash(world, world->record_count, true);
+    expect_why("Attempt 2: exit 7, after");
+    expect_why("Attempt 3: interrupted, pawl itself went down.");
+    world_serve(world);
+    world_finish(world);
+}
+
 Test(core_retry, wait_goes_on_after_a_restart)
 {
     world_run(world, STEP("retries: {limit: 2, backoff: {initial: 10s, jitter: 0}}"));
