@@ -77,7 +77,8 @@ test_seek_goes_to_earliest_latest_an_offset_and_a_time() {
 test_commit_moves_a_group_forward() {
     stream_of 6
     pawl group create clicks g --from earliest
-    expect_exit 0 pawl group commit clicks g 4
+    expect_exit 0 pawl group commit clicks g 4 --json
+    expect_json '"\(.schema) \(.queue) \(.group) \(.offset) \(.lag)"' '1 clicks g 4 3'
     expect_eq "$(committed g) $(lag g)" '4 3'
     expect_exit 0 pawl consume clicks --group g --count 1 --wait 2m --auto-ack
     expect_json .data 4
@@ -114,7 +115,10 @@ test_what_a_group_verb_prints_has_the_schema() {
 
 test_groups_are_of_streams_only() {
     pawl queue declare q --topic a
-    expect_exit 3 pawl group create q g
+    expect_exit 2 pawl group create q g
+    expect_exit 2 pawl group lag q
+    expect_stderr 'not a stream'
+    expect_exit 2 pawl consume q --group g
     expect_stderr stream
     expect_exit 2 pawl group lag nosuch
     pawl queue declare clicks --topic 'click.*' --stream
