@@ -364,3 +364,29 @@ test_health_tells_of_workers_that_cannot_start() {
     rmdir state/spool/w1.out
     expect_end 0 "$run"
 }
+
+test_who_asks_a_scheduler_that_is_stopped_gives_up_with_exit_4() {
+    ok_flow
+    serve
+    expect_exit 0 pawl run --run-id mine ok.yaml
+    pawl queue declare q --topic a
+    mkdir said
+    local scheduler verb pid pids=()
+    scheduler=$(the_pid_of scheduler)
+    kill -STOP "$scheduler"
+    # At once: each of them waits for half a minute.
+    for verb in 'status' 'runs --json' 'steps last' 'cancel last' 'gc' 'wait last' 'run ok.yaml' 'queue list'; do
+        # shellcheck disable=SC2086  # words
+        at_most 100 "$PAWL" $verb >"said/$verb.out" 2>"said/$verb.err" &
+        pids+=($!)
+    done
+    for pid in "${pids[@]}"; do expect_end 4 "$pid"; done
+    for verb in said/*.err; do
+        grep -q 'does not answer' "$verb" || fail "$verb: $(cat "$verb")"
+    done
+    expect_file 'said/runs --json.out' ''
+    expect_eq "$(jq -r .error.hint 'said/runs --json.err')" "if it was stopped it goes on with: kill -CONT $scheduler; pawl health says more"
+    kill -CONT "$scheduler"
+    expect_exit 0 pawl status --json
+    end_serve
+}
