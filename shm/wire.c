@@ -289,10 +289,20 @@ static int look(const struct pawl_wire_buffer *in, struct pawl_wire_header *head
     return waiting >= sizeof *header_out + padded(header_out->bytes);
 }
 
+/* More came than any message has; or there was no room for them among ours. */
+static int cut_short(struct msghdr *message)
+{
+    size_t count = 0;
+    for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(message); cmsg; cmsg = CMSG_NXTHDR(message, cmsg))
+        if (cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_RIGHTS)
+            count += (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    return count < PAWL_WIRE_FDS_MAX ? -EMFILE : PAWL_E_BAD_MESSAGE;
+}
+
 /* Takes over the descriptors of one received control block. */
 static int take_fds(struct pawl_wire_buffer *in, struct msghdr *message)
 {
-    int error = message->msg_flags & MSG_CTRUNC ? PAWL_E_BAD_MESSAGE : 0;
+    int error = message->msg_flags & MSG_CTRUNC ? cut_short(message) : 0;
 
     for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(message); cmsg; cmsg = CMSG_NXTHDR(message, cmsg)) {
         if (cmsg->cmsg_level != SOL_SOCKET || cmsg->cmsg_type != SCM_RIGHTS)

@@ -93,7 +93,7 @@ enum pawl_wire_type {
     PAWL_WIRE_RETIRE,       /* scheduler: pawl_wire_process: this worker is leaving: do not replace it */
     PAWL_WIRE_SERVES,       /* scheduler: empty: it has recovered and serves; again after each reload */
     PAWL_WIRE_HANDLER_UP, /* supervisor: pawl_wire_process: a handler process of its was forked; for health */
-    PAWL_WIRE_HANDLER_DOWN, /* supervisor: the same: it has ended */
+    PAWL_WIRE_HANDLER_DOWN, /* supervisor: the same: it has ended, with this status (0: as it was to) */
 
     /* workers */
     PAWL_WIRE_LANE = 96, /* scheduler: pawl_wire_lane + fds {world, lane, scheduler eventfd, own eventfd} */
