@@ -235,11 +235,13 @@ static void check_sync(struct doctor *doctor)
 /* A memfd is bounded by memory alone, not by the size of /dev/shm. */
 static void report_shm_size(struct doctor *doctor)
 {
+    static const char available[] = "MemAvailable:";
     unsigned long long kib = 0;
     char line[128];
     FILE *stream = fopen("/proc/meminfo", "re");
     while (stream != NULL && kib == 0 && fgets(line, sizeof line, stream) != NULL)
-        (void)sscanf(line, "MemAvailable: %llu", &kib);
+        if (strncmp(line, available, sizeof available - 1) == 0)
+            kib = strtoull(line + sizeof available - 1, NULL, 10);
     if (stream != NULL)
         fclose(stream);
     if (kib == 0)
