@@ -190,7 +190,8 @@ int pawl_journal_has_room(struct pawl_journal *journal, uint64_t bytes, enum paw
 enum pawl_journal_room pawl_journal_room(const struct pawl_journal *journal);
 
 /* pawl_journal_is_behind - is so much not durable yet that it would take a good part of the reserve if
- * somebody filled the disk now? Then no more work should be taken up until some of it is durable. */
+ * somebody filled the disk now? Then no more work should be taken up until some of it is durable. Not where
+ * 1 GiB was free at the last look. */
 bool pawl_journal_is_behind(const struct pawl_journal *journal);
 
 /* pawl_journal_is_pressed - is the disk full, and at most half of the reserve left? */

@@ -19,6 +19,7 @@
 enum {
     ROOM_CHECK_BYTES = 256 << 10, /* taken between two looks at the free space */
     MARGIN_BYTES = 1 << 20,       /* those, zeros written ahead, padding, a segment's header */
+    AMPLE_BYTES = 1 << 30,        /* nobody fills these between two looks */
     BACK_BYTES = 2 << 20,         /* beyond what is needed, before work is taken again */
     RESERVE_AFTER_BYTES = 1 << 20,
     RETRY_NS = 1000000000,
@@ -155,6 +156,7 @@ static int look_for_room(struct pawl_journal *journal, uint64_t needed)
         pawl_journal_drop_recycled(journal);
         error = pawl_io_file_room(journal->io, journal->dir_fd, &room);
     }
+    journal->room_is_ample = error == 0 && room >= AMPLE_BYTES;
     return error ? error : room < needed ? -ENOSPC : 0;
 }
 
@@ -175,7 +177,7 @@ static int check_free_space(struct pawl_journal *journal, uint64_t bytes)
 
 bool pawl_journal_is_behind(const struct pawl_journal *journal)
 {
-    return journal->room == PAWL_JOURNAL_ROOMY &&
+    return journal->room == PAWL_JOURNAL_ROOMY && !journal->room_is_ample &&
            journal->pending_bytes >= PAWL_JOURNAL_RESERVE_FILES * journal->options.reserve_bytes / 4;
 }
 
