@@ -78,7 +78,7 @@ static int sort_name(struct pawl_listing *listing, const char *name)
         return add_u64(&listing->snapshots, &listing->snapshot_count, number);
     if ((number = number_in(name, "recycled.", "")) > 0 && number <= UINT32_MAX)
         return add_u32(&listing->recycled, &listing->recycled_count, number);
-    if ((number = number_in(name, "reserve.", "")) > 0 && number <= 2) {
+    if ((number = number_in(name, "reserve.", "")) > 0 && number <= PAWL_JOURNAL_RESERVE_FILES) {
         listing->reserve_mask |= 1u << (number - 1);
     } else if (strcmp(name, "segment.new") == 0) {
         listing->new_segment = true;
@@ -141,6 +141,14 @@ void pawl_scan_fini(struct pawl_scan *scan)
 {
     free(scan->buffer);
     scan->buffer = NULL;
+}
+
+void pawl_scan_forget(struct pawl_scan *scan)
+{
+    posix_fadvise(scan->fd, 0, 0, POSIX_FADV_DONTNEED); /* its owner may write past the kernel's memory */
+    scan->buffer_bytes = 0;
+    scan->buffer_byte_offset = 0;
+    scan->at_end = false;
 }
 
 /* Reads until @count bytes or the end of the file. Block-aligned, so that it works on an O_DIRECT descriptor.

@@ -534,4 +534,11 @@ int pawl_wire_call(struct pawl_wire *wire, uint16_t type, const void *body, size
                    size_t more_bytes, const int *fds, unsigned fd_count, uint64_t timeout_ns,
                    struct pawl_wire_message *reply_out);
 
+/**
+ * pawl_wire_call_on - go on waiting for the reply of the last pawl_wire_call(), after its -ETIMEDOUT
+ *
+ * Return: as pawl_wire_call().
+ */
+int pawl_wire_call_on(struct pawl_wire *wire, uint64_t timeout_ns, struct pawl_wire_message *reply_out);
+
 #endif

@@ -360,6 +360,23 @@ YAML
     expect_exit 0 pawl run flow.yaml -j 1
 }
 
+test_the_limit_of_captured_output_holds_for_a_map_as_for_a_run() {
+    export PAWL_ATTEMPT_OUTPUT=10KiB
+    expect_exit 1 pawl map -k sh -c 'head -c "$0" /dev/zero | tr "\0" x' ::: 10240 10241
+    expect_exit 0 pawl steps last --json
+    expect_eq "$(json '"\(.index) \(.state) \(.reason)"')" $'0 succeeded null\n1 failed output'
+    expect_exit 0 pawl why last map --item 1
+    expect_contains 'attempt-output'
+    refute_contains GiB
+    unset PAWL_ATTEMPT_OUTPUT
+    configured 'attempt-output: 5'
+    wait_until '[ -z "$(processes)" ]'
+    expect_exit 1 pawl map --resume -k sh -c 'head -c "$0" /dev/zero | tr "\0" x' ::: 10241
+    serve
+    expect_exit 1 pawl map echo ::: 12345
+    expect_exit 0 pawl map echo ::: 1234
+}
+
 test_a_run_that_does_not_say_j_has_as_many_slots_as_the_server_was_given() {
     write flow.yaml <<'YAML'
 pawl: 1

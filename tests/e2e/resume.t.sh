@@ -181,6 +181,26 @@ YAML
     expect_eq "$(step_count cancelled)" 1
 }
 
+# deaf_flow: its step hears no SIGTERM: it ends within a test only if a shorter grace reaches it.
+deaf_flow() {
+    write deaf.yaml <<'YAML'
+pawl: 1
+steps: {deaf: {shell: "trap '' TERM; touch began; while :; do sleep 0.05; done"}}
+YAML
+}
+
+test_a_second_cancel_with_a_shorter_grace_ends_what_ignores_sigterm() {
+    deaf_flow
+    background pawl run --run-id c deaf.yaml
+    local running=$!
+    wait_until '[ -e began ]'
+    expect_exit 0 pawl cancel c --grace 1d
+    expect_eq "$(run_state c)" running
+    expect_exit 0 pawl cancel c --grace 1ms
+    expect_end 5 "$running"
+    expect_eq "$(run_state c)" cancelled
+}
+
 test_wait_times_out_with_124_and_leaves_the_run_alone() {
     blocking
     pawl run --detach --run-id w flow.yaml >/dev/null 2>&1
