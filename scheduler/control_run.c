@@ -16,10 +16,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "scheduler/plan.h"
 #include "scheduler/queue.h"
 #include "shm/error.h"
 
-enum { CONTEXT_BYTES_MAX = 64 << 20, PLAN_BYTES_MAX = 1 << 30, ITEMS_MAX = 65536 };
+enum { CONTEXT_BYTES_MAX = 64 << 20, ITEMS_MAX = 65536 };
 
 /* ---- parking ---- */
 
@@ -227,7 +228,7 @@ static int read_submission(struct pawl_connection *connection, struct pawl_wire_
     if (!(request->flags & PAWL_SUBMIT_SAME_PLAN)) {
         if (message->header.fd_count != 2)
             return PAWL_E_BAD_MESSAGE;
-        int error = map_sealed(message->fds[0], PLAN_BYTES_MAX, &mapped[0]);
+        int error = map_sealed(message->fds[0], PAWL_PLAN_BYTES_MAX, &mapped[0]);
         if (!error)
             error = map_sealed(message->fds[1], CONTEXT_BYTES_MAX, &mapped[1]);
         if (error)

@@ -16,7 +16,7 @@
 
 enum {
     GRACE_NS_DEFAULT = 10,
-    RUN_BYTES_MAX = (16 << 20) - (64 << 10), /* in one record, the fixed part and padding included */
+    RUN_BYTES_MAX = PAWL_RECORD_BODY_BYTES_MAX - (64 << 10), /* the fixed part and padding come to it */
 };
 
 static const char zeros[8];
@@ -306,7 +306,8 @@ static void cancel_run(struct pawl_core *core, struct pawl_run *run, uint32_t mo
             continue;
         if (!delivery->signalled || grace_ns < delivery->grace_ns)
             delivery->grace_ns = grace_ns;
-        delivery->signalled = true; /* again, if it was: this grace may be shorter; a longer one changes nothing */
+        delivery->signalled =
+            true; /* again, if it was: this grace may be shorter; a longer one changes nothing */
         if (delivery->begun)
             core->effects.signal(core->ctx, delivery, grace_ns);
     }

@@ -283,6 +283,22 @@ YAML
     expect_exit 0 pawl run flow.yaml -j 1
 }
 
+# 15 MB of steps and 20 MB of one value: neither fits where most plans do.
+test_a_workflow_within_raised_limits_is_run_where_check_takes_it() {
+    export PAWL_WORKFLOW_FILE=64MiB PAWL_WORKFLOW_NODES=1000000
+    {
+        printf 'pawl: 1\nsteps:\n'
+        seq -f '  s%.0f: {use: noop}' 70000
+        printf '  last: {use: noop, env: {A: "'
+        head -c 20000000 /dev/zero | tr '\0' x
+        printf '"}}\n'
+    } >wide.yaml
+    expect_exit 0 pawl check wide.yaml
+    expect_exit 0 pawl run wide.yaml --run-id wide --json
+    expect_eq "$(run_state wide)" succeeded
+    expect_exit 0 pawl journal verify
+}
+
 test_a_run_that_does_not_say_j_has_as_many_slots_as_the_server_was_given() {
     write flow.yaml <<'YAML'
 pawl: 1
