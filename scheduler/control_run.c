@@ -351,7 +351,11 @@ void pawl_control_items(struct pawl_connection *connection, const struct pawl_wi
                                       message->header.bytes - sizeof *request, request->count, instances)
                     : -ENOMEM;
     struct pawl_parked *parked = NULL;
-    if (error)
+    if (error == PAWL_E_LIMIT)
+        pawl_control_error(connection, tag, error, PAWL_RUN_INSTANCES_HINT,
+                           "run %s has more tasks than the limit run-instances, %llu", pawl_run_id(run),
+                           (unsigned long long)loop->config.run.run_instances);
+    else if (error)
         pawl_control_error(connection, tag, error, NULL, "items of run %s: %s", pawl_run_id(run),
                            error == PAWL_E_STATE ? "it takes no more" : pawl_error_text(error));
     else

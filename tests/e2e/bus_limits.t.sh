@@ -260,6 +260,21 @@ test_config_show_lists_every_setting_with_its_origin() {
     expect_stderr 'pawl.yaml:1:1'
 }
 
+test_a_mistake_in_the_environment_is_not_called_one_of_the_file() {
+    write flow.yaml <<<$'pawl: 1\nsteps: {a: {use: noop}}'
+    configured 'run-instances: 3'
+    local verb
+    for verb in 'check flow.yaml' 'run flow.yaml' 'config show' serve; do
+        # shellcheck disable=SC2086  # words
+        PAWL_RUN_INSTANCES=0 expect_exit 3 pawl $verb
+        expect_stderr "PAWL_RUN_INSTANCES: '0' is below the minimum of 1"
+        refute_stderr 'pawl.yaml'
+    done
+    configured 'run-instances: 0'
+    expect_exit 3 pawl check flow.yaml
+    expect_stderr 'pawl.yaml:1:'
+}
+
 test_limits_of_workflow_files_and_runs_are_settings_too() {
     write flow.yaml <<'YAML'
 pawl: 1
@@ -268,6 +283,12 @@ steps:
 YAML
     configured 'run-instances: 3'
     expect_exit 1 pawl run flow.yaml
+    expect_exit 0 pawl why last many
+    expect_contains '4 instances: the limit run-instances is 3; run-instances in pawl.yaml or PAWL_RUN_INSTANCES raises it'
+    expect_exit 3 pawl map true ::: 1 2 3 4
+    expect_stderr 'has more tasks than the limit run-instances, 3'
+    expect_stderr 'run-instances in pawl.yaml or PAWL_RUN_INSTANCES raises it'
+    expect_exit 0 pawl map true ::: 1 2 3
     configured 'workflow-file: 20'
     wait_until '[ -z "$(processes)" ]'
     expect_exit 3 pawl check flow.yaml
