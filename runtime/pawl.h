@@ -95,8 +95,9 @@ struct pawl_connect_options {
     int connect_timeout_ms;   /* 0: 10,000 */
     int reconnect_timeout_ms; /* how long a lost scheduler is waited for; 0: 30,000; -1: for ever */
     /* Asked in the calling thread before each sleep of a waiting call, and so after each signal that came
-     * meanwhile (one that comes just before the sleep is seen when the call has waited as long again): not 0
-     * ends that call with -EINTR. It must not use the handle. NULL: nothing ends them. */
+     * meanwhile: not 0 ends that call with -EINTR. Signals are held back while it is asked, and delivered
+     * when the call sleeps. (One that another thread handles is seen when the call has waited as long again.)
+     * It must not use the handle. NULL: nothing ends them. */
     int (*interrupted)(void *context);
     void *interrupt_context;
 };
@@ -248,7 +249,8 @@ typedef void (*pawl_confirm_callback)(void *context, const struct pawl_confirm *
 
 /** pawl_publish - one event, and wait for its confirm. data is copied.
  * Return: 0 (confirm_out may be NULL); PAWL_ERR_QUEUE_FULL, PAWL_ERR_UNROUTED, PAWL_ERR_LIMIT,
- * PAWL_ERR_NO_SPACE, PAWL_ERR_INVALID; -ETIMEDOUT, PAWL_ERR_INDEFINITE (fate unknown). */
+ * PAWL_ERR_NO_SPACE, PAWL_ERR_INVALID; -EAGAIN (no room in the lane, or no scheduler, in time: nothing was
+ * sent), -EMFILE; -ETIMEDOUT, PAWL_ERR_INDEFINITE (fate unknown). */
 PAWL_API int pawl_publish(struct pawl *pawl, const struct pawl_message *message, int timeout_ms,
                           struct pawl_confirm *confirm_out);
 

@@ -416,6 +416,24 @@ static void why_last_attempt(struct pawl_core *core, struct pawl_run *run, struc
     free(view.bytes);
 }
 
+/* Not by the limit of whoever looks: what the run was given is told by what was kept. */
+static void why_output(struct pawl_core *core, struct pawl_run *run, uint32_t step, uint64_t number,
+                       struct text *text)
+{
+    struct pawl_result_view view;
+    if (pawl_run_result(core, run, step, number, 0, true, &view) < 0)
+        return;
+    bool out_is_file = (view.fixed.flags & PAWL_RESULT_STDOUT_FILE) != 0;
+    bool err_is_file = (view.fixed.flags & PAWL_RESULT_STDERR_FILE) != 0;
+    uint64_t kept = (out_is_file ? view.stdout_file.bytes : view.fixed.stdout_bytes) +
+                    (err_is_file ? view.stderr_file.bytes : view.fixed.stderr_bytes);
+    add(text,
+        "It wrote more than is kept of an attempt (the setting attempt-output): %llu bytes of it are kept; "
+        "large results belong into a file.\n",
+        (unsigned long long)kept);
+    free(view.bytes);
+}
+
 static void why_go_on(const struct pawl_run *run, const struct pawl_step *step, uint64_t number,
                       const struct pawl_step_view *view, struct text *text)
 {
@@ -485,10 +503,7 @@ int pawl_run_why(struct pawl_core *core, struct pawl_run *run, uint32_t index, u
         break;
     case PAWL_STEP_FAILED:
         if (instance && instance->reason == PAWL_REASON_OUTPUT)
-            add(&text,
-                "It wrote more than %llu MiB, the most that is kept of an attempt; large results belong "
-                "into a file.\n",
-                (unsigned long long)(core->options.output_bytes_max >> 20));
+            why_output(core, run, step->index, number, &text);
         break;
     case PAWL_STEP_CACHED:
         break;

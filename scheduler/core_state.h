@@ -313,8 +313,8 @@ int pawl_task_build(struct pawl_run *run, struct pawl_step *step, uint64_t insta
                     size_t *bytes_out, bool *skip_out, char note[256]);
 
 /* items.c */
-const char *pawl_items_find(struct pawl_run *run, uint64_t instance,
-                            uint32_t *bytes_out); /* pawl_wire_item + task */
+char *pawl_items_find(struct pawl_run *run, uint64_t instance,
+                      uint32_t *bytes_out); /* pawl_wire_item + task */
 int pawl_items_add_chunk(struct pawl_run *run, uint64_t first, uint32_t count, const char *bytes, uint32_t n,
                          uint64_t place, uint32_t body_offset);
 void pawl_items_final(struct pawl_run *run, uint64_t instance);

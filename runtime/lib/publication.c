@@ -143,6 +143,12 @@ bool pawl_lib_can_publish(const struct pawl *pawl, size_t count)
            pawl->forks == pawl_lib_forks();
 }
 
+int pawl_lib_no_room(struct pawl *pawl, int error)
+{
+    return error == -ETIMEDOUT ? pawl_lib_fail(pawl, -EAGAIN, "no room in the lane in time: nothing was sent")
+                               : error;
+}
+
 int pawl_lib_may_publish(struct pawl *pawl, size_t count, uint64_t deadline_ns)
 {
     for (;;) {
@@ -159,7 +165,7 @@ int pawl_lib_may_publish(struct pawl *pawl, size_t count, uint64_t deadline_ns)
             continue;
         error = pawl_lib_wait(pawl, deadline_ns, PAWL_LIB_FOR_ROOM);
         if (error)
-            return error == -ETIMEDOUT ? -EAGAIN : error;
+            return pawl_lib_no_room(pawl, error);
     }
 }
 
@@ -247,6 +253,8 @@ void pawl_lib_confirm(struct pawl *pawl, const struct pawl_reply *reply)
     struct pawl_lib_publisher *publisher = &pawl->publisher;
     uint64_t end = reply->last < publisher->next ? reply->last + 1 : publisher->next;
     uint64_t sequence = reply->first > publisher->first ? reply->first : publisher->first;
+    if (reply->type != PAWL_REPLY_CONFIRM)
+        pawl->refusing = reply->queue;
     for (; sequence < end; sequence++) {
         struct pawl_lib_publication *publication = slot(publisher, sequence);
         if (publication->state != PAWL_LIB_SENT)

@@ -318,10 +318,39 @@ test_a_run_whose_workers_cannot_start_is_interrupted_with_the_reason_and_resumed
     expect_exit 5 at_most 50 "$PAWL" run --run-id mine -j 1 ok.yaml
     expect_stderr "no worker can be started (the last of 10: it ended with exit code 70)"
     expect_stderr "pawl: go on with: "
-    expect_eq "$(grep -c 'supervisor: worker 1 ended with exit code 70' state/scheduler.log)" 10
+    expect_eq "$(grep -c 'supervisor\[[0-9]*\] warning: worker 1 ended with exit code 70' state/scheduler.log)" 10
     rmdir state/spool/w1.out
     expect_exit 0 pawl resume mine
     expect_eq "$(step_field hello attempts mine)" 1
+}
+
+# deaths NAME: the scheduler and a worker of a run are killed, and it goes on.
+deaths() {
+    rm -f live go
+    background pawl run --run-id "$1" wait.yaml
+    wait_until '[ -e live ]'
+    kill -KILL "$(the_pid_of 'worker 1')"
+    wait_until 'grep -q "worker 1 was killed by signal 9" state/scheduler.log'
+    kill -KILL "$(the_pid_of scheduler)"
+    wait_until 'grep -q "the scheduler was killed by signal 9" state/scheduler.log'
+    touch go
+    expect_end 0 "${BACKGROUND[-1]}"
+}
+
+test_every_line_of_the_log_has_the_time_the_process_and_how_bad_it_is() {
+    write wait.yaml <<'YAML'
+pawl: 1
+steps: {wait: {shell: 'touch live; while [ ! -e go ]; do sleep 0.02; done', retries: 2}}
+YAML
+    deaths by-itself
+    wait_until '[ -z "$(processes)" ]'
+    mv state/scheduler.log one.log
+    serve
+    deaths served
+    end_serve
+    cat one.log state/scheduler.log >both.log
+    expect_eq "$(grep -c 'supervisor\[[0-9]*\] warning: the scheduler was killed by signal 9' both.log)" 2
+    expect_eq "$(grep -vE '^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}\.[0-9]{3}Z [a-z][a-z0-9 ]*\[[0-9]+\] (info|warning|error): ' both.log)" ''
 }
 
 unhealthy() { capture pawl health --json && [ "$rc" = 1 ] && [[ $(json '.components[] | select(.name == "workers") | .message') == *"in a row ended before they did anything"* ]]; }
@@ -334,4 +363,30 @@ test_health_tells_of_workers_that_cannot_start() {
     wait_until unhealthy 30
     rmdir state/spool/w1.out
     expect_end 0 "$run"
+}
+
+test_who_asks_a_scheduler_that_is_stopped_gives_up_with_exit_4() {
+    ok_flow
+    serve
+    expect_exit 0 pawl run --run-id mine ok.yaml
+    pawl queue declare q --topic a
+    mkdir said
+    local scheduler verb pid pids=()
+    scheduler=$(the_pid_of scheduler)
+    kill -STOP "$scheduler"
+    # At once: each of them waits for half a minute.
+    for verb in 'status' 'runs --json' 'steps last' 'cancel last' 'gc' 'wait last' 'run ok.yaml' 'queue list'; do
+        # shellcheck disable=SC2086  # words
+        at_most 100 "$PAWL" $verb >"said/$verb.out" 2>"said/$verb.err" &
+        pids+=($!)
+    done
+    for pid in "${pids[@]}"; do expect_end 4 "$pid"; done
+    for verb in said/*.err; do
+        grep -q 'does not answer' "$verb" || fail "$verb: $(cat "$verb")"
+    done
+    expect_file 'said/runs --json.out' ''
+    expect_eq "$(jq -r .error.hint 'said/runs --json.err')" "if it was stopped it goes on with: kill -CONT $scheduler; pawl health says more"
+    kill -CONT "$scheduler"
+    expect_exit 0 pawl status --json
+    end_serve
 }
