@@ -251,8 +251,7 @@ int world_new_core(struct world *world)
     };
     pawl_core_options_default(&options);
     options.items_window = 64;
-    options.interruptions_max =
-        world->interruptions_max ? world->interruptions_max : options.interruptions_max;
+    options.interruptions_max = world->interruptions ? world->interruptions : 5;
     return pawl_core_create(&options, &effects, world, &world->core);
 }
 
