@@ -100,7 +100,8 @@ struct pawl_core_effects {
     void (*log)(void *ctx, int level, const char *text);
 };
 
-#define PAWL_RUN_INSTANCES_MAX UINT64_C(100000000) /* of a run, whatever the configuration says */
+#define PAWL_RUN_INSTANCES_MAX  UINT64_C(100000000) /* of a run, whatever the configuration says */
+#define PAWL_RUN_INSTANCES_HINT "run-instances in pawl.yaml or PAWL_RUN_INSTANCES raises it"
 
 struct pawl_core_options {
     uint64_t instances_max;     /* of a run; at most PAWL_RUN_INSTANCES_MAX, or a reader's own bound */

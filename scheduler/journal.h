@@ -31,7 +31,7 @@ struct pawl_journal;
 
 enum {
     PAWL_JOURNAL_FORMAT = 1,
-    PAWL_JOURNAL_BATCH_BYTES_MAX = 72 << 20, /* of one atomic batch, headers included */
+    PAWL_JOURNAL_BATCH_BYTES_MAX = 134 << 20, /* of one atomic batch, headers included */
     PAWL_JOURNAL_RESERVE_FILES = 8,
 };
 
@@ -114,7 +114,8 @@ struct pawl_journal_options {
     uint64_t segment_bytes;     /* 64 MiB; a frame that begins below it may end above; multiple of 4096 */
     uint32_t frame_bytes;       /* 1 MiB; a larger batch gets a frame of its own */
     uint32_t window_depth;      /* 2: frames in flight, 1 to 64 */
-    uint64_t pending_bytes_max; /* 96 MiB: appended, not durable; beyond it has_room() says no to work */
+    uint64_t pending_bytes_max; /* 96 MiB: appended, not durable; beyond it has_room() says no to work.
+                                 * What is larger than half of it needs half of it free */
     uint64_t cache_bytes;       /* 16 MiB of durable frames stay in memory to be read; UINT64_MAX: none */
     uint64_t reserve_bytes;     /* 2 MiB: of each of the reserve's files */
     uint64_t lock_wait_ns;      /* 15 s: for a dead owner's last I/O */

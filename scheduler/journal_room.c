@@ -234,7 +234,7 @@ int pawl_journal_has_room(struct pawl_journal *journal, uint64_t bytes, enum paw
     }
     if (journal->room != PAWL_JOURNAL_ROOMY)
         return PAWL_E_NO_SPACE;
-    if (journal->pending_bytes + bytes > limit)
+    if (journal->pending_bytes + bytes > (bytes > limit / 2 ? bytes + limit / 2 : limit))
         return PAWL_E_LIMIT;
     if (check_free_space(journal, bytes) != 0) {
         pawl_journal_set_room(journal, PAWL_JOURNAL_TIGHT);

@@ -16,7 +16,7 @@
 
 enum {
     GRACE_NS_DEFAULT = 10,
-    RUN_BYTES_MAX = (16 << 20) - (64 << 10), /* in one record, the fixed part and padding included */
+    RUN_BYTES_MAX = PAWL_RECORD_BODY_BYTES_MAX - (64 << 10), /* the fixed part and padding come to it */
 };
 
 static const char zeros[8];

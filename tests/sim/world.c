@@ -179,10 +179,8 @@ static void signal_job(void *ctx, struct pawl_delivery *delivery, uint64_t grace
     struct world *world = ctx;
     size_t index = index_of(world, delivery);
     world->signal_count++;
-    if (index == SIZE_MAX)
-        return;
-    world->jobs[index]->signalled = true;
-    world->jobs[index]->grace_ns = grace_ns;
+    if (index != SIZE_MAX)
+        world->jobs[index]->signalled = true, world->jobs[index]->grace_ns = grace_ns;
 }
 
 static void forget(void *ctx, struct pawl_delivery *delivery)
@@ -253,8 +251,7 @@ int world_new_core(struct world *world)
     };
     pawl_core_options_default(&options);
     options.items_window = 64;
-    if (world->interruptions_max)
-        options.interruptions_max = world->interruptions_max;
+    options.interruptions_max = world->interruptions ? world->interruptions : 5;
     return pawl_core_create(&options, &effects, world, &world->core);
 }
 

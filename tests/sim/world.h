@@ -63,10 +63,10 @@ struct world {
     struct pawl_core *core;
     struct pawl_now now;
     uint64_t random;
-    uint32_t interruptions_max; /* 0: the default */
-    bool room;                  /* false: a full disk */
-    bool failing;               /* the journal takes nothing any more */
-    uint32_t ring_max;          /* placed and not begun, at most; then PAWL_E_QUEUE_FULL */
+    uint32_t interruptions; /* their limit; 0: the default */
+    bool room;              /* false: a full disk */
+    bool failing;           /* the journal takes nothing any more */
+    uint32_t ring_max;      /* placed and not begun, at most; then PAWL_E_QUEUE_FULL */
 
     struct world_record *records; /* lsn is the index + 1 */
     size_t record_count, record_capacity;

@@ -510,7 +510,7 @@ Test(bus_exchange, an_act_as_large_as_a_batch_can_be_is_the_largest_and_no_failu
         uint8_t op = (uint8_t)number;
         struct pawl_settle settle = {.op = op};
         bool failure = op == PAWL_SETTLE_OP_NACK || op == PAWL_SETTLE_OP_REJECT;
-        cr_expect(eq(int, pawl_bus_may_settle(pawl_bus_client(m.bus, client->number), &settle),
+        cr_expect(eq(int, pawl_bus_may_settle(m.bus, pawl_bus_client(m.bus, client->number), &settle),
                      failure ? PAWL_E_INVALID : 0));
     }
 }
