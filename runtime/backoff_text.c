@@ -39,14 +39,11 @@ static void split(const char *text, struct words *words)
     }
 }
 
-/* A delay has a unit; "0" needs none. */
 static int read_delay(const struct words *words, size_t i, uint64_t *ns_out, char *why)
 {
     const char *text = words->text[i];
     size_t n = words->length[i];
-    bool unit =
-        n > 0 && (text[n - 1] == 's' || text[n - 1] == 'm' || text[n - 1] == 'h' || text[n - 1] == 'd');
-    if (!(unit || (n == 1 && text[0] == '0')) || pawl_parse_duration_ns(text, n, ns_out) != 0)
+    if (pawl_parse_duration_ns(text, n, ns_out) != 0)
         return refuse(why, "\"%.*s\" is not a delay such as 250ms or 10s", n < 64 ? (int)n : 64, text);
     return 0;
 }
@@ -72,6 +69,21 @@ static bool is_plain_number(const struct words *words, size_t i)
     double number;
     char why[PAWL_RETRY_WHY_BYTES];
     return read_number(words, i, "", &number, why) == 0;
+}
+
+/* Without a word in front, "5s,2" is a delay and a factor, and "5s,10s" two delays. Where no word has a unit,
+ * all are seconds of a list, unless there are four of which the last can be a jitter. "5s,0" is two delays.
+ */
+static bool is_exponential(const struct words *words)
+{
+    double number = 0;
+    char why[PAWL_RETRY_WHY_BYTES];
+    bool has_unit = false;
+    for (size_t i = 0; i < words->count && i < PAWL_BACKOFF_DELAYS_MAX; i++)
+        has_unit = has_unit || !is_plain_number(words, i);
+    if (words->count < 2 || read_number(words, 1, "", &number, why) != 0 || number == 0)
+        return false;
+    return has_unit || (words->count == 4 && read_number(words, 3, "", &number, why) == 0 && number <= 1);
 }
 
 static int read_list(const struct words *words, struct pawl_retry_policy *policy, char *why)
@@ -142,9 +154,7 @@ int pawl_backoff_parse(const char *text, struct pawl_retry_policy *policy, char 
         text = colon + 1;
     }
     split(text, &words);
-    /* "5s,0" is two delays, since 0 is one of the few that need no unit. */
-    if (!colon && words.count > 1 && words.length[1] > 0 && is_plain_number(&words, 1) &&
-        !(words.length[1] == 1 && words.text[1][0] == '0'))
+    if (!colon && is_exponential(&words))
         kind = PAWL_BACKOFF_EXPONENTIAL;
     int error = kind == PAWL_BACKOFF_LIST    ? read_list(&words, &parsed, why)
                 : kind == PAWL_BACKOFF_FIXED ? read_fixed(&words, &parsed, why)

@@ -95,8 +95,10 @@ static int shake_hands(int fd, struct pawl_wire *wire_out, struct pawl_wire_welc
                        struct pawl_error_report *report_out)
 {
     struct pawl_wire_message reply;
-    struct pawl_wire_hello hello = {
-        .version = PAWL_WIRE_VERSION, .role = PAWL_ROLE_CLIENT, .pid = (uint32_t)getpid()};
+    struct pawl_wire_hello hello = {.version = PAWL_WIRE_VERSION,
+                                    .role = PAWL_ROLE_CLIENT,
+                                    .flags = PAWL_HELLO_ASKS,
+                                    .pid = (uint32_t)getpid()};
     int error = pawl_wire_init(wire_out, fd);
     if (error) {
         close(fd);

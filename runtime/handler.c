@@ -13,6 +13,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "runtime/lib/command.h"
 #include "shm/clock.h"
 #include "shm/error.h"
 
@@ -22,6 +23,7 @@ struct life {
     struct pawl *pawl;
     struct pawl_consumer *consumer;
     const struct pawl_handling *handling;
+    uint64_t claimed; /* of this consumer */
 };
 
 int pawl_handling_listen(int parent)
@@ -59,17 +61,43 @@ static bool take_ticket(struct pawl_handling_share *share)
     return left > 0;
 }
 
-static void give_ticket_back(struct pawl_handling_share *share)
+static bool is_bounded(const struct pawl_handling *handling)
 {
-    if (share && atomic_load_explicit(&share->left, memory_order_relaxed) != UINT64_MAX)
-        atomic_fetch_add_explicit(&share->left, 1, memory_order_relaxed);
+    return handling->share &&
+           atomic_load_explicit(&handling->share->left, memory_order_relaxed) != UINT64_MAX;
+}
+
+void pawl_handling_give_back(struct pawl_handling_share *share, uint32_t place)
+{
+    uint32_t asked = atomic_exchange_explicit(&share->places[place].asked, 0, memory_order_relaxed);
+    if (asked > 0)
+        atomic_fetch_add_explicit(&share->left, asked, memory_order_relaxed);
+}
+
+/* So many may be asked for, @most at a time: none comes that nobody has a ticket for, where one of a queue
+ * with --guarantee at_most_once would be lost. */
+static uint32_t take_tickets(const struct life *life, uint32_t most)
+{
+    const struct pawl_handling *handling = life->handling;
+    if (!is_bounded(handling))
+        return most;
+    _Atomic uint32_t *asked = &handling->share->places[handling->place].asked;
+    uint32_t count = atomic_load_explicit(asked, memory_order_relaxed);
+    while (count < most && take_ticket(handling->share))
+        atomic_store_explicit(asked, ++count, memory_order_relaxed);
+    if (life->consumer)
+        pawl_lib_consumer_limit(life->consumer, life->claimed + count);
+    return count;
 }
 
 static void mark(const struct pawl_handling *handling, bool running)
 {
     if (!handling->share)
         return;
-    atomic_store_explicit(&handling->share->running[handling->place], running, memory_order_relaxed);
+    struct pawl_handling_place *place = &handling->share->places[handling->place];
+    if (running && is_bounded(handling))
+        atomic_fetch_sub_explicit(&place->asked, 1, memory_order_relaxed);
+    atomic_store_explicit(&place->running, running, memory_order_relaxed);
     atomic_store_explicit(&handling->share->busy_at_ns, pawl_clock_monotonic_ns(), memory_order_relaxed);
 }
 
@@ -111,36 +139,49 @@ static void settle_by_result(const struct life *life, const struct pawl_delivery
         count_failure(life->handling);
 }
 
+static uint32_t prefetch_of(const struct pawl_handling *handling)
+{
+    return handling->prefetch ? handling->prefetch : PREFETCH;
+}
+
 /* As many as are there. 0: none now; 1: the bound is reached, or it was told to go; an error. */
-static int handle_all(const struct life *life)
+static int handle_all(struct life *life)
 {
     const struct pawl_handling *handling = life->handling;
     for (;;) {
         const struct pawl_delivery *delivery;
-        if (is_dismissed(life, 0) || !take_ticket(handling->share))
+        if (is_dismissed(life, 0) || take_tickets(life, prefetch_of(handling)) == 0)
             return 1;
         int got = pawl_claim(life->consumer, &delivery, 1, 0);
-        if (got <= 0) {
-            give_ticket_back(handling->share);
+        if (got <= 0)
             return got;
-        }
+        life->claimed++;
         mark(handling, true);
-        settle_by_result(life, delivery, handling->handler(life->consumer, delivery, handling->context));
+        int result = handling->handler(life->consumer, delivery, handling->context);
         mark(handling, false);
+        (void)take_tickets(life, prefetch_of(handling)); /* before its credit goes back */
+        settle_by_result(life, delivery, result);
     }
 }
 
-/* Its queue may not be declared yet. */
+/* Its queue may not be declared yet. 1: the bound is reached. */
 static int subscribe(struct life *life)
 {
     const struct pawl_handling *handling = life->handling;
+    life->consumer = NULL;
+    life->claimed = 0;
+    uint32_t credit = take_tickets(life, prefetch_of(handling));
+    if (credit == 0)
+        return 1;
     struct pawl_consumer_options options = {.bytes = sizeof options,
                                             .group = handling->group,
-                                            .prefetch = handling->prefetch ? handling->prefetch : PREFETCH,
+                                            .prefetch = credit,
                                             .has_from = handling->has_from,
                                             .from = handling->from};
     for (;;) {
         int error = pawl_consume(life->pawl, handling->queue, &options, &life->consumer);
+        if (error == 0 && is_bounded(handling))
+            pawl_lib_consumer_limit(life->consumer, credit);
         if (error != PAWL_E_NOT_FOUND || !handling->waits)
             return error;
         if (is_dismissed(life, DECLARED_LOOK_MS))
@@ -175,18 +216,28 @@ static int serve(struct life *life)
     }
 }
 
-int pawl_handling_run(struct pawl *pawl, const struct pawl_handling *handling)
+static int live(struct life *life)
 {
-    struct life life = {.pawl = pawl, .handling = handling};
-    int error = subscribe(&life);
+    const struct pawl_handling *handling = life->handling;
+    struct pawl *pawl = life->pawl;
+    int error = subscribe(life);
     if (error)
-        return error == -EINTR ? 0 : error;
+        return error == -EINTR || error > 0 ? 0 : error;
     if (handling->subscribed_out)
         *handling->subscribed_out = true;
-    error = serve(&life);
+    error = serve(life);
     if (error == 0)
         error = pawl_flush(pawl, FLUSH_MS); /* what it settled need not be done again */
     if (handling->share)
         atomic_fetch_add_explicit(&handling->share->late, pawl_late_settlements(pawl), memory_order_relaxed);
+    return error;
+}
+
+int pawl_handling_run(struct pawl *pawl, const struct pawl_handling *handling)
+{
+    struct life life = {.pawl = pawl, .handling = handling};
+    int error = live(&life);
+    if (handling->share)
+        pawl_handling_give_back(handling->share, handling->place);
     return error;
 }

@@ -15,11 +15,16 @@
 
 /* What processes that share one bound have in common: in shared memory. Relaxed throughout: only counts, and
  * instants that decide nothing but when to end. */
+struct pawl_handling_place {
+    _Atomic uint32_t running; /* 1 while its handler runs */
+    _Atomic uint32_t asked;   /* deliveries that it has asked for and not claimed: taken from `left` */
+};
+
 struct pawl_handling_share {
-    _Atomic uint64_t left;       /* deliveries still to be had; UINT64_MAX: no bound */
+    _Atomic uint64_t left;       /* deliveries that nobody has asked for; UINT64_MAX: no bound */
     _Atomic uint64_t busy_at_ns; /* CLOCK_MONOTONIC: when one last came or ended */
     _Atomic uint64_t failed, late;
-    _Atomic uint32_t running[]; /* by process: 1 while its handler runs */
+    struct pawl_handling_place places[]; /* by process */
 };
 
 struct pawl_handling {
@@ -32,7 +37,7 @@ struct pawl_handling {
     void *context;
     int signal_fd;                     /* of pawl_handling_listen(): readable: it was told to go */
     struct pawl_handling_share *share; /* NULL: no bounds */
-    uint32_t place;                    /* in share->running */
+    uint32_t place;                    /* in share->places */
     bool *subscribed_out;              /* NULL, or set when its queue was there */
     int64_t wait_ms;                   /* with a share: end when nothing came for so long; -1: never */
 };
@@ -40,6 +45,9 @@ struct pawl_handling {
 /** pawl_handling_listen - from now on SIGTERM is told by a descriptor, after the delivery that is handled.
  * @parent: who is to end for it to be told too; 0: whoever it is. Descriptor; -errno; -ESRCH: it has gone. */
 int pawl_handling_listen(int parent);
+
+/** pawl_handling_give_back - what a process asked for that is no more, or asks for none. */
+void pawl_handling_give_back(struct pawl_handling_share *share, uint32_t place);
 
 /** pawl_handling_run - until it is told to go, or a bound is reached. What it settled is durable then. 0; or
  * an error of pawl.h, of which pawl_last_error() has words. */

@@ -131,6 +131,7 @@ _Noreturn static void become_supervisor(const struct pawl_state *state,
     close_all_but(kept, sizeof kept / sizeof *kept);
     (void)!chdir("/");
     forget_own_mark(state);
+    pawl_log_open(STDERR_FILENO, "supervisor", PAWL_LOG_INFO);
     pawl_proctitle_set("pawl: supervisor");
     struct pawl_supervise_options supervise = {
         .state = state, .client_fd = client_fd, .temporary = options->temporary};

@@ -92,8 +92,10 @@ static int ask(struct pawl_observer *observer, uint16_t type, const void *body, 
 
 static int connect_to(struct pawl_observer *observer, uint64_t deadline_ns)
 {
-    struct pawl_wire_hello hello = {
-        .version = PAWL_WIRE_VERSION, .role = PAWL_ROLE_CLIENT, .pid = (uint32_t)getpid()};
+    struct pawl_wire_hello hello = {.version = PAWL_WIRE_VERSION,
+                                    .role = PAWL_ROLE_CLIENT,
+                                    .flags = PAWL_HELLO_ASKS,
+                                    .pid = (uint32_t)getpid()};
     int fd = observer->socket ? pawl_socket_connect(observer->socket) : pawl_state_connect(observer->state);
     if (fd == -ECONNREFUSED)
         return -ENOENT;

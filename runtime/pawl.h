@@ -95,8 +95,9 @@ struct pawl_connect_options {
     int connect_timeout_ms;   /* 0: 10,000 */
     int reconnect_timeout_ms; /* how long a lost scheduler is waited for; 0: 30,000; -1: for ever */
     /* Asked in the calling thread before each sleep of a waiting call, and so after each signal that came
-     * meanwhile (one that comes just before the sleep is seen when the call has waited as long again): not 0
-     * ends that call with -EINTR. It must not use the handle. NULL: nothing ends them. */
+     * meanwhile: not 0 ends that call with -EINTR. Signals are held back while it is asked, and delivered
+     * when the call sleeps. (One that another thread handles is seen when the call has waited as long again.)
+     * It must not use the handle. NULL: nothing ends them. */
     int (*interrupted)(void *context);
     void *interrupt_context;
 };

@@ -47,21 +47,8 @@ uint64_t pawl_supervisor_clock_ns(clockid_t id)
 
 void pawl_supervisor_say(const char *text, long long a, long long b)
 {
-    struct timespec now;
-    struct tm local;
-    char stamp[32];
-    clock_gettime(CLOCK_REALTIME, &now);
-    localtime_r(&now.tv_sec, &local);
-    strftime(stamp, sizeof stamp, "%Y-%m-%d %H:%M:%S", &local);
-    char line[256];
-    int head = snprintf(line, sizeof line, "%s supervisor: ", stamp);
     // cppcheck-suppress wrongPrintfScanfArgNum ; a text that names fewer numbers leaves the rest unread
-    int rest = snprintf(line + head, sizeof line - (size_t)head - 1, text, a, b);
-    size_t bytes = (size_t)head + (size_t)(rest < 0 ? 0 : rest);
-    if (bytes > sizeof line - 2)
-        bytes = sizeof line - 2;
-    line[bytes++] = '\n';
-    pawl_log_line(line, (unsigned)bytes);
+    pawl_log(PAWL_LOG_WARNING, text, a, b);
 }
 
 static void notify(const struct pawl_supervisor *supervisor, const char *text)

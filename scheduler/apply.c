@@ -139,7 +139,7 @@ static void reset_for_resume(struct pawl_run *run, const char *filter, size_t fi
                 !filter_chooses(filter, filter_bytes, name, instance))
                 continue;
             instance->failures = 0;
-            instance->interruptions = 0;
+            pawl_instance_set_interruptions(instance, 0);
             instance->flags &= (uint8_t)~PAWL_INSTANCE_ADOPTED;
             pawl_instance_set(run, step, instance, PAWL_STEP_WAITING, PAWL_REASON_NONE);
         }
@@ -297,8 +297,9 @@ static int apply_claim(struct pawl_core *core, const struct pawl_claim_record *r
         (instance->attempt == record->attempt && !adopted))
         return 0;
     pawl_step_open_again(run, step, instance);
-    if (adopted && instance->attempt == record->attempt && instance->interruptions > 0)
-        instance->interruptions--;
+    uint32_t interruptions = pawl_instance_interruptions(instance);
+    if (adopted && instance->attempt == record->attempt && interruptions > 0)
+        pawl_instance_set_interruptions(instance, interruptions - 1);
     if (instance->attempt != record->attempt)
         run->attempts++;
     instance->attempt = (uint16_t)record->attempt;
@@ -415,8 +416,7 @@ static void apply_epoch(struct pawl_core *core, const struct pawl_epoch_record *
                 struct pawl_instance *instance = &step->instances[n];
                 if (instance->state != PAWL_STEP_RUNNING)
                     continue;
-                if (instance->interruptions < 31)
-                    instance->interruptions++;
+                pawl_instance_set_interruptions(instance, pawl_instance_interruptions(instance) + 1);
                 instance->flags &= (uint8_t)~PAWL_INSTANCE_ADOPTED; /* a snapshot may have kept it */
                 pawl_instance_set(run, step, instance, PAWL_STEP_READY, PAWL_REASON_INTERRUPTED);
             }

@@ -89,6 +89,11 @@ static void reply(void *ctx, uint32_t client, const struct pawl_reply *words)
     pawl_clients_reply(ctx, client, words);
 }
 
+static void tell(void *ctx, uint32_t client, const char *text)
+{
+    pawl_clients_tell(ctx, client, text);
+}
+
 static void changed(void *ctx)
 {
     struct pawl_loop *loop = ctx;
@@ -120,6 +125,7 @@ const struct pawl_bus_backend pawl_journal_backend = {
     .resolve = resolve,
     .deliver = deliver,
     .reply = reply,
+    .tell = tell,
     .changed = changed,
     .metrics_row = metrics_row,
     .random = pawl_loop_random,

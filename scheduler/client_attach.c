@@ -130,11 +130,8 @@ void pawl_clients_attach(struct pawl_connection *connection, const struct pawl_w
                            connection->attached ? "this client has its lane already" : "too short a request");
         return;
     }
-    if (loop->attached_count >= loop->config.bus.clients) {
-        pawl_control_error(connection, tag, PAWL_E_LIMIT, "raise the limit: clients",
-                           "%u clients are attached", loop->attached_count);
+    if (!pawl_control_place(connection, tag))
         return;
-    }
     int read_end = -1;
     int error = make_client(connection, request, &body, &read_end);
     if (error) {

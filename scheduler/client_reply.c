@@ -92,6 +92,13 @@ static bool join(struct pawl_reply *last, const struct pawl_reply *reply)
     return true;
 }
 
+void pawl_clients_tell(const struct pawl_loop *loop, uint32_t number, const char *text)
+{
+    const struct pawl_client *client = pawl_client_at(loop, number);
+    if (client && !client->bad)
+        pawl_control_tell(client->connection, text);
+}
+
 void pawl_clients_reply(struct pawl_loop *loop, uint32_t number, const struct pawl_reply *reply)
 {
     struct pawl_client *client = pawl_client_at(loop, number);

@@ -41,6 +41,8 @@ bool pawl_clients_waiting(const struct pawl_loop *loop); /* a look while spinnin
 int pawl_clients_deliver(struct pawl_loop *loop, uint32_t number, const struct pawl_inbound_entry *entry,
                          const struct pawl_event *event);
 void pawl_clients_reply(struct pawl_loop *loop, uint32_t number, const struct pawl_reply *reply);
+/** pawl_clients_tell - words for the person at a client. */
+void pawl_clients_tell(const struct pawl_loop *loop, uint32_t number, const char *text);
 
 /* The bus's client of a connection; NULL: it has not attached. */
 struct pawl_bus_client *pawl_clients_of(const struct pawl_connection *connection);

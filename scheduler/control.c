@@ -198,7 +198,10 @@ void pawl_control_end(struct pawl_connection *connection)
     drop_parked(connection);
     pawl_collect_forget(connection);
     if (connection->role == PAWL_ROLE_CLIENT) {
-        loop->client_count--;
+        if (connection->asks)
+            loop->asker_count--;
+        else
+            loop->client_count--;
         pawl_clients_disconnected(connection);
         pawl_core_client_gone(loop->core, loop->now, connection->client);
     } else if (connection->role == PAWL_ROLE_WORKER) {
@@ -282,6 +285,36 @@ static void welcome(struct pawl_connection *connection, uint64_t tag)
     pawl_control_reply(connection, PAWL_WIRE_WELCOME, tag, &body, sizeof body, NULL, 0);
 }
 
+static bool is_full(const struct pawl_connection *connection)
+{
+    const struct pawl_loop *loop = connection->loop;
+    uint64_t kept = connection->guest ? 0 : PAWL_ASKERS_KEPT;
+    return connection->asks ? loop->asker_count >= loop->config.bus.clients + PAWL_ASKERS_BESIDE + kept
+                            : loop->client_count >= loop->config.bus.clients;
+}
+
+static void refuse_client(struct pawl_connection *connection, uint64_t tag)
+{
+    pawl_control_error(connection, tag, PAWL_E_LIMIT, "the setting `clients` raises it",
+                       connection->asks ? "%u commands are connected" : "%u clients are connected",
+                       connection->asks ? connection->loop->asker_count : connection->loop->client_count);
+}
+
+bool pawl_control_place(struct pawl_connection *connection, uint64_t tag)
+{
+    if (!connection->asks)
+        return true;
+    connection->asks = false;
+    if (is_full(connection)) {
+        refuse_client(connection, tag);
+        connection->asks = true;
+        return false;
+    }
+    connection->loop->asker_count--;
+    connection->loop->client_count++;
+    return true;
+}
+
 static void on_hello(struct pawl_connection *connection, const struct pawl_wire_message *message)
 {
     struct pawl_loop *loop = connection->loop;
@@ -313,14 +346,17 @@ static void on_hello(struct pawl_connection *connection, const struct pawl_wire_
         }
         return;
     }
-    if (loop->client_count >= loop->config.bus.clients) {
-        pawl_control_error(connection, message->header.tag, PAWL_E_LIMIT, "the setting `clients` raises it",
-                           "%u clients are connected", loop->client_count);
+    connection->asks = (hello->flags & PAWL_HELLO_ASKS) != 0;
+    if (is_full(connection)) {
+        refuse_client(connection, message->header.tag);
         goto end;
     }
     connection->role = PAWL_ROLE_CLIENT;
     connection->client = ++loop->client_number;
-    loop->client_count++;
+    if (connection->asks)
+        loop->asker_count++;
+    else
+        loop->client_count++;
     if (loop->serving)
         welcome(connection, message->header.tag);
     else

@@ -21,6 +21,10 @@ enum {
     PAWL_OUTPUT_BYTES_HIGH = 1 << 20, /* a client that lets this much wait is not listened to */
     PAWL_OUTPUT_FDS_HIGH = 16,        /* nor one that lets so many descriptors wait */
     PAWL_REPLY_BYTES_MAX = 1 << 20,   /* of one page of results or steps */
+    /* Commands that only ask are this many more than `clients`, which they take no place of; so many of them
+     * are kept for the owner of the state directory. */
+    PAWL_ASKERS_BESIDE = 256,
+    PAWL_ASKERS_KEPT = 64,
 };
 
 struct pawl_client;
@@ -56,6 +60,7 @@ struct pawl_connection {
     bool guest;        /* another user, let in by the configuration: the event bus only */
     uint32_t role;     /* enum pawl_wire_role, 0 before HELLO */
     uint64_t client;   /* number of a client, from 1 */
+    bool asks;         /* a client without a place among `clients` */
     uint32_t worker;   /* number of a worker */
     pid_t pid;
     uint64_t vouch_lsn; /* what is queued for it may tell of records up to this: sent when they are durable */
@@ -79,8 +84,14 @@ struct pawl_connection *pawl_control_adopt_fd(struct pawl_loop *loop, int fd, ui
 /** pawl_control_notice - words for every command that waits, at most 511 bytes. control_notice.c */
 void pawl_control_notice(struct pawl_loop *loop, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+/** pawl_control_tell - the same for one that waits. It is not ended here: the bus may be calling. */
+void pawl_control_tell(struct pawl_connection *connection, const char *text);
 /** pawl_control_tell_room - once that the disk is full, and once that there is room again. */
 void pawl_control_tell_room(struct pawl_connection *connection);
+
+/** pawl_control_place - a place among `clients` for this client, which may have one. False: an ERROR was
+ * sent. */
+bool pawl_control_place(struct pawl_connection *connection, uint64_t tag);
 
 /* One turn: accept, read, answer what was parked. */
 void pawl_control_turn(struct pawl_loop *loop);

@@ -25,6 +25,7 @@ struct pawl_parked_bus {
     size_t bytes;
     struct pawl_wire_take take;
     uint64_t until_ns; /* boottime */
+    bool told_paused;
 };
 
 void pawl_control_bus_drop(struct pawl_parked *parked, struct pawl_loop *loop)
@@ -260,6 +261,17 @@ static void end_takes(struct pawl_connection *connection)
     connection->loop->changed = true;
 }
 
+/* Once, to a TAKE that waits. */
+static void tell_paused(struct pawl_connection *connection, struct pawl_parked_bus *bus)
+{
+    char text[256];
+    if (bus->told_paused || !pawl_bus_is_paused(connection->loop->bus, bus->take.queue))
+        return;
+    bus->told_paused = true;
+    snprintf(text, sizeof text, PAWL_BUS_PAUSED_WORDS, bus->take.queue, bus->take.queue);
+    pawl_control_tell(connection, text);
+}
+
 static void on_take(struct pawl_connection *connection, const struct pawl_wire_message *message)
 {
     struct pawl_loop *loop = connection->loop;
@@ -282,7 +294,7 @@ static void on_take(struct pawl_connection *connection, const struct pawl_wire_m
         on_peek(connection, tag, &request);
         return;
     }
-    if (try_take(connection, tag, &request))
+    if (!pawl_control_place(connection, tag) || try_take(connection, tag, &request))
         return;
     if (request.wait_ns == 0) {
         answer_empty(connection, tag);
@@ -300,6 +312,7 @@ static void on_take(struct pawl_connection *connection, const struct pawl_wire_m
                         : loop->now.boottime_ns + request.wait_ns;
     parked->bus = bus;
     loop->taker_count++;
+    tell_paused(connection, bus);
 }
 
 static void on_settle(struct pawl_connection *connection, const struct pawl_wire_message *message)
@@ -360,6 +373,7 @@ bool pawl_control_bus_try(struct pawl_connection *connection, struct pawl_parked
     }
     if (try_take(connection, parked->tag, &bus->take))
         return true;
+    tell_paused(connection, bus);
     if (bus->until_ns > loop->now.boottime_ns)
         return false;
     answer_empty(connection, parked->tag);

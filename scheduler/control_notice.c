@@ -17,9 +17,11 @@ static bool waits(const struct pawl_connection *connection)
            (connection->parked || connection->attached);
 }
 
-static void send_text(struct pawl_connection *connection, const char *text)
+void pawl_control_tell(struct pawl_connection *connection, const char *text)
 {
-    pawl_control_reply(connection, PAWL_WIRE_NOTICE, 0, text, strlen(text), NULL, 0);
+    if (!connection->closing)
+        (void)pawl_wire_queue_message(&connection->wire, PAWL_WIRE_NOTICE, 0, text, strlen(text), NULL, 0,
+                                      NULL, 0);
 }
 
 void pawl_control_notice(struct pawl_loop *loop, const char *format, ...)
@@ -31,7 +33,7 @@ void pawl_control_notice(struct pawl_loop *loop, const char *format, ...)
     va_end(arguments);
     for (struct pawl_connection *connection = loop->connections; connection; connection = connection->next)
         if (waits(connection))
-            send_text(connection, text);
+            pawl_control_tell(connection, text);
 }
 
 void pawl_control_tell_room(struct pawl_connection *connection)
@@ -47,5 +49,5 @@ void pawl_control_tell_room(struct pawl_connection *connection)
                   : "the disk of %.300s has room again: it goes on",
              loop->options->state_path);
     connection->knows_full = full;
-    send_text(connection, text);
+    pawl_control_tell(connection, text);
 }

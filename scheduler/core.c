@@ -254,7 +254,7 @@ static void fail_interrupted_too_often(struct pawl_core *core, struct pawl_run *
         for (uint64_t n = 0; step->states[PAWL_STEP_READY] > 0 && n < step->count; n++) {
             struct pawl_instance *instance = &step->instances[n];
             if (instance->state == PAWL_STEP_READY &&
-                instance->interruptions > core->options.interruptions_max)
+                pawl_instance_interruptions(instance) > core->options.interruptions_max)
                 pawl_flow_fail_instance(core, run, step, n, PAWL_REASON_INTERRUPTED,
                                         "interrupted too often: pawl itself went down while it ran");
         }

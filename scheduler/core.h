@@ -38,6 +38,7 @@ struct pawl_delivery {
     uint32_t worker;        /* number, once begun */
     uint64_t started_at_ns; /* CLOCK_REALTIME, once begun */
     uint64_t placed_at_ns;  /* boottime */
+    uint64_t grace_ns;      /* of the last signal; once begun it gets that */
     uint32_t begin_index; /* 1-based place in the core's list of begins that are not journaled yet; 0: none */
     /* the loop's own: where it lies */
     uint32_t slot, generation, log_segment, ticket;

@@ -323,7 +323,9 @@ static const char *how_it_ended(const struct pawl_wire_result *result, char *tex
 {
     switch ((enum pawl_outcome)result->outcome) {
     case PAWL_OUTCOME_EXITED:
-        snprintf(text, bytes, result->exit_code == 0 ? "bad output" : "exit %d", result->exit_code);
+        if (result->exit_code == 0)
+            return result->state == PAWL_STEP_SUCCEEDED ? "succeeded" : "bad output";
+        snprintf(text, bytes, "exit %d", result->exit_code);
         break;
     case PAWL_OUTCOME_SIGNALED:
         snprintf(text, bytes, "signal %d", result->exit_code);
@@ -345,6 +347,25 @@ static const char *how_it_ended(const struct pawl_wire_result *result, char *tex
     return text;
 }
 
+/* Of an attempt that does not run. What the newest one of an instance came to is told from its record: the
+ * instance has only its beginning when pawl itself went down meanwhile. PAWL_E_NOT_FOUND: it did. */
+static int ended_attempt(struct pawl_core *core, struct pawl_run *run, const struct pawl_step *step,
+                         uint64_t number, uint32_t attempt, struct pawl_result_view *view_out)
+{
+    const struct pawl_instance *instance = &step->instances[number];
+    bool newest = attempt == instance->attempt;
+    bool had_succeeded =
+        instance->reason == PAWL_REASON_DEFINITION || instance->reason == PAWL_REASON_OUTPUT_LOST;
+    if (newest && instance->place == 0 && !had_succeeded)
+        return PAWL_E_NOT_FOUND;
+    int error = pawl_run_result(core, run, step->index, number, attempt, newest, view_out);
+    free(view_out->bytes);
+    view_out->bytes = NULL;
+    if (error == 0 && newest && had_succeeded)
+        view_out->fixed.state = PAWL_STEP_SUCCEEDED;
+    return error;
+}
+
 /* How the attempts went that were not the last, the newest EARLIER_MAX of them: why it ran again. */
 static void why_again(struct pawl_core *core, struct pawl_run *run, const struct pawl_step *step,
                       uint64_t number, const struct pawl_step_view *now, struct text *text)
@@ -359,7 +380,7 @@ static void why_again(struct pawl_core *core, struct pawl_run *run, const struct
     for (uint32_t attempt = last > EARLIER_MAX ? last - EARLIER_MAX + 1 : 1; attempt <= last; attempt++) {
         char buffer[128] = "";
         struct pawl_result_view view;
-        int error = pawl_run_result(core, run, step->index, number, attempt, false, &view);
+        int error = ended_attempt(core, run, step, number, attempt, &view);
         if (error == PAWL_E_NOT_FOUND)
             add(text, "Attempt %u: interrupted, pawl itself went down.\n", attempt);
         else if (error == 0)
@@ -378,8 +399,9 @@ static void why_last_attempt(struct pawl_core *core, struct pawl_run *run, struc
     struct pawl_result_view view;
     if (instance->attempt > 1)
         add(text, "Attempts: %u, of which %u failed", instance->attempt, instance->failures);
-    if (instance->attempt > 1 && instance->interruptions > 0)
-        add(text, " and %u were interrupted because pawl itself went down", instance->interruptions);
+    uint32_t interruptions = pawl_instance_interruptions(instance);
+    if (instance->attempt > 1 && interruptions > 0)
+        add(text, " and %u were interrupted because pawl itself went down", interruptions);
     if (instance->attempt > 1)
         add(text, ".\n");
     if (instance->place == 0 || pawl_run_result(core, run, step->index, number, 0, true, &view) < 0)
@@ -391,6 +413,24 @@ static void why_last_attempt(struct pawl_core *core, struct pawl_run *run, struc
         add(text, "Its last words on stderr: %.*s%s", (int)show, from + (n - show),
             from[n - 1] == '\n' ? "" : "\n");
     }
+    free(view.bytes);
+}
+
+/* Not by the limit of whoever looks: what the run was given is told by what was kept. */
+static void why_output(struct pawl_core *core, struct pawl_run *run, uint32_t step, uint64_t number,
+                       struct text *text)
+{
+    struct pawl_result_view view;
+    if (pawl_run_result(core, run, step, number, 0, true, &view) < 0)
+        return;
+    bool out_is_file = (view.fixed.flags & PAWL_RESULT_STDOUT_FILE) != 0;
+    bool err_is_file = (view.fixed.flags & PAWL_RESULT_STDERR_FILE) != 0;
+    uint64_t kept = (out_is_file ? view.stdout_file.bytes : view.fixed.stdout_bytes) +
+                    (err_is_file ? view.stderr_file.bytes : view.fixed.stderr_bytes);
+    add(text,
+        "It wrote more than is kept of an attempt (the setting attempt-output): %llu bytes of it are kept; "
+        "large results belong into a file.\n",
+        (unsigned long long)kept);
     free(view.bytes);
 }
 
@@ -463,10 +503,7 @@ int pawl_run_why(struct pawl_core *core, struct pawl_run *run, uint32_t index, u
         break;
     case PAWL_STEP_FAILED:
         if (instance && instance->reason == PAWL_REASON_OUTPUT)
-            add(&text,
-                "It wrote more than %llu MiB, the most that is kept of an attempt; large results belong "
-                "into a file.\n",
-                (unsigned long long)(core->options.output_bytes_max >> 20));
+            why_output(core, run, step->index, number, &text);
         break;
     case PAWL_STEP_CACHED:
         break;

@@ -45,11 +45,26 @@ struct pawl_instance {
     uint16_t worker;
     uint8_t state;
     uint8_t reason;
-    uint8_t flags;
-    uint8_t interruptions : 5;
+    uint8_t flags; /* three bits; the other five are the high ones of the interruptions */
+    uint8_t interruptions_low : 5;
     uint8_t outcome : 3;
 };
 static_assert(sizeof(struct pawl_instance) == 32, "image format");
+
+enum { PAWL_INSTANCE_INTERRUPTIONS_MAX = 1023 }; /* where counting ends: above any limit */
+
+static inline uint32_t pawl_instance_interruptions(const struct pawl_instance *instance)
+{
+    return (uint32_t)(instance->flags & 0xf8) << 2 | instance->interruptions_low;
+}
+
+static inline void pawl_instance_set_interruptions(struct pawl_instance *instance, uint32_t count)
+{
+    if (count > PAWL_INSTANCE_INTERRUPTIONS_MAX)
+        count = PAWL_INSTANCE_INTERRUPTIONS_MAX;
+    instance->interruptions_low = count & 31;
+    instance->flags = (uint8_t)((instance->flags & 7) | (count >> 2 & 0xf8));
+}
 
 /* A chunk of fed items: the bytes leave memory when all of them are final, and are read back from `place` if
  * asked for. */
@@ -298,8 +313,8 @@ int pawl_task_build(struct pawl_run *run, struct pawl_step *step, uint64_t insta
                     size_t *bytes_out, bool *skip_out, char note[256]);
 
 /* items.c */
-const char *pawl_items_find(struct pawl_run *run, uint64_t instance,
-                            uint32_t *bytes_out); /* pawl_wire_item + task */
+char *pawl_items_find(struct pawl_run *run, uint64_t instance,
+                      uint32_t *bytes_out); /* pawl_wire_item + task */
 int pawl_items_add_chunk(struct pawl_run *run, uint64_t first, uint32_t count, const char *bytes, uint32_t n,
                          uint64_t place, uint32_t body_offset);
 void pawl_items_final(struct pawl_run *run, uint64_t instance);

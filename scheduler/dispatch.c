@@ -101,7 +101,7 @@ void pawl_core_begun(struct pawl_core *core, struct pawl_now now, struct pawl_de
     core->unjournaled[core->unjournaled_count++] = delivery;
     delivery->begin_index = (uint32_t)core->unjournaled_count;
     if (delivery->signalled) /* a drain that came between placing and beginning */
-        core->effects.signal(core->ctx, delivery, delivery->run->steps[delivery->step].plan->grace_ns);
+        core->effects.signal(core->ctx, delivery, delivery->grace_ns);
 }
 
 /* A begin whose result is not in the same batch is a CLAIM. */

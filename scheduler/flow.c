@@ -145,8 +145,9 @@ void pawl_flow_stop(struct pawl_core *core, struct pawl_run *run)
         for (struct pawl_delivery *d = run->deliveries; d; d = d->next)
             if (!d->signalled && !run->steps[d->step].runs_anyway) {
                 d->signalled = true; /* its worker's lane may tell later that it had begun */
+                d->grace_ns = run->steps[d->step].plan->grace_ns;
                 if (d->begun)
-                    core->effects.signal(core->ctx, d, run->steps[d->step].plan->grace_ns);
+                    core->effects.signal(core->ctx, d, d->grace_ns);
             }
     const uint32_t *order = pawl_plan_order(run->plan);
     for (uint32_t i = 0; i < run->step_count; i++) {

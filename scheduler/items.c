@@ -100,7 +100,7 @@ static void drop_chunk(struct pawl_items_chunk *chunk)
     chunk->offsets = NULL;
 }
 
-const char *pawl_items_find(struct pawl_run *run, uint64_t instance, uint32_t *bytes_out)
+char *pawl_items_find(struct pawl_run *run, uint64_t instance, uint32_t *bytes_out)
 {
     struct pawl_items_chunk *chunk = chunk_of(run, instance);
     if (!chunk)

@@ -282,7 +282,8 @@ struct pawl_journal_stats {
 };
 void pawl_journal_stats(const struct pawl_journal *journal, struct pawl_journal_stats *stats_out);
 
-/* Offline: read-only, no lock taken, nothing written. With an owner at work the end may look torn. */
+/* Offline: read-only, no lock taken, nothing written. With an owner at work the end may look torn, and what
+ * the owner gives back meanwhile is left out; nothing of it is called damage. */
 
 struct pawl_journal_finding {
     enum pawl_journal_finding_kind {

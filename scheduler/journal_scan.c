@@ -143,6 +143,14 @@ void pawl_scan_fini(struct pawl_scan *scan)
     scan->buffer = NULL;
 }
 
+void pawl_scan_forget(struct pawl_scan *scan)
+{
+    posix_fadvise(scan->fd, 0, 0, POSIX_FADV_DONTNEED); /* its owner may write past the kernel's memory */
+    scan->buffer_bytes = 0;
+    scan->buffer_byte_offset = 0;
+    scan->at_end = false;
+}
+
 /* Reads until @count bytes or the end of the file. Block-aligned, so that it works on an O_DIRECT descriptor.
  */
 static ssize_t read_fully(struct pawl_io *io, int fd, uint8_t *bytes, size_t count, uint64_t byte_offset,

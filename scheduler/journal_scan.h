@@ -45,6 +45,9 @@ void pawl_scan_init(struct pawl_scan *scan, struct pawl_io *io, int fd,
                     const struct pawl_segment_header *segment);
 void pawl_scan_fini(struct pawl_scan *scan);
 
+/* pawl_scan_forget - the next read is from the file, not from memory */
+void pawl_scan_forget(struct pawl_scan *scan);
+
 /**
  * pawl_scan_header - read and check a segment's first block
  * Return: 0; PAWL_E_BAD_FORMAT; PAWL_E_DAMAGED (also a short file or another number than @number); -errno.

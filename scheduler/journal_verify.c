@@ -1,7 +1,10 @@
 /*
  * journal_verify.c - reading a journal without owning it: `pawl journal verify` and `pawl journal dump`.
  *
- * Runs in: any process. Takes no lock and writes nothing.
+ * Runs in: any process. Takes no lock and writes nothing. An owner may be at work meanwhile: it writes on,
+ * gives segments and snapshots back, writes over them under another name. So what does not hold is damage
+ * only if it does not hold when it is read again, after what says that it must, and if its file has its name
+ * still: a number is used once, so such a file was nothing else in between.
  */
 #include "scheduler/journal_internal.h"
 
@@ -11,6 +14,7 @@
 #include <string.h>
 
 #include <fcntl.h>
+#include <sys/stat.h>
 
 #include "scheduler/journal_scan.h"
 #include "shm/error.h"
@@ -68,24 +72,102 @@ static int give_records(struct walk *walk, uint32_t segment, uint64_t byte_offse
     return 0;
 }
 
-/* After the last good frame: an end, a torn tail, or damage. */
-static int judge_end(struct walk *walk, struct pawl_scan *scan, const char *name, uint64_t at, uint64_t lsn,
-                     const char *reason)
+/* The file that @fd reads is no part of the journal any more: what it holds now says nothing. */
+static bool is_given_back(const struct walk *walk, const char *name, int fd)
 {
-    struct pawl_scan_rest rest;
-    int error = pawl_scan_rest_of(scan, at, lsn, &rest);
-    if (error)
-        return error;
-    char text[160];
-    if (rest.vouched) {
-        snprintf(text, sizeof text, "%s; the frame at byte %llu says that it was durable", reason,
-                 (unsigned long long)rest.voucher_byte_offset);
-        find(walk, PAWL_JOURNAL_DAMAGE, name, at, lsn, text);
-    } else if (rest.ours) {
-        walk->report->tail_bytes = rest.bytes;
-        find(walk, PAWL_JOURNAL_TORN, name, at, lsn, "an end that was never confirmed; a start drops it");
+    struct stat named, opened;
+    if (fstatat(walk->dir_fd, name, &named, 0) != 0)
+        return errno == ENOENT;
+    return fstat(fd, &opened) == 0 && (named.st_ino != opened.st_ino || named.st_dev != opened.st_dev);
+}
+
+/* How far one segment was read. */
+struct segment_walk {
+    struct pawl_scan scan;
+    struct pawl_scan_rest rest; /* behind the end, where no successor says where that is */
+    const struct pawl_segment_header *header;
+    uint64_t end; /* as the successor says; 0: there is none */
+    uint64_t at, lsn, checksum, frame_count;
+    const char *reason; /* what does not hold at @at */
+    bool closing;
+};
+
+static int read_frames(struct walk *walk, struct segment_walk *segment)
+{
+    int error = 0;
+    segment->reason = NULL;
+    while (error == 0 && (segment->end == 0 || segment->at < segment->end)) {
+        struct pawl_frame_header frame;
+        const uint8_t *bytes;
+        segment->reason = pawl_scan_frame(&segment->scan, segment->at, segment->lsn, &frame, &bytes);
+        if (segment->reason)
+            break;
+        error = give_records(walk, segment->header->number, segment->at, bytes, frame.record_bytes);
+        segment->lsn += frame.record_count;
+        segment->at += frame.bytes;
+        segment->checksum = frame.checksum;
+        segment->closing = frame.flags & PAWL_FRAME_CLOSING;
+        walk->report->newest_realtime_ns = frame.realtime_ns;
+        segment->frame_count++;
     }
-    return 0;
+    return error;
+}
+
+/* Reads on for as long as a frame that did not hold does when it is read again: an owner may have written it,
+ * and one that vouches for it, since it was read. */
+static int read_to_end(struct walk *walk, struct segment_walk *segment)
+{
+    for (uint64_t bad_at = 0;;) {
+        int error = read_frames(walk, segment);
+        if (error || !segment->reason)
+            return error;
+        if (segment->end == 0) {
+            error = pawl_scan_rest_of(&segment->scan, segment->at, segment->lsn, &segment->rest);
+            if (error || !segment->rest.vouched)
+                return error;
+        }
+        if (segment->at == bad_at)
+            return 0;
+        bad_at = segment->at;
+        pawl_scan_forget(&segment->scan);
+    }
+}
+
+/* An end, a torn tail, or damage. */
+static void judge_end(struct walk *walk, const struct segment_walk *segment, const char *name)
+{
+    const struct pawl_segment_header *next = segment->header + 1;
+    const struct pawl_scan_rest *rest = &segment->rest;
+    char text[160];
+    snprintf(text, sizeof text, "%s",
+             segment->reason ? segment->reason : "it does not end as its successor says");
+    if (segment->end == 0 && rest->vouched)
+        snprintf(text, sizeof text, "%s; the frame at byte %llu says that it was durable", segment->reason,
+                 (unsigned long long)rest->voucher_byte_offset);
+    bool holds = segment->end == 0
+                     ? !rest->vouched
+                     : !segment->reason && segment->at == segment->end && segment->lsn == next->base_lsn &&
+                           segment->checksum == next->previous_checksum;
+    if (!holds) {
+        find(walk, PAWL_JOURNAL_DAMAGE, name, segment->at, segment->lsn, text);
+    } else if (rest->ours) {
+        walk->report->tail_bytes = rest->bytes;
+        find(walk, PAWL_JOURNAL_TORN, name, segment->at, segment->lsn,
+             "an end that was never confirmed; a start drops it");
+    }
+}
+
+static void report_segment(struct walk *walk, const struct segment_walk *segment, const char *name, bool last)
+{
+    judge_end(walk, segment, name);
+    if (last)
+        walk->report->clean = segment->closing && walk->report->tail_bytes == 0;
+    char text[160];
+    snprintf(text, sizeof text, "%llu frames, lsn %llu to %llu, %llu bytes%s",
+             (unsigned long long)segment->frame_count, (unsigned long long)segment->header->base_lsn,
+             (unsigned long long)(segment->lsn - 1), (unsigned long long)segment->at,
+             last && walk->report->clean ? ", closed" : "");
+    find(walk, PAWL_JOURNAL_NOTE, name, 0, segment->header->base_lsn, text);
 }
 
 static int walk_segment(struct walk *walk, uint32_t index)
@@ -98,49 +180,44 @@ static int walk_segment(struct walk *walk, uint32_t index)
     pawl_segment_name(name, header->number);
     int fd = pawl_io_file_open(walk->io, walk->dir_fd, name, O_RDONLY, 0);
     if (fd < 0)
-        return fd;
-    struct pawl_scan scan;
-    pawl_scan_init(&scan, walk->io, fd, header);
-    uint64_t at = PAWL_SEGMENT_HEADER_BYTES, lsn = header->base_lsn, frame_count = 0;
-    uint64_t checksum = walk->checksums[index];
-    const char *reason = NULL;
-    bool closing = false;
-    int error = 0;
-    while (error == 0 && (!bounded || at < header[1].previous_end)) {
-        struct pawl_frame_header frame;
-        const uint8_t *bytes;
-        reason = pawl_scan_frame(&scan, at, lsn, &frame, &bytes);
-        if (reason)
-            break;
-        error = give_records(walk, header->number, at, bytes, frame.record_bytes);
-        lsn += frame.record_count;
-        at += frame.bytes;
-        checksum = frame.checksum;
-        closing = frame.flags & PAWL_FRAME_CLOSING;
-        walk->report->newest_realtime_ns = frame.realtime_ns;
-        frame_count++;
-    }
-    if (error == 0 && bounded && reason)
-        find(walk, PAWL_JOURNAL_DAMAGE, name, at, lsn, reason);
-    else if (error == 0 && bounded &&
-             (at != header[1].previous_end || lsn != header[1].base_lsn ||
-              checksum != header[1].previous_checksum))
-        find(walk, PAWL_JOURNAL_DAMAGE, name, at, lsn, "it does not end as its successor says");
-    else if (error == 0 && !bounded)
-        error = judge_end(walk, &scan, name, at, lsn, reason);
-    if (last)
-        walk->report->clean = closing && walk->report->tail_bytes == 0;
-    if (error == 0) {
-        char text[160];
-        snprintf(text, sizeof text, "%llu frames, lsn %llu to %llu, %llu bytes%s",
-                 (unsigned long long)frame_count, (unsigned long long)header->base_lsn,
-                 (unsigned long long)(lsn - 1), (unsigned long long)at,
-                 last && walk->report->clean ? ", closed" : "");
-        find(walk, PAWL_JOURNAL_NOTE, name, 0, header->base_lsn, text);
-    }
-    pawl_scan_fini(&scan);
+        return fd == -ENOENT ? 0 : fd;
+    struct segment_walk segment = {.header = header,
+                                   .end = bounded ? header[1].previous_end : 0,
+                                   .at = PAWL_SEGMENT_HEADER_BYTES,
+                                   .lsn = header->base_lsn,
+                                   .checksum = walk->checksums[index]};
+    pawl_scan_init(&segment.scan, walk->io, fd, header);
+    int error = read_to_end(walk, &segment);
+    if (error == 0 && !is_given_back(walk, name, fd))
+        report_segment(walk, &segment, name, last);
+    pawl_scan_fini(&segment.scan);
     pawl_io_file_close(walk->io, fd);
     return error;
+}
+
+static int walk_header(struct walk *walk, uint32_t index)
+{
+    uint32_t number = walk->listing.segments[index];
+    char name[PAWL_SEGMENT_NAME_BYTES];
+    pawl_segment_name(name, number);
+    int fd = pawl_io_file_open(walk->io, walk->dir_fd, name, O_RDONLY, 0);
+    if (fd < 0) {
+        walk->errors[index] = fd;
+        return fd == -ENOENT ? 0 : fd; /* given back since the directory was read */
+    }
+    int error = pawl_scan_header(walk->io, fd, number, &walk->headers[index], &walk->checksums[index]);
+    bool given_back = error && is_given_back(walk, name, fd);
+    pawl_io_file_close(walk->io, fd);
+    walk->errors[index] = error;
+    if (!error || given_back)
+        return 0;
+    if (error == PAWL_E_BAD_FORMAT) {
+        snprintf(walk->report->file, sizeof walk->report->file, "%s", name);
+        snprintf(walk->report->reason, sizeof walk->report->reason, "written by a newer version of pawl");
+        return error;
+    }
+    find(walk, PAWL_JOURNAL_DAMAGE, name, 0, 0, "the segment's header does not hold");
+    return 0;
 }
 
 static int walk_headers(struct walk *walk)
@@ -152,29 +229,42 @@ static int walk_headers(struct walk *walk)
     if (!walk->headers || !walk->checksums || !walk->errors)
         return -ENOMEM;
     for (uint32_t i = 0; i < count; i++) {
-        char name[PAWL_SEGMENT_NAME_BYTES];
-        pawl_segment_name(name, walk->listing.segments[i]);
-        int fd = pawl_io_file_open(walk->io, walk->dir_fd, name, O_RDONLY, 0);
-        if (fd < 0)
-            return fd;
-        int error =
-            pawl_scan_header(walk->io, fd, walk->listing.segments[i], &walk->headers[i], &walk->checksums[i]);
-        pawl_io_file_close(walk->io, fd);
-        walk->errors[i] = error;
-        if (error == PAWL_E_BAD_FORMAT) {
-            snprintf(walk->report->file, sizeof walk->report->file, "%s", name);
-            snprintf(walk->report->reason, sizeof walk->report->reason, "written by a newer version of pawl");
-            return error;
-        }
+        int error = walk_header(walk, i);
         if (error)
-            find(walk, PAWL_JOURNAL_DAMAGE, name, 0, 0, "the segment's header does not hold");
+            return error;
     }
     return 0;
 }
 
+static bool same_segments(const struct pawl_listing *a, const struct pawl_listing *b)
+{
+    return a->segment_count == b->segment_count &&
+           (a->segment_count == 0 ||
+            memcmp(a->segments, b->segments, a->segment_count * sizeof *a->segments) == 0);
+}
+
+/* Until two in a row are the same: one that is read while files come may have a later one and lack one
+ * before.
+ */
+static int list(struct walk *walk)
+{
+    struct pawl_listing before = {0};
+    int error = pawl_listing_read(walk->dir_fd, &before);
+    while (error == 0) {
+        error = pawl_listing_read(walk->dir_fd, &walk->listing);
+        if (error == 0 && same_segments(&before, &walk->listing))
+            break;
+        pawl_listing_free(&before);
+        before = walk->listing;
+        walk->listing = (struct pawl_listing){0};
+    }
+    pawl_listing_free(&before);
+    return error;
+}
+
 static int walk_all(struct walk *walk)
 {
-    int error = pawl_listing_read(walk->dir_fd, &walk->listing);
+    int error = list(walk);
     if (error == 0)
         error = walk_headers(walk);
     walk->report->fresh = walk->listing.segment_count == 0;
@@ -188,13 +278,19 @@ static int walk_all(struct walk *walk)
 }
 
 /* A bad snapshot is survived by the older one: it is damage all the same, and verify says so. */
-static void walk_snapshots(struct walk *walk)
+static int walk_snapshots(struct walk *walk)
 {
+    pawl_listing_free(&walk->listing); /* the segments took their time: an owner may have newer ones now */
+    int failed = pawl_listing_read(walk->dir_fd, &walk->listing);
+    if (failed)
+        return failed;
     for (uint32_t i = 0; i < walk->listing.snapshot_count; i++) {
         char name[PAWL_SEGMENT_NAME_BYTES], text[96];
         struct snapshot_check check = {0};
         pawl_snapshot_name(name, walk->listing.snapshots[i]);
         int error = pawl_snapshot_check(walk->io, walk->dir_fd, name, &check);
+        if (error == -ENOENT) /* two newer ones came since; one that is being read keeps its bytes */
+            continue;
         if (error) {
             find(walk, PAWL_JOURNAL_DAMAGE, name, check.byte_offset, check.lsn, check.reason);
             walk->report->snapshots_bad++;
@@ -206,6 +302,7 @@ static void walk_snapshots(struct walk *walk)
     }
     if (walk->listing.unknown_count)
         find(walk, PAWL_JOURNAL_NOTE, walk->listing.unknown, 0, 0, "not one of the journal's files");
+    return 0;
 }
 
 static int end_walk(struct walk *walk, int error)
@@ -229,7 +326,7 @@ int pawl_journal_verify(int dir_fd, void (*on_finding)(void *ctx, const struct p
         .dir_fd = dir_fd, .io = pawl_io_files(), .report = report, .on_finding = on_finding, .ctx = ctx};
     int error = walk_all(&walk);
     if (error == 0)
-        walk_snapshots(&walk);
+        error = walk_snapshots(&walk);
     return end_walk(&walk, error);
 }
 

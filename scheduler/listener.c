@@ -25,10 +25,12 @@
 
 enum {
     ACCEPTS_A_TURN = 64,
-    CONNECTIONS_BESIDE = 4096 + 64, /* workers, the supervisor, who has not spoken yet */
+    /* workers, the supervisor, commands that only ask, who has not spoken yet */
+    CONNECTIONS_BESIDE = 4096 + 64 + PAWL_ASKERS_BESIDE + PAWL_ASKERS_KEPT + 512,
     BACKLOG = 256,
     GROUPS_MAX = 1024,
     UNGREETED_MAX = 512,
+    UNGREETED_KEPT = 64, /* more, for the owner */
 };
 
 #define ACCEPT_PAUSE_NS UINT64_C(200000000)
@@ -137,9 +139,11 @@ void pawl_listeners_close(struct pawl_loop *loop)
 
 /* ---- accepting ---- */
 
-static bool is_full(const struct pawl_loop *loop)
+static bool is_full(const struct pawl_loop *loop, enum pawl_peer peer)
 {
-    return loop->connection_count >= loop->config.bus.clients + CONNECTIONS_BESIDE;
+    uint32_t kept = peer == PAWL_PEER_OWN ? UNGREETED_KEPT : 0;
+    return loop->connection_count >= 2 * loop->config.bus.clients + CONNECTIONS_BESIDE + kept ||
+           loop->ungreeted_count >= UNGREETED_MAX + kept;
 }
 
 /* A stranger is told that it is one: it would try again otherwise. A fresh socket has room for it. */
@@ -180,7 +184,7 @@ static void accept_some(struct pawl_loop *loop, const struct pawl_listener *list
             turn_away(fd);
             continue;
         }
-        if (is_full(loop) || loop->ungreeted_count >= UNGREETED_MAX) {
+        if (is_full(loop, peer)) {
             close(fd);
             continue;
         }

@@ -73,7 +73,8 @@ struct pawl_loop {
     struct pawl_listeners listeners;
     struct pawl_connection *connections;
     uint32_t ungreeted_count; /* connections that have not said who they are */
-    uint32_t connection_count, client_count;
+    uint32_t connection_count;
+    uint32_t client_count, asker_count; /* clients with a place among `clients`; those that only ask */
     uint64_t client_number;
     uint64_t reply_due_ns;              /* boottime: a reply that waits for the disk goes then anyway */
     bool hurry;                         /* somebody waits for a sync */

@@ -308,9 +308,11 @@ static void cancel_run(struct pawl_core *core, struct pawl_run *run, uint32_t mo
     pawl_run_recall_all(core, run, false);
     cancel_delayed(run);
     for (struct pawl_delivery *delivery = run->deliveries; delivery; delivery = delivery->next) {
-        if (mode == PAWL_CANCEL_DRAIN || delivery->signalled)
+        if (mode == PAWL_CANCEL_DRAIN)
             continue;
-        delivery->signalled = true;
+        if (!delivery->signalled || grace_ns < delivery->grace_ns)
+            delivery->grace_ns = grace_ns;
+        delivery->signalled = true; /* again, if it was: this grace may be shorter; a longer one changes nothing */
         if (delivery->begun)
             core->effects.signal(core->ctx, delivery, grace_ns);
     }

@@ -246,11 +246,14 @@ int pawl_task_build(struct pawl_run *run, struct pawl_step *step, uint64_t insta
     *skip_out = false;
     if ((step->plan->flags & PAWL_STEP_FED) != 0) {
         uint32_t n = 0;
-        const char *item = pawl_items_find(run, instance, &n);
+        char *item = pawl_items_find(run, instance, &n);
         if (!item)
             return PAWL_E_NOT_FOUND;
         *task_out = item + sizeof(struct pawl_wire_item);
         *bytes_out = n - sizeof(struct pawl_wire_item);
+        /* Packed by the command; what an attempt may print is said by who runs it. */
+        pawl_task_limit_output(item + sizeof(struct pawl_wire_item), *bytes_out,
+                               core->options.output_bytes_max);
         return 0;
     }
     struct builder b = {.run = run, .step = step, .arena = &core->scratch};

@@ -248,6 +248,17 @@ int pawl_task_open(const void *bytes, size_t n, struct pawl_task *task_out)
     return 0;
 }
 
+void pawl_task_limit_output(void *bytes, size_t n, uint64_t output_bytes_max)
+{
+    struct task_header header;
+    if (n < sizeof header)
+        return;
+    memcpy(&header, bytes, sizeof header);
+    if (header.magic == PAWL_TASK_MAGIC)
+        memcpy((char *)bytes + offsetof(struct task_header, output_bytes_max), &output_bytes_max,
+               sizeof output_bytes_max);
+}
+
 /* ---- contexts ---- */
 
 static uint32_t count_strings(const char *const *strings)

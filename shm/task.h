@@ -102,6 +102,15 @@ int64_t pawl_task_pack(const struct pawl_task_spec *spec, void *out, size_t out_
  */
 int pawl_task_open(const void *bytes, size_t n, struct pawl_task *task_out);
 
+/**
+ * pawl_task_limit_output - the most output, in bytes of each stream, that an attempt of packed @bytes may
+ * make
+ *
+ * For who hands on what somebody else packed. Bytes that are no task are left alone: whoever opens them says
+ * so.
+ */
+void pawl_task_limit_output(void *bytes, size_t n, uint64_t output_bytes_max);
+
 /* ---- settlements ---- */
 
 enum pawl_settlement_type {

@@ -117,11 +117,19 @@ enum pawl_wire_role {
     PAWL_ROLE_HANDLER = 4, /* never greets with it: to the scheduler a handler process is a client */
 };
 
+enum {
+    PAWL_HELLO_ASKS =
+        1, /* a command that only asks: it has no place among `clients` before it wants a lane */
+};
+
 struct pawl_wire_hello {
     uint32_t version;
     uint32_t role;
-    uint32_t worker_number; /* workers: 1-based slot number of the process's life */
-    uint32_t pid;           /* advisory: the scheduler asks the socket (SO_PEERPIDFD or SO_PEERCRED) */
+    union {
+        uint32_t worker_number; /* workers: 1-based slot number of the process's life */
+        uint32_t flags;         /* clients: PAWL_HELLO_* */
+    };
+    uint32_t pid; /* advisory: the scheduler asks the socket (SO_PEERPIDFD or SO_PEERCRED) */
 };
 
 struct pawl_wire_welcome {

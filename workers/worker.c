@@ -158,8 +158,9 @@ static void on_kill(void *ctx, const struct pawl_wire_kill *kill)
         pawl_exec_stop(&worker->job.exec, PAWL_EXEC_END_KILL, pawl_clock_monotonic_ns(), kill->grace_ns);
         return;
     }
+    if (!delivery->kill || kill->grace_ns < delivery->kill_grace_ns)
+        delivery->kill_grace_ns = kill->grace_ns;
     delivery->kill = true;
-    delivery->kill_grace_ns = kill->grace_ns;
 }
 
 static void on_adopt(void *ctx, const struct pawl_wire_adopt *adopt)

@@ -119,16 +119,21 @@ static void tell(void *ctx, const char *text, size_t bytes)
     pawl_note(ctx, "%.*s", (int)bytes, text);
 }
 
-static int connect_to(const struct pawl_cli *cli, const struct pawl_connect_options *options,
+void pawl_cli_hear(const struct pawl_cli *cli, struct pawl *pawl)
+{
+    pawl_lib_on_notice(pawl, tell, (void *)(uintptr_t)cli);
+}
+
+static int connect_to(const struct pawl_cli *cli, const struct pawl_connect_options *options, bool asks,
                       struct pawl **pawl_out)
 {
-    int error = pawl_connect(options, pawl_out);
+    int error = asks ? pawl_lib_connect_to_ask(options, pawl_out) : pawl_connect(options, pawl_out);
     if (error == 0)
-        pawl_lib_on_notice(*pawl_out, tell, (void *)(uintptr_t)cli);
+        pawl_cli_hear(cli, *pawl_out);
     return error;
 }
 
-int pawl_cli_open(const struct pawl_cli *cli, bool create, struct pawl **pawl_out)
+static int open_as(const struct pawl_cli *cli, bool create, bool asks, struct pawl **pawl_out)
 {
     struct pawl_state state;
     struct stat st;
@@ -136,7 +141,7 @@ int pawl_cli_open(const struct pawl_cli *cli, bool create, struct pawl **pawl_ou
     if (stat(cli->state, &st) == 0 && S_ISSOCK(st.st_mode)) {
         /* For who may not look into the directory: the socket of `pawl serve --socket`. */
         const struct pawl_connect_options there = {.bytes = sizeof there, .socket = cli->state};
-        int refused = connect_to(cli, &there, pawl_out);
+        int refused = connect_to(cli, &there, asks, pawl_out);
         return refused == 0 ? 0 : pawl_cli_fail(cli, NULL, refused, "%s", cli->state);
     }
     int error = pawl_state_open(cli->state, create ? PAWL_STATE_CREATE : PAWL_STATE_EXISTING, &state, why);
@@ -150,7 +155,7 @@ int pawl_cli_open(const struct pawl_cli *cli, bool create, struct pawl **pawl_ou
 
     const struct pawl_connect_options options = {
         .bytes = sizeof options, .state = cli->state, .may_launch = 1};
-    error = connect_to(cli, &options, pawl_out);
+    error = connect_to(cli, &options, asks, pawl_out);
     if (error == 0)
         return 0;
     int status = pawl_cli_fail(cli, NULL, error, "%s", cli->state);
@@ -159,11 +164,22 @@ int pawl_cli_open(const struct pawl_cli *cli, bool create, struct pawl **pawl_ou
     return error == PAWL_ERR_LIMIT || error == PAWL_E_SYNC_FAILED ? PAWL_EXIT_UNREACHABLE : status;
 }
 
+int pawl_cli_open(const struct pawl_cli *cli, bool create, struct pawl **pawl_out)
+{
+    return open_as(cli, create, true, pawl_out);
+}
+
+int pawl_cli_attach(const struct pawl_cli *cli, bool create, struct pawl **pawl_out)
+{
+    return open_as(cli, create, false, pawl_out);
+}
+
 int pawl_cli_ask(const struct pawl_cli *cli, struct pawl *pawl, json_t *request, json_t **reply_out)
 {
     char *text = json_dumps(request, JSON_COMPACT), *reply = NULL;
     const char *op = pawl_cli_text(request, "op");
     const char *of = pawl_cli_text(request, json_object_get(request, "name") != NULL ? "name" : "queue");
+    bool declares = strcmp(op, "queue.declare") == 0;
     int status = 0;
     if (text == NULL) {
         status = pawl_fail(cli, PAWL_EXIT_INTERNAL, "memory", NULL, "out of memory");
@@ -172,6 +188,9 @@ int pawl_cli_ask(const struct pawl_cli *cli, struct pawl *pawl, json_t *request,
     int error = pawl_request(pawl, text, &reply);
     if (error != 0) {
         status = pawl_cli_fail(cli, pawl, error, "%s", of[0] != '\0' ? of : op);
+        /* What is not declared is no configuration: a group of no stream, say, is wrong usage. */
+        if (error == PAWL_ERR_INVALID && !declares)
+            status = PAWL_EXIT_USAGE;
         goto out;
     }
     *reply_out = json_loads(reply, JSON_ALLOW_NUL, NULL);

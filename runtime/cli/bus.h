@@ -13,9 +13,15 @@
 #include "runtime/cli/cli.h"
 #include "runtime/pawl.h"
 
-/** pawl_cli_open - connect; starts a scheduler for the verb's own duration when nobody serves.
- * @create: make a state directory that is not there; without it that is a failure (exit 1). */
+/** pawl_cli_open - connect to ask; starts a scheduler for the verb's own duration when nobody serves.
+ * @create: make a state directory that is not there; without it that is a failure (exit 2). */
 int pawl_cli_open(const struct pawl_cli *cli, bool create, struct pawl **pawl_out);
+
+/** pawl_cli_attach - the same for a verb that publishes or consumes: one of the `clients`. */
+int pawl_cli_attach(const struct pawl_cli *cli, bool create, struct pawl **pawl_out);
+
+/** pawl_cli_hear - print what the scheduler says of what waits. */
+void pawl_cli_hear(const struct pawl_cli *cli, struct pawl *pawl);
 
 /** pawl_cli_ask - one administrative request; takes over @request. *@reply_out is a new reference. */
 int pawl_cli_ask(const struct pawl_cli *cli, struct pawl *pawl, json_t *request, json_t **reply_out);

@@ -97,23 +97,19 @@ static int work(const struct crew *crew, unsigned index)
         .bytes = sizeof options, .state = consuming->state, .may_launch = 1};
     struct pawl_plugin_instance instance;
     char why[PAWL_PLUGIN_WHY_BYTES];
-    uint64_t left = atomic_load_explicit(&crew->share->left, memory_order_relaxed);
-    struct pawl_handling handling = {
-        .queue = crew->queue,
-        .group = crew->group,
-        /* Several are to work side by side: none keeps another's. */
-        .prefetch = consuming->concurrency > 1 || left < PREFETCH_ALONE ? 1 : PREFETCH_ALONE,
-        .has_from = consuming->has_from,
-        .from = consuming->from,
-        .handler = pawl_plugin_handle,
-        .context = &instance,
-        .share = crew->share,
-        .place = index,
-        .wait_ms = consuming->wait_ms};
+    struct pawl_handling handling = {.queue = crew->queue,
+                                     .group = crew->group,
+                                     /* Several are to work side by side: none keeps another's. */
+                                     .prefetch = consuming->concurrency > 1 ? 1 : PREFETCH_ALONE,
+                                     .has_from = consuming->has_from,
+                                     .from = consuming->from,
+                                     .handler = pawl_plugin_handle,
+                                     .context = &instance,
+                                     .share = crew->share,
+                                     .place = index,
+                                     .wait_ms = consuming->wait_ms};
     struct pawl *pawl;
     handling.subscribed_out = &crew->consuming->subscribed;
-    if (left == 0)
-        return 0;
     handling.signal_fd = pawl_handling_listen(crew->self);
     if (handling.signal_fd < 0)
         return PAWL_EXIT_INTERNAL;
@@ -123,6 +119,8 @@ static int work(const struct crew *crew, unsigned index)
                    : PAWL_EXIT_USAGE;
     int error = pawl_connect(&options, &pawl);
     consuming->pawl = error == 0 ? pawl : NULL;
+    if (error == 0 && index == 0) /* one says it for all */
+        pawl_cli_hear(consuming->cli, pawl);
     if (error == 0)
         error = pawl_handling_run(pawl, &handling);
     int code = error != 0 && fails_first(crew) ? tell(crew, pawl_consume_fail(consuming, error)) : 0;
@@ -180,7 +178,9 @@ static void on_end(struct crew *crew, pid_t pid, int status)
         crew->helpers.list[index].dismissed = true;
         return;
     }
-    bool running = atomic_exchange_explicit(&crew->share->running[index], 0, memory_order_relaxed) != 0;
+    bool running =
+        atomic_exchange_explicit(&crew->share->places[index].running, 0, memory_order_relaxed) != 0;
+    pawl_handling_give_back(crew->share, index);
     if (crew->helpers.list[index].dismissed && !running)
         return; /* it was told to go before it could listen */
     if (running)
@@ -244,7 +244,7 @@ static int make_crew(struct crew *crew)
     const struct pawl_consuming *consuming = crew->consuming;
     const char *comma = strchr(consuming->plugin, ',');
     size_t path_bytes = comma != NULL ? (size_t)(comma - consuming->plugin) : strlen(consuming->plugin);
-    crew->share_bytes = sizeof *crew->share + consuming->concurrency * sizeof crew->share->running[0];
+    crew->share_bytes = sizeof *crew->share + consuming->concurrency * sizeof crew->share->places[0];
     crew->ending_bytes = sizeof *crew->ending + consuming->concurrency;
     crew->share = share_memory(crew->share_bytes);
     crew->ending = share_memory(crew->ending_bytes);

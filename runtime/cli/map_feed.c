@@ -67,7 +67,6 @@ static int pack(struct pawl_map_feed *feed, const struct pawl_map_args *args, ui
         .stdin_kind = PAWL_STDIN_NULL,
         .timeout_ns = feed->options->timeout_ns,
         .grace_ns = feed->options->grace_ns,
-        .output_bytes_max = feed->options->output_bytes_max,
         .patches = command.patches,
         .patch_count = command.patch_count,
     };

@@ -11,7 +11,7 @@
 
 struct pawl_map_options {
     bool keep_order, line_buffer, new_only;
-    uint64_t timeout_ns, grace_ns, output_bytes_max; /* of each task */
+    uint64_t timeout_ns, grace_ns; /* of each task */
 };
 
 /**

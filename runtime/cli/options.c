@@ -340,15 +340,16 @@ bool pawl_option_given(const struct pawl_verb *verb, const void *options, const 
 
 /* ---- help ---- */
 
-static int flag_text(const struct pawl_option *option, char *buffer, size_t bytes)
+/* Both names where @room columns hold them, else the short one. */
+static void flag_text(const struct pawl_option *option, size_t room, char *buffer, size_t bytes)
 {
     const char *joint = option->kind == PAWL_OPTION_MAYBE_COUNT ? "" : option->value != NULL ? " " : "";
     const char *value = option->value != NULL ? option->value : "";
-    if (option->letter != 0 && option->kind == PAWL_OPTION_FLAG)
-        return snprintf(buffer, bytes, "-%c, --%s", option->letter, option->name);
-    if (option->letter != 0)
-        return snprintf(buffer, bytes, "-%c%s%s", option->letter, joint, value);
-    return snprintf(buffer, bytes, "--%s%s%s", option->name, joint, value);
+    if (option->letter == 0)
+        snprintf(buffer, bytes, "--%s%s%s", option->name, joint, value);
+    else if ((size_t)snprintf(buffer, bytes, "-%c, --%s%s%s", option->letter, option->name, joint, value) >
+             room)
+        snprintf(buffer, bytes, "-%c%s%s", option->letter, joint, value);
 }
 
 static void print_indented(const char *lines, FILE *stream)
@@ -399,7 +400,7 @@ void pawl_options_help(const struct pawl_verb *verb, FILE *stream)
                 continue;
             const struct pawl_option *option = &verb->options[i];
             char flag[64], cell[160];
-            flag_text(option, flag, sizeof flag);
+            flag_text(option, columns == 2 ? 18 : 20, flag, sizeof flag);
             snprintf(cell, sizeof cell, columns == 2 ? "%-18s %s" : "%-20s %s", flag, option->help);
             bool last = column + 1 == columns || i + rows >= count;
             fprintf(stream, last ? "  %s" : "  %-50s", cell);

@@ -17,6 +17,7 @@
 #include "runtime/cli/bus.h"
 #include "runtime/cli/errors.h"
 #include "runtime/cli/signals.h"
+#include "runtime/lib/command.h"
 #include "shm/event.h"
 
 enum {
@@ -208,9 +209,12 @@ int pawl_publish_lines(struct pawl_publishing *publishing, struct pawl_message *
         status = fail(publishing, message, error);
     if (status == 0 && is_stopped())
         return tell_stopped(publishing);
-    if (status == 0 && publishing->refused > 0)
+    if (status == 0 && publishing->refused > 0) {
+        const char *by = pawl_lib_refusing_queue(publishing->pawl);
         status = pawl_fail(publishing->cli, PAWL_EXIT_FAILED, "refused", NULL,
-                           "%" PRIu64 " of %" PRIu64 " events were refused%s%s", publishing->refused,
-                           publishing->sent, publishing->why[0] != '\0' ? ": " : "", publishing->why);
+                           "%" PRIu64 " of %" PRIu64 " events were refused%s%s%s%s", publishing->refused,
+                           publishing->sent, publishing->why[0] != '\0' ? ": " : "", publishing->why,
+                           by[0] != '\0' ? "; the last by queue " : "", by);
+    }
     return status;
 }

@@ -59,8 +59,10 @@ void pawl_publishing_tell(struct pawl_publishing *publishing, const struct pawl_
         return;
     }
     publishing->confirmed++;
+    publishing->nowhere += confirm->event_id == 0 && !confirm->duplicate;
     if (confirm->refused > 0) {
-        pawl_note(publishing->cli, "event %s: %u of its queues refused it", id, confirm->refused);
+        pawl_note(publishing->cli, "event %s: %u of its queues refused it%s%s", id, confirm->refused,
+                  publishing->by != NULL ? ": " : "", publishing->by != NULL ? publishing->by : "");
         publishing->refused++;
     }
 }
@@ -108,6 +110,16 @@ void pawl_publishing_tell_early(struct pawl_publishing *publishing)
         if (held->sequence == publishing->next + i)
             pawl_publishing_tell(publishing, held);
     }
+}
+
+void pawl_publishing_tell_nowhere(const struct pawl_publishing *publishing, const char *topic)
+{
+    static const char why[] = "none wants its topic, or one that does is full and let it go";
+    if (publishing->nowhere == 1 && publishing->confirmed == 1)
+        pawl_note(publishing->cli, "%.80s: the event is in no queue: %s", topic, why);
+    else if (publishing->nowhere > 0)
+        pawl_note(publishing->cli, "%.80s: %" PRIu64 " of %" PRIu64 " events are in no queue: %s", topic,
+                  publishing->nowhere, publishing->confirmed, why);
 }
 
 void pawl_publishing_fini(struct pawl_publishing *publishing)

@@ -13,6 +13,7 @@ struct pawl_publishing {
     const struct pawl_cli *cli;
     struct pawl *pawl;
     uint64_t sent;              /* lines that were given to the bus, or refused before that */
+    uint64_t nowhere;           /* confirmed ones that are in no queue */
     uint64_t confirmed;         /* events that were stored, or that nobody wanted */
     uint64_t failed;            /* events of which nothing was stored */
     uint64_t refused;           /* events that a queue refused: the failed ones, and those that others took */
@@ -20,6 +21,7 @@ struct pawl_publishing {
     uint64_t next;              /* sequence number of the next confirm to tell; 0: none was published yet */
     struct pawl_confirm *early; /* confirms that came before it: by sequence, around */
     char why[256];              /* the first that was refused */
+    const char *by;             /* the queue that refused, where that is known; NULL */
 };
 
 /** pawl_publishing_fini - frees what it holds; the connection stays the caller's. */
@@ -37,6 +39,9 @@ void pawl_publishing_on_confirm(void *context, const struct pawl_confirm *confir
 
 /** pawl_publishing_tell_early - no more confirms are waited for: tell those that came out of order. */
 void pawl_publishing_tell_early(struct pawl_publishing *publishing);
+
+/** pawl_publishing_tell_nowhere - on stderr how many events came into no queue, if any. */
+void pawl_publishing_tell_nowhere(const struct pawl_publishing *publishing, const char *topic);
 
 /**
  * pawl_publish_lines - each line of standard input as an event, pipelined

@@ -20,6 +20,7 @@
 #include "runtime/cli/bus.h"
 #include "runtime/cli/consume.h"
 #include "runtime/cli/errors.h"
+#include "runtime/cli/serve_socket.h"
 #include "runtime/cli/signals.h"
 #include "runtime/config_handlers.h"
 #include "runtime/handler.h"
@@ -231,6 +232,10 @@ static void reconfigure(struct pawl_helpers *helpers, const struct pawl_config *
     struct pawl_serve_helpers *crew = (struct pawl_serve_helpers *)(void *)helpers;
     if (choose(crew, config, now_ns) != 0)
         pawl_log(PAWL_LOG_ERROR, "configuration: no memory for its handlers");
+    int error = crew->socket ? pawl_serve_admit(crew->socket, pawl_config_lets_guests_in(config)) : 0;
+    if (error)
+        pawl_log(PAWL_LOG_ERROR, "%s: who may connect is as before: %s", crew->socket,
+                 pawl_error_text(error));
 }
 
 int pawl_serve_helpers_init(struct pawl_serve_helpers *crew, const struct pawl_cli *cli,

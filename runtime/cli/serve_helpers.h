@@ -34,7 +34,8 @@ struct pawl_serve_helpers {
     struct pawl_cli cli; /* for words; nothing of the command line's memory in it */
     const struct pawl_state *state;
     const struct pawl_serving *serving;
-    int metrics_fd; /* -1: none */
+    int metrics_fd;     /* -1: none */
+    const char *socket; /* that `--socket` made, or NULL; borrowed */
 };
 
 /** pawl_serve_helpers_check - are there the plugins and commands that the handlers name, and are they of use?

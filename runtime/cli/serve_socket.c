@@ -79,6 +79,17 @@ int pawl_serve_listen(const char *path, bool for_guests)
     return error != 0 ? error : fd;
 }
 
+int pawl_serve_admit(const char *path, bool guests)
+{
+    struct stat status;
+    if (lstat(path, &status) != 0)
+        return -errno;
+    if (!S_ISSOCK(status.st_mode) || status.st_uid != geteuid())
+        return -EEXIST;
+    mode_t mode = guests ? 0666 : 0600;
+    return (status.st_mode & 0777) == mode || chmod(path, mode) == 0 ? 0 : -errno;
+}
+
 static bool listens(int fd)
 {
     int value = 0, type = 0;

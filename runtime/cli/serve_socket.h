@@ -15,6 +15,13 @@
 int pawl_serve_listen(const char *path, bool for_guests);
 
 /**
+ * pawl_serve_admit - other users may connect to the socket at @path from now on, or no more
+ *
+ * Who is connected stays. Return: 0; -EEXIST: what lies there now is not our socket; -errno.
+ */
+int pawl_serve_admit(const char *path, bool guests);
+
+/**
  * pawl_serve_passed - sockets that a service manager passed (LISTEN_PID, LISTEN_FDS), at most @max
  *
  * Return: how many; -EINVAL: a passed descriptor is not a listening Unix stream socket; -E2BIG.

@@ -335,7 +335,9 @@ static int run_consume(struct pawl_cli *cli, const void *options, int operand_co
         status = command != NULL ? check_command(cli, command[0]) : PAWL_EXIT_INTERNAL;
     }
     if (status == 0)
-        status = pawl_cli_open(cli, false, &consuming.pawl);
+        /* A plugin's processes attach, each by itself. */
+        status = o->peek || o->plugin != NULL ? pawl_cli_open(cli, false, &consuming.pawl)
+                                              : pawl_cli_attach(cli, false, &consuming.pawl);
     if (status == 0) {
         (void)pawl_signals_install();
         state = realpath(cli->state, NULL);

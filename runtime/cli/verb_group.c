@@ -103,8 +103,10 @@ static int run_lag(struct pawl_cli *cli, const void *options, int operand_count,
     int status = about(cli, "group.lag", words, NULL, NULL, &reply);
     /* One group alone is answered as itself: here it is a list of one. */
     if (status == 0 && json_object_get(reply, "groups") == NULL) {
-        json_t *groups = json_array();
-        json_array_append_new(groups, json_copy(reply));
+        json_t *groups = json_array(), *group = json_copy(reply);
+        json_object_del(group, "schema");
+        json_object_del(group, "queue");
+        json_array_append_new(groups, group);
         json_object_set_new(reply, "groups", groups);
     }
     if (status == 0 && cli->json) {

@@ -209,7 +209,6 @@ static int submit_and_feed(struct map_command *command)
         .new_only = o->new_only,
         .timeout_ns = o->timeout_ns,
         .grace_ns = 10 * SECOND_NS,
-        .output_bytes_max = UINT64_C(1) << 30,
     };
     int error = o->joblog != NULL ? pawl_map_joblog_open(o->joblog, o->resume, &output.joblog) : 0;
     if (error != 0)

@@ -15,6 +15,7 @@
 #include "runtime/cli/publishing.h"
 #include "runtime/cli/signals.h"
 #include "runtime/cli/verbs.h"
+#include "runtime/lib/command.h"
 #include "runtime/yaml_text.h"
 #include "scheduler/bus/limits.h"
 #include "shm/event.h"
@@ -144,13 +145,21 @@ static int publish_one(struct pawl_publishing *publishing, struct pawl_message *
                          sent ? "interrupted: not confirmed, it may be stored or not"
                               : "interrupted: it was not published");
     bool refused = error == 0 && answer.confirm.error != 0;
+    const char *by =
+        refused || (error == 0 && answer.confirm.refused > 0) ? pawl_lib_refusing_queue(pawl) : "";
+    if (by[0] != '\0' && answer.confirm.refused == 1)
+        publishing->by = by;
     if (refused)
         error = answer.confirm.error;
     if (error != 0) {
         /* Other limits of an event are looked at before it is sent. */
         bool delayed = error == PAWL_ERR_LIMIT && (message->delay_ms > 0 || message->priority > 0);
-        int status = pawl_cli_fail(publishing->cli, pawl, error, "%.80s%s%s", message->topic,
-                                   refused && error != PAWL_ERR_INDEFINITE ? ": the event was refused" : "",
+        char what[128] = "";
+        if (refused && error != PAWL_ERR_INDEFINITE && by[0] != '\0')
+            snprintf(what, sizeof what, ": queue %.64s refused the event", by);
+        else if (refused && error != PAWL_ERR_INDEFINITE)
+            snprintf(what, sizeof what, ": the event was refused");
+        int status = pawl_cli_fail(publishing->cli, pawl, error, "%.80s%s%s", message->topic, what,
                                    refused && delayed ? " (publish-delay, queue-delayed)" : "");
         return status == PAWL_EXIT_INVALID ? PAWL_EXIT_FAILED : status; /* it was refused */
     }
@@ -197,7 +206,7 @@ static int run_publish(struct pawl_cli *cli, const void *options, int operand_co
     message.headers = headers;
     message.header_count = o->headers.count;
     if (status == 0)
-        status = pawl_cli_open(cli, true, &publishing.pawl);
+        status = pawl_cli_attach(cli, true, &publishing.pawl);
     if (status == 0 && o->lines) {
         (void)pawl_signals_install();
         status = pawl_publish_lines(&publishing, &message);
@@ -208,6 +217,7 @@ static int run_publish(struct pawl_cli *cli, const void *options, int operand_co
     } else if (status == 0) {
         status = publish_input(&publishing, &message);
     }
+    pawl_publishing_tell_nowhere(&publishing, operands[0]);
     if (publishing.pawl != NULL)
         pawl_close(publishing.pawl);
     pawl_publishing_fini(&publishing);

@@ -50,6 +50,8 @@ static const struct pawl_option retry_option_table[] = {
     {0},
 };
 
+#define SURE_NS UINT64_C(1000000000)
+
 struct resume_job {
     struct pawl_attach_job job;
     bool given;
@@ -64,6 +66,88 @@ static int next_job(void *context, struct pawl_attach_job *job_out)
     *job_out = resume->job;
     return 1;
 }
+
+/* ---- until it is over ---- */
+
+/* Asks, and tells what is told meanwhile (a full disk). Return: 1 with the answer, -ETIMEDOUT, -EINTR,
+ * another error of the connection. */
+static int ask_and_listen(struct pawl_session *session, uint64_t tag, const struct pawl_wire_run *request,
+                          uint64_t end_ns, struct pawl_wire_message *reply_out)
+{
+    struct pawl_wire *wire = &session->wire;
+    int error =
+        pawl_wire_queue_message(wire, PAWL_WIRE_WAIT, tag, request, sizeof *request, NULL, 0, NULL, 0);
+    while (error == 0 || error == -EAGAIN) {
+        error = pawl_wire_flush(wire);
+        if (error != 0 && error != -EAGAIN && error != PAWL_E_CLOSED)
+            return error;
+        int got = pawl_wire_receive(wire, reply_out);
+        if (got < 0)
+            return got;
+        if (got > 0 && reply_out->header.type == PAWL_WIRE_NOTICE)
+            pawl_note(session->cli, "%.*s", (int)reply_out->header.bytes, (const char *)reply_out->body);
+        else if (got > 0 && (reply_out->header.tag == tag ||
+                             (reply_out->header.tag == 0 && reply_out->header.type == PAWL_WIRE_ERROR)))
+            return 1;
+        if (got > 0)
+            continue;
+        uint64_t now_ns = pawl_monotonic_ns(), left_ns = end_ns > now_ns ? end_ns - now_ns : 0;
+        if (left_ns == 0)
+            return -ETIMEDOUT;
+        struct pollfd fd = {.fd = wire->fd,
+                            .events = (short)(POLLIN | (pawl_wire_pending(wire) != 0 ? POLLOUT : 0))};
+        int wait_ms = left_ns / 1000000 >= INT_MAX ? -1 : (int)(left_ns / 1000000 + 1);
+        if (poll(&fd, 1, wait_ms) < 0)
+            return -errno;
+    }
+    return error;
+}
+
+/* Return: 0 with the summary; an exit code. */
+static int wait_for(struct pawl_session *session, uint64_t end_ns, struct pawl_wire_summary *summary)
+{
+    struct pawl_wire_run request;
+    uint64_t tag = 0;
+    memcpy(request.run_id, summary->run_id, sizeof request.run_id);
+    for (;;) {
+        struct pawl_wire_message reply;
+        struct pawl_error_report report;
+        int got = ask_and_listen(session, ++tag, &request, end_ns, &reply);
+        if (got == -ETIMEDOUT)
+            return PAWL_EXIT_TIMED_OUT;
+        if (got == 1 && reply.header.type == PAWL_WIRE_SUMMARY && reply.header.bytes >= sizeof *summary) {
+            memcpy(summary, reply.body, sizeof *summary);
+            return 0;
+        }
+        if (got == 1 && reply.header.type == PAWL_WIRE_ERROR) {
+            if (pawl_client_read_error(&reply, &report) == PAWL_E_NOT_FOUND &&
+                pawl_image_summary(session->state.runs_dirfd, request.run_id, summary) == 0)
+                return 0;
+            return pawl_fail_report(session->cli, &report);
+        }
+        if (got == -EINTR)
+            continue;
+        int status = pawl_reconnect(session);
+        if (status == -ENOENT &&
+            pawl_image_last_word(session->state.runs_dirfd, request.run_id, summary) == 0)
+            return 0;
+        if (status == -ENOENT)
+            return pawl_fail(session->cli, PAWL_EXIT_UNREACHABLE, "lost", "pawl resume goes on with the run",
+                             "the scheduler is gone; run %s is not over", request.run_id);
+        if (status != 0)
+            return status;
+    }
+}
+
+/* A run that a scheduler holds may seem to have ended before that is on disk: @end_ns at least, and a second.
+ * Return: as wait_for(). */
+static int be_sure(struct pawl_session *session, uint64_t end_ns, struct pawl_wire_summary *summary)
+{
+    uint64_t least_ns = pawl_monotonic_ns() + SURE_NS;
+    return wait_for(session, end_ns > least_ns ? end_ns : least_ns, summary);
+}
+
+/* ---- resume, retry ---- */
 
 static int say_nothing_to_do(struct pawl_cli *cli, const struct pawl_wire_summary *summary, bool detach)
 {
@@ -121,9 +205,11 @@ static int go_on(struct pawl_cli *cli, const struct resume_options *o, const cha
     int status = pawl_run_view_of(cli, name, &session, &view);
     if (status != 0)
         return status;
-    if (view.summary.state == PAWL_RUN_SUCCEEDED) {
+    if (view.summary.state == PAWL_RUN_SUCCEEDED && view.image == NULL)
+        status = be_sure(&session, UINT64_MAX, &view.summary);
+    if (status == 0 && view.summary.state == PAWL_RUN_SUCCEEDED) {
         status = say_nothing_to_do(cli, &view.summary, o->detach);
-    } else {
+    } else if (status == 0) {
         struct resume_job resume = {.job = {.filter = o->filter, .plan_fd = -1, .context_fd = -1}};
         struct pawl_wire_submit *request = &resume.job.request;
         char arguments[64] = "";
@@ -280,76 +366,6 @@ static const struct pawl_option wait_option_table[] = {
     {0},
 };
 
-/* Asks, and tells what is told meanwhile (a full disk). Return: 1 with the answer, -ETIMEDOUT, -EINTR,
- * another error of the connection. */
-static int ask_and_listen(struct pawl_session *session, uint64_t tag, const struct pawl_wire_run *request,
-                          uint64_t end_ns, struct pawl_wire_message *reply_out)
-{
-    struct pawl_wire *wire = &session->wire;
-    int error =
-        pawl_wire_queue_message(wire, PAWL_WIRE_WAIT, tag, request, sizeof *request, NULL, 0, NULL, 0);
-    while (error == 0 || error == -EAGAIN) {
-        error = pawl_wire_flush(wire);
-        if (error != 0 && error != -EAGAIN && error != PAWL_E_CLOSED)
-            return error;
-        int got = pawl_wire_receive(wire, reply_out);
-        if (got < 0)
-            return got;
-        if (got > 0 && reply_out->header.type == PAWL_WIRE_NOTICE)
-            pawl_note(session->cli, "%.*s", (int)reply_out->header.bytes, (const char *)reply_out->body);
-        else if (got > 0 && (reply_out->header.tag == tag ||
-                             (reply_out->header.tag == 0 && reply_out->header.type == PAWL_WIRE_ERROR)))
-            return 1;
-        if (got > 0)
-            continue;
-        uint64_t now_ns = pawl_monotonic_ns(), left_ns = end_ns > now_ns ? end_ns - now_ns : 0;
-        if (left_ns == 0)
-            return -ETIMEDOUT;
-        struct pollfd fd = {.fd = wire->fd,
-                            .events = (short)(POLLIN | (pawl_wire_pending(wire) != 0 ? POLLOUT : 0))};
-        int wait_ms = left_ns / 1000000 >= INT_MAX ? -1 : (int)(left_ns / 1000000 + 1);
-        if (poll(&fd, 1, wait_ms) < 0)
-            return -errno;
-    }
-    return error;
-}
-
-/* Return: 0 with the summary; an exit code. */
-static int wait_for(struct pawl_session *session, uint64_t end_ns, struct pawl_wire_summary *summary)
-{
-    struct pawl_wire_run request;
-    uint64_t tag = 0;
-    memcpy(request.run_id, summary->run_id, sizeof request.run_id);
-    for (;;) {
-        struct pawl_wire_message reply;
-        struct pawl_error_report report;
-        int got = ask_and_listen(session, ++tag, &request, end_ns, &reply);
-        if (got == -ETIMEDOUT)
-            return PAWL_EXIT_TIMED_OUT;
-        if (got == 1 && reply.header.type == PAWL_WIRE_SUMMARY && reply.header.bytes >= sizeof *summary) {
-            memcpy(summary, reply.body, sizeof *summary);
-            return 0;
-        }
-        if (got == 1 && reply.header.type == PAWL_WIRE_ERROR) {
-            if (pawl_client_read_error(&reply, &report) == PAWL_E_NOT_FOUND &&
-                pawl_image_summary(session->state.runs_dirfd, request.run_id, summary) == 0)
-                return 0;
-            return pawl_fail_report(session->cli, &report);
-        }
-        if (got == -EINTR)
-            continue;
-        int status = pawl_reconnect(session);
-        if (status == -ENOENT &&
-            pawl_image_last_word(session->state.runs_dirfd, request.run_id, summary) == 0)
-            return 0;
-        if (status == -ENOENT)
-            return pawl_fail(session->cli, PAWL_EXIT_UNREACHABLE, "lost", "pawl resume goes on with the run",
-                             "the scheduler is gone; run %s is not over", request.run_id);
-        if (status != 0)
-            return status;
-    }
-}
-
 static bool is_over(uint32_t state)
 {
     return state != PAWL_RUN_RUNNING;
@@ -368,8 +384,9 @@ static int run_wait(struct pawl_cli *cli, const void *options, int operand_count
     if (status != 0)
         return status;
     struct pawl_wire_summary summary = view.summary;
-    if (view.image == NULL && !is_over(summary.state))
-        status = wait_for(&session, end_ns, &summary);
+    if (view.image == NULL)
+        status = is_over(summary.state) ? be_sure(&session, end_ns, &summary)
+                                        : wait_for(&session, end_ns, &summary);
     if (status == PAWL_EXIT_TIMED_OUT)
         pawl_fail(cli, status, "timed_out", "wait again, or see pawl status", "run %s has not ended yet",
                   summary.run_id);

@@ -219,6 +219,7 @@ static int begin_helpers(struct serve *serve, const struct pawl_config *config)
 {
     int error = pawl_serve_helpers_init(&serve->helpers, serve->cli, &serve->state, &serve->serving,
                                         serve->metrics_fd, config);
+    serve->helpers.socket = serve->socket;
     return error == 0 ? 0 : pawl_fail(serve->cli, PAWL_EXIT_INTERNAL, "memory", NULL, "out of memory");
 }
 
@@ -245,7 +246,7 @@ static int run_serve(struct pawl_cli *cli, const void *options, int operand_coun
     if (status == 0)
         status = take_lock(&serve);
     if (status == 0)
-        status = open_sockets(&serve, config.allow_uid_count + config.allow_gid_count > 0);
+        status = open_sockets(&serve, pawl_config_lets_guests_in(&config));
     if (status == 0)
         status = begin_helpers(&serve, &config);
     pawl_config_fini(&config);

@@ -13,8 +13,11 @@
 #include <jansson.h>
 
 #include "runtime/backoff_text.h"
+#include "runtime/lib/command.h"
 #include "scheduler/bus/retry.h"
 #include "shm/error.h"
+
+#define NAME_WAIT_NS UINT64_C(1000000000)
 
 /* One JSON request; its reply as an object, to be json_decref()'d; NULL is fine. */
 static int request(struct pawl *pawl, json_t *body, bool repeatable, json_t **reply_out)
@@ -275,4 +278,35 @@ int pawl_queue_purge(struct pawl *pawl, const char *name, uint64_t *count_out)
         *count_out = (uint64_t)json_integer_value(json_object_get(reply, "purged"));
     json_decref(reply);
     return error;
+}
+
+/* ---- who refused ---- */
+
+/* A refusal has the queue's number, which no other queue gets. */
+static void ask_name(struct pawl *pawl, char name[PAWL_NAME_BYTES])
+{
+    char text[64];
+    int bytes = snprintf(text, sizeof text, "{\"op\":\"queue.name\",\"number\":%u}", pawl->refusing);
+    int error = pawl_lib_ask(pawl, PAWL_WIRE_BUS, text, (size_t)bytes, NULL, 0, NULL, 0, PAWL_WIRE_BUS_OK, 2,
+                             true, pawl_lib_deadline_ns(NAME_WAIT_NS));
+    json_t *reply = error ? NULL : json_loadb(pawl->answer.body, pawl->answer.header.bytes, 0, NULL);
+    const char *answer = json_string_value(json_object_get(reply, "name"));
+    snprintf(name, PAWL_NAME_BYTES, "%s", answer ? answer : "");
+    json_decref(reply);
+    pawl_lib_arm(pawl);
+}
+
+const char *pawl_lib_refusing_queue(struct pawl *pawl)
+{
+    char words[PAWL_LIB_ERROR_BYTES];
+    if (pawl->refusing == pawl->refusing_known)
+        return pawl->refusing_name;
+    if (pawl->refusing == 0 || pawl->awaited_tag)
+        return "";
+    memcpy(words, pawl->error, sizeof words); /* what it is asked for stays */
+    pawl->refusing_name[0] = 0;
+    pawl->refusing_known = pawl->refusing;
+    ask_name(pawl, pawl->refusing_name);
+    memcpy(pawl->error, words, sizeof words);
+    return pawl->refusing_name;
 }

@@ -10,6 +10,12 @@
 #include "runtime/pawl.h"
 
 /**
+ * pawl_lib_connect_to_ask - pawl_connect() for requests alone, which succeeds also where all places of
+ * `clients` are taken. The first delivery or publish wants one: PAWL_E_LIMIT if there is none.
+ */
+int pawl_lib_connect_to_ask(const struct pawl_connect_options *options, struct pawl **pawl_out);
+
+/**
  * pawl_lib_take_until - pawl_take() that ends early, without losing anything, when @stop_fd is readable
  * @wait_ns: UINT64_MAX: for ever
  *
@@ -24,12 +30,17 @@ int pawl_lib_take_until(struct pawl *pawl, const char *queue, const char *group,
  * pawl_lib_consumer_limit - @consumer is for @count deliveries: of those that settle themselves
  * (--guarantee at_most_once) no more than that are sent, where the prefetch would let some be lost
  *
- * To be called before the first claim. The prefetch is at most @count.
+ * @count is of all that are claimed ever. To be called before the first claim, whose prefetch is at most
+ * @count, and again whenever there are to be more: before those are settled.
  */
 void pawl_lib_consumer_limit(struct pawl_consumer *consumer, uint64_t count);
 
+/** pawl_lib_refusing_queue - name of the queue that refused a publish last; "" if that is not known. Asks the
+ * scheduler the first time, for a second at most; not from a callback. Valid until its next call. */
+const char *pawl_lib_refusing_queue(struct pawl *pawl);
+
 /** pawl_lib_on_notice - @notice is called within waiting calls with what the scheduler says to people
- * unasked: that the disk is full, and that there is room again. @text is no string. */
+ * unasked: that the disk is full or has room again, that a queue is full or paused. @text is no string. */
 void pawl_lib_on_notice(struct pawl *pawl, void (*notice)(void *ctx, const char *text, size_t bytes),
                         void *ctx);
 

@@ -155,8 +155,10 @@ void pawl_lib_shake_hands(struct pawl *pawl, int fd)
         pawl->wire.fd = -1;
         return;
     }
-    struct pawl_wire_hello hello = {
-        .version = PAWL_WIRE_VERSION, .role = PAWL_ROLE_CLIENT, .pid = (uint32_t)getpid()};
+    struct pawl_wire_hello hello = {.version = PAWL_WIRE_VERSION,
+                                    .role = PAWL_ROLE_CLIENT,
+                                    .flags = pawl->asks ? PAWL_HELLO_ASKS : 0,
+                                    .pid = (uint32_t)getpid()};
     pawl->phase = PAWL_LIB_HELLO;
     pawl->hello_tag = ++pawl->next_tag;
     error = send_message(pawl, PAWL_WIRE_HELLO, pawl->hello_tag, &hello, sizeof hello);

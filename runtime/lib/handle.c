@@ -90,7 +90,7 @@ int pawl_lib_begin(struct pawl *pawl, int fd)
     return pawl->phase == PAWL_LIB_GONE ? pawl->gone_error : 0;
 }
 
-int pawl_connect(const struct pawl_connect_options *given, struct pawl **pawl_out)
+static int connect_as(const struct pawl_connect_options *given, bool asks, struct pawl **pawl_out)
 {
     struct pawl_connect_options options;
     struct pawl *pawl = NULL;
@@ -104,6 +104,7 @@ int pawl_connect(const struct pawl_connect_options *given, struct pawl **pawl_ou
     if (error)
         return pawl_lib_fail(NULL, error, "%s", pawl_error_text(error));
     pawl->may_launch = options.may_launch != 0;
+    pawl->asks = asks;
     pawl->interrupted = options.interrupted;
     pawl->interrupt_context = options.interrupt_context;
     pawl->connect_limit_ns = limit_of(options.connect_timeout_ms, CONNECT_LIMIT_NS);
@@ -128,6 +129,16 @@ int pawl_connect(const struct pawl_connect_options *given, struct pawl **pawl_ou
     }
     *pawl_out = pawl;
     return 0;
+}
+
+int pawl_connect(const struct pawl_connect_options *given, struct pawl **pawl_out)
+{
+    return connect_as(given, false, pawl_out);
+}
+
+int pawl_lib_connect_to_ask(const struct pawl_connect_options *given, struct pawl **pawl_out)
+{
+    return connect_as(given, true, pawl_out);
 }
 
 void pawl_close(struct pawl *pawl)

@@ -169,6 +169,7 @@ struct pawl {
     uint32_t forks;             /* of this process when it was made: another number is a forked child */
     struct pawl *newer, *older; /* among the process's handles: fork.c */
     bool may_launch;
+    bool asks;                                     /* only: it takes no place among `clients` */
     uint64_t connect_limit_ns, reconnect_limit_ns; /* PAWL_LIB_FOREVER */
     struct pawl_state state;
     bool has_state;
@@ -215,6 +216,9 @@ struct pawl {
     struct pawl_lib_publisher publisher;
     struct pawl_consumer *consumers;
     uint32_t consumer_numbers;
+    uint32_t refusing,
+        refusing_known; /* numbers: of the queue that refused last; of the one whose name is known */
+    char refusing_name[PAWL_NAME_BYTES];
     struct pawl_lib_delivery *free_deliveries;
     void **slabs;
     size_t slab_count;

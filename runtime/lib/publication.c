@@ -247,6 +247,8 @@ void pawl_lib_confirm(struct pawl *pawl, const struct pawl_reply *reply)
     struct pawl_lib_publisher *publisher = &pawl->publisher;
     uint64_t end = reply->last < publisher->next ? reply->last + 1 : publisher->next;
     uint64_t sequence = reply->first > publisher->first ? reply->first : publisher->first;
+    if (reply->type != PAWL_REPLY_CONFIRM)
+        pawl->refusing = reply->queue;
     for (; sequence < end; sequence++) {
         struct pawl_lib_publication *publication = slot(publisher, sequence);
         if (publication->state != PAWL_LIB_SENT)

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/lib/command.h"
 #include "shm/error.h"
 #include "shm/topic.h"
 
@@ -139,8 +140,13 @@ void *pawl_lib_fill(void *entry, size_t bytes, const struct pawl_message *messag
 
 int pawl_lib_refusal(struct pawl *pawl, const struct pawl_confirm *confirm)
 {
+    bool by_queue = confirm->error == PAWL_E_QUEUE_FULL || confirm->error == PAWL_E_LIMIT;
+    const char *queue = by_queue ? pawl_lib_refusing_queue(pawl) : "";
     if (confirm->error == PAWL_E_INDEFINITE)
         pawl_lib_fail(pawl, confirm->error, "%s", pawl_error_text(confirm->error));
+    else if (confirm->error && queue[0])
+        pawl_lib_fail(pawl, confirm->error, "queue %s refused the event: %s", queue,
+                      pawl_error_text(confirm->error));
     else if (confirm->error)
         pawl_lib_fail(pawl, confirm->error, "the event was refused: %s", pawl_error_text(confirm->error));
     return confirm->error;

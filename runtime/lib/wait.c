@@ -9,11 +9,18 @@
 #include <errno.h>
 #include <poll.h>
 #include <sched.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
+#if __has_include(<sys/single_threaded.h>)
+#include <sys/single_threaded.h>
+#define IS_SINGLE_THREADED (__libc_single_threaded != 0)
+#else
+#define IS_SINGLE_THREADED false
+#endif
 
 #include "shm/clock.h"
 #include "shm/doorbell.h"
@@ -223,8 +230,9 @@ static uint64_t next_step_ns(const struct pawl *pawl)
     return at_ns;
 }
 
-/* 0; 1: the time has passed, and nothing came; an error. */
-static int sleep_until(struct pawl *pawl, uint64_t until_ns, bool *bell_out)
+/* 0; 1: the time has passed, and nothing came; an error. @mask: of signals, from the sleep on; NULL: as it
+ * is. */
+static int sleep_until(struct pawl *pawl, uint64_t until_ns, const sigset_t *mask, bool *bell_out)
 {
     struct pollfd fds[3] = {
         {.fd = pawl->wire.fd, .events = POLLIN},
@@ -240,7 +248,9 @@ static int sleep_until(struct pawl *pawl, uint64_t until_ns, bool *bell_out)
                                  .tv_nsec = (long)(left_ns % 1000000000)};
         wait = &left;
     }
-    int ready = ppoll(fds, 3, wait, NULL);
+    int ready = ppoll(fds, 3, wait, mask);
+    if (mask)
+        (void)pthread_sigmask(SIG_SETMASK, mask, NULL);
     *bell_out = ready > 0 && fds[1].revents != 0;
     if (ready > 0 && fds[2].revents != 0) {
         pawl->stopped = true;
@@ -253,17 +263,33 @@ static int sleep_until(struct pawl *pawl, uint64_t until_ns, bool *bell_out)
     return ready == 0;
 }
 
-/* The same where the program may want the call to end. A signal between the question and the sleep wakes
- * nobody: so it sleeps in naps, each as long as all before, and an idle program hardly ever wakes up. */
-static int nap_until(struct pawl *pawl, uint64_t until_ns, bool *bell_out)
+/* All but those that a mistake of the program raises where it stands. */
+static void hold_signals(sigset_t *before)
+{
+    static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT};
+    sigset_t most;
+    sigfillset(&most);
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+        sigdelset(&most, own[i]);
+    (void)pthread_sigmask(SIG_BLOCK, &most, before);
+}
+
+/* The same where the program may want the call to end. Signals are held back from the question to the sleep:
+ * one that comes between ends the sleep. A signal that another thread handles wakes nobody here: where there
+ * are threads it sleeps in naps, each as long as all before, and an idle program hardly ever wakes up. */
+static int heed_until(struct pawl *pawl, uint64_t until_ns, bool *bell_out)
 {
     for (uint64_t nap_ns = NAP_FIRST_NS;; nap_ns *= 2) {
-        if (pawl->interrupted(pawl->interrupt_context))
+        sigset_t before;
+        hold_signals(&before);
+        if (pawl->interrupted(pawl->interrupt_context)) {
+            (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
             return pawl_lib_fail(pawl, -EINTR, "interrupted");
-        uint64_t nap_until_ns = pawl_lib_deadline_ns(nap_ns);
+        }
+        uint64_t nap_until_ns = IS_SINGLE_THREADED ? UINT64_MAX : pawl_lib_deadline_ns(nap_ns);
         if (nap_until_ns >= until_ns)
-            return sleep_until(pawl, until_ns, bell_out);
-        int slept = sleep_until(pawl, nap_until_ns, bell_out);
+            return sleep_until(pawl, until_ns, &before, bell_out);
+        int slept = sleep_until(pawl, nap_until_ns, &before, bell_out);
         if (slept != 1)
             return slept;
     }
@@ -300,8 +326,8 @@ int pawl_lib_wait(struct pawl *pawl, uint64_t deadline_ns, unsigned what)
         if (what & PAWL_LIB_FOR_DURABLE)
             hurry(lane);
     }
-    int slept = pawl->interrupted && !pawl->hears_none ? nap_until(pawl, until_ns, &bell)
-                                                       : sleep_until(pawl, until_ns, &bell);
+    int slept = pawl->interrupted && !pawl->hears_none ? heed_until(pawl, until_ns, &bell)
+                                                       : sleep_until(pawl, until_ns, NULL, &bell);
     /* The step within may have lost this lane; it is still mapped when something of it is held, else it is
      * not. */
     if (lane && lane == pawl->lane) {

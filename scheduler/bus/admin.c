@@ -142,6 +142,13 @@ static int on_show(struct bus_request *request)
     return 0;
 }
 
+static void tell_consumers(const struct pawl_bus *bus, const struct bus_sub *sub)
+{
+    const struct bus_consumer *consumer = sub ? sub->consumers : NULL;
+    for (uint32_t i = 0; consumer && i < sub->consumer_count; i++, consumer = consumer->next)
+        bus_tell_paused(bus, consumer);
+}
+
 static int set_paused(struct bus_request *request, bool paused)
 {
     int error = 0;
@@ -163,6 +170,10 @@ static int set_paused(struct bus_request *request, bool paused)
         request->lsn =
             bus_append(bus, PAWL_BUS_RECORD_QUEUE, &record, sizeof record, text, record.config_bytes);
         free(text);
+        if (paused)
+            tell_consumers(bus, queue->sub);
+        for (uint32_t i = 0; paused && i < queue->group_count; i++)
+            tell_consumers(bus, queue->groups[i]);
     }
     request->out = json_pack("{s:i,s:s,s:s}", "schema", 1, "name", bus_request_text(request, "name"), "state",
                              paused ? "paused" : "active");

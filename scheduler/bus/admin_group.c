@@ -127,6 +127,9 @@ int bus_on_group_commit(struct bus_request *request)
         bus_sub_drop_range(request->bus, sub, head, offset - 1, PAWL_BUS_END_ACKED);
     request->lsn = UINT64_MAX;
     request->out = bus_group_describe(sub);
+    json_object_set_new(request->out, "schema", json_integer(1));
+    json_object_set_new(request->out, "queue", json_string(sub->queue->name));
+    json_object_set(request->out, "offset", json_object_get(request->out, "committed"));
     return 0;
 }
 

@@ -260,6 +260,18 @@ void bus_wait_for(struct pawl_bus *bus, const struct bus_wait *wait)
     bus->waits[(bus->wait_first + bus->wait_count++) & (bus->wait_room - 1)] = *wait;
 }
 
+void bus_tell(const struct pawl_bus *bus, const struct pawl_bus_client *client, const char *format, ...)
+{
+    char text[256];
+    va_list arguments;
+    if (!bus->backend.tell || bus->replaying)
+        return;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    bus->backend.tell(bus->ctx, client->number, text);
+}
+
 void bus_reply_durable(struct pawl_bus *bus, const struct pawl_bus_client *client,
                        const struct pawl_reply *reply, uint64_t lsn)
 {

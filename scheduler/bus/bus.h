@@ -80,6 +80,8 @@ struct pawl_bus_backend {
     int (*deliver)(void *ctx, uint32_t client, const struct pawl_inbound_entry *entry,
                    const struct pawl_event *event);
     void (*reply)(void *ctx, uint32_t client, const struct pawl_reply *reply);
+    /* Words for the person at a client: why what it asked for waits. At most 255 bytes. NULL: for nobody. */
+    void (*tell)(void *ctx, uint32_t client, const char *text);
     /* Something that a waiting request may be about has changed (events to take, something became durable).
      */
     void (*changed)(void *ctx);
@@ -107,6 +109,13 @@ int pawl_bus_snapshot_load(struct pawl_bus *bus, const void *bytes, size_t n);
 int pawl_bus_snapshot_next(struct pawl_bus *bus, void **cursor, const void **chunk_out, size_t *bytes_out);
 /** pawl_bus_start - recovery is over: begun deliveries that nobody can hold any more were interrupted. */
 int pawl_bus_start(struct pawl_bus *bus, struct pawl_now now, uint64_t epoch);
+
+/* For whom a paused queue keeps waiting; its name, twice. */
+#define PAWL_BUS_PAUSED_WORDS                                                                                \
+    "queue %s is paused: nothing is delivered until somebody says: pawl queue resume %s"
+
+/** pawl_bus_is_paused - the queue of that name, and there is one. */
+bool pawl_bus_is_paused(struct pawl_bus *bus, const char *name);
 
 /* ---- clients ---- */
 

@@ -54,6 +54,18 @@ void pawl_bus_client_ready(struct pawl_bus *bus, struct pawl_bus_client *client)
         }
 }
 
+void bus_tell_paused(const struct pawl_bus *bus, const struct bus_consumer *consumer)
+{
+    bus_tell(bus, consumer->client, PAWL_BUS_PAUSED_WORDS, consumer->sub->queue->name,
+             consumer->sub->queue->name);
+}
+
+bool pawl_bus_is_paused(struct pawl_bus *bus, const char *name)
+{
+    const struct bus_queue *queue = bus_queue_find(bus, name);
+    return queue && queue->paused;
+}
+
 static struct bus_sub *find_sub(struct pawl_bus *bus, const struct pawl_wire_consume *request, char why[256],
                                 int *error_out)
 {
@@ -125,6 +137,8 @@ int pawl_bus_consume(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus_
     ok_out->queue = sub->queue->number;
     ok_out->ack_wait_ns = sub->queue->config.ack_wait_ns;
     bus_dirty(bus, sub);
+    if (sub->queue->paused)
+        bus_tell_paused(bus, consumer);
     return 0;
 }
 

@@ -137,6 +137,24 @@ void bus_dlq_find_all(struct pawl_bus *bus)
 
 /* ---- burials ---- */
 
+static void tell_unburied(struct pawl_bus *bus, const struct bus_queue *queue, const struct bus_queue *dlq,
+                          const struct pawl_event *copy, enum pawl_dead_reason reason)
+{
+    const char *why = pawl_dead_reason_name(reason);
+    if (!dlq)
+        bus_log(bus, PAWL_LOG_ERROR, "queue %s: an event is dead (%s) and has no dead-letter queue to go to",
+                queue->name, why);
+    else if (bus_queue_never_fits(dlq, copy->bytes))
+        bus_log(bus, PAWL_LOG_ERROR,
+                "queue %s: an event is dead (%s), but is larger (%u bytes) than max-bytes of its dead-letter "
+                "queue %s: it is not stored there",
+                queue->name, why, copy->bytes, dlq->name);
+    else
+        bus_log(bus, PAWL_LOG_ERROR,
+                "queue %s: an event is dead (%s), but its dead-letter queue %s has no room for it",
+                queue->name, why, dlq->name);
+}
+
 static bool bury(struct pawl_bus *bus, struct bus_queue *queue, const struct pawl_event *event,
                  enum pawl_dead_reason reason, uint32_t attempts, uint64_t first_at_ns, const char *text,
                  size_t text_bytes, uint64_t seq)
@@ -156,8 +174,7 @@ static bool bury(struct pawl_bus *bus, struct bus_queue *queue, const struct paw
                                                      "pawl-dead-", reason == PAWL_DEAD_OVERFLOW);
     struct bus_queue *dlq = copy ? dlq_of(bus, queue) : NULL;
     if (!dlq || bus_put(bus, dlq, copy) == 0) {
-        bus_log(bus, PAWL_LOG_ERROR, "queue %s: an event is dead (%s) and has no dead-letter queue to go to",
-                queue->name, pawl_dead_reason_name(reason));
+        tell_unburied(bus, queue, dlq, copy, reason);
         return false;
     }
     return !bus->failed;

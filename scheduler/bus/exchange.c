@@ -203,10 +203,10 @@ uint64_t bus_put(struct pawl_bus *bus, struct bus_queue *queue, struct pawl_even
     struct bus_queue *one[1] = {queue};
     struct bus_route route = {.queues = one, .queue_count = 1};
     bus_group_flush(bus);
-    bool full = bus_queue_is_full(queue, event->bytes);
-    while (full && queue->config.overflow == PAWL_OVERFLOW_POLICY_DROP_OLDEST && bus_drop_oldest(bus, queue))
-        full = bus_queue_is_full(queue, event->bytes);
-    if (full && !queue->config.dead_letters)
+    bool full = queue->config.overflow == PAWL_OVERFLOW_POLICY_DROP_OLDEST
+                    ? !bus_drop_oldest_for(bus, queue, event->bytes)
+                    : bus_queue_is_full(queue, event->bytes);
+    if (full && (!queue->config.dead_letters || bus_queue_never_fits(queue, event->bytes)))
         return 0;
     uint64_t seq = queue->tail;
     if (bus_group_open(bus, &route, NULL, 0, PAWL_DURABILITY_DEFAULT) < 0) {
@@ -230,6 +230,14 @@ static bool all_have_room(const struct bus_route *route, uint64_t bytes)
         if (bus_queue_is_full(route->queues[i], bytes) || route->queues[i]->parked)
             return false;
     return true;
+}
+
+static bool never_fits(const struct bus_route *route, uint64_t bytes)
+{
+    for (uint32_t i = 0; i < route->queue_count; i++)
+        if (bus_queue_never_fits(route->queues[i], bytes))
+            return true;
+    return false;
 }
 
 /* 0; else why this event may not be (the client is told). */
@@ -470,7 +478,7 @@ int pawl_bus_may_publish(struct pawl_bus *bus, const struct pawl_submit *submit,
                   bus_strongest_of(route, submit->durability) == PAWL_DURABILITY_MEMORY;
     bus->act_bytes += bytes;
     bus->act_kept_bytes += memory ? bytes : 0;
-    if (bus->act_bytes > ACT_BYTES_MAX)
+    if (bus->act_bytes > ACT_BYTES_MAX || never_fits(route, event->bytes))
         return PAWL_E_LIMIT;
     if (memory && bus->backend.may_keep && !bus->backend.may_keep(bus->ctx, bus->act_kept_bytes))
         return PAWL_E_NO_SPACE;

@@ -116,6 +116,12 @@ void pawl_config_default(struct pawl_config *config);
 /** pawl_config_handler_fini - frees what it has. */
 void pawl_config_handler_fini(struct pawl_config_handler *handler);
 
+/** pawl_config_lets_guests_in - does it name users or groups beside the owner? */
+static inline bool pawl_config_lets_guests_in(const struct pawl_config *config)
+{
+    return config->allow_uid_count + config->allow_gid_count > 0;
+}
+
 /** pawl_config_fini - frees queues and handlers. */
 void pawl_config_fini(struct pawl_config *config);
 

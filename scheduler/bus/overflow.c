@@ -17,8 +17,13 @@ bool bus_queue_is_full(const struct bus_queue *queue, uint64_t more_bytes)
             queue->bytes + queue->pending_bytes + more_bytes > queue->config.max_bytes);
 }
 
+bool bus_queue_never_fits(const struct bus_queue *queue, uint64_t bytes)
+{
+    return !queue->config.stream && bytes > queue->config.max_bytes;
+}
+
 /* The oldest that nobody has begun makes room. */
-bool bus_drop_oldest(struct pawl_bus *bus, struct bus_queue *queue)
+static bool drop_oldest(struct pawl_bus *bus, struct bus_queue *queue)
 {
     struct bus_sub *sub = queue->sub;
     if (!sub)
@@ -48,14 +53,38 @@ bool bus_drop_oldest(struct pawl_bus *bus, struct bus_queue *queue)
     return false;
 }
 
-enum fate { FATE_TAKEN, FATE_WAITS, FATE_GONE, FATE_REFUSED };
+bool bus_drop_oldest_for(struct pawl_bus *bus, struct bus_queue *queue, uint64_t bytes)
+{
+    bool full = bus_queue_is_full(queue, bytes);
+    /* For what can never fit nothing else is lost. */
+    while (full && !bus_queue_never_fits(queue, bytes) && drop_oldest(bus, queue))
+        full = bus_queue_is_full(queue, bytes);
+    return !full;
+}
+
+/* It would wait for ever, and those behind it; or all else would be dropped for nothing. */
+static bool bury_oversized(struct pawl_bus *bus, struct bus_queue *queue, const struct pawl_event *event,
+                           uint8_t policy)
+{
+    static const char why[] = "it is larger than the queue may be";
+    return policy == PAWL_OVERFLOW_POLICY_DEAD_LETTER &&
+           bus_dead_event(bus, queue, event, PAWL_DEAD_OVERFLOW, 0, why, sizeof why - 1, 0);
+}
+
+enum fate { FATE_TAKEN, FATE_WAITS, FATE_GONE, FATE_REFUSED, FATE_TOO_LARGE };
 
 static enum fate admit(struct pawl_bus *bus, struct bus_queue *queue, struct pawl_event *event)
 {
     uint8_t policy = pawl_queue_config_overflow(&queue->config, pawl_event_topic(event), event->topic_bytes);
-    bool full = bus_queue_is_full(queue, event->bytes);
-    while (full && policy == PAWL_OVERFLOW_POLICY_DROP_OLDEST && bus_drop_oldest(bus, queue))
-        full = bus_queue_is_full(queue, event->bytes);
+    if (bus_queue_never_fits(queue, event->bytes)) {
+        if (bury_oversized(bus, queue, event, policy))
+            return FATE_GONE;
+        if (queue->row)
+            pawl_metrics_row_add(queue->row, PAWL_QUEUE_REFUSED, 1);
+        return FATE_TOO_LARGE;
+    }
+    bool full = policy == PAWL_OVERFLOW_POLICY_DROP_OLDEST ? !bus_drop_oldest_for(bus, queue, event->bytes)
+                                                           : bus_queue_is_full(queue, event->bytes);
     if (!full && !queue->parked)
         return FATE_TAKEN;
     if (policy == PAWL_OVERFLOW_POLICY_BLOCK)
@@ -99,11 +128,13 @@ static void publish_to_some(struct pawl_bus *bus, struct pawl_bus_client *client
     struct bus_queue **taking = queues; /* those that take it are moved to the front */
     struct bus_queue **waiting = queues + count;
     uint32_t taking_count = 0, waiting_count = 0, gone = 0, refused_by = 0;
+    int refused = PAWL_E_QUEUE_FULL;
     uint64_t dead_lsn = 0;
     for (uint32_t i = 0; i < count; i++) {
         struct bus_queue *queue = queues[i];
         bus->group.lsn = 0;
-        switch (admit(bus, queue, event)) {
+        enum fate fate = admit(bus, queue, event);
+        switch (fate) {
         case FATE_TAKEN:
             taking[taking_count++] = queue;
             break;
@@ -117,9 +148,11 @@ static void publish_to_some(struct pawl_bus *bus, struct pawl_bus_client *client
                 note_parts(bus, client, submit->sequence, event->id, &queue, 1);
             break;
         case FATE_REFUSED:
+        case FATE_TOO_LARGE:
+            refused = fate == FATE_REFUSED ? PAWL_E_QUEUE_FULL : PAWL_E_LIMIT;
             refused_by = queue->number;
             if (count > 1)
-                bus_partial(bus, client, submit->sequence, queue->number, PAWL_E_QUEUE_FULL);
+                bus_partial(bus, client, submit->sequence, queue->number, refused);
             break;
         }
     }
@@ -148,7 +181,7 @@ static void publish_to_some(struct pawl_bus *bus, struct pawl_bus_client *client
         bus_note_published(bus, client->publisher, submit->sequence, 0, event->id, 0, dead_lsn != 0);
         confirm_gone(bus, client, submit->sequence, dead_lsn);
     } else if (!publish) {
-        bus_refuse(bus, client, submit->sequence, submit->sequence, PAWL_E_QUEUE_FULL, refused_by);
+        bus_refuse(bus, client, submit->sequence, submit->sequence, refused, refused_by);
     }
 }
 

@@ -92,7 +92,10 @@ int bus_park(struct pawl_bus *bus, struct pawl_bus_client *client, const struct 
     }
     client->parked_count++;
     client->parked_bytes += event->bytes;
-    (void)bus;
+    if (!client->told_full) /* once: it may be so all the time, and is how it is meant to be */
+        bus_tell(bus, client, "queue %s is full (overflow: block): what it does not take waits for room",
+                 queues[0]->name);
+    client->told_full = true;
     *publish_out = publish;
     return 0;
 }
@@ -148,7 +151,8 @@ void bus_unpark(struct pawl_bus *bus, struct bus_queue *queue)
     while (queue->parked && !bus->failed) {
         struct bus_parked *parked = queue->parked;
         struct bus_parked_publish *publish = parked->publish;
-        if (bus_queue_is_full(queue, publish->event->bytes))
+        bool never = bus_queue_never_fits(queue, publish->event->bytes); /* its limit was lowered */
+        if (!never && bus_queue_is_full(queue, publish->event->bytes))
             return;
         queue->parked = parked->next;
         if (!queue->parked)
@@ -156,7 +160,9 @@ void bus_unpark(struct pawl_bus *bus, struct bus_queue *queue)
         free(parked);
         bus_group_flush(bus);
         bus_cut(bus);
-        int error = is_duplicate_by_now(bus, publish) ? 0 : store(bus, queue, publish);
+        int error = is_duplicate_by_now(bus, publish) ? 0 : never ? PAWL_E_LIMIT : store(bus, queue, publish);
+        if (error == PAWL_E_LIMIT && queue->row)
+            pawl_metrics_row_add(queue->row, PAWL_QUEUE_REFUSED, 1);
         parked_done(bus, publish, error, queue->number);
     }
 }

@@ -141,7 +141,8 @@ struct pawl_bus_client {
     uint64_t deadline_check_ns; /* boottime, UINT64_MAX: nothing */
     uint32_t parked_count;
     uint64_t parked_bytes;
-    bool in_act; /* between two parts of an atomic act */
+    bool told_full; /* it was told once that a publish of its waits */
+    bool in_act;    /* between two parts of an atomic act */
     bool act_failed;
 };
 
@@ -282,6 +283,11 @@ int bus_grow(void **array, size_t *room, size_t count, size_t item_bytes);
 void bus_log(struct pawl_bus *bus, int level, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void bus_wait_for(struct pawl_bus *bus, const struct bus_wait *wait);
 /* A reply that may be given once @lsn is durable. */
+/** bus_tell - words for the person at @client, at most 255 bytes. */
+void bus_tell(const struct pawl_bus *bus, const struct pawl_bus_client *client, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/** bus_tell_paused - that the queue of its consumer gives nothing. */
+void bus_tell_paused(const struct pawl_bus *bus, const struct bus_consumer *consumer);
 void bus_reply_durable(struct pawl_bus *bus, const struct pawl_bus_client *client,
                        const struct pawl_reply *reply, uint64_t lsn);
 /* What waits longest for the disk; 0: nothing does. */
@@ -390,7 +396,10 @@ uint64_t bus_put(struct pawl_bus *bus, struct bus_queue *queue, struct pawl_even
 
 /* overflow.c */
 bool bus_queue_is_full(const struct bus_queue *queue, uint64_t more_bytes);
-bool bus_drop_oldest(struct pawl_bus *bus, struct bus_queue *queue); /* false: all of it has begun */
+/* Not even if it were empty: its max_bytes is less. */
+bool bus_queue_never_fits(const struct bus_queue *queue, uint64_t bytes);
+/* Its oldest are dropped until there is room. false: all that is left has begun, or it can never fit. */
+bool bus_drop_oldest_for(struct pawl_bus *bus, struct bus_queue *queue, uint64_t bytes);
 /* Some queue of the route has no room, or somebody waits for room in it. */
 void bus_publish_singly(struct pawl_bus *bus, struct pawl_bus_client *client,
                         const struct pawl_submit *submit, struct pawl_event *event,

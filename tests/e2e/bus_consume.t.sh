@@ -18,6 +18,34 @@ test_a_detached_delivery_stays_in_flight_until_it_is_acked() {
     expect_eq "$(in_flight q) $(depth q)" '0 0'
 }
 
+# paused_says NAME...: one that has been told of the pause before it began, and one that is told while it waits.
+paused_says() {
+    pawl queue pause q
+    expect_exit 0 pawl consume q --wait 50ms "$@"
+    expect_stdout ''
+    expect_eq "$(stderr)" 'pawl consume: queue q is paused: nothing is delivered until somebody says: pawl queue resume q'
+    expect_exit 0 pawl consume q --json --wait 50ms "$@"
+    expect_eq "$(stderr)" ''
+    pawl queue resume q
+    pawl publish a one
+    background pawl consume q --count 2 "$@"
+    wait_until '[ -s background.out ]'
+    pawl queue pause q
+    wait_until '[ -s background.err ]'
+    pawl publish a two
+    pawl queue resume q
+    expect_end 0 "${BACKGROUND[-1]}"
+    expect_file background.err 'pawl consume: queue q is paused: nothing is delivered until somebody says: pawl queue resume q'
+}
+
+test_a_consume_that_waits_for_a_paused_queue_says_so_once() {
+    leave_running
+    pawl queue declare q --topic a
+    paused_says
+    paused_says --auto-ack
+    paused_says --exec cat
+}
+
 test_a_late_or_second_ack_is_refused_with_its_own_error() {
     pawl queue declare q --topic a
     pawl publish a one >/dev/null

@@ -169,26 +169,99 @@ test_keys_beyond_the_window_are_forgotten_oldest_first() {
     expect_json .duplicate false
 }
 
-sockets() { find "/proc/$1/fd" -lname 'socket:*' | wc -l; }
+# A server with so many clients, all of whose places are taken by consumers of q; their pids are in $clients.
+serve_full_house() {
+    configured "clients: $1" "${@:2}"
+    serve
+    pawl queue declare q --topic a
+    clients=()
+    while [ ${#clients[@]} -lt "$1" ]; do
+        background pawl consume q --auto-ack
+        clients+=($!)
+    done
+    wait_until 'pawl metrics | grep -qx "pawl_clients '"$1"'"'
+}
 
 test_there_are_so_many_clients() {
-    configured 'clients: 2'
-    local first scheduler before
-    serve
-    scheduler=$(the_pid_of scheduler)
-    before=$(sockets "$scheduler")
-    pawl queue declare q --topic a
-    wait_until "[ \$(sockets $scheduler) = $before ]"
-    background pawl consume q
-    first=$!
-    background pawl consume q
-    wait_until "[ \$(sockets $scheduler) = $((before + 2)) ]"
-    expect_exit 4 pawl queue list
+    local clients
+    serve_full_house 2
+    expect_exit 4 pawl consume q
     expect_stderr clients
-    kill -INT "$first"
-    wait "$first" || true
-    wait_until 'pawl queue list'
+    expect_exit 4 pawl consume q --auto-ack
+    expect_stderr clients
+    expect_exit 4 pawl publish a x
+    expect_stderr clients
+    kill -INT "${clients[0]}"
+    wait "${clients[0]}" || true
+    wait_until 'pawl publish a x'
     end_serve
+}
+
+test_verbs_that_ask_or_settle_take_no_place_of_a_client() {
+    local clients delivery
+    pawl queue declare other --topic b
+    pawl publish b x
+    delivery=$(pawl consume other --count 1 | jq -r .delivery)
+    serve_full_house 1
+    expect_exit 0 pawl health
+    expect_exit 0 pawl metrics
+    expect_exit 0 pawl top --once --interval 250ms
+    expect_exit 0 pawl queue list
+    expect_exit 0 pawl queue pause q
+    expect_exit 0 pawl dlq list q
+    expect_exit 0 pawl consume other --peek
+    expect_lines 1
+    expect_exit 0 pawl ack "$delivery"
+    expect_exit 0 pawl runs
+    end_serve
+}
+
+# Raw connections that say they only ask, as many as are let in; the file "more" is made when no more are.
+cat_askers() {
+    cat <<'PY'
+import os, socket, struct, sys
+held = []
+while len(held) < 2000:
+    s = socket.socket(socket.AF_UNIX)
+    s.connect(sys.argv[1])
+    s.sendall(struct.pack("<IHHQ", 16, 1, 0, 7) + struct.pack("<IIII", 1, 1, 1, os.getpid()))
+    size, kind, _, _ = struct.unpack("<IHHQ", s.recv(16, socket.MSG_WAITALL))
+    s.recv((size + 7) // 8 * 8, socket.MSG_WAITALL)
+    if kind == 3:
+        break
+    held.append(s)
+print(len(held), flush=True)
+sys.stdin.read()
+PY
+}
+
+# As root the guest is somebody else; as a user there is nobody else to be.
+test_commands_that_ask_are_bounded_and_some_places_are_the_owners() {
+    local as=() least=250 most=257
+    public_directory
+    if [ "$(id -u)" = 0 ]; then
+        as=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+    else
+        least=310 most=321
+    fi
+    configured 'clients: 1' 'allow-uids: [65534]'
+    serve --socket "$PUBLIC/socket"
+    mkfifo stay
+    cat_askers >askers.py
+    "${as[@]}" /usr/bin/python3 -c "$(cat askers.py)" "$PUBLIC/socket" <stay >held &
+    exec 9>stay
+    wait_until '[ -s held ]' 30
+    if [ "$(cat held)" -lt $least ] || [ "$(cat held)" -gt $most ]; then fail "$(cat held) were let in"; fi
+    if [ "$(id -u)" = 0 ]; then
+        expect_exit 0 pawl health
+        expect_exit 0 pawl queue list
+    else
+        expect_exit 4 pawl health
+    fi
+    exec 9>&-
+    wait_until 'pawl health'
+    end_serve
+    rmdir "$PUBLIC"
 }
 
 test_a_publish_may_be_delayed_for_so_long() {
@@ -277,10 +350,31 @@ YAML
     expect_exit 1 pawl run flow.yaml
     expect_exit 0 pawl steps last --json
     expect_contains output
+    configured 'attempt-output: 1MiB'
+    wait_until '[ -z "$(processes)" ]'
+    expect_exit 0 pawl why last many
+    expect_contains 'more than is kept of an attempt (the setting attempt-output): 5 bytes of it are kept'
     configured 'workers: 3' 'run-instances: 4'
     wait_until '[ -z "$(processes)" ]'
     expect_exit 0 pawl run flow.yaml --json
     expect_exit 0 pawl run flow.yaml -j 1
+}
+
+test_the_limit_of_captured_output_holds_for_a_map_as_for_a_run() {
+    export PAWL_ATTEMPT_OUTPUT=10KiB
+    expect_exit 1 pawl map -k sh -c 'head -c "$0" /dev/zero | tr "\0" x' ::: 10240 10241
+    expect_exit 0 pawl steps last --json
+    expect_eq "$(json '"\(.index) \(.state) \(.reason)"')" $'0 succeeded null\n1 failed output'
+    expect_exit 0 pawl why last map --item 1
+    expect_contains 'attempt-output'
+    refute_contains GiB
+    unset PAWL_ATTEMPT_OUTPUT
+    configured 'attempt-output: 5'
+    wait_until '[ -z "$(processes)" ]'
+    expect_exit 1 pawl map --resume -k sh -c 'head -c "$0" /dev/zero | tr "\0" x' ::: 10241
+    serve
+    expect_exit 1 pawl map echo ::: 12345
+    expect_exit 0 pawl map echo ::: 1234
 }
 
 test_a_run_that_does_not_say_j_has_as_many_slots_as_the_server_was_given() {

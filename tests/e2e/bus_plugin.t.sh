@@ -186,6 +186,39 @@ reload() {
     wait_until '[ "$(grep -c "read again" state/scheduler.log)" -gt '"$before"' ]'
 }
 
+test_a_count_loses_nothing_of_an_at_most_once_queue_to_a_plugin() {
+    plugin
+    serve
+    pawl queue declare q --topic a --guarantee at_most_once
+    seq 12 | pawl publish a --lines >/dev/null
+    pawl consume q --count 1 --plugin ./plugin.so
+    pawl consume q --count 3 --plugin ./plugin.so --concurrency 2
+    pawl consume q --count 2 --plugin ./plugin.so --concurrency 5
+    expect_eq "$(wc -l <handled) $(depth q)" '6 6'
+    pawl consume q --count 6 --wait 10s --auto-ack | jq -r .data >rest
+    expect_eq "$({ cut -d ' ' -f 1 handled; cat rest; } | sort -n | paste -sd ' ')" '1 2 3 4 5 6 7 8 9 10 11 12'
+    end_serve
+}
+
+test_a_plugin_that_is_killed_while_it_waits_leaves_what_it_had_asked_for_to_the_next() {
+    local consumer first
+    plugin
+    serve
+    pawl queue declare q --topic a --guarantee at_most_once
+    background pawl consume q --count 2 --plugin ./plugin.so
+    consumer=$!
+    wait_until '[ "$(pawl queue show q --json | jq .consumers)" = 1 ]'
+    first=$(the_pid_of 'handler 1')
+    kill -KILL "$first"
+    # When the next has its lane, the scheduler knows that the first one is gone.
+    wait_until '! kill -0 '"$first"' && grep -q memfd "/proc/$(pid_of "handler 1")/maps"'
+    wait_until '[ "$(pawl queue show q --json | jq .consumers)" = 1 ]'
+    seq 4 | pawl publish a --lines >/dev/null
+    expect_end 0 "$consumer"
+    expect_eq "$(wc -l <handled) $(depth q)" '2 2'
+    end_serve
+}
+
 test_handlers_of_the_configuration_do_the_work_and_health_lists_them() {
     plugin
     write my.yaml <<'YAML'

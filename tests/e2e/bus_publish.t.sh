@@ -53,9 +53,24 @@ test_an_event_that_nobody_wants_is_fine_unless_a_route_is_expected() {
     pawl queue declare q --topic a
     expect_exit 0 pawl publish b x --json
     expect_json .routed 0
+    expect_json .event null
+    expect_eq "$(stderr)" ''
     expect_exit 1 pawl publish b x --expect-routed
     expect_stderr 'no queue'
     expect_exit 0 pawl publish a x --expect-routed
+}
+
+test_an_event_that_came_into_no_queue_is_told() {
+    pawl queue declare q --topic a --max-depth 1 --overflow drop_newest
+    expect_exit 0 pawl publish b x
+    expect_stdout 0
+    expect_stderr 'b: the event is in no queue: none wants its topic'
+    expect_exit 0 pawl publish a x
+    expect_eq "$(stderr)" ''
+    seq 3 >input
+    expect_exit 0 "$PAWL" publish a --lines <input
+    expect_stdout "$(printf '0\n0\n0')"
+    expect_eq "$(stderr)" 'pawl publish: a: 3 of 3 events are in no queue: none wants its topic, or one that does is full and let it go'
 }
 
 test_a_key_is_stored_once_even_over_a_restart() {
@@ -158,11 +173,18 @@ test_a_full_queue_rejects_and_the_exit_code_says_so() {
     expect_exit 0 pawl publish a 1
     expect_exit 0 pawl publish a 2
     expect_exit 1 pawl publish a 3
-    expect_stderr q
+    expect_stderr 'a: queue q refused the event: queue has no free slot'
+    expect_exit 1 pawl publish a 3 --json
+    expect_json_err .error.code queue_full
+    json_err .error.message | grep -q 'queue q refused'
     expect_eq "$(depth q)" 2
     capture sh -c 'seq 3 | "$1" publish a --lines' sh "$PAWL"
     expect_eq "$rc" 1
     expect_stdout ''
+    expect_stderr '3 of 3 events were refused: queue has no free slot; the last by queue q'
+    pawl queue declare other --topic a
+    expect_exit 1 pawl publish a 4
+    expect_stderr '1 of its queues refused it: q'
 }
 
 test_a_full_queue_that_drops_keeps_the_newest_or_the_oldest() {
@@ -182,6 +204,34 @@ test_a_full_queue_may_send_what_does_not_fit_to_its_dead_letters() {
     expect_json '"\(.reason) \(.data)"' 'overflow 2'
 }
 
+test_an_event_that_no_room_would_do_for_is_refused_at_once_and_costs_nothing() {
+    local policy
+    leave_running
+    head -c 2000 /dev/zero | tr '\0' x >large
+    for policy in reject block drop_newest drop_oldest; do
+        pawl queue declare "$policy" --topic "$policy" --max-bytes 1000 --overflow "$policy"
+        pawl publish "$policy" 1
+        expect_exit 1 pawl publish "$policy" "$(cat large)" --json
+        expect_json_err .error.code limit
+        expect_exit 0 pawl publish "$policy" 2
+        expect_eq "$(depth "$policy")" 2
+    done
+}
+
+test_a_dead_letter_that_its_queue_can_never_hold_costs_no_other() {
+    leave_running
+    pawl queue declare letters --topic none --max-bytes 1500 --overflow drop_oldest
+    pawl queue declare q --topic a --dlq letters
+    pawl publish a 1
+    head -c 3000 /dev/zero | tr '\0' x >large
+    pawl publish a "$(cat large)"
+    pawl consume q --count 2 >deliveries
+    pawl reject "$(jq -r .delivery deliveries | sed -n 1p)"
+    pawl reject "$(jq -r .delivery deliveries | sed -n 2p)"
+    expect_eq "$(depth letters)" 1
+    expect_eq "$(depth q)" 1
+}
+
 test_a_publish_into_a_queue_that_blocks_waits_for_room() {
     leave_running
     pawl queue declare q --topic a --max-depth 1 --overflow block
@@ -195,6 +245,26 @@ test_a_publish_into_a_queue_that_blocks_waits_for_room() {
     expect_eq "$(depth q)" 1
 }
 
+test_a_publish_that_waits_for_room_says_so_once() {
+    leave_running
+    pawl queue declare q --topic a --max-depth 1 --overflow block
+    pawl publish a 1
+    seq 3 >input
+    background sh -c '"$1" publish a --lines <input' sh "$PAWL"
+    local waiting=$!
+    wait_until '[ -s background.err ]'
+    expect_exit 0 pawl consume q --count 4 --wait 10s --auto-ack
+    expect_end 0 "$waiting"
+    expect_file background.err 'pawl publish: queue q is full (overflow: block): what it does not take waits for room'
+    pawl publish a 1
+    background pawl publish a 2 --json
+    waiting=$!
+    wait_until '[ "$(pawl queue show q --json | jq .blocked_publishes)" = 1 ]'
+    expect_exit 0 pawl consume q --count 1 --wait 10s --auto-ack
+    expect_end 0 "$waiting"
+    expect_file background.err ''
+}
+
 test_an_interrupted_publish_that_waits_for_room_says_that_it_is_unknown() {
     local signal
     leave_running
@@ -205,7 +275,7 @@ test_an_interrupted_publish_that_waits_for_room_says_that_it_is_unknown() {
         wait_until '[ "$(pawl queue show q --json | jq .blocked_publishes)" = 1 ]'
         kill -"$signal" "${BACKGROUND[-1]}"
         expect_end 5 "${BACKGROUND[-1]}"
-        expect_file background.err 'pawl publish: interrupted: not confirmed, it may be stored or not
+        expect_eq "$(tail -n 2 background.err)" 'pawl publish: interrupted: not confirmed, it may be stored or not
   what has an --id can be published again, and is not stored twice'
         wait_until '[ "$(pawl queue show q --json | jq .blocked_publishes)" = 0 ]'
     done
@@ -224,7 +294,7 @@ test_an_interrupted_publish_of_lines_tells_what_is_confirmed_and_what_is_unknown
     pawl queue declare q --topic a --max-depth 3 --overflow block
     seq 5 >input
     interrupted INT
-    expect_eq "$(cat background.err)" \
+    expect_eq "$(tail -n 2 background.err)" \
         'pawl publish: interrupted: 3 events confirmed, 2 unknown (stored or not)
   to go on, publish from line 4 on: what is unknown may then be stored twice'
     pawl queue purge q

@@ -317,6 +317,32 @@ PY
     rmdir "$PUBLIC"
 }
 
+test_a_reload_lets_guests_in_and_shuts_them_out() {
+    mkdir -m 700 state
+    : >state/pawl.yaml
+    public_directory
+    serve --socket "$PUBLIC/pawl.sock"
+    expect_eq "$(stat -c %a "$PUBLIC/pawl.sock")" 600
+    echo 'allow-uids: [65534]' >state/pawl.yaml
+    kill -HUP "$SERVE"
+    wait_until 'grep -q "read again" state/scheduler.log' # the mode is changed before that
+    expect_eq "$(stat -c %a "$PUBLIC/pawl.sock")" 666
+    if [ "$(id -u)" = 0 ]; then
+        install -m 755 "$PAWL" "$PUBLIC/pawl"
+        (cd "$PUBLIC" && setpriv --reuid=65534 --regid=65534 --clear-groups ./pawl queue list --state "$PUBLIC/pawl.sock")
+        rm "$PUBLIC/pawl"
+    fi
+    echo 'allow-uids: {}' >state/pawl.yaml # a mistake changes nothing
+    kill -HUP "$SERVE"
+    wait_until 'grep -q "allow-uids" state/scheduler.log'
+    expect_eq "$(stat -c %a "$PUBLIC/pawl.sock")" 666
+    : >state/pawl.yaml
+    kill -HUP "$SERVE"
+    wait_until '[ "$(stat -c %a "$PUBLIC/pawl.sock")" = 600 ]'
+    end_serve
+    rmdir "$PUBLIC"
+}
+
 test_the_verbs_of_the_bus_take_a_socket_and_strangers_are_told_at_once() {
     mkdir -m 700 state
     echo 'allow-uids: [65534]' >state/pawl.yaml

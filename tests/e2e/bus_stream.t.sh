@@ -48,6 +48,8 @@ test_the_lag_falls_with_each_ack_and_outlives_the_scheduler() {
     expect_eq "$(lag g)" 6
     expect_exit 0 pawl group lag clicks
     expect_match '^g +5 '
+    expect_eq "$(pawl group lag clicks g --json | jq -c '[(keys | join(",")), (.groups[0] | keys | join(","))]')" \
+        '["committed,consumers,end,group,groups,in_flight,lag,queue,schema","committed,consumers,end,group,in_flight,lag"]'
 }
 
 test_seek_goes_to_earliest_latest_an_offset_and_a_time() {
@@ -75,7 +77,8 @@ test_seek_goes_to_earliest_latest_an_offset_and_a_time() {
 test_commit_moves_a_group_forward() {
     stream_of 6
     pawl group create clicks g --from earliest
-    expect_exit 0 pawl group commit clicks g 4
+    expect_exit 0 pawl group commit clicks g 4 --json
+    expect_json '"\(.schema) \(.queue) \(.group) \(.offset) \(.lag)"' '1 clicks g 4 3'
     expect_eq "$(committed g) $(lag g)" '4 3'
     expect_exit 0 pawl consume clicks --group g --count 1 --wait 2m --auto-ack
     expect_json .data 4
@@ -112,7 +115,10 @@ test_what_a_group_verb_prints_has_the_schema() {
 
 test_groups_are_of_streams_only() {
     pawl queue declare q --topic a
-    expect_exit 3 pawl group create q g
+    expect_exit 2 pawl group create q g
+    expect_exit 2 pawl group lag q
+    expect_stderr 'not a stream'
+    expect_exit 2 pawl consume q --group g
     expect_stderr stream
     expect_exit 2 pawl group lag nosuch
     pawl queue declare clicks --topic 'click.*' --stream

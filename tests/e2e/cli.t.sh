@@ -17,6 +17,17 @@ test_help_lists_every_verb() {
     done
 }
 
+test_help_has_the_long_name_of_an_option_beside_its_letter() {
+    expect_exit 0 pawl help logs
+    expect_match '^  -i, --item INDEX +which'
+    expect_exit 0 pawl help graph
+    expect_contains '-f, --format FORMAT'
+    expect_exit 0 pawl help bench
+    expect_contains '-n, --events N'
+    expect_exit 0 pawl help run
+    expect_contains '-j, --jobs N'
+}
+
 test_each_verbs_help_is_short_and_the_same_both_ways() {
     local verb first
     for verb in $VERBS; do

@@ -367,6 +367,101 @@ C
     end_serve
 }
 
+test_a_refused_publish_names_the_queue_that_refused() {
+    install_library
+    serve
+    pawl queue declare roomy --topic b
+    pawl queue declare tight --topic a --max-depth 1
+    write refused.c <<'C'
+#include <pawl.h>
+#include <stdio.h>
+
+int main(void)
+{
+    struct pawl *pawl;
+    struct pawl_message message = {.bytes = sizeof message, .topic = "a", .data = "x", .data_bytes = 1};
+    if (pawl_connect(NULL, &pawl) != 0 || pawl_publish(pawl, &message, 10000, NULL) != 0)
+        return 1;
+    for (int i = 0; i < 2; i++)
+        if (pawl_publish(pawl, &message, 10000, NULL) == PAWL_ERR_QUEUE_FULL)
+            puts(pawl_last_error(pawl));
+    pawl_close(pawl);
+    return 0;
+}
+C
+    build_own refused
+    expect_exit 0 ./refused
+    expect_stdout 'queue tight refused the event: queue has no free slot
+queue tight refused the event: queue has no free slot'
+    end_serve
+}
+
+test_a_signal_between_the_question_and_the_sleep_ends_the_call_and_no_nap_is_needed_for_it() {
+    install_library
+    serve
+    pawl queue declare q --topic a
+    write heeds.c <<'C'
+#include <errno.h>
+#include <pawl.h>
+#include <signal.h>
+#include <stdio.h>
+
+static volatile sig_atomic_t rung;
+static int asked, raises, early;
+
+static void on_signal(int number)
+{
+    (void)number;
+    rung = 1;
+}
+
+static int wants_to_end(void *context)
+{
+    (void)context;
+    int answer = rung;
+    asked++;
+    if (raises && !answer) {
+        raise(SIGUSR1);
+        early += rung; /* it is held back until the call sleeps */
+    }
+    return answer;
+}
+
+int main(void)
+{
+    struct pawl *pawl;
+    struct pawl_consumer *consumer;
+    const struct pawl_delivery *delivery;
+    struct pawl_connect_options options = {.bytes = sizeof options, .interrupted = wants_to_end};
+    struct sigaction action = {.sa_handler = on_signal}, now;
+    sigset_t before, after;
+    sigaction(SIGUSR1, &action, NULL);
+    sigprocmask(SIG_SETMASK, NULL, &before);
+    if (pawl_connect(&options, &pawl) != 0 || pawl_consume(pawl, "q", NULL, &consumer) != 0)
+        return 1;
+    asked = 0;
+    int idle = pawl_claim(consumer, &delivery, 1, 2000);
+    printf("idle: %d, asked %s\n", idle, asked <= 3 ? "at most thrice" : "again and again");
+    asked = 0;
+    raises = 1;
+    int ended = pawl_claim(consumer, &delivery, 1, -1);
+    printf("ended: %d, asked %d, early %d\n", ended == -EINTR, asked, early);
+    sigprocmask(SIG_SETMASK, NULL, &after);
+    sigaction(SIGUSR1, NULL, &now);
+    printf("left alone: %d\n", sigismember(&after, SIGUSR1) == sigismember(&before, SIGUSR1) &&
+                                    now.sa_handler == on_signal);
+    pawl_close(pawl);
+    return 0;
+}
+C
+    build_own heeds
+    expect_exit 0 at_most 10 ./heeds
+    expect_stdout 'idle: 0, asked at most thrice
+ended: 1, asked 2, early 0
+left alone: 1'
+    end_serve
+}
+
 test_a_workflow_is_submitted_waited_for_and_read() {
     install_library
     write flow.yaml <<'YAML'

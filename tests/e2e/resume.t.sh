@@ -181,6 +181,26 @@ YAML
     expect_eq "$(step_count cancelled)" 1
 }
 
+# deaf_flow: its step hears no SIGTERM: it ends within a test only if a shorter grace reaches it.
+deaf_flow() {
+    write deaf.yaml <<'YAML'
+pawl: 1
+steps: {deaf: {shell: "trap '' TERM; touch began; while :; do sleep 0.05; done"}}
+YAML
+}
+
+test_a_second_cancel_with_a_shorter_grace_ends_what_ignores_sigterm() {
+    deaf_flow
+    background pawl run --run-id c deaf.yaml
+    local running=$!
+    wait_until '[ -e began ]'
+    expect_exit 0 pawl cancel c --grace 1d
+    expect_eq "$(run_state c)" running
+    expect_exit 0 pawl cancel c --grace 1ms
+    expect_end 5 "$running"
+    expect_eq "$(run_state c)" cancelled
+}
+
 test_wait_times_out_with_124_and_leaves_the_run_alone() {
     blocking
     pawl run --detach --run-id w flow.yaml >/dev/null 2>&1
@@ -505,4 +525,55 @@ YAML
     expect_eq "$(run_state f)" succeeded
     wait_until '[ -z "$(processes)" ]' 20
     [ ! -e "$PAWL_STATE/runs/f/reopened" ] || fail "a sealed run is marked as open"
+}
+
+# A scheduler that says a run has succeeded, and is sure of it, as of what is on disk, when the file "durable" is there.
+slow_disk() {
+    cat >slow_disk.py <<'PY'
+import os, socket, struct, time
+listener = socket.socket(socket.AF_UNIX)
+listener.bind("state/socket")
+listener.listen()
+client, _ = listener.accept()
+def receive():
+    size, kind, _, tag = struct.unpack("<IHHQ", client.recv(16, socket.MSG_WAITALL))
+    return kind, tag, client.recv((size + 7) // 8 * 8, socket.MSG_WAITALL)[:size]
+def answer(kind, tag, body):
+    client.sendall(struct.pack("<IHHQ", len(body), kind, 0, tag) + body + bytes(-len(body) % 8))
+_, tag, _ = receive()
+answer(2, tag, struct.pack("<IIQ16s", 1, os.getpid(), 1, b"syscall"))
+asked, tag, run = receive()
+summary = run + b"flow".ljust(len(run), b"\0") + struct.pack("<II18QIIQ", SUCCEEDED, 1, *[1] * 18, 0, 0, 0)
+answer(asked + 1, tag, summary)
+_, tag, _ = receive()
+open("asked", "w").close()
+while not os.path.exists("durable"):
+    time.sleep(0.01)
+answer(asked + 1, tag, summary)
+client.recv(1)
+PY
+    sed -i "s/SUCCEEDED/$(grep -oP 'PAWL_RUN_SUCCEEDED = \K[0-9]+' "$E2E_TOP/scheduler/run.h")/" slow_disk.py
+    rm -rf asked durable
+    expect_exit 0 pawl map true ::: x # it makes the directory
+    wait_until '[ -z "$(processes)" ]'
+    rm -f state/socket
+    /usr/bin/python3 slow_disk.py &
+    server=$!
+    BACKGROUND+=("$server")
+    wait_until '[ -S state/socket ]'
+}
+
+test_a_run_is_said_to_have_succeeded_when_that_is_on_disk() {
+    local words server
+    for words in 'resume --detach' retry wait; do
+        slow_disk
+        # shellcheck disable=SC2086
+        background pawl $words mine
+        wait_until '[ -e asked ]'
+        expect_eq "$(cat background.out background.err)" ''
+        touch durable
+        expect_end 0 "${BACKGROUND[-1]}"
+        grep -q 'run mine .*succeeded' background.err
+        wait "$server"
+    done
 }

@@ -318,10 +318,39 @@ test_a_run_whose_workers_cannot_start_is_interrupted_with_the_reason_and_resumed
     expect_exit 5 at_most 50 "$PAWL" run --run-id mine -j 1 ok.yaml
     expect_stderr "no worker can be started (the last of 10: it ended with exit code 70)"
     expect_stderr "pawl: go on with: "
-    expect_eq "$(grep -c 'supervisor: worker 1 ended with exit code 70' state/scheduler.log)" 10
+    expect_eq "$(grep -c 'supervisor\[[0-9]*\] warning: worker 1 ended with exit code 70' state/scheduler.log)" 10
     rmdir state/spool/w1.out
     expect_exit 0 pawl resume mine
     expect_eq "$(step_field hello attempts mine)" 1
+}
+
+# deaths NAME: the scheduler and a worker of a run are killed, and it goes on.
+deaths() {
+    rm -f live go
+    background pawl run --run-id "$1" wait.yaml
+    wait_until '[ -e live ]'
+    kill -KILL "$(the_pid_of 'worker 1')"
+    wait_until 'grep -q "worker 1 was killed by signal 9" state/scheduler.log'
+    kill -KILL "$(the_pid_of scheduler)"
+    wait_until 'grep -q "the scheduler was killed by signal 9" state/scheduler.log'
+    touch go
+    expect_end 0 "${BACKGROUND[-1]}"
+}
+
+test_every_line_of_the_log_has_the_time_the_process_and_how_bad_it_is() {
+    write wait.yaml <<'YAML'
+pawl: 1
+steps: {wait: {shell: 'touch live; while [ ! -e go ]; do sleep 0.02; done', retries: 2}}
+YAML
+    deaths by-itself
+    wait_until '[ -z "$(processes)" ]'
+    mv state/scheduler.log one.log
+    serve
+    deaths served
+    end_serve
+    cat one.log state/scheduler.log >both.log
+    expect_eq "$(grep -c 'supervisor\[[0-9]*\] warning: the scheduler was killed by signal 9' both.log)" 2
+    expect_eq "$(grep -vE '^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}\.[0-9]{3}Z [a-z][a-z0-9 ]*\[[0-9]+\] (info|warning|error): ' both.log)" ''
 }
 
 unhealthy() { capture pawl health --json && [ "$rc" = 1 ] && [[ $(json '.components[] | select(.name == "workers") | .message') == *"in a row ended before they did anything"* ]]; }

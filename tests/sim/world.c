@@ -180,10 +180,11 @@ static void signal_job(void *ctx, struct pawl_delivery *delivery, uint64_t grace
 {
     struct world *world = ctx;
     size_t index = index_of(world, delivery);
-    (void)grace_ns;
     world->signal_count++;
-    if (index != SIZE_MAX)
-        world->jobs[index]->signalled = true;
+    if (index == SIZE_MAX)
+        return;
+    world->jobs[index]->signalled = true;
+    world->jobs[index]->grace_ns = grace_ns;
 }
 
 static void forget(void *ctx, struct pawl_delivery *delivery)
@@ -255,6 +256,8 @@ int world_new_core(struct world *world)
     };
     pawl_core_options_default(&options);
     options.items_window = 64;
+    if (world->interruptions_max)
+        options.interruptions_max = world->interruptions_max;
     return pawl_core_create(&options, &effects, world, &world->core);
 }
 

@@ -31,6 +31,7 @@ struct world_job {
     uint64_t instance;
     uint32_t attempt;
     bool begun, signalled;
+    uint64_t grace_ns; /* of the last signal */
     uint32_t worker;
     uint64_t started_at_ns;
     uint64_t order; /* of placing, from 1 */
@@ -63,9 +64,10 @@ struct world {
     struct pawl_core *core;
     struct pawl_now now;
     uint64_t random;
-    bool room;         /* false: a full disk */
-    bool failing;      /* the journal takes nothing any more */
-    uint32_t ring_max; /* placed and not begun, at most; then PAWL_E_QUEUE_FULL */
+    uint32_t interruptions_max; /* 0: the default */
+    bool room;                  /* false: a full disk */
+    bool failing;               /* the journal takes nothing any more */
+    uint32_t ring_max;          /* placed and not begun, at most; then PAWL_E_QUEUE_FULL */
 
     struct world_record *records; /* lsn is the index + 1 */
     size_t record_count, record_capacity;

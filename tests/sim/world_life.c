@@ -275,7 +275,7 @@ static void digest_instance(FILE *out, const struct pawl_step *step, uint64_t n)
     fprintf(out, "  %u[%llu] %s attempt %u failures %u exit %d outcome %u place %llx interrupted %u\n",
             step->index, (unsigned long long)n, told ? pawl_step_state_name(instance->state) : "open",
             instance->attempt, instance->failures, instance->exit_code, instance->outcome,
-            (unsigned long long)instance->place, instance->interruptions);
+            (unsigned long long)instance->place, pawl_instance_interruptions(instance));
 }
 
 char *world_digest(struct world *world)

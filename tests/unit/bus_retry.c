@@ -277,12 +277,32 @@ Test(bus_retry, a_second_word_without_a_unit_is_a_factor)
     cr_expect(eq(dbl, policy.factor, 2));
 }
 
+Test(bus_retry, a_bare_number_is_seconds)
+{
+    struct pawl_retry_policy policy = policy_of("5");
+    cr_expect(eq(u32, policy.kind, PAWL_BACKOFF_LIST));
+    cr_expect(eq(u64, policy.delays_ns[0], 5 * S));
+    policy = policy_of("1,2.5,3,4");
+    cr_expect(eq(u32, policy.kind, PAWL_BACKOFF_LIST));
+    cr_expect(eq(u32, policy.delay_count, 4));
+    cr_expect(eq(u64, policy.delays_ns[1], 2500 * MS));
+    policy = policy_of("1,2,30,0.5");
+    cr_expect(eq(u32, policy.kind, PAWL_BACKOFF_EXPONENTIAL));
+    cr_expect(eq(dbl, policy.factor, 2));
+    cr_expect(eq(u64, policy.max_ns, 30 * S));
+    policy = policy_of("5,2,10s");
+    cr_expect(eq(u32, policy.kind, PAWL_BACKOFF_EXPONENTIAL));
+    cr_expect(eq(u64, policy.initial_ns, 5 * S));
+    policy = policy_of("linear:1,2");
+    cr_expect(eq(u64, policy.increment_ns, 2 * S));
+}
+
 Test(bus_retry, what_is_not_a_backoff_is_refused_and_changes_nothing)
 {
     static const char *const wrong[] = {
-        "",         "1s,",          ",1s",         "1",      "5,2,10s", "1s,2,3,4",    "1s,2,3s,4",
-        "1s,0.5",   "1s,2,10s,nan", "1s,-2",       "1s,2e9", "fixed:",  "fixed:5s,6s", "linear:1s,2",
-        "other:1s", "10s,2,5s",     "1s,2,9s,0,0", "11y",    "4000d",   "1s,1001"};
+        "",         "1s,",          ",1s",         "1x",     "5,2,10s,9", "1s,2,3,4",    "1s,2,3s,4",
+        "1s,0.5",   "1s,2,10s,nan", "1s,-2",       "1s,2e9", "fixed:",    "fixed:5s,6s", "linear:1s,x",
+        "other:1s", "10s,2,5s",     "1s,2,9s,0,0", "11y",    "4000d",     "1s,1001",     "-1"};
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         struct pawl_retry_policy policy = {.limit = 3, .initial_ns = 77};
         cr_expect(eq(int, pawl_backoff_parse(wrong[i], &policy, why), PAWL_E_INVALID), "%s", wrong[i]);

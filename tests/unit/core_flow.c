@@ -323,6 +323,26 @@ Test(core_flow, cancel_ends_what_runs_and_gives_up_the_rest_for_good)
     expect_state("b", 0, PAWL_STEP_CANCELLED);
 }
 
+Test(core_flow, a_second_cancel_with_a_shorter_grace_reaches_what_is_ending_already)
+{
+    struct pawl_run *run = world_run(world, "pawl: 1\nsteps: {a: {run: [x]}, b: {run: [x]}}\n");
+    struct world_job *job = world_find(world, "a", 0), *late = world_find(world, "b", 0);
+    late->begun = true; /* claimed, and not told yet: it cannot be recalled */
+    world_begin(world, job);
+    cr_assert(eq(int, pawl_core_cancel(world->core, world->now, NULL, run, PAWL_CANCEL_INTERRUPT, 1000), 0));
+    cr_expect(eq(u64, job->grace_ns, 1000));
+    cr_assert(eq(int, pawl_core_cancel(world->core, world->now, NULL, run, PAWL_CANCEL_INTERRUPT, 0), 0));
+    cr_expect(eq(u64, job->grace_ns, 0), "at once");
+    late->begun = false;
+    world_begin(world, late);
+    cr_expect(eq(u64, late->grace_ns, 0), "what begins after both hears the shorter one");
+    cr_expect(late->signalled);
+    world_end(world, job, PAWL_OUTCOME_KILLED, 9, NULL);
+    world_end(world, late, PAWL_OUTCOME_KILLED, 9, NULL);
+    cr_expect(eq(u32, world_run_state(world, "r"), PAWL_RUN_INTERRUPTED));
+    world_finish(world);
+}
+
 /* A worker's lane may tell of a begin after another's lane told of the failure. */
 Test(core_flow, halt_now_ends_also_what_had_begun_and_was_not_told_yet)
 {

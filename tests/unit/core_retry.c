@@ -145,6 +145,31 @@ Test(core_retry, why_tells_how_each_earlier_attempt_ended_and_that_a_dead_worker
     expect_why("a is failed (signal 11)");
 }
 
+Test(core_retry, why_calls_an_attempt_interrupted_that_pawl_itself_cut_short)
+{
+    world_run(world, STEP("retries: {limit: 2, backoff: {initial: 0s, jitter: 0}}"));
+    world_begin(world, world->jobs[0]);
+    world_sync(world);
+    world_crash(world, world->record_count, false);
+    world_sync(world);
+    expect_why("a is ready (interrupted)");
+    expect_why("Attempt 1: interrupted, pawl itself went down.");
+    world_serve(world);
+    world_sync(world);
+    struct world_submit submit = {.resume_id = "r"};
+    cr_assert(ne(ptr, world_submit(world, &submit, NULL), NULL));
+    world_sync(world);
+    expect_why("Attempt 1: interrupted, pawl itself went down.");
+    end_with(PAWL_OUTCOME_EXITED, 7);
+    world_begin(world, world->jobs[0]);
+    world_sync(world);
+    world_crash(world, world->record_count, true);
+    expect_why("Attempt 2: exit 7, after");
+    expect_why("Attempt 3: interrupted, pawl itself went down.");
+    world_serve(world);
+    world_finish(world);
+}
+
 Test(core_retry, wait_goes_on_after_a_restart)
 {
     world_run(world, STEP("retries: {limit: 2, backoff: {initial: 10s, jitter: 0}}"));
@@ -187,18 +212,32 @@ Test(core_retry, cancelled_run_does_not_wait_for_its_retries)
     cr_expect(eq(u32, world_run_state(world, "r"), PAWL_RUN_CANCELLED));
 }
 
-Test(core_retry, interruptions_are_no_failures_but_have_a_limit)
+static int restarts_until_it_fails(int most)
 {
     world_run(world, STEP("retries: 0"));
     int restarts = 0;
-    for (; restarts < 20 && world->job_count > 0; restarts++) {
+    for (; restarts < most && world->job_count > 0; restarts++) {
         world_begin(world, world->jobs[0]);
+        if (restarts % 16 == 15)
+            world_snapshot(world); /* keeps the count too */
         world_sync(world);
         world_crash(world, world->record_count, true);
         world_serve(world); /* nobody offers it: its worker died too */
         world_sync(world);
     }
-    cr_expect(eq(int, restarts, 6));
+    return restarts;
+}
+
+Test(core_retry, interruptions_are_no_failures_but_have_a_limit)
+{
+    cr_expect(eq(int, restarts_until_it_fails(20), 6));
+    cr_expect(eq(u32, state_of(), PAWL_STEP_FAILED));
+}
+
+Test(core_retry, a_step_is_interrupted_as_often_as_the_largest_limit_says_and_once_more_fails_it)
+{
+    world->interruptions_max = 1000;
+    cr_expect(eq(int, restarts_until_it_fails(1100), 1001));
     cr_expect(eq(u32, state_of(), PAWL_STEP_FAILED));
 }
 

@@ -77,6 +77,30 @@ Test(task, every_field_survives_packing)
     free(bytes);
 }
 
+Test(task, who_hands_a_task_on_says_how_much_it_may_print)
+{
+    struct pawl_task_spec spec = full_spec();
+    size_t n;
+    void *bytes = pack(&spec, &n);
+    pawl_task_limit_output(bytes, n, 1234);
+    struct pawl_task task;
+    cr_assert(eq(int, pawl_task_open(bytes, n, &task), 0));
+    cr_expect(eq(u64, task.output_bytes_max, 1234));
+    cr_expect(eq(u64, task.grace_ns, 6));
+    cr_expect(eq(u32, task.patches[1].byte_offset, 8));
+    free(bytes);
+}
+
+Test(task, bytes_that_are_no_task_are_not_written_to)
+{
+    char bytes[200], before[200];
+    memset(bytes, 0x5a, sizeof bytes);
+    memcpy(before, bytes, sizeof bytes);
+    pawl_task_limit_output(bytes, sizeof bytes, 1);
+    pawl_task_limit_output(bytes, 8, 1);
+    cr_expect(eq(int, memcmp(bytes, before, sizeof bytes), 0));
+}
+
 Test(task, what_is_not_set_opens_as_not_set)
 {
     struct pawl_task_spec spec = {.kind = PAWL_TASK_NOOP, .run_id = "", .step = "s"};

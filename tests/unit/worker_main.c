@@ -189,7 +189,8 @@ static void place(const struct pawl_task_spec *spec, uint64_t instance)
     place_bytes(room, (size_t)n, instance, 1);
 }
 
-static void place_shell(const char *script, uint64_t instance)
+/* The worker is not told of it yet. */
+static void put_shell(const char *script, uint64_t instance)
 {
     const char *const argv[] = {"sh", "-c", script};
     const struct pawl_task_spec spec = {.kind = PAWL_TASK_EXEC,
@@ -199,6 +200,11 @@ static void place_shell(const char *script, uint64_t instance)
                                         .argc = 3,
                                         .grace_ns = 1000000000};
     place(&spec, instance);
+}
+
+static void place_shell(const char *script, uint64_t instance)
+{
+    put_shell(script, instance);
     publish();
 }
 
@@ -309,35 +315,41 @@ static void wait_for_entries(int64_t count)
         poll(NULL, 0, 1);
 }
 
+/* The job that waits for a line from there goes on. */
+static void let_go(const char *fifo)
+{
+    int fd = open(fifo, O_WRONLY);
+    cr_assert(eq(int, (int)write(fd, "go\n", 3), 3));
+    close(fd);
+}
+
 Test(worker, scheduler_that_looks_soon_is_woken_for_a_failure_and_when_work_is_used_up_but_for_nothing_else)
 {
     char fifo[128], script[192];
     snprintf(fifo, sizeof fifo, "%s/fifo", state);
     cr_assert(zero(int, mkfifo(fifo, 0600)));
     begin();
-    place_shell("exit 0", 0);
+    put_shell("exit 0", 0);
     snprintf(script, sizeof script, "read x <%s; exit 0", fifo);
-    place_shell(script, 1);
+    put_shell(script, 1);
     snprintf(script, sizeof script, "read x <%s; exit 1", fifo);
-    place_shell(script, 2);
-    place_shell("exit 0", 3);
+    put_shell(script, 2);
+    snprintf(script, sizeof script, "read x <%s; exit 0", fifo);
+    put_shell(script, 3);
     atomic_store(&pawl_world_of(&world)->sleeping, PAWL_WORLD_LOOKS_SOON);
     publish();
     struct pollfd bell = {.fd = scheduler_bell, .events = POLLIN};
     wait_for_entries(3); /* the second has begun, and runs for long */
     cr_expect(zero(int, poll(&bell, 1, 50)), "it need not wait to be heard");
-    int fd = open(fifo, O_WRONLY);
-    cr_assert(eq(int, (int)write(fd, "go\n", 3), 3));
-    close(fd);
+    let_go(fifo);
     wait_for_entries(5);
     cr_expect(zero(int, poll(&bell, 1, 0)));
-    fd = open(fifo, O_WRONLY);
-    cr_assert(eq(int, (int)write(fd, "go\n", 3), 3));
-    close(fd);
+    let_go(fifo);
     cr_expect(eq(int, poll(&bell, 1, -1), 1), "a failure");
     pawl_doorbell_clear(scheduler_bell);
     for (int i = 0; i < 6; i++)
         expect_settlement(i % 2 ? PAWL_SETTLE_RESULT : PAWL_SETTLE_BEGUN, NULL, 0);
+    let_go(fifo);
     wait_for_entries(2);
     cr_expect(eq(int, poll(&bell, 1, -1), 1), "nothing is left to do");
 }
