@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "runtime/launch.h"
+#include "runtime/patience.h"
 #include "shm/error.h"
 
 #define OPEN_LIMIT_NS UINT64_C(10000000000)
@@ -73,6 +74,30 @@ bad:
     return report(report_out, PAWL_E_BAD_MESSAGE, 70, "the scheduler's answer does not hold");
 }
 
+static int report_silence(struct pawl_error_report *report_out, const struct pawl_patience *patience)
+{
+    report(report_out, -ETIMEDOUT, 4,
+           "the scheduler (pid %ld) does not answer: its answer was waited for while it did nothing for %d s",
+           (long)patience->pid, PAWL_PATIENCE_SLICES);
+    snprintf(report_out->hint, sizeof report_out->hint,
+             "if it was stopped it goes on with: kill -CONT %ld; pawl health says more", (long)patience->pid);
+    return -ETIMEDOUT;
+}
+
+/* What a call ended with, as an error with its report. */
+static int judge(int got, uint16_t want, size_t reply_bytes_min, const struct pawl_wire_message *reply,
+                 struct pawl_error_report *report_out)
+{
+    if (got < 0)
+        return report(report_out, got, 4, "the scheduler is gone: %s", pawl_error_text(got));
+    if (reply->header.type == PAWL_WIRE_ERROR)
+        return pawl_client_read_error(reply, report_out);
+    if (reply->header.type != want || reply->header.bytes < reply_bytes_min)
+        return report(report_out, PAWL_E_BAD_MESSAGE, 70, "the scheduler answered with something else (%u)",
+                      reply->header.type);
+    return 0;
+}
+
 int pawl_client_call(struct pawl_wire *wire, uint16_t type, const void *body, size_t bytes, const void *more,
                      size_t more_bytes, const int *fds, unsigned fd_count, uint16_t want,
                      size_t reply_bytes_min, struct pawl_wire_message *reply_out,
@@ -80,19 +105,27 @@ int pawl_client_call(struct pawl_wire *wire, uint16_t type, const void *body, si
 {
     memset(report_out, 0, sizeof *report_out);
     int got = pawl_wire_call(wire, type, body, bytes, more, more_bytes, fds, fd_count, UINT64_MAX, reply_out);
-    if (got < 0)
-        return report(report_out, got, 4, "the scheduler is gone: %s", pawl_error_text(got));
-    if (reply_out->header.type == PAWL_WIRE_ERROR)
-        return pawl_client_read_error(reply_out, report_out);
-    if (reply_out->header.type != want || reply_out->header.bytes < reply_bytes_min)
-        return report(report_out, PAWL_E_BAD_MESSAGE, 70, "the scheduler answered with something else (%u)",
-                      reply_out->header.type);
-    return 0;
+    return judge(got, want, reply_bytes_min, reply_out, report_out);
+}
+
+int pawl_client_ask(struct pawl_wire *wire, uint16_t type, const void *body, size_t bytes, const void *more,
+                    size_t more_bytes, uint16_t want, size_t reply_bytes_min,
+                    struct pawl_wire_message *reply_out, struct pawl_error_report *report_out)
+{
+    struct pawl_patience patience;
+    memset(report_out, 0, sizeof *report_out);
+    pawl_patience_init(&patience, wire->fd);
+    int got =
+        pawl_wire_call(wire, type, body, bytes, more, more_bytes, NULL, 0, PAWL_PATIENCE_SLICE_NS, reply_out);
+    while (got == -ETIMEDOUT && !pawl_patience_slice(&patience))
+        got = pawl_wire_call_on(wire, PAWL_PATIENCE_SLICE_NS, reply_out);
+    return got == -ETIMEDOUT ? report_silence(report_out, &patience)
+                             : judge(got, want, reply_bytes_min, reply_out, report_out);
 }
 
 /* HELLO on a fresh connection. The descriptor is given to *wire_out or closed. */
-static int shake_hands(int fd, struct pawl_wire *wire_out, struct pawl_wire_welcome *welcome_out,
-                       struct pawl_error_report *report_out)
+static int shake_hands(int fd, bool for_ever, struct pawl_wire *wire_out,
+                       struct pawl_wire_welcome *welcome_out, struct pawl_error_report *report_out)
 {
     struct pawl_wire_message reply;
     struct pawl_wire_hello hello = {.version = PAWL_WIRE_VERSION,
@@ -104,8 +137,10 @@ static int shake_hands(int fd, struct pawl_wire *wire_out, struct pawl_wire_welc
         close(fd);
         return report(report_out, error, 70, "%s", pawl_error_text(error));
     }
-    error = pawl_client_call(wire_out, PAWL_WIRE_HELLO, &hello, sizeof hello, NULL, 0, NULL, 0,
-                             PAWL_WIRE_WELCOME, sizeof *welcome_out, &reply, report_out);
+    error = for_ever ? pawl_client_call(wire_out, PAWL_WIRE_HELLO, &hello, sizeof hello, NULL, 0, NULL, 0,
+                                        PAWL_WIRE_WELCOME, sizeof *welcome_out, &reply, report_out)
+                     : pawl_client_ask(wire_out, PAWL_WIRE_HELLO, &hello, sizeof hello, NULL, 0,
+                                       PAWL_WIRE_WELCOME, sizeof *welcome_out, &reply, report_out);
     if (error)
         pawl_wire_fini(wire_out);
     else
@@ -143,8 +178,8 @@ static int check_before_launch(const struct pawl_state *state, struct pawl_error
     return 0;
 }
 
-int pawl_client_open(struct pawl_state *state, bool may_launch, struct pawl_wire *wire_out,
-                     struct pawl_wire_welcome *welcome_out, struct pawl_error_report *report_out)
+static int open_client(struct pawl_state *state, bool may_launch, bool for_ever, struct pawl_wire *wire_out,
+                       struct pawl_wire_welcome *welcome_out, struct pawl_error_report *report_out)
 {
     const struct pawl_launch_options launch = {.temporary = true};
     uint64_t deadline_ns = monotonic_ns() + OPEN_LIMIT_NS;
@@ -163,7 +198,7 @@ int pawl_client_open(struct pawl_state *state, bool may_launch, struct pawl_wire
                 return report(report_out, error, 4, "cannot start a scheduler: %s", pawl_error_text(error));
         }
         if (fd >= 0) {
-            int error = shake_hands(fd, wire_out, welcome_out, report_out);
+            int error = shake_hands(fd, for_ever, wire_out, welcome_out, report_out);
             if (error != PAWL_E_CLOSED)
                 return error;
         } else if (fd != -ENOENT && fd != -ECONNREFUSED && fd != -EAGAIN) {
@@ -180,6 +215,18 @@ int pawl_client_open(struct pawl_state *state, bool may_launch, struct pawl_wire
     report(report_out, PAWL_E_BUSY, 4, "the scheduler of %s does not answer", state->path);
     snprintf(report_out->hint, sizeof report_out->hint, "see scheduler.log in that directory");
     return PAWL_E_BUSY;
+}
+
+int pawl_client_open(struct pawl_state *state, bool may_launch, struct pawl_wire *wire_out,
+                     struct pawl_wire_welcome *welcome_out, struct pawl_error_report *report_out)
+{
+    return open_client(state, may_launch, false, wire_out, welcome_out, report_out);
+}
+
+int pawl_client_reopen(struct pawl_state *state, struct pawl_wire *wire_out,
+                       struct pawl_wire_welcome *welcome_out, struct pawl_error_report *report_out)
+{
+    return open_client(state, false, true, wire_out, welcome_out, report_out);
 }
 
 int pawl_client_sealed_memfd(const char *name, const void *bytes, size_t n)

@@ -28,13 +28,18 @@ struct pawl_error_report {
  *
  * Call it early: a launch forks this process, which must have one thread and should still be small. Waits
  * until the scheduler has recovered and serves (bounded: 10 s for a socket that answers nobody; recovery
- * itself may take longer and is waited for as long as the other side lives).
+ * itself may take longer and is waited for as long as the other side works: patience.h).
  *
  * Return: 0; -ENOENT (nobody serves and !may_launch); or an error with *report_out, exit code 4 unless the
  * scheduler named another (7: journal damaged). *wire_out is to be closed with pawl_wire_fini() after 0.
  */
 int pawl_client_open(struct pawl_state *state, bool may_launch, struct pawl_wire *wire_out,
                      struct pawl_wire_welcome *welcome_out, struct pawl_error_report *report_out);
+
+/** pawl_client_reopen - the same for who had a connection and lost it: starts nobody, and waits for the
+ * welcome as long as the other side lives. */
+int pawl_client_reopen(struct pawl_state *state, struct pawl_wire *wire_out,
+                       struct pawl_wire_welcome *welcome_out, struct pawl_error_report *report_out);
 
 /**
  * pawl_client_call - one request, one reply, checked
@@ -47,6 +52,16 @@ int pawl_client_call(struct pawl_wire *wire, uint16_t type, const void *body, si
                      size_t more_bytes, const int *fds, unsigned fd_count, uint16_t want,
                      size_t reply_bytes_min, struct pawl_wire_message *reply_out,
                      struct pawl_error_report *report_out);
+
+/**
+ * pawl_client_ask - the same of a request that the scheduler answers at once
+ *
+ * Return: also -ETIMEDOUT (exit code 4): it said nothing and did nothing for half a minute (patience.h). The
+ * connection is of no use then.
+ */
+int pawl_client_ask(struct pawl_wire *wire, uint16_t type, const void *body, size_t bytes, const void *more,
+                    size_t more_bytes, uint16_t want, size_t reply_bytes_min,
+                    struct pawl_wire_message *reply_out, struct pawl_error_report *report_out);
 
 /* pawl_client_read_error - the texts of an ERROR message. Return: its error, or PAWL_E_BAD_MESSAGE. */
 int pawl_client_read_error(const struct pawl_wire_message *message, struct pawl_error_report *report_out);

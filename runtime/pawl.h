@@ -249,7 +249,8 @@ typedef void (*pawl_confirm_callback)(void *context, const struct pawl_confirm *
 
 /** pawl_publish - one event, and wait for its confirm. data is copied.
  * Return: 0 (confirm_out may be NULL); PAWL_ERR_QUEUE_FULL, PAWL_ERR_UNROUTED, PAWL_ERR_LIMIT,
- * PAWL_ERR_NO_SPACE, PAWL_ERR_INVALID; -ETIMEDOUT, PAWL_ERR_INDEFINITE (fate unknown). */
+ * PAWL_ERR_NO_SPACE, PAWL_ERR_INVALID; -EAGAIN (no room in the lane, or no scheduler, in time: nothing was
+ * sent), -EMFILE; -ETIMEDOUT, PAWL_ERR_INDEFINITE (fate unknown). */
 PAWL_API int pawl_publish(struct pawl *pawl, const struct pawl_message *message, int timeout_ms,
                           struct pawl_confirm *confirm_out);
 

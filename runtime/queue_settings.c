@@ -85,6 +85,8 @@ static bool read_count(const char *text, uint64_t *value_out, const char **end_o
 
 static int put_topic(json_t *config, const char *value, char why[WHY_BYTES])
 {
+    if (strlen(value) > PAWL_TOPIC_BYTES_MAX)
+        return refuse(why, PAWL_E_LIMIT, value, "is longer than 255 bytes");
     const char *wrong = pawl_pattern_check(value, strlen(value));
     if (wrong != NULL)
         return refuse_because(why, value, wrong);
@@ -180,7 +182,9 @@ static int put_topic_overflow(json_t *config, const char *value, char why[WHY_BY
                       "is no policy: block, drop_newest, drop_oldest, reject or dead_letter");
     char pattern[256 + 1];
     size_t bytes = (size_t)(equals - value);
-    const char *wrong = bytes > 255 ? "it is longer than 255 bytes" : pawl_pattern_check(value, bytes);
+    if (bytes > PAWL_TOPIC_BYTES_MAX)
+        return refuse(why, PAWL_E_LIMIT, value, "has a pattern that is longer than 255 bytes");
+    const char *wrong = pawl_pattern_check(value, bytes);
     if (wrong != NULL)
         return refuse_because(why, value, wrong);
     memcpy(pattern, value, bytes);

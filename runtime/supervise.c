@@ -151,7 +151,8 @@ static void reap(struct pawl_supervisor *supervisor)
         uint32_t handler = 0;
         if (pawl_helpers_reaped(supervisor->options->helpers, pid, clean,
                                 pawl_supervisor_clock_ns(CLOCK_BOOTTIME), &handler)) {
-            pawl_supervisor_send_handler(supervisor, PAWL_WIRE_HANDLER_DOWN, handler, pid);
+            pawl_supervisor_send_handler(supervisor, PAWL_WIRE_HANDLER_DOWN, handler, pid,
+                                         pawl_supervisor_wants_helper(supervisor, handler) ? status : 0);
             if (!clean && !supervisor->stopping)
                 pawl_supervisor_say(WIFSIGNALED(status) ? "handler process %lld was killed by signal %lld"
                                                         : "handler process %lld ended with exit code %lld",

@@ -8,11 +8,12 @@
 #include <unistd.h>
 
 void pawl_supervisor_send_handler(struct pawl_supervisor *supervisor, uint16_t type, uint32_t number,
-                                  pid_t pid)
+                                  pid_t pid, int status)
 {
     struct pawl_wire_process body = {.role = PAWL_ROLE_HANDLER,
                                      .number = number,
                                      .pid = (uint32_t)pid,
+                                     .status = status,
                                      .since_ns = pawl_supervisor_clock_ns(CLOCK_REALTIME)};
     if (supervisor->wire.fd >= 0 && number != 0)
         (void)pawl_wire_queue_message(&supervisor->wire, type, 0, &body, sizeof body, NULL, 0, NULL, 0);
@@ -20,7 +21,16 @@ void pawl_supervisor_send_handler(struct pawl_supervisor *supervisor, uint16_t t
 
 static void on_helper_forked(void *ctx, const struct pawl_helper *helper)
 {
-    pawl_supervisor_send_handler(ctx, PAWL_WIRE_HANDLER_UP, helper->number, helper->pid);
+    pawl_supervisor_send_handler(ctx, PAWL_WIRE_HANDLER_UP, helper->number, helper->pid, 0);
+}
+
+bool pawl_supervisor_wants_helper(const struct pawl_supervisor *supervisor, uint32_t number)
+{
+    const struct pawl_helpers *helpers = supervisor->options->helpers;
+    for (unsigned i = 0; helpers && i < helpers->count; i++)
+        if (helpers->list[i].number == number && !helpers->list[i].dismissed)
+            return !supervisor->stopping;
+    return false;
 }
 
 bool pawl_supervisor_is_workers_number(void *ctx, uint32_t number)
@@ -36,7 +46,7 @@ void pawl_supervisor_tell_of_helpers(struct pawl_supervisor *supervisor)
     for (unsigned i = 0; helpers && i < helpers->count; i++)
         if (helpers->list[i].pid)
             pawl_supervisor_send_handler(supervisor, PAWL_WIRE_HANDLER_UP, helpers->list[i].number,
-                                         helpers->list[i].pid);
+                                         helpers->list[i].pid, 0);
 }
 
 static void leave_for_helper(void *ctx)

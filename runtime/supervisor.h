@@ -82,6 +82,8 @@ void pawl_supervisor_tell_of_helpers(struct pawl_supervisor *supervisor);
 /** pawl_supervisor_helper_parent - what helpers.h asks of a parent. */
 struct pawl_helpers_parent pawl_supervisor_helper_parent(struct pawl_supervisor *supervisor);
 void pawl_supervisor_send_handler(struct pawl_supervisor *supervisor, uint16_t type, uint32_t number,
-                                  pid_t pid);
+                                  pid_t pid, int status);
+/* Is the one of this number wanted still, so that its death is a loss? */
+bool pawl_supervisor_wants_helper(const struct pawl_supervisor *supervisor, uint32_t number);
 
 #endif

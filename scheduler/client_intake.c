@@ -18,7 +18,7 @@ enum {
 bool pawl_client_may_submit(const struct pawl_client *client)
 {
     return client->act_parts > 0 ||
-           (pawl_bus_may_submit(client->bus) &&
+           (pawl_bus_may_submit(client->bus) && !pawl_journal_is_behind(client->loop->journal) &&
             pawl_journal_has_room(client->loop->journal, 0, PAWL_JOURNAL_FOR_WORK) != PAWL_E_LIMIT);
 }
 

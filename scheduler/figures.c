@@ -8,6 +8,7 @@
 
 #include <stdatomic.h>
 
+#include "scheduler/handlers.h"
 #include "scheduler/lanes.h"
 
 #define LOOK_EACH_NS UINT64_C(1000000000)
@@ -47,6 +48,12 @@ void pawl_figures_clients(struct pawl_loop *loop)
 void pawl_figures_worker_lost(struct pawl_loop *loop)
 {
     pawl_counter_add(&loop->world->counters, PAWL_COUNTER_WORKERS_LOST, 1);
+    if (loop->metrics)
+        pawl_metrics_add(loop->metrics, PAWL_METRICS_WORKER_RESTARTS, 1);
+}
+
+void pawl_figures_handler_lost(struct pawl_loop *loop)
+{
     if (loop->metrics)
         pawl_metrics_add(loop->metrics, PAWL_METRICS_WORKER_RESTARTS, 1);
 }
@@ -95,6 +102,7 @@ static void look_at_workers(struct pawl_loop *loop)
         if (worker && worker->life != PAWL_WORKER_NONE)
             count[pawl_figures_worker_state(worker)]++;
     }
+    pawl_handlers_count(loop, count);
     pawl_metrics_set(loop->metrics, PAWL_METRICS_WORKERS_STARTING, count[PAWL_PROCESS_STARTING]);
     pawl_metrics_set(loop->metrics, PAWL_METRICS_WORKERS_IDLE, count[PAWL_PROCESS_IDLE]);
     pawl_metrics_set(loop->metrics, PAWL_METRICS_WORKERS_BUSY, count[PAWL_PROCESS_BUSY]);

@@ -23,6 +23,7 @@ void pawl_figures_delivered(struct pawl_loop *loop, const struct pawl_inbound_en
 void pawl_figures_confirmed(struct pawl_loop *loop, const struct pawl_reply *reply);
 void pawl_figures_clients(struct pawl_loop *loop);
 void pawl_figures_worker_lost(struct pawl_loop *loop);
+void pawl_figures_handler_lost(struct pawl_loop *loop);
 void pawl_figures_commit(void *ctx, const struct pawl_journal_commit *commit); /* on_commit; @ctx: the loop */
 
 uint32_t pawl_figures_worker_state(const struct pawl_worker *worker); /* enum pawl_process_state */

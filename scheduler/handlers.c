@@ -11,6 +11,7 @@
 #include "scheduler/bus/bus.h"
 #include "scheduler/clients.h"
 #include "scheduler/control.h"
+#include "scheduler/figures.h"
 
 static struct pawl_wire_process *find(const struct pawl_loop *loop, uint32_t pid)
 {
@@ -47,6 +48,8 @@ bool pawl_handlers_message(struct pawl_loop *loop, const struct pawl_wire_messag
         add(loop, process);
     else if (known)
         *known = loop->handlers[--loop->handler_count];
+    if (!up && known && process->status != 0)
+        pawl_figures_handler_lost(loop); /* the supervisor forks another */
     return true;
 }
 
@@ -57,6 +60,31 @@ void pawl_handlers_gone(struct pawl_loop *loop)
     loop->handler_count = 0;
 }
 
+static uint32_t state_of(const struct pawl_connection *connection)
+{
+    const struct pawl_bus_client *client = pawl_clients_of(connection);
+    if (!client || connection->closing)
+        return PAWL_PROCESS_STARTING;
+    return pawl_bus_is_handling(client) ? PAWL_PROCESS_BUSY : PAWL_PROCESS_IDLE;
+}
+
+void pawl_handlers_count(const struct pawl_loop *loop, uint64_t count[PAWL_PROCESS_LEAVING + 1])
+{
+    uint64_t attached = 0;
+    if (loop->handler_count == 0)
+        return;
+    for (const struct pawl_connection *connection = loop->connections; connection;
+         connection = connection->next) {
+        uint32_t state = state_of(connection);
+        if (state == PAWL_PROCESS_STARTING || !find(loop, (uint32_t)connection->pid))
+            continue;
+        count[state]++;
+        attached++;
+    }
+    if (attached < loop->handler_count)
+        count[PAWL_PROCESS_STARTING] += loop->handler_count - attached;
+}
+
 bool pawl_handlers_look(const struct pawl_loop *loop, uint32_t index, struct pawl_wire_process *process_out)
 {
     if (index >= loop->handler_count)
@@ -65,9 +93,9 @@ bool pawl_handlers_look(const struct pawl_loop *loop, uint32_t index, struct paw
     process_out->state = PAWL_PROCESS_STARTING;
     for (const struct pawl_connection *connection = loop->connections; connection;
          connection = connection->next) {
-        const struct pawl_bus_client *client = pawl_clients_of(connection);
-        if ((uint32_t)connection->pid == process_out->pid && client && !connection->closing)
-            process_out->state = pawl_bus_is_handling(client) ? PAWL_PROCESS_BUSY : PAWL_PROCESS_IDLE;
+        uint32_t state = state_of(connection);
+        if ((uint32_t)connection->pid == process_out->pid && state != PAWL_PROCESS_STARTING)
+            process_out->state = state;
     }
     return true;
 }

@@ -312,7 +312,8 @@ static void cancel_run(struct pawl_core *core, struct pawl_run *run, uint32_t mo
             continue;
         if (!delivery->signalled || grace_ns < delivery->grace_ns)
             delivery->grace_ns = grace_ns;
-        delivery->signalled = true; /* again, if it was: this grace may be shorter; a longer one changes nothing */
+        delivery->signalled =
+            true; /* again, if it was: this grace may be shorter; a longer one changes nothing */
         if (delivery->begun)
             core->effects.signal(core->ctx, delivery, grace_ns);
     }

@@ -9,7 +9,7 @@
 #define PAWL_RESERVE_WORDS "16 MiB are kept back for results and acks"
 
 #define PAWL_ERROR_MAP(X)                                                                                    \
-    X(PAWL_E_QUEUE_FULL, -10001, "queue has no free slot")                                                   \
+    X(PAWL_E_QUEUE_FULL, -10001, "the queue is full: it has no room by its depth or its bytes")              \
     X(PAWL_E_QUEUE_EMPTY, -10002, "no delivery is ready")                                                    \
     X(PAWL_E_STALE_RECEIPT, -10003, "delivery was already settled or given again")                           \
     X(PAWL_E_BAD_FORMAT, -10004, "unknown format or format version")                                         \

@@ -289,10 +289,20 @@ static int look(const struct pawl_wire_buffer *in, struct pawl_wire_header *head
     return waiting >= sizeof *header_out + padded(header_out->bytes);
 }
 
+/* More came than any message has; or there was no room for them among ours. */
+static int cut_short(struct msghdr *message)
+{
+    size_t count = 0;
+    for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(message); cmsg; cmsg = CMSG_NXTHDR(message, cmsg))
+        if (cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_RIGHTS)
+            count += (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    return count < PAWL_WIRE_FDS_MAX ? -EMFILE : PAWL_E_BAD_MESSAGE;
+}
+
 /* Takes over the descriptors of one received control block. */
 static int take_fds(struct pawl_wire_buffer *in, struct msghdr *message)
 {
-    int error = message->msg_flags & MSG_CTRUNC ? PAWL_E_BAD_MESSAGE : 0;
+    int error = message->msg_flags & MSG_CTRUNC ? cut_short(message) : 0;
 
     for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(message); cmsg; cmsg = CMSG_NXTHDR(message, cmsg)) {
         if (cmsg->cmsg_level != SOL_SOCKET || cmsg->cmsg_type != SCM_RIGHTS)
@@ -389,6 +399,8 @@ int pawl_wire_receive(struct pawl_wire *wire, struct pawl_wire_message *message_
     return 1;
 }
 
+#define CALL_TAG (UINT64_C(1) << 63) /* of calls, above all that senders of plain messages count up to */
+
 static uint64_t monotonic_ns(void)
 {
     struct timespec now;
@@ -423,12 +435,14 @@ int pawl_wire_call(struct pawl_wire *wire, uint16_t type, const void *body, size
                    size_t more_bytes, const int *fds, unsigned fd_count, uint64_t timeout_ns,
                    struct pawl_wire_message *reply_out)
 {
-    uint64_t deadline_ns = UINT64_MAX;
-    uint64_t tag = UINT64_C(1) << 63 | ++wire->out->call_count;
+    uint64_t tag = CALL_TAG | ++wire->out->call_count;
     int error = pawl_wire_queue_message(wire, type, tag, body, bytes, more, more_bytes, fds, fd_count);
-    if (error)
-        return error;
+    return error ? error : pawl_wire_call_on(wire, timeout_ns, reply_out);
+}
 
+int pawl_wire_call_on(struct pawl_wire *wire, uint64_t timeout_ns, struct pawl_wire_message *reply_out)
+{
+    uint64_t tag = CALL_TAG | wire->out->call_count, deadline_ns = UINT64_MAX;
     if (timeout_ns != UINT64_MAX) {
         deadline_ns = monotonic_ns() + timeout_ns;
         if (deadline_ns < timeout_ns)
@@ -436,6 +450,7 @@ int pawl_wire_call(struct pawl_wire *wire, uint16_t type, const void *body, size
     }
     bool sending = true;
     for (;;) {
+        int error;
         if (sending) {
             error = pawl_wire_flush(wire);
             /* A peer that closed may have said why: read that first. */

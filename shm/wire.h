@@ -93,7 +93,7 @@ enum pawl_wire_type {
     PAWL_WIRE_RETIRE,       /* scheduler: pawl_wire_process: this worker is leaving: do not replace it */
     PAWL_WIRE_SERVES,       /* scheduler: empty: it has recovered and serves; again after each reload */
     PAWL_WIRE_HANDLER_UP, /* supervisor: pawl_wire_process: a handler process of its was forked; for health */
-    PAWL_WIRE_HANDLER_DOWN, /* supervisor: the same: it has ended */
+    PAWL_WIRE_HANDLER_DOWN, /* supervisor: the same: it has ended, with this status (0: as it was to) */
 
     /* workers */
     PAWL_WIRE_LANE = 96, /* scheduler: pawl_wire_lane + fds {world, lane, scheduler eventfd, own eventfd} */
@@ -533,5 +533,12 @@ int pawl_wire_receive(struct pawl_wire *wire, struct pawl_wire_message *message_
 int pawl_wire_call(struct pawl_wire *wire, uint16_t type, const void *body, size_t bytes, const void *more,
                    size_t more_bytes, const int *fds, unsigned fd_count, uint64_t timeout_ns,
                    struct pawl_wire_message *reply_out);
+
+/**
+ * pawl_wire_call_on - go on waiting for the reply of the last pawl_wire_call(), after its -ETIMEDOUT
+ *
+ * Return: as pawl_wire_call().
+ */
+int pawl_wire_call_on(struct pawl_wire *wire, uint64_t timeout_ns, struct pawl_wire_message *reply_out);
 
 #endif

@@ -111,7 +111,9 @@ int pawl_cli_fail(const struct pawl_cli *cli, const struct pawl *pawl, int error
     if (hint != NULL && bytes > hint_bytes + 3 && message[bytes - 1] == ')' &&
         memcmp(message + bytes - 1 - hint_bytes, hint, hint_bytes) == 0)
         message[bytes - hint_bytes - 3] = '\0';
-    return pawl_fail(cli, pawl_cli_exit(error), code, hint, "%s", message);
+    /* Without a connection the time that passed is pawl's own, not a timeout that was asked for. */
+    int exit_code = pawl == NULL && error == -ETIMEDOUT ? PAWL_EXIT_UNREACHABLE : pawl_cli_exit(error);
+    return pawl_fail(cli, exit_code, code, hint, "%s", message);
 }
 
 static void tell(void *ctx, const char *text, size_t bytes)

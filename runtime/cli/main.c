@@ -15,6 +15,7 @@
 #include "runtime/cli/errors.h"
 #include "runtime/cli/output.h"
 #include "runtime/cli/verbs.h"
+#include "shm/error.h"
 #include "runtime/proctitle.h"
 #include "runtime/state.h"
 #include "runtime/submission.h"
@@ -182,6 +183,12 @@ static int take_globals(struct pawl_cli *cli, const struct pawl_global_options *
 static int run_verb(struct pawl_cli *cli, const struct pawl_verb *verb, struct pawl_global_options *global,
                     int argc, char **argv);
 
+static int refuse_options(const struct pawl_cli *cli, int status, const struct pawl_options_error *error)
+{
+    return pawl_fail(cli, PAWL_EXIT_USAGE, status == PAWL_E_LIMIT ? "limit" : "usage", error->hint, "%s",
+                     error->text);
+}
+
 /* `pawl queue declare`: the next operand says which. */
 static int run_subverb(struct pawl_cli *cli, const struct pawl_verb *verb, struct pawl_global_options *global,
                        int argc, char **argv)
@@ -192,7 +199,7 @@ static int run_subverb(struct pawl_cli *cli, const struct pawl_verb *verb, struc
     int status = pawl_options_parse(NULL, argc, argv, global, global, &rest, &error);
     cli->json = global->json;
     if (status != 0)
-        return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", error.hint, "%s", error.text);
+        return refuse_options(cli, status, &error);
     if (rest == 0 && global->help) {
         pawl_options_help(verb, stdout);
         return PAWL_EXIT_OK;
@@ -223,7 +230,7 @@ static int run_verb(struct pawl_cli *cli, const struct pawl_verb *verb, struct p
     cli->json = global->json;
     int exit_code;
     if (status != 0) {
-        exit_code = pawl_fail(cli, PAWL_EXIT_USAGE, "usage", error.hint, "%s", error.text);
+        exit_code = refuse_options(cli, status, &error);
     } else if (global->help) {
         pawl_options_help(verb, stdout);
         exit_code = PAWL_EXIT_OK;
@@ -269,7 +276,7 @@ int main(int argc, char **argv)
         pawl_options_parse(NULL, argc > 0 ? argc - 1 : 0, words + 1, &global, &global, &rest, &error);
     cli.json = global.json;
     if (status != 0) {
-        exit_code = pawl_fail(&cli, PAWL_EXIT_USAGE, "usage", error.hint, "%s", error.text);
+        exit_code = refuse_options(&cli, status, &error);
     } else if (global.version || (rest == 0 && global.help)) {
         const struct pawl_verb *verb = global.version ? &pawl_verb_version : &pawl_verb_help;
         cli.verb = verb;

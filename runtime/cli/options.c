@@ -132,8 +132,10 @@ static int store_amount(struct parse *p, const struct pawl_option *option, const
     int error = duration ? pawl_parse_duration_ns(value, strlen(value), &amount)
                 : bytes  ? pawl_parse_bytes(value, strlen(value), &amount)
                          : parse_count(value, &amount);
-    if (error == PAWL_E_LIMIT || (error == 0 && option->maximum != 0 && amount > option->maximum))
-        return refuse_value(p, option, value, "is above the limit");
+    if (error == PAWL_E_LIMIT || (error == 0 && option->maximum != 0 && amount > option->maximum)) {
+        (void)refuse_value(p, option, value, "is above the limit");
+        return PAWL_E_LIMIT;
+    }
     if (error != 0)
         return refuse_value(p, option, value,
                             duration ? "is not a duration"

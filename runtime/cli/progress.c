@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -25,6 +26,13 @@ static const uint64_t interval_ns[] = {
     [PAWL_PROGRESS_OBJECTS] = SECOND_NS,
 };
 
+/* A block is redrawn by moving the cursor up, which not every terminal can. */
+static bool may_redraw(void)
+{
+    const char *term = getenv("TERM");
+    return term != NULL && strcmp(term, "dumb") != 0 && isatty(STDERR_FILENO) == 1;
+}
+
 void pawl_progress_init(struct pawl_progress *progress, const struct pawl_cli *cli, uint64_t now_ns)
 {
     memset(progress, 0, sizeof *progress);
@@ -35,7 +43,7 @@ void pawl_progress_init(struct pawl_progress *progress, const struct pawl_cli *c
         if (cli->json)
             progress->kind = PAWL_PROGRESS_OFF;
         else
-            progress->kind = isatty(STDERR_FILENO) == 1 ? PAWL_PROGRESS_BLOCK : PAWL_PROGRESS_LINES;
+            progress->kind = may_redraw() ? PAWL_PROGRESS_BLOCK : PAWL_PROGRESS_LINES;
         break;
     case PAWL_PROGRESS_NONE:
         progress->kind = PAWL_PROGRESS_OFF;

@@ -160,14 +160,13 @@ int pawl_runs_last(struct pawl_session *session, char run_id[PAWL_NAME_BYTES])
 /* ---- one run ---- */
 
 static int ask_summary(struct pawl_session *session, const char *run_id,
-                       struct pawl_wire_summary *summary_out)
+                       struct pawl_wire_summary *summary_out, struct pawl_error_report *report_out)
 {
     struct pawl_wire_run request;
     struct pawl_wire_message reply;
-    struct pawl_error_report report;
     pawl_session_copy_name(request.run_id, run_id);
     int error = pawl_session_ask(session, PAWL_WIRE_STATUS, &request, sizeof request, NULL, 0,
-                                 PAWL_WIRE_SUMMARY, sizeof *summary_out, &reply, &report);
+                                 PAWL_WIRE_SUMMARY, sizeof *summary_out, &reply, report_out);
     if (error == 0)
         memcpy(summary_out, reply.body, sizeof *summary_out);
     return error;
@@ -196,32 +195,48 @@ static bool has_directory(struct pawl_session *session, const char *run_id)
     return session->state.runs_dirfd >= 0 && fstatat(session->state.runs_dirfd, run_id, &status, 0) == 0;
 }
 
-int pawl_run_view_find(struct pawl_session *session, const char *run_id, struct pawl_run_view *view_out)
+/* *report_out: of an error that the scheduler, or its silence, is the reason of. */
+static int find_view(struct pawl_session *session, const char *run_id, struct pawl_run_view *view_out,
+                     struct pawl_error_report *report_out)
 {
+    int error = 0;
     memset(view_out, 0, sizeof *view_out);
+    memset(report_out, 0, sizeof *report_out);
     view_out->session = session;
     if (!may_be_a_run(run_id))
         return PAWL_E_NOT_FOUND;
-    struct pawl_error_report report;
-    if (!session->connected &&
-        pawl_client_open(&session->state, false, &session->wire, &session->welcome, &report) == 0)
-        session->connected = true;
-    if (session->connected && ask_summary(session, run_id, &view_out->summary) == 0)
-        return 0;
-    bool asks = !session->connected && pawl_reopened_is(session->state.runs_dirfd, run_id);
-    int error = asks ? -ENOENT : open_image(session, run_id, view_out);
+    if (!session->connected) {
+        error = pawl_client_open(&session->state, false, &session->wire, &session->welcome, report_out);
+        session->connected = error == 0;
+    }
+    if (session->connected) {
+        error = ask_summary(session, run_id, &view_out->summary, report_out);
+        if (error == 0)
+            return 0;
+    }
+    bool silent = error == -ETIMEDOUT;
+    bool asks = (silent || !session->connected) && pawl_reopened_is(session->state.runs_dirfd, run_id);
+    error = asks ? -ENOENT : open_image(session, run_id, view_out);
     if (error != -ENOENT)
         return error;
+    if (silent)
+        return -ETIMEDOUT;
     if (session->connected || !has_directory(session, run_id))
         return PAWL_E_NOT_FOUND;
-    error = pawl_client_open(&session->state, true, &session->wire, &session->welcome, &report);
+    error = pawl_client_open(&session->state, true, &session->wire, &session->welcome, report_out);
     if (error != 0)
         return error;
     session->connected = true;
-    error = ask_summary(session, run_id, &view_out->summary);
+    error = ask_summary(session, run_id, &view_out->summary, report_out);
     if (error == PAWL_E_NOT_FOUND && open_image(session, run_id, view_out) == 0)
         return 0;
     return error;
+}
+
+int pawl_run_view_find(struct pawl_session *session, const char *run_id, struct pawl_run_view *view_out)
+{
+    struct pawl_error_report report;
+    return find_view(session, run_id, view_out, &report);
 }
 
 static int no_such_run(struct pawl_session *session, const char *name)
@@ -252,11 +267,14 @@ int pawl_run_view_open(struct pawl_session *session, const char *name, struct pa
             return status;
         name = last;
     }
-    int error = pawl_run_view_find(session, name, view_out);
+    struct pawl_error_report report;
+    int error = find_view(session, name, view_out, &report);
     if (error == 0)
         return 0;
     if (error == PAWL_E_NOT_FOUND)
         return no_such_run(session, name);
+    if (error == -ETIMEDOUT)
+        return pawl_fail_report(session->cli, &report);
     int exit_code = error == PAWL_E_DAMAGED ? PAWL_EXIT_DAMAGED : PAWL_EXIT_UNREACHABLE;
     return pawl_fail_error(session->cli, exit_code, error, NULL, "run %.64s", name);
 }
@@ -287,8 +305,9 @@ void pawl_run_view_close(struct pawl_run_view *view)
 void pawl_run_settle(struct pawl_session *session, const char *run_id)
 {
     struct pawl_wire_summary summary;
+    struct pawl_error_report report;
     for (int tries = 0; tries < 1000 && session->connected; tries++) {
-        if (ask_summary(session, run_id, &summary) != 0)
+        if (ask_summary(session, run_id, &summary, &report) != 0)
             return; /* sealed and gone */
         bool ends = summary.state == PAWL_RUN_SUCCEEDED || summary.state == PAWL_RUN_FAILED ||
                     summary.state == PAWL_RUN_CANCELLED;

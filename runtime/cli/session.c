@@ -53,9 +53,9 @@ int pawl_session_ask(struct pawl_session *session, uint16_t type, const void *bo
                      const void *more, size_t more_bytes, uint16_t want, size_t reply_bytes_min,
                      struct pawl_wire_message *reply_out, struct pawl_error_report *report_out)
 {
-    int error = pawl_client_call(&session->wire, type, body, bytes, more, more_bytes, NULL, 0, want,
-                                 reply_bytes_min, reply_out, report_out);
-    if (error == PAWL_E_CLOSED || error == PAWL_E_BAD_MESSAGE)
+    int error = pawl_client_ask(&session->wire, type, body, bytes, more, more_bytes, want, reply_bytes_min,
+                                reply_out, report_out);
+    if (error == PAWL_E_CLOSED || error == PAWL_E_BAD_MESSAGE || error == -ETIMEDOUT)
         pawl_session_disconnect(session);
     return error;
 }
@@ -97,7 +97,7 @@ int pawl_reconnect(struct pawl_session *session)
     pawl_session_disconnect(session);
     for (;;) {
         struct pawl_error_report report;
-        int error = pawl_client_open(&session->state, false, &session->wire, &session->welcome, &report);
+        int error = pawl_client_reopen(&session->state, &session->wire, &session->welcome, &report);
         if (error == 0) {
             session->connected = true;
             return 0;

@@ -74,6 +74,9 @@ static int read_message(const struct pawl_cli *cli, const struct publish_options
 {
     const char *wrong = pawl_topic_check(topic, strlen(topic));
     uint64_t durability = 0;
+    if (strlen(topic) > PAWL_TOPIC_BYTES_MAX)
+        return pawl_fail(cli, PAWL_EXIT_USAGE, "limit", NULL, "topic of %zu bytes: at most %d are possible",
+                         strlen(topic), PAWL_TOPIC_BYTES_MAX);
     if (wrong != NULL)
         return pawl_fail(cli, PAWL_EXIT_USAGE, "invalid", NULL, "topic '%.80s': %s", topic, wrong);
     if (o->durability != NULL && pawl_durability_parse(o->durability, &durability) != 0)

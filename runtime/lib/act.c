@@ -116,7 +116,7 @@ static int place(struct pawl *pawl, const struct pawl_lib_delivery *own, const s
         pawl_kick(pawl);
         error = pawl_lib_wait(pawl, deadline_ns, PAWL_LIB_FOR_ROOM);
         if (error)
-            return error == -ETIMEDOUT ? -EAGAIN : error;
+            return pawl_lib_no_room(pawl, error);
         pawl_lib_take_in(pawl);
     }
 }

@@ -380,6 +380,16 @@ static void on_message(struct pawl *pawl)
             }
 }
 
+/* Whoever asked for the first lane is told; later ones are tried again until the time is over. */
+static void lack_descriptors(struct pawl *pawl)
+{
+    pawl_lib_fail(pawl, -EMFILE, "too few file descriptors to attach: four more are needed (ulimit -n)");
+    if (pawl->phase != PAWL_LIB_ATTACH || pawl->numbers != 0 || pawl->publisher.next != 1 || pawl->consumers)
+        return;
+    pawl->attach_error = -EMFILE;
+    pawl->wants_lane = false;
+}
+
 static void receive(struct pawl *pawl)
 {
     while (pawl->wire.fd >= 0 && !pawl->answered) {
@@ -387,6 +397,8 @@ static void receive(struct pawl *pawl)
         if (got == 0)
             return;
         if (got < 0) {
+            if (got == -EMFILE)
+                lack_descriptors(pawl);
             pawl_lib_lost(pawl);
             return;
         }
@@ -440,8 +452,10 @@ int pawl_lib_need_lane(struct pawl *pawl, uint64_t deadline_ns)
             ask_for_lane(pawl);
         }
         int error = pawl_lib_wait(pawl, deadline_ns, PAWL_LIB_FOR_NEWS);
+        if (error == -ETIMEDOUT)
+            return pawl_lib_fail(pawl, -EAGAIN, "no connection to the scheduler in time: nothing was sent");
         if (error)
-            return error == -ETIMEDOUT ? -EAGAIN : error;
+            return error;
         pawl_lib_take_in(pawl);
     }
 }

@@ -347,6 +347,8 @@ void *pawl_lib_fill(void *entry, size_t bytes, const struct pawl_message *messag
 void *pawl_lib_reserve(struct pawl *pawl, size_t bytes, int *error_out);
 /** pawl_lib_can_publish - would pawl_lib_may_publish() say 0 at once? Asks no clock. */
 bool pawl_lib_can_publish(const struct pawl *pawl, size_t count);
+/* What a wait for room ended with: -EAGAIN with words for -ETIMEDOUT. */
+int pawl_lib_no_room(struct pawl *pawl, int error);
 /** pawl_lib_may_publish - attached, all earlier ones sent, @count places in the window. 0; -EAGAIN; an error.
  */
 int pawl_lib_may_publish(struct pawl *pawl, size_t count, uint64_t deadline_ns);

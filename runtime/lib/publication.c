@@ -143,6 +143,12 @@ bool pawl_lib_can_publish(const struct pawl *pawl, size_t count)
            pawl->forks == pawl_lib_forks();
 }
 
+int pawl_lib_no_room(struct pawl *pawl, int error)
+{
+    return error == -ETIMEDOUT ? pawl_lib_fail(pawl, -EAGAIN, "no room in the lane in time: nothing was sent")
+                               : error;
+}
+
 int pawl_lib_may_publish(struct pawl *pawl, size_t count, uint64_t deadline_ns)
 {
     for (;;) {
@@ -159,7 +165,7 @@ int pawl_lib_may_publish(struct pawl *pawl, size_t count, uint64_t deadline_ns)
             continue;
         error = pawl_lib_wait(pawl, deadline_ns, PAWL_LIB_FOR_ROOM);
         if (error)
-            return error == -ETIMEDOUT ? -EAGAIN : error;
+            return pawl_lib_no_room(pawl, error);
     }
 }
 

@@ -201,7 +201,7 @@ static int put(struct pawl *pawl, const struct pawl_message *message, struct pat
         pawl_kick(pawl);
         error = pawl_lib_wait(pawl, due(&patience), PAWL_LIB_FOR_ROOM);
         if (error)
-            return error == -ETIMEDOUT ? -EAGAIN : error;
+            return pawl_lib_no_room(pawl, error);
         pawl_lib_take_in(pawl);
     }
 }

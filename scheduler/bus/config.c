@@ -110,6 +110,12 @@ static void free_topics(struct pawl_queue_config *config)
     config->topic_count = 0;
 }
 
+static int long_pattern(const char *key, size_t bytes, char *why)
+{
+    return complain(why, PAWL_E_LIMIT, "%s: a pattern of %zu bytes: at most %d are possible", key, bytes,
+                    PAWL_TOPIC_BYTES_MAX);
+}
+
 static int load_topics(const json_t *json, const struct pawl_bus_limits *limits,
                        struct pawl_queue_config *config, char why[256])
 {
@@ -130,6 +136,8 @@ static int load_topics(const json_t *json, const struct pawl_bus_limits *limits,
         const json_t *item = json_array_get(given, i);
         if (!json_is_string(item))
             return complain(why, PAWL_E_INVALID, "topics: pattern %zu is not a text", i + 1);
+        if (json_string_length(item) > PAWL_TOPIC_BYTES_MAX)
+            return long_pattern("topics", json_string_length(item), why);
         const char *wrong = pawl_pattern_check(json_string_value(item), json_string_length(item));
         if (wrong)
             return complain(why, PAWL_E_INVALID, "topics: pattern '%.80s': %s", json_string_value(item),
@@ -209,6 +217,8 @@ static int load_overflow_topics(const json_t *json, struct pawl_queue_config *co
     json_object_foreach(given, key, value)
     {
         uint64_t policy;
+        if (strlen(key) > PAWL_TOPIC_BYTES_MAX)
+            return long_pattern("overflow_topics", strlen(key), why);
         const char *wrong = pawl_pattern_check(key, strlen(key));
         if (wrong)
             return complain(why, PAWL_E_INVALID, "overflow_topics: pattern '%.80s': %s", key, wrong);

@@ -284,6 +284,33 @@ YAML
     end_serve
 }
 
+# a_metric NAME
+a_metric() { pawl metrics | awk -v name="$1" '$1 == name { print $2; found = 1 } END { exit !found }'; }
+
+test_handlers_are_among_the_workers_in_the_figures_and_those_that_die_are_counted() {
+    plugin
+    write my.yaml <<'YAML'
+queues: {q: {topic: a, max-deliver: 1}, r: {topic: b}}
+handlers:
+  - {queue: q, plugin: plugin.so, processes: 1}
+  - {queue: r, exec: [sh, -c, 'touch "$T/live"; while [ ! -e "$T/go" ]; do sleep 0.02; done'], processes: 1}
+YAML
+    export T
+    serve --config my.yaml
+    wait_until '[ "$(a_metric '\''pawl_workers{state="idle"}'\'')" = 2 ]' 30
+    expect_eq "$(a_metric pawl_worker_restarts_total)" 0
+    pawl publish b x >/dev/null
+    wait_until '[ -e live ] && [ "$(a_metric '\''pawl_workers{state="busy"}'\'')" = 1 ]' 30
+    pawl publish a crash >/dev/null
+    wait_until '[ "$(a_metric pawl_worker_restarts_total)" = 1 ]' 30
+    touch go
+    wait_until '[ "$(a_metric '\''pawl_workers{state="idle"}'\'')" = 2 ]' 30
+    echo 'handlers: []' | reload
+    wait_until '[ "$(a_metric '\''pawl_workers{state="idle"}'\'')" = 0 ]' 30
+    expect_eq "$(a_metric pawl_worker_restarts_total)" 1
+    end_serve
+}
+
 test_a_reload_adds_removes_and_changes_handlers_and_leaves_the_others_alone() {
     plugin
     write my.yaml <<'YAML'

@@ -173,7 +173,7 @@ test_a_full_queue_rejects_and_the_exit_code_says_so() {
     expect_exit 0 pawl publish a 1
     expect_exit 0 pawl publish a 2
     expect_exit 1 pawl publish a 3
-    expect_stderr 'a: queue q refused the event: queue has no free slot'
+    expect_stderr 'a: queue q refused the event: the queue is full: it has no room by its depth or its bytes'
     expect_exit 1 pawl publish a 3 --json
     expect_json_err .error.code queue_full
     json_err .error.message | grep -q 'queue q refused'
@@ -181,7 +181,7 @@ test_a_full_queue_rejects_and_the_exit_code_says_so() {
     capture sh -c 'seq 3 | "$1" publish a --lines' sh "$PAWL"
     expect_eq "$rc" 1
     expect_stdout ''
-    expect_stderr '3 of 3 events were refused: queue has no free slot; the last by queue q'
+    expect_stderr '3 of 3 events were refused: the queue is full: it has no room by its depth or its bytes; the last by queue q'
     pawl queue declare other --topic a
     expect_exit 1 pawl publish a 4
     expect_stderr '1 of its queues refused it: q'
@@ -216,6 +216,23 @@ test_an_event_that_no_room_would_do_for_is_refused_at_once_and_costs_nothing() {
         expect_exit 0 pawl publish "$policy" 2
         expect_eq "$(depth "$policy")" 2
     done
+}
+
+test_values_beyond_a_limit_have_an_error_code_of_their_own() {
+    local long
+    long=$(head -c 256 /dev/zero | tr '\0' t)
+    leave_running
+    pawl queue declare q --topic a
+    expect_exit 2 pawl publish "$long" x --json
+    expect_json_err .error.code limit
+    expect_exit 2 pawl publish a x --delay 3651d --json
+    expect_json_err .error.code limit
+    expect_exit 2 pawl extend q:1:1:1 --by 8d --json
+    expect_json_err .error.code limit
+    expect_exit 2 pawl queue declare r --topic "$long" --json
+    expect_json_err .error.code limit
+    expect_exit 2 pawl publish a x --delay soon --json
+    expect_json_err .error.code usage
 }
 
 test_a_dead_letter_that_its_queue_can_never_hold_costs_no_other() {

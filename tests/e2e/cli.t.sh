@@ -338,3 +338,21 @@ test_what_is_no_setting_of_the_file_is_refused_with_where_it_is_said() {
     expect_exit 0 pawl config show --json
     expect_json '.settings[] | select(.name == "jobs") | "\(.value) \(.origin)"' '7 workers'
 }
+
+# on_terminal TERM: a run on a terminal of this kind, whose step ends when the screen shows how far it is.
+on_terminal() {
+    write flow.yaml <<'YAML'
+pawl: 1
+steps:
+  wait: {shell: 'until grep -q "0/1" screen; do sleep 0.05; done', timeout: 5m}
+YAML
+    : >screen
+    TERM=$1 script -qefc "'$PAWL' run --color never flow.yaml" screen </dev/null >/dev/null
+}
+
+test_progress_is_redrawn_only_on_a_terminal_that_can_move_its_cursor() {
+    on_terminal xterm
+    grep -q $'\e\\[J' screen
+    on_terminal dumb
+    ! grep $'\e' screen || fail "escapes on a dumb terminal"
+}

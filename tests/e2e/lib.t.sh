@@ -391,8 +391,49 @@ int main(void)
 C
     build_own refused
     expect_exit 0 ./refused
-    expect_stdout 'queue tight refused the event: queue has no free slot
-queue tight refused the event: queue has no free slot'
+    expect_stdout 'queue tight refused the event: the queue is full: it has no room by its depth or its bytes
+queue tight refused the event: the queue is full: it has no room by its depth or its bytes'
+    end_serve
+}
+
+test_a_publish_without_descriptors_to_attach_with_says_so_at_once_and_works_when_there_are() {
+    install_library
+    serve
+    pawl queue declare q --topic a
+    write few.c <<'C'
+#include <errno.h>
+#include <fcntl.h>
+#include <pawl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+int main(void)
+{
+    struct pawl *pawl;
+    struct rlimit before, few;
+    struct pawl_message message = {.bytes = sizeof message, .topic = "a", .data = "x", .data_bytes = 1};
+    if (pawl_connect(NULL, &pawl) != 0 || getrlimit(RLIMIT_NOFILE, &before) != 0)
+        return 1;
+    int next = dup(0);
+    close(next);
+    few = before;
+    few.rlim_cur = (rlim_t)next + 1;
+    setrlimit(RLIMIT_NOFILE, &few);
+    int error = pawl_publish(pawl, &message, -1, NULL);
+    printf("%s: %s\n", error == -EMFILE ? "EMFILE" : pawl_strerror(error), pawl_last_error(pawl));
+    setrlimit(RLIMIT_NOFILE, &before);
+    error = pawl_publish(pawl, &message, -1, NULL);
+    printf("%d\n", error);
+    pawl_close(pawl);
+    return 0;
+}
+C
+    build_own few
+    expect_exit 0 ./few
+    expect_stdout 'EMFILE: too few file descriptors to attach: four more are needed (ulimit -n)
+0'
     end_serve
 }
 

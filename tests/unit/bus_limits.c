@@ -109,6 +109,27 @@ Test(bus_limits, queues_patterns_and_settings_are_taken_at_their_limit_and_refus
     cr_expect(lt(int, m.error, 0));
 }
 
+Test(bus_limits, a_pattern_of_255_bytes_is_taken_and_one_more_is_beyond_the_limit)
+{
+    static const char *const formats[] = {"'topics': ['%s']",
+                                          "'topics': ['t'], 'overflow_topics': {'%s': 'reject'}"};
+    char pattern[257], config[512], name[8];
+    memset(pattern, 'p', sizeof pattern);
+    for (size_t i = 0; i < 2; i++) {
+        snprintf(name, sizeof name, "q%zu", i);
+        pattern[255] = 0;
+        snprintf(config, sizeof config, formats[i], pattern);
+        memory_declare(&m, name, config);
+        pattern[255] = 'p';
+        pattern[256] = 0;
+        snprintf(config, sizeof config, formats[i], pattern);
+        json_t *none = memory_request(&m, 0, "{'op': 'queue.declare', 'name': 'b', 'config': {%s}}", config);
+        cr_expect(eq(ptr, none, NULL));
+        cr_expect(eq(int, m.error, PAWL_E_LIMIT), "%s", formats[i]);
+        cr_expect(ne(ptr, strstr(m.why, "256 bytes"), NULL), "%s", m.why);
+    }
+}
+
 Test(bus_limits, a_client_has_a_bounded_number_of_consumers)
 {
     memory_declare(&m, "q", "'topics': ['t']");

@@ -212,6 +212,22 @@ Test(wire, call_times_out_and_skips_answers_to_others)
                  -ETIMEDOUT));
 }
 
+Test(wire, call_that_timed_out_is_gone_on_with_until_its_own_answer)
+{
+    struct pawl_wire_message message, request;
+    cr_assert(
+        eq(int, pawl_wire_call(&left, PAWL_WIRE_HEALTH, NULL, 0, NULL, 0, NULL, 0, 0, &message), -ETIMEDOUT));
+    cr_assert(eq(int, pawl_wire_call_on(&left, 0, &message), -ETIMEDOUT));
+    cr_assert(eq(int, pawl_wire_receive(&right, &request), 1));
+    uint64_t tag = request.header.tag;
+    cr_expect(zero(int, pawl_wire_receive(&right, &request)), "it is asked once");
+    pawl_wire_queue_message(&right, PAWL_WIRE_OK, tag - 1, NULL, 0, NULL, 0, NULL, 0);
+    pawl_wire_queue_message(&right, PAWL_WIRE_TEXT, tag, NULL, 0, NULL, 0, NULL, 0);
+    cr_assert(eq(int, pawl_wire_flush(&right), 0));
+    cr_assert(eq(int, pawl_wire_call_on(&left, UINT64_C(10000000000), &message), 1));
+    cr_expect(eq(u16, message.header.type, PAWL_WIRE_TEXT));
+}
+
 Test(wire, call_takes_a_refusal_of_the_conversation_as_its_answer)
 {
     struct pawl_wire_message message;

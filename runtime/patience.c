@@ -1,0 +1,55 @@
+/*
+ * patience.c - looks at what a silent process does.
+ *
+ * Runs in: commands. Reads /proc.
+ */
+#include "runtime/patience.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* Its state, a letter of proc(5), and the ticks that it has used; 0 when it cannot be looked at. */
+static char look(pid_t pid, uint64_t *ticks_out)
+{
+    char path[64], text[1024], state;
+    unsigned long long user, system;
+    snprintf(path, sizeof path, "/proc/%ld/stat", (long)pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    if (fd >= 0)
+        close(fd);
+    if (n <= 0)
+        return 0;
+    text[n] = '\0';
+    const char *after_name = strrchr(text, ')'); /* the name may hold anything */
+    if (after_name == NULL || sscanf(after_name + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu",
+                                     &state, &user, &system) != 3)
+        return 0;
+    *ticks_out = user + system;
+    return state;
+}
+
+void pawl_patience_init(struct pawl_patience *patience, int fd)
+{
+    struct ucred peer;
+    socklen_t bytes = sizeof peer;
+    *patience = (struct pawl_patience){0};
+    /* Of a pair made by whoever launched it, the peer is that process itself: who is busy asking. */
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) == 0)
+        patience->pid = peer.pid;
+    if (patience->pid > 0)
+        (void)look(patience->pid, &patience->ticks);
+}
+
+bool pawl_patience_slice(struct pawl_patience *patience)
+{
+    uint64_t ticks = patience->ticks;
+    char state = patience->pid > 0 ? look(patience->pid, &ticks) : 0;
+    bool works = state == 'R' || ticks != patience->ticks;
+    patience->ticks = ticks;
+    patience->idle_count = works ? 0 : patience->idle_count + 1;
+    return patience->idle_count >= PAWL_PATIENCE_SLICES;
+}
