@@ -93,6 +93,11 @@ struct pawl_core_effects {
     /* The run has something new to tell: completions, state, durable lsn. Parked requests look again. */
     void (*changed)(void *ctx, struct pawl_run *run);
 
+    /* A sealed run is about to come back, and its image will not be the last word on it any more: readers
+     * must know that, durably, before the record of it is appended. NULL: there are no readers. Return: 0 or
+     * an error. */
+    int (*reopening)(void *ctx, const char *run_id);
+
     /* The run is over and durable: write its image, then call pawl_core_sealed(). */
     void (*seal)(void *ctx, struct pawl_run *run);
 

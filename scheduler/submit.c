@@ -198,6 +198,12 @@ static int reopen(struct pawl_core *core, const struct pawl_submission *s, const
         pawl_run_free(trial);
         return PAWL_SUBMIT_NOTHING_LEFT;
     }
+    error = core->effects.reopening ? core->effects.reopening(core->ctx, id) : 0;
+    if (error < 0) {
+        snprintf(why, 256, "run %s cannot be marked as open again: %s", id, pawl_error_text(error));
+        pawl_run_free(trial);
+        return error;
+    }
     uint64_t image = trial->base_image;
     core->fetched = trial;
     struct iovec more = {.iov_base = &image, .iov_len = sizeof image};

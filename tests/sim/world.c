@@ -74,6 +74,8 @@ static uint64_t append(void *ctx, uint8_t type, const struct iovec *body, int co
     if (world->verbose)
         fprintf(stderr, "  lsn %zu: record type %u, %zu bytes\n", world->record_count, type, record->bytes);
     world_ledger_note(world, world->record_count);
+    if (type == PAWL_RECORD_REOPEN)
+        world_judge_reopened(world, record->body);
     return world->record_count;
 }
 
@@ -245,6 +247,7 @@ int world_new_core(struct world *world)
         .batch_open = batch_open,
         .batch_close = batch_close,
         .changed = changed,
+        .reopening = world_reopening,
         .seal = want_seal,
         .random = chance,
         .log = note,
@@ -488,21 +491,9 @@ void world_seal(struct world *world)
         if (pread(fd, image->bytes, image->n, 0) != n)
             abort();
         close(fd);
+        image->reopened = false;
         pawl_core_sealed(world->core, world->now, run);
         world_turn(world);
-    }
-}
-
-void world_collect(struct world *world)
-{
-    world_sync(world);
-    for (size_t i = 0; i < world->image_count; i++) {
-        struct world_image *image = &world->images[i];
-        if (pawl_core_find(world->core, image->run_id))
-            continue;
-        memcpy(image->run_id, "-gone", 6);
-        world->collected++;
-        return;
     }
 }
 

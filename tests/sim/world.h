@@ -57,6 +57,7 @@ struct world_image {
     char run_id[PAWL_NAME_BYTES];
     char *bytes;
     size_t n;
+    bool reopened; /* readers know that it is not the last word; no crash takes that away */
 };
 
 struct world {
@@ -176,6 +177,10 @@ size_t world_placed(struct world *world, const char *step); /* jobs of this step
 char *world_digest(struct world *world);
 /* Sums over steps equal the counters of the summary. Breaks the world if not. */
 void world_check_counts(struct world *world);
+int world_reopening(void *ctx, const char *run_id); /* the effect */
+/* Before the journal says that a run is open again, readers are told; and as long as that is so. */
+void world_judge_reopened(struct world *world, const void *reopen_record);
+void world_check_reopened(struct world *world);
 /* A sealed run: every step is over, every piece of work is told once, successes are those of the ledger. */
 void world_check_image(struct world *world, const char *run_id);
 
