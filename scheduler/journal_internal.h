@@ -158,7 +158,7 @@ struct pawl_journal {
     enum pawl_journal_room room;
     uint32_t reserve_mask;          /* reserve.1 and so on: which exist */
     uint64_t room_checked_at_bytes; /* taken from the disk since open, plus 1; 0: not looked at yet */
-    bool room_is_ample; /* at the last look */
+    bool room_is_ample;             /* at the last look */
     uint64_t appended_bytes;
     uint64_t retry_at_ns;
     uint64_t idle_since_ns;
