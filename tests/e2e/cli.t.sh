@@ -90,13 +90,16 @@ queue frobnicate
 group list s
 publish --nosuchflag
 publish
-publish a --priority 77
 consume q --count 0
 map --nosuchflag
 run flow.yaml -j 0
-serve --workers 4097
 help frobnicate
 ROWS
+    for words in 'publish a --priority 77' 'serve --workers 4097'; do
+        # shellcheck disable=SC2086  # several words
+        expect_exit 2 pawl $words --json
+        expect_json_err .error.code limit
+    done
     expect_exit 2 pawl publish --nosuchflag -- --json
     expect_stderr 'pawl publish: no such flag'
 }

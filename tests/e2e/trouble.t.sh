@@ -48,7 +48,7 @@ YAML
     expect_exit 1 pawl run flow.yaml
     expect_eq "$(step_field flood reason)" output
     expect_exit 0 pawl why last flood
-    expect_contains 'more than 1024 MiB'
+    expect_contains 'attempt-output): 1073741824 bytes of it are kept'
     [ ! -e ran ] || fail 'its dependent ran'
 }
 
