@@ -154,7 +154,7 @@ Test(client_reply, words_for_who_reads_none_of_them_take_bounded_memory)
         pawl_control_tell(&connection, "queue q is paused: nothing is delivered until somebody says");
         (void)pawl_wire_flush(&connection.wire);
     }
-    cr_expect(gt(sz, pawl_wire_pending(&connection.wire), 0), "words wait for a client that is slow to read");
+    cr_expect(ge(sz, pawl_wire_pending(&connection.wire), 1), "words wait for a client that is slow to read");
     cr_expect(le(sz, pawl_wire_pending(&connection.wire), 2 * PAWL_OUTPUT_BYTES_HIGH));
     pawl_wire_fini(&connection.wire);
     close(ends[1]);
