@@ -161,18 +161,27 @@ static int check_limits(const struct pawl_load_limits *limits, size_t length, st
     return 0;
 }
 
+static void refuse_size(struct pawl_loader *loader)
+{
+    pawl_load_refuse(loader->errors, 0, 0, "limit", "split it into several workflows",
+                     "the workflow is too large: its plan would have more than %d MiB",
+                     PAWL_PLAN_BYTES_MAX >> 20);
+}
+
 static int outcome(struct pawl_loader *loader, struct pawl_plan **plan_out)
 {
     if (loader->error == PAWL_E_LIMIT)
-        pawl_load_refuse(loader->errors, 0, 0, "limit", "", "the workflow is too large for a plan");
+        refuse_size(loader);
     if (loader->error < 0)
         return loader->error;
     if (loader->errors->count > 0)
         return PAWL_E_INVALID;
     int error = pawl_plan_finish(loader->builder, NULL, NULL, plan_out);
-    if (error < 0)
-        pawl_load_refuse(loader->errors, 0, 0, error == PAWL_E_LIMIT ? "limit" : "internal", "",
-                         "the workflow cannot be made into a plan: %s", pawl_error_text(error));
+    if (error == PAWL_E_LIMIT)
+        refuse_size(loader);
+    else if (error < 0)
+        pawl_load_refuse(loader->errors, 0, 0, "internal", "", "the workflow cannot be made into a plan: %s",
+                         pawl_error_text(error));
     return error;
 }
 

@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -14,8 +15,7 @@
 /* Its state, a letter of proc(5), and the ticks that it has used; 0 when it cannot be looked at. */
 static char look(pid_t pid, uint64_t *ticks_out)
 {
-    char path[64], text[1024], state;
-    unsigned long long user, system;
+    char path[64], text[1024];
     snprintf(path, sizeof path, "/proc/%ld/stat", (long)pid);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
@@ -24,11 +24,20 @@ static char look(pid_t pid, uint64_t *ticks_out)
     if (n <= 0)
         return 0;
     text[n] = '\0';
-    const char *after_name = strrchr(text, ')'); /* the name may hold anything */
-    if (after_name == NULL || sscanf(after_name + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu",
-                                     &state, &user, &system) != 3)
+    /* "PID (NAME) STATE ...": the name may hold anything; the times are the fields 14 and 15. */
+    const char *at = strrchr(text, ')');
+    if (at == NULL || at[1] != ' ')
         return 0;
-    *ticks_out = user + system;
+    char state = at[2], *end;
+    at += 2;
+    for (int field = 3; field < 14 && at != NULL; field++) {
+        at = strchr(at, ' ');
+        at = at != NULL ? at + 1 : NULL;
+    }
+    if (at == NULL)
+        return 0;
+    *ticks_out = strtoull(at, &end, 10);
+    *ticks_out += strtoull(end, NULL, 10);
     return state;
 }
 

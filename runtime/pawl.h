@@ -242,7 +242,8 @@ struct pawl_confirm {
     uint64_t event_id;
     enum pawl_durability_mode durability; /* what this confirm means */
     unsigned routed;                      /* queues that took it; 0: none wanted it */
-    unsigned refused;                     /* queues that refused it while others took it */
+    unsigned refused;                     /* queues that refused it while others took it; with
+                                             routed, event_id and error 0: a full queue dropped it */
     int duplicate;
 };
 typedef void (*pawl_confirm_callback)(void *context, const struct pawl_confirm *confirm);

@@ -81,6 +81,8 @@ bool pawl_client_drain(struct pawl_client *client);
 bool pawl_client_take_event(struct pawl_client *client, struct pawl_submit *submit);
 bool pawl_client_take_settlement(struct pawl_client *client, const struct pawl_settle *settle,
                                  const char *text);
+/* What the settle ring holds is taken. True: more than its share. */
+bool pawl_client_drain_settlements(struct pawl_client *client);
 bool pawl_client_hear_begun(struct pawl_client *client);
 
 /* client_act.c */

@@ -48,6 +48,9 @@ static bool do_act(struct pawl_client *client)
 {
     struct pawl_loop *loop = client->loop;
     int error = 0;
+    (void)pawl_client_drain_settlements(client); /* said before it (C1), they may make room for it */
+    if (client->bad)
+        return false;
     pawl_bus_flush(loop->bus, loop->now);
     pawl_loop_cut(loop);
     pawl_bus_act_begin(loop->bus);
@@ -60,7 +63,7 @@ static bool do_act(struct pawl_client *client)
         if (submit->type == PAWL_SUBMIT_EVENT)
             error = pawl_bus_may_publish(loop->bus, submit, (const struct pawl_event *)(submit + 1));
         else
-            error = pawl_bus_may_settle(client->bus, (const struct pawl_settle *)(submit + 1));
+            error = pawl_bus_may_settle(loop->bus, client->bus, (const struct pawl_settle *)(submit + 1));
         used += submit->bytes;
     }
     if (error) {

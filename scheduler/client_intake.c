@@ -18,7 +18,7 @@ enum {
 bool pawl_client_may_submit(const struct pawl_client *client)
 {
     return client->act_parts > 0 ||
-           (pawl_bus_may_submit(client->bus) &&
+           (pawl_bus_may_submit(client->bus) && !pawl_journal_is_behind(client->loop->journal) &&
             pawl_journal_has_room(client->loop->journal, 0, PAWL_JOURNAL_FOR_WORK) != PAWL_E_LIMIT);
 }
 
@@ -101,7 +101,7 @@ static bool drain_submissions(struct pawl_client *client)
     return true;
 }
 
-static bool drain_settlements(struct pawl_client *client)
+bool pawl_client_drain_settlements(struct pawl_client *client)
 {
     struct pawl_settle settle;
     for (int i = 0; i < SETTLEMENTS_A_TURN; i++) {
@@ -140,7 +140,7 @@ bool pawl_client_drain(struct pawl_client *client)
     uint64_t before = loop->turn_settled;
     if (!pawl_client_hear_begun(client))
         return false;
-    bool more = drain_settlements(client);
+    bool more = pawl_client_drain_settlements(client);
     if (!client->bad)
         more |= drain_submissions(client);
     pawl_bus_claims(loop->bus, loop->now, client->bus);

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "scheduler/image.h"
+#include "scheduler/reopened.h"
 #include "scheduler/snapshot.h"
 #include "shm/error.h"
 
@@ -110,8 +111,10 @@ static int list_runs(struct pawl_loop *loop, struct pawl_collection *collection)
             error = add_candidate(collection, entry->d_name, 0);
         else if (entry->d_name[0] != '.' && length < PAWL_NAME_BYTES &&
                  !pawl_core_find(loop->core, entry->d_name) &&
-                 pawl_image_summary(loop->options->runs_dirfd, entry->d_name, &summary) == 0)
+                 pawl_image_summary(loop->options->runs_dirfd, entry->d_name, &summary) == 0) {
+            pawl_reopened_clear(loop->options->runs_dirfd, entry->d_name); /* a crash may have left it */
             error = add_candidate(collection, entry->d_name, summary.finished_at_ns);
+        }
     }
     if (dir)
         closedir(dir);

@@ -16,10 +16,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "scheduler/plan.h"
 #include "scheduler/queue.h"
 #include "shm/error.h"
 
-enum { CONTEXT_BYTES_MAX = 64 << 20, PLAN_BYTES_MAX = 1 << 30, ITEMS_MAX = 65536 };
+enum { CONTEXT_BYTES_MAX = 64 << 20, ITEMS_MAX = 65536 };
 
 /* ---- parking ---- */
 
@@ -227,7 +228,7 @@ static int read_submission(struct pawl_connection *connection, struct pawl_wire_
     if (!(request->flags & PAWL_SUBMIT_SAME_PLAN)) {
         if (message->header.fd_count != 2)
             return PAWL_E_BAD_MESSAGE;
-        int error = map_sealed(message->fds[0], PLAN_BYTES_MAX, &mapped[0]);
+        int error = map_sealed(message->fds[0], PAWL_PLAN_BYTES_MAX, &mapped[0]);
         if (!error)
             error = map_sealed(message->fds[1], CONTEXT_BYTES_MAX, &mapped[1]);
         if (error)
@@ -350,7 +351,11 @@ void pawl_control_items(struct pawl_connection *connection, const struct pawl_wi
                                       message->header.bytes - sizeof *request, request->count, instances)
                     : -ENOMEM;
     struct pawl_parked *parked = NULL;
-    if (error)
+    if (error == PAWL_E_LIMIT)
+        pawl_control_error(connection, tag, error, PAWL_RUN_INSTANCES_HINT,
+                           "run %s has more tasks than the limit run-instances, %llu", pawl_run_id(run),
+                           (unsigned long long)loop->config.run.run_instances);
+    else if (error)
         pawl_control_error(connection, tag, error, NULL, "items of run %s: %s", pawl_run_id(run),
                            error == PAWL_E_STATE ? "it takes no more" : pawl_error_text(error));
     else

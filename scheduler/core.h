@@ -93,6 +93,11 @@ struct pawl_core_effects {
     /* The run has something new to tell: completions, state, durable lsn. Parked requests look again. */
     void (*changed)(void *ctx, struct pawl_run *run);
 
+    /* A sealed run is about to come back, and its image will not be the last word on it any more: readers
+     * must know that, durably, before the record of it is appended. NULL: there are no readers. Return: 0 or
+     * an error. */
+    int (*reopening)(void *ctx, const char *run_id);
+
     /* The run is over and durable: write its image, then call pawl_core_sealed(). */
     void (*seal)(void *ctx, struct pawl_run *run);
 
@@ -100,7 +105,8 @@ struct pawl_core_effects {
     void (*log)(void *ctx, int level, const char *text);
 };
 
-#define PAWL_RUN_INSTANCES_MAX UINT64_C(100000000) /* of a run, whatever the configuration says */
+#define PAWL_RUN_INSTANCES_MAX  UINT64_C(100000000) /* of a run, whatever the configuration says */
+#define PAWL_RUN_INSTANCES_HINT "run-instances in pawl.yaml or PAWL_RUN_INSTANCES raises it"
 
 struct pawl_core_options {
     uint64_t instances_max;     /* of a run; at most PAWL_RUN_INSTANCES_MAX, or a reader's own bound */

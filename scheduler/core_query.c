@@ -366,6 +366,59 @@ static int ended_attempt(struct pawl_core *core, struct pawl_run *run, const str
     return error;
 }
 
+/* What holds a batch's starts back, beyond its slots (in_flight_limit() in dispatch.c). */
+static void why_ready(const struct pawl_core *core, const struct pawl_run *run, const struct pawl_step *step,
+                      struct pawl_now now, struct text *text)
+{
+    const struct pawl_batch *batch = run->batch;
+    bool samples = batch && (batch->load_milli > 0 || batch->memfree_bytes > 0);
+    if (run->state == PAWL_RUN_INTERRUPTED)
+        add(text, "Its run was interrupted; `pawl resume %s` goes on.\n", run->id);
+    else if (step->plan->max_parallel && step->in_flight >= step->plan->max_parallel)
+        add(text, "It waits for one of its %u places (max_parallel).\n", step->plan->max_parallel);
+    else if (samples && !core->sampled)
+        add(text, "It waits for the first look at the machine's load and memory.\n");
+    else if (samples && batch->load_milli > 0 && core->load_milli > batch->load_milli)
+        add(text, "It waits for the load to fall: it is %.2f, starts are made up to %.2f (--load).\n",
+            core->load_milli / 1e3, batch->load_milli / 1e3);
+    else if (samples && core->available_bytes < batch->memfree_bytes)
+        add(text, "It waits for memory: %llu MiB are available, starts are made from %llu (--memfree).\n",
+            (unsigned long long)(core->available_bytes >> 20),
+            (unsigned long long)(batch->memfree_bytes >> 20));
+    else if (batch && batch->in_flight < batch->slots && batch->next_start_ns > now.boottime_ns)
+        add(text, "It waits for the time between two starts (--delay): the next one is due in %.1f s.\n",
+            (double)(batch->next_start_ns - now.boottime_ns) / 1e9);
+    else
+        add(text, "It waits for a free slot (%u in all).\n", run->request.slots);
+}
+
+static void why_delayed(const struct pawl_core *core, const struct pawl_run *run,
+                        const struct pawl_step *step, uint64_t number, struct pawl_now now, struct text *text)
+{
+    uint32_t attempt = step->instances[number].attempt;
+    for (size_t i = 0; i < core->timers.count; i++) {
+        const struct pawl_timer *timer = &core->timers.heap[i];
+        if (timer->run != run->number || timer->step != step->index || timer->instance != number ||
+            timer->attempt != attempt)
+            continue;
+        uint64_t left_ns = timer->due_ns > now.boottime_ns ? timer->due_ns - now.boottime_ns : 0;
+        add(text, "Attempt %u is due in %.1f s, %.1f s after the one before (retries: %u).\n", attempt + 1,
+            (double)left_ns / 1e9, (double)timer->delay_ns / 1e9, step->plan->retry.limit);
+        return;
+    }
+    add(text, "A retry is due (limit %u).\n", step->plan->retry.limit);
+}
+
+/* Nobody may ever refer to it: what cannot be read is told where its step is asked about. */
+static void why_named(struct pawl_core *core, struct pawl_run *run, struct pawl_step *step, uint64_t number,
+                      struct text *text)
+{
+    if (pawl_flow_named_hold(core, run, step, number))
+        return;
+    add(text, "What it wrote to PAWL_OUTPUT makes no named outputs: it is neither one JSON object nor lines "
+              "key=value.\n");
+}
+
 /* How the attempts went that were not the last, the newest EARLIER_MAX of them: why it ran again. */
 static void why_again(struct pawl_core *core, struct pawl_run *run, const struct pawl_step *step,
                       uint64_t number, const struct pawl_step_view *now, struct text *text)
@@ -473,12 +526,7 @@ int pawl_run_why(struct pawl_core *core, struct pawl_run *run, uint32_t index, u
         why_waiting(run, step, &text);
         break;
     case PAWL_STEP_READY:
-        if (run->state == PAWL_RUN_INTERRUPTED)
-            add(&text, "Its run was interrupted; `pawl resume %s` goes on.\n", run->id);
-        else if (step->plan->max_parallel && step->in_flight >= step->plan->max_parallel)
-            add(&text, "It waits for one of its %u places (max_parallel).\n", step->plan->max_parallel);
-        else
-            add(&text, "It waits for a free slot (%u in all).\n", run->request.slots);
+        why_ready(core, run, step, now, &text);
         break;
     case PAWL_STEP_RUNNING:
         add(&text, "Attempt %u has run for %.1f s on worker %u.\n", view.fixed.attempts,
@@ -488,7 +536,7 @@ int pawl_run_why(struct pawl_core *core, struct pawl_run *run, uint32_t index, u
             view.fixed.worker);
         break;
     case PAWL_STEP_DELAYED:
-        add(&text, "A retry is due (limit %u).\n", step->plan->retry.limit);
+        why_delayed(core, run, step, number, now, &text);
         break;
     case PAWL_STEP_SKIPPED:
         if (view.reason[0] == 'w')
@@ -508,6 +556,8 @@ int pawl_run_why(struct pawl_core *core, struct pawl_run *run, uint32_t index, u
     case PAWL_STEP_CACHED:
         break;
     }
+    if (instance && pawl_step_state_is_final(view.fixed.state))
+        why_named(core, run, step, number, &text);
     if (instance)
         why_again(core, run, step, number, &view, &text);
     if (instance && view.fixed.state != PAWL_STEP_SUCCEEDED)

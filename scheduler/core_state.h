@@ -303,6 +303,9 @@ void pawl_flow_fail_instance(struct pawl_core *core, struct pawl_run *run, struc
 
 /* flow_values.c: what expressions may ask */
 void pawl_flow_env(struct pawl_run *run, struct pawl_step *step, struct pawl_expr_env *env_out);
+/* Does what an attempt wrote to PAWL_OUTPUT, if anything, make named outputs? */
+bool pawl_flow_named_hold(struct pawl_core *core, struct pawl_run *run, const struct pawl_step *step,
+                          uint64_t instance);
 int pawl_flow_item(struct pawl_run *run, struct pawl_step *step, uint64_t instance, struct pawl_arena *arena,
                    struct pawl_value *value_out);
 int pawl_flow_output(struct pawl_run *run, struct pawl_step *step, uint64_t instance,

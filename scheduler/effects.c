@@ -16,6 +16,7 @@
 #include "scheduler/lanes.h"
 #include "scheduler/loop.h"
 #include "scheduler/queue.h"
+#include "scheduler/reopened.h"
 #include "scheduler/seal.h"
 #include "shm/error.h"
 
@@ -160,6 +161,13 @@ static void changed(void *ctx, struct pawl_run *run)
     loop->changed = true;
 }
 
+/* Waits for a sync; but before it the whole image was read, and that is rare. */
+static int reopening(void *ctx, const char *run_id)
+{
+    struct pawl_loop *loop = ctx;
+    return pawl_reopened_mark(loop->options->runs_dirfd, run_id);
+}
+
 static void seal(void *ctx, struct pawl_run *run)
 {
     pawl_seal_begin(ctx, run);
@@ -178,6 +186,7 @@ const struct pawl_core_effects pawl_loop_effects = {
     .batch_open = batch_open,
     .batch_close = batch_close,
     .changed = changed,
+    .reopening = reopening,
     .seal = seal,
     .random = pawl_loop_random,
     .log = pawl_loop_say,

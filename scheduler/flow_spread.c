@@ -69,8 +69,9 @@ int pawl_flow_spread_out(struct pawl_core *core, struct pawl_run *run, struct pa
         count = step->items.count;
     }
     if (error == 0 && count > core->options.instances_max) {
-        snprintf(why->text, sizeof why->text, "%llu instances are more than the limit of %llu",
-                 (unsigned long long)count, (unsigned long long)core->options.instances_max);
+        snprintf(why->text, sizeof why->text, "%llu instances: the limit run-instances is %llu; %s",
+                 (unsigned long long)count, (unsigned long long)core->options.instances_max,
+                 PAWL_RUN_INSTANCES_HINT);
         error = PAWL_E_LIMIT;
     }
     return error < 0 ? error : pawl_step_expand(run, step, count);

@@ -245,6 +245,24 @@ static int load_named(struct pawl_run *run, struct pawl_step *step)
     return 0;
 }
 
+bool pawl_flow_named_hold(struct pawl_core *core, struct pawl_run *run, const struct pawl_step *step,
+                          uint64_t instance)
+{
+    enum { SCRATCH_BYTES = 1 << 20 }; /* for at most PAWL_NAMED_OUTPUT_BYTES */
+    struct pawl_result_view view;
+    struct pawl_arena arena;
+    struct pawl_value value;
+    if (run->fed || (step->instances[instance].flags & PAWL_INSTANCE_OUTPUT) == 0 ||
+        pawl_run_result(core, run, step->index, instance, 0, true, &view) < 0)
+        return true;
+    pawl_arena_init(&arena, SCRATCH_BYTES);
+    const char *named = view.bytes + view.fixed.stdout_bytes + view.fixed.stderr_bytes;
+    int error = parse_named(named, view.fixed.named_bytes, &arena, &value);
+    pawl_arena_fini(&arena);
+    free(view.bytes);
+    return error != PAWL_E_INVALID;
+}
+
 static int named_output(struct pawl_run *run, struct pawl_step *step, const char *name, size_t name_bytes,
                         struct pawl_value *value_out)
 {

@@ -16,7 +16,7 @@ enum {
     PAWL_SEGMENT_HEADER_BYTES = 4096,
     PAWL_SEGMENT_SECRET_BYTES = 192,
     PAWL_FRAME_HEADER_BYTES = 80,
-    PAWL_FRAME_BYTES_MAX = 80 << 20,
+    PAWL_FRAME_BYTES_MAX = 142 << 20,
     PAWL_FRAME_MAGIC = 0x666c7770, /* "pwlf" */
     PAWL_FRAME_CLOSING = 1,        /* flags: the owner closed the journal with this frame */
 };

@@ -29,6 +29,10 @@ void pawl_image_close(struct pawl_image *image);
 /* Only the summary, by one small read: for listing a thousand runs. Same errors. */
 int pawl_image_summary(int runs_dirfd, const char *run_id, struct pawl_wire_summary *summary_out);
 
+/* The same for a reader that no scheduler has told anything: -ENOENT also where the run was opened again and
+ * the image is not the last word on it (reopened.h). */
+int pawl_image_last_word(int runs_dirfd, const char *run_id, struct pawl_wire_summary *summary_out);
+
 void pawl_image_get_summary(const struct pawl_image *image, struct pawl_wire_summary *summary_out);
 const void *pawl_image_plan(const struct pawl_image *image, size_t *bytes_out);
 const char *pawl_image_file(const struct pawl_image *image); /* path of the workflow file, for people */

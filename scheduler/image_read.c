@@ -19,6 +19,7 @@
 #include <xxhash.h>
 
 #include "scheduler/image_format.h"
+#include "scheduler/reopened.h"
 #include "shm/error.h"
 
 /* ---- checks ---- */
@@ -380,6 +381,12 @@ int pawl_image_summary(int runs_dirfd, const char *run_id, struct pawl_wire_summ
     if (error == 0)
         *summary_out = header.summary;
     return error;
+}
+
+int pawl_image_last_word(int runs_dirfd, const char *run_id, struct pawl_wire_summary *summary_out)
+{
+    return pawl_reopened_is(runs_dirfd, run_id) ? -ENOENT
+                                                : pawl_image_summary(runs_dirfd, run_id, summary_out);
 }
 
 void pawl_image_get_summary(const struct pawl_image *image, struct pawl_wire_summary *summary_out)

@@ -181,13 +181,20 @@ void pawl_journal_cut(struct pawl_journal *journal)
         close_open_frame(journal);
 }
 
+bool pawl_journal_may_end_segment(const struct pawl_journal *journal)
+{
+    bool has_file = journal->room == PAWL_JOURNAL_ROOMY ||
+                    (journal->room == PAWL_JOURNAL_TIGHT && journal->reserve_mask != 0);
+    return has_file && journal->plan_byte_offset >= WORTH_A_SEGMENT_BYTES;
+}
+
 void pawl_journal_end_segment(struct pawl_journal *journal)
 {
-    if (journal->batch_open || journal->room != PAWL_JOURNAL_ROOMY)
+    if (journal->batch_open)
         return;
     if (journal->open)
         close_open_frame(journal);
-    if (journal->plan_byte_offset >= WORTH_A_SEGMENT_BYTES)
+    if (pawl_journal_may_end_segment(journal))
         journal->plan_limit = journal->plan_byte_offset;
 }
 
@@ -429,7 +436,7 @@ static void set_defaults(struct pawl_journal_options *options)
         options->cache_bytes = 0;
     if (options->reserve_bytes == 0)
         options->reserve_bytes =
-            options->segment_bytes < 8 << 20 ? options->segment_bytes : 8 << 20; /* PAWL_RESERVE_WORDS */
+            options->segment_bytes < 2 << 20 ? options->segment_bytes : 2 << 20; /* PAWL_RESERVE_WORDS */
     if (options->lock_wait_ns == 0)
         options->lock_wait_ns = 15000000000u;
     if (options->idle_ns == 0)
@@ -515,7 +522,9 @@ int pawl_journal_open(struct pawl_io *io, int dir_fd, const struct pawl_journal_
     journal->vouched_lsn = journal->durable_lsn;
     journal->plan_segment = journal->current.number;
     journal->plan_byte_offset = journal->end;
-    journal->plan_limit = journal->options.segment_bytes;
+    /* On a full disk recovery began no segment: the next frame does, and never goes on in the old one. */
+    journal->plan_limit =
+        journal->room == PAWL_JOURNAL_FULL ? journal->plan_byte_offset : journal->options.segment_bytes;
     *journal_out = journal;
     return 0;
 }
@@ -536,8 +545,9 @@ static int close_cleanly(struct pawl_journal *journal)
         pawl_io_file_truncate(journal->io, journal->segments[journal->segment_count - 1].lock_fd,
                               journal->end);
     if (error == 0) {
-        pawl_journal_drop_reserve(journal);
         pawl_journal_drop_recycled(journal);
+        if (journal->room == PAWL_JOURNAL_ROOMY) /* else it is what the next owner settles with */
+            pawl_journal_drop_reserve(journal);
     }
     return error;
 }

@@ -31,7 +31,8 @@ struct pawl_journal;
 
 enum {
     PAWL_JOURNAL_FORMAT = 1,
-    PAWL_JOURNAL_BATCH_BYTES_MAX = 72 << 20, /* of one atomic batch, headers included */
+    PAWL_JOURNAL_BATCH_BYTES_MAX = 134 << 20, /* of one atomic batch, headers included */
+    PAWL_JOURNAL_RESERVE_FILES = 8,
 };
 
 /* Who asks for room. */
@@ -41,9 +42,9 @@ enum pawl_journal_reserve {
 };
 
 /*
- *            a write found no space, or the reserve cannot be made
+ *            too little is free, or a write found no space
  *   ROOMY ------------------------------------------------------> TIGHT ----------> FULL
- *     ^                reserve made again (tried each second)       |   reserve used   |
+ *     ^         enough is free again (looked at each second)        |   reserve used   |
  *     +-------------------------------------------------------------+<-----------------+
  */
 enum pawl_journal_room {
@@ -113,9 +114,10 @@ struct pawl_journal_options {
     uint64_t segment_bytes;     /* 64 MiB; a frame that begins below it may end above; multiple of 4096 */
     uint32_t frame_bytes;       /* 1 MiB; a larger batch gets a frame of its own */
     uint32_t window_depth;      /* 2: frames in flight, 1 to 64 */
-    uint64_t pending_bytes_max; /* 96 MiB: appended, not durable; beyond it has_room() says no to work */
+    uint64_t pending_bytes_max; /* 96 MiB: appended, not durable; beyond it has_room() says no to work.
+                                 * What is larger than half of it needs half of it free */
     uint64_t cache_bytes;       /* 16 MiB of durable frames stay in memory to be read; UINT64_MAX: none */
-    uint64_t reserve_bytes;     /* 8 MiB: of each of the two reserve segments */
+    uint64_t reserve_bytes;     /* 2 MiB: of each of the reserve's files */
     uint64_t lock_wait_ns;      /* 15 s: for a dead owner's last I/O */
     uint64_t idle_ns;           /* 1 s: until the watermark */
     uint32_t recycled_max;      /* 2 dead segments kept for use again; UINT32_MAX: none */
@@ -132,10 +134,12 @@ struct pawl_journal_options {
  * @report:  what was found, filled also on failure; may be NULL
  *
  * Blocks: up to lock_wait_ns for the lock, and for reading all segments after the newest snapshot. When it
- * returns, everything that was applied is durable.
+ * returns, everything that was applied is durable. A disk without a byte left is no error where nothing need
+ * be written: the journal is FULL then, and what is appended waits.
  *
  * Return: 0; PAWL_E_BUSY (another owner); PAWL_E_DAMAGED (report says where); PAWL_E_BAD_FORMAT (a newer
- * format; nothing was changed); PAWL_E_NO_SPACE; apply's error; -errno.
+ * format; nothing was changed); -ENOSPC and the like (report->reason says how many bytes are needed); apply's
+ * error; -errno.
  */
 int pawl_journal_open(struct pawl_io *io, int dir_fd, const struct pawl_journal_options *options,
                       struct pawl_journal **journal_out, struct pawl_journal_report *report);
@@ -179,14 +183,26 @@ uint64_t pawl_journal_pending_bytes(const struct pawl_journal *journal);
 int pawl_journal_sync(struct pawl_journal *journal);
 
 /* pawl_journal_has_room - may @bytes of records for this purpose be appended now? Cheap; no I/O but statfs.
+ * Work is refused while there still is room for all that is not durable yet, and for a snapshot, beside the
+ * reserve: so a disk that nothing but the journal fills leaves the reserve to results and acks.
  * 0; PAWL_E_NO_SPACE (the disk); PAWL_E_LIMIT (pending_bytes_max: ask again when something became durable).
  */
 int pawl_journal_has_room(struct pawl_journal *journal, uint64_t bytes, enum pawl_journal_reserve reserve);
 enum pawl_journal_room pawl_journal_room(const struct pawl_journal *journal);
 
+/* pawl_journal_is_behind - is so much not durable yet that it would take a good part of the reserve if
+ * somebody filled the disk now? Then no more work should be taken up until some of it is durable. Not where
+ * 1 GiB was free at the last look. */
+bool pawl_journal_is_behind(const struct pawl_journal *journal);
+
+/* pawl_journal_is_pressed - is the disk full, and at most half of the reserve left? */
+bool pawl_journal_is_pressed(const struct pawl_journal *journal);
+
 /** pawl_journal_lend_reserve - on a full disk: what is left of the reserve becomes free space, for a snapshot
- * that will free more. It is made again as soon as there is room for it. */
-void pawl_journal_lend_reserve(struct pawl_journal *journal);
+ * that will free more. It is made again as far as there is room.
+ * @anyway: else only if one as large as the last finds no room in one file of it and what is free
+ */
+void pawl_journal_lend_reserve(struct pawl_journal *journal, bool anyway);
 
 /* pawl_journal_secure - make the reserve now: something runs that may fill the disk before its own result
  * comes. Cheap when it is there. Without room for it new work is refused from now on. */
@@ -253,6 +269,9 @@ void pawl_journal_snapshot_abort(struct pawl_journal *journal);
 /* pawl_journal_segment_of - where records go now: its segments before this are candidates of release. */
 uint32_t pawl_journal_segment_of(uint64_t place);
 uint32_t pawl_journal_current_segment(const struct pawl_journal *journal);
+/* Will a snapshot of all that was appended end the current segment? Not if little is in it, or the disk has
+ * no room for another. */
+bool pawl_journal_may_end_segment(const struct pawl_journal *journal);
 uint32_t pawl_journal_first_segment(const struct pawl_journal *journal); /* the oldest on disk */
 
 /**

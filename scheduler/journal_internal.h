@@ -9,7 +9,6 @@
 
 enum {
     PAWL_SEGMENT_NAME_BYTES = 32,
-    PAWL_RESERVE_COUNT = 2,
     PAWL_RECYCLED_MAX = 16,
     PAWL_JOURNAL_BLOCKS = 16, /* of 256 KiB, read from disk */
 };
@@ -157,8 +156,9 @@ struct pawl_journal {
     int failed; /* on_failed() was called with it */
 
     enum pawl_journal_room room;
-    uint32_t reserve_mask; /* reserve.1, reserve.2: which exist */
-    uint64_t room_checked_at_bytes;
+    uint32_t reserve_mask;          /* reserve.1 and so on: which exist */
+    uint64_t room_checked_at_bytes; /* taken from the disk since open, plus 1; 0: not looked at yet */
+    bool room_is_ample; /* at the last look */
     uint64_t appended_bytes;
     uint64_t retry_at_ns;
     uint64_t idle_since_ns;
@@ -176,6 +176,7 @@ struct pawl_journal {
     uint32_t snapshot_count;
     uint64_t snapshot_number; /* highest ever seen */
     uint64_t bytes_at_snapshot;
+    uint64_t newest_snapshot_bytes; /* its file's, about */
 
     struct pawl_journal_stats stats;
     uint32_t open_syncs;
@@ -189,7 +190,7 @@ int pawl_journal_append_own(struct pawl_journal *journal, uint8_t type, const vo
                             uint32_t frame_flags);
 void pawl_journal_submit(struct pawl_journal *journal);
 void pawl_journal_fail(struct pawl_journal *journal, int error); /* nothing is written any more */
-/* The next frame begins a segment, unless this one is small, a batch is open or the disk is full. No I/O. */
+/* The next frame begins a segment, if it may and no batch is open. No I/O. */
 void pawl_journal_end_segment(struct pawl_journal *journal);
 
 /* journal_extent.c: what of the current segment was written. After journal->lock_fd is open: */
@@ -243,7 +244,18 @@ int pawl_segment_add(struct pawl_journal *journal, const struct journal_segment 
 struct journal_segment *pawl_segment_find(struct pawl_journal *journal, uint32_t number);
 
 /* journal_room.c: the reserve and a full disk */
-int pawl_journal_make_reserve(struct pawl_journal *journal);
+void pawl_reserve_name(char name[static PAWL_SEGMENT_NAME_BYTES], uint32_t index);
+int pawl_journal_make_reserve(struct pawl_journal *journal); /* what is missing of it, as far as it goes */
+/* Is there room for a segment with what waits first? Else each try would cost a segment's header. */
+bool pawl_journal_first_fits(const struct pawl_journal *journal);
+void pawl_journal_refill_reserve(struct pawl_journal *journal); /* on a full disk: something became free */
+/* Its last file becomes @name: allocated space that nobody else can take. -ENOENT: none is left. */
+int pawl_journal_take_reserve(struct pawl_journal *journal, const char *name);
+/* The file @name is not needed any more: it goes, or becomes one of the reserve where one is missing. */
+int pawl_journal_retire(struct pawl_journal *journal, const char *name);
+/* The segment before the current one, which ended, gives back what it does not use of its file, if the disk
+ * has little left. */
+void pawl_journal_trim_previous(struct pawl_journal *journal);
 void pawl_journal_drop_reserve(struct pawl_journal *journal);
 void pawl_journal_set_room(struct pawl_journal *journal, enum pawl_journal_room room);
 void pawl_journal_rescue(struct pawl_journal *journal);

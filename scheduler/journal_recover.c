@@ -60,6 +60,13 @@ static int damaged_segment(struct recovery *recovery, uint32_t number, uint64_t 
     return damaged(recovery, name, byte_offset, lsn, reason);
 }
 
+static int too_little_room(struct recovery *recovery, uint64_t bytes)
+{
+    struct pawl_journal_report *report = recovery->report;
+    snprintf(report->reason, sizeof report->reason, "%llu bytes are needed", (unsigned long long)bytes);
+    return -ENOSPC;
+}
+
 /* Reads every header; locks every segment, so that no dead owner's write is still on its way. */
 static int open_segments(struct recovery *recovery)
 {
@@ -141,6 +148,7 @@ static int load_newest_snapshot(struct recovery *recovery)
         if (error)
             return error;
         journal->snapshots[journal->snapshot_count++] = (struct snapshot_entry){number, check.lsn};
+        journal->newest_snapshot_bytes = check.byte_offset;
         recovery->report->snapshot_lsn = recovery->applied_lsn = check.lsn;
     }
     return 0;
@@ -359,6 +367,67 @@ static int replay(struct recovery *recovery)
     return 0;
 }
 
+/* Not a byte is left for a segment. What was read through O_DIRECT is what the device has, so a flush makes
+ * it durable where it lies. All that is new waits in memory until a segment can begin. */
+static int go_without_segment(struct recovery *recovery, uint32_t index)
+{
+    struct pawl_journal *journal = recovery->journal;
+    struct journal_segment *last = &journal->segments[index];
+    if (recovery->held && !journal->direct) {
+        uint64_t bytes = PAWL_SEGMENT_HEADER_BYTES;
+        for (const struct journal_frame *frame = recovery->held; frame; frame = frame->next)
+            bytes += pawl_frame_bytes(frame->record_bytes);
+        return too_little_room(recovery, bytes);
+    }
+    journal->open_syncs++;
+    if (pawl_io_file_sync(journal->io, last->lock_fd) != 0)
+        return PAWL_E_SYNC_FAILED;
+    uint64_t at = recovery->held_byte_offset;
+    for (struct journal_frame *frame = recovery->held; frame; frame = frame->next) {
+        frame->byte_offset =
+            at; /* where it was: it may have been placed in a segment that did not come to be */
+        at += pawl_frame_bytes(frame->record_bytes);
+    }
+    int error = release_held(recovery, last->number, UINT64_MAX);
+    if (error)
+        return error;
+    journal->end = last->bytes = recovery->end_byte_offset;
+    journal->end_checksum = recovery->end_checksum;
+    journal->depth = journal->direct ? journal->options.window_depth : 1;
+    pawl_journal_set_room(journal, PAWL_JOURNAL_FULL);
+    pawl_journal_notice(journal,
+                        "journal: there is no room for a segment (%d bytes and what is to be recorded): "
+                        "all can be read, nothing is recorded until there is",
+                        PAWL_SEGMENT_HEADER_BYTES);
+    return 0;
+}
+
+/* A new segment begins, with what nothing vouches for. */
+static int begin_segment(struct recovery *recovery, uint32_t index)
+{
+    struct pawl_journal *journal = recovery->journal;
+    struct journal_segment *last = &journal->segments[index];
+    uint32_t number = last->number + 1;
+    journal->end = last->bytes = recovery->held_byte_offset;
+    journal->end_checksum = recovery->held_checksum;
+    int error = pawl_segment_start(journal, number, recovery->held);
+    if (pawl_io_is_room_error(error)) { /* behind the good frames lies what the crash left: room enough? */
+        error =
+            pawl_io_file_truncate(journal->io, journal->segments[index].lock_fd, recovery->end_byte_offset);
+        error = error ? error : pawl_segment_start(journal, number, recovery->held);
+    }
+    if (pawl_io_is_room_error(error))
+        return go_without_segment(recovery, index);
+    if (error)
+        return error;
+    pawl_journal_trim_previous(journal);
+    for (struct journal_frame *frame = recovery->held; frame; frame = frame->next)
+        recovery->report->rewritten_count += frame->record_count;
+    error = release_held(recovery, journal->current.number, UINT64_MAX);
+    journal->needs_watermark = recovery->report->rewritten_count > 0;
+    return error;
+}
+
 /* After a clean close, seen through O_DIRECT, the file goes on. In all other cases a new segment begins, and
  * what nothing vouches for is written into it: the old bytes may be in the page cache only, and a sync that
  * failed there once would succeed now. */
@@ -381,17 +450,7 @@ static int make_appendable(struct recovery *recovery)
         journal->closed_by_last_frame = true;
         return 0;
     }
-    journal->end = recovery->held_byte_offset;
-    journal->end_checksum = recovery->held_checksum;
-    journal->segments[count - 1].bytes = journal->end;
-    for (struct journal_frame *frame = recovery->held; frame; frame = frame->next)
-        recovery->report->rewritten_count += frame->record_count;
-    int error = pawl_segment_start(journal, header->number + 1, recovery->held);
-    if (error)
-        return error;
-    error = release_held(recovery, journal->current.number, UINT64_MAX);
-    journal->needs_watermark = recovery->report->rewritten_count > 0;
-    return error;
+    return begin_segment(recovery, count - 1);
 }
 
 static int create_journal(struct recovery *recovery)
@@ -402,7 +461,8 @@ static int create_journal(struct recovery *recovery)
                     ? journal->options.random(journal->options.ctx, journal->uuid, sizeof journal->uuid)
                 : getrandom(journal->uuid, sizeof journal->uuid, 0) == sizeof journal->uuid ? 0
                                                                                             : -EIO;
-    return error ? error : pawl_segment_start(journal, 1, NULL);
+    error = error ? error : pawl_segment_start(journal, 1, NULL);
+    return pawl_io_is_room_error(error) ? too_little_room(recovery, PAWL_SEGMENT_HEADER_BYTES) : error;
 }
 
 /* What a crash left, and what is ours to use again. Nothing whose name we do not know is touched. */
@@ -412,12 +472,14 @@ static void tidy(struct recovery *recovery)
     const struct pawl_listing *listing = &recovery->listing;
     if (listing->new_segment)
         pawl_io_file_unlink(journal->io, journal->dir_fd, "segment.new");
-    if (listing->new_snapshot)
+    journal->reserve_mask = listing->reserve_mask;
+    if (listing->new_snapshot && listing->reserve_mask)
+        pawl_journal_retire(journal, "snapshot.new");
+    else if (listing->new_snapshot)
         pawl_io_file_unlink(journal->io, journal->dir_fd, "snapshot.new");
     if (listing->unknown_count)
         pawl_journal_notice(journal, "journal: %u files are not ours and stay as they are (%s)",
                             listing->unknown_count, listing->unknown);
-    journal->reserve_mask = listing->reserve_mask;
     for (uint32_t i = 0; i < listing->recycled_count; i++) {
         char name[PAWL_SEGMENT_NAME_BYTES];
         snprintf(name, sizeof name, "recycled.%u", listing->recycled[i]);

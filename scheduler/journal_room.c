@@ -12,10 +12,20 @@
 #include <stdlib.h>
 
 #include <fcntl.h>
+#include <sys/stat.h>
 
 #include "shm/error.h"
 
-enum { ROOM_CHECK_BYTES = 256 << 10, RESERVE_AFTER_BYTES = 1 << 20, RETRY_NS = 1000000000 };
+enum {
+    ROOM_CHECK_BYTES = 256 << 10, /* taken between two looks at the free space */
+    MARGIN_BYTES = 1 << 20,       /* those, zeros written ahead, padding, a segment's header */
+    AMPLE_BYTES = 1 << 30,        /* nobody fills these between two looks */
+    BACK_BYTES = 2 << 20,         /* beyond what is needed, before work is taken again */
+    RESERVE_AFTER_BYTES = 1 << 20,
+    RETRY_NS = 1000000000,
+};
+
+#define ALL_FILES ((1u << PAWL_JOURNAL_RESERVE_FILES) - 1)
 
 void pawl_journal_set_room(struct pawl_journal *journal, enum pawl_journal_room room)
 {
@@ -38,14 +48,19 @@ enum pawl_journal_room pawl_journal_room(const struct pawl_journal *journal)
     return journal->room;
 }
 
+void pawl_reserve_name(char name[static PAWL_SEGMENT_NAME_BYTES], uint32_t index)
+{
+    snprintf(name, PAWL_SEGMENT_NAME_BYTES, "reserve.%u", index + 1);
+}
+
 /* Allocated, not synced: if a crash forgets it, the next start makes it again. */
 int pawl_journal_make_reserve(struct pawl_journal *journal)
 {
-    for (uint32_t i = 0; i < PAWL_RESERVE_COUNT; i++) {
+    for (uint32_t i = 0; i < PAWL_JOURNAL_RESERVE_FILES; i++) {
         if (journal->reserve_mask & 1u << i)
             continue;
         char name[PAWL_SEGMENT_NAME_BYTES];
-        snprintf(name, sizeof name, "reserve.%u", i + 1);
+        pawl_reserve_name(name, i);
         int fd = pawl_io_file_open(journal->io, journal->dir_fd, name, O_RDWR | O_CREAT | O_TRUNC, 0600);
         if (fd < 0)
             return fd;
@@ -64,45 +79,136 @@ int pawl_journal_make_reserve(struct pawl_journal *journal)
 
 void pawl_journal_drop_reserve(struct pawl_journal *journal)
 {
-    for (uint32_t i = 0; i < PAWL_RESERVE_COUNT; i++) {
+    for (uint32_t i = 0; i < PAWL_JOURNAL_RESERVE_FILES; i++) {
         char name[PAWL_SEGMENT_NAME_BYTES];
-        snprintf(name, sizeof name, "reserve.%u", i + 1);
+        pawl_reserve_name(name, i);
         if (journal->reserve_mask & 1u << i)
             pawl_io_file_unlink(journal->io, journal->dir_fd, name);
     }
     journal->reserve_mask = 0;
 }
 
-void pawl_journal_lend_reserve(struct pawl_journal *journal)
+/* Space that becomes free on a full disk goes to whoever is first: what is ours already is kept as it is. */
+int pawl_journal_retire(struct pawl_journal *journal, const char *name)
 {
-    if (journal->room == PAWL_JOURNAL_TIGHT)
+    uint32_t missing = ALL_FILES & ~journal->reserve_mask;
+    struct stat st;
+    int fd = missing ? pawl_io_file_open(journal->io, journal->dir_fd, name, O_RDWR, 0) : -ENOENT;
+    bool fits = fd >= 0 && fstat(fd, &st) == 0 && (uint64_t)st.st_size >= journal->options.reserve_bytes &&
+                (uint64_t)st.st_blocks * 512 >= journal->options.reserve_bytes;
+    if (fits) {
+        uint32_t index = (uint32_t)__builtin_ctz(missing);
+        char reserve[PAWL_SEGMENT_NAME_BYTES];
+        pawl_reserve_name(reserve, index);
+        fits = pawl_io_file_rename(journal->io, journal->dir_fd, name, reserve) == 0;
+        journal->reserve_mask |= fits ? 1u << index : 0;
+    }
+    if (fits && (uint64_t)st.st_size > journal->options.reserve_bytes)
+        (void)pawl_io_file_truncate(journal->io, fd, journal->options.reserve_bytes);
+    if (fd >= 0)
+        pawl_io_file_close(journal->io, fd);
+    return fits ? 0 : pawl_io_file_unlink(journal->io, journal->dir_fd, name);
+}
+
+int pawl_journal_take_reserve(struct pawl_journal *journal, const char *name)
+{
+    for (uint32_t i = PAWL_JOURNAL_RESERVE_FILES; i-- > 0;) {
+        if (!(journal->reserve_mask & 1u << i))
+            continue;
+        char from[PAWL_SEGMENT_NAME_BYTES];
+        pawl_reserve_name(from, i);
+        journal->reserve_mask &= ~(1u << i);
+        return pawl_io_file_rename(journal->io, journal->dir_fd, from, name);
+    }
+    return -ENOENT;
+}
+
+void pawl_journal_lend_reserve(struct pawl_journal *journal, bool anyway)
+{
+    uint64_t room = 0, snapshot = journal->newest_snapshot_bytes + journal->newest_snapshot_bytes / 4;
+    (void)pawl_io_file_room(journal->io, journal->dir_fd, &room);
+    bool fits = snapshot <= room + (journal->reserve_mask ? journal->options.reserve_bytes : 0);
+    if (journal->room == PAWL_JOURNAL_TIGHT && (anyway || !fits))
         pawl_journal_drop_reserve(journal);
 }
 
 static bool reserve_is_whole(const struct pawl_journal *journal)
 {
-    return journal->reserve_mask == (1u << PAWL_RESERVE_COUNT) - 1;
+    return journal->reserve_mask == ALL_FILES;
 }
 
-/* A short-lived journal never allocates its reserve; until it has one, the free space must stand in for it.
- */
-static int check_free_space(struct pawl_journal *journal, uint64_t bytes)
+/* Free space without which work is refused: all that was taken up must find room beside the reserve, and then
+ * a snapshot of it. A short-lived journal never allocates its reserve; the free space stands in for it. */
+static uint64_t room_needed(const struct pawl_journal *journal, uint64_t bytes)
 {
-    if (reserve_is_whole(journal))
-        return 0;
-    if (journal->appended_bytes >= RESERVE_AFTER_BYTES)
-        return pawl_journal_make_reserve(journal);
-    if (journal->room_checked_at_bytes &&
-        journal->appended_bytes + bytes < journal->room_checked_at_bytes + ROOM_CHECK_BYTES)
-        return 0;
+    uint64_t missing = (uint64_t)__builtin_popcount(ALL_FILES & ~journal->reserve_mask);
+    uint64_t snapshot = journal->newest_snapshot_bytes + journal->newest_snapshot_bytes / 4;
+    uint64_t written = journal->snapshot.byte_offset; /* of the next one: that much is taken already */
+    return journal->pending_bytes + bytes + MARGIN_BYTES + missing * journal->options.reserve_bytes +
+           (snapshot > written ? snapshot - written : 0);
+}
+
+static int look_for_room(struct pawl_journal *journal, uint64_t needed)
+{
     uint64_t room;
     int error = pawl_io_file_room(journal->io, journal->dir_fd, &room);
-    if (error)
-        return error;
-    if (room < bytes + ROOM_CHECK_BYTES + PAWL_RESERVE_COUNT * journal->options.reserve_bytes)
-        return -ENOSPC;
-    journal->room_checked_at_bytes = journal->appended_bytes + 1;
-    return 0;
+    if (error == 0 && room < needed && journal->recycled_count > 0) { /* these are worth less */
+        pawl_journal_drop_recycled(journal);
+        error = pawl_io_file_room(journal->io, journal->dir_fd, &room);
+    }
+    journal->room_is_ample = error == 0 && room >= AMPLE_BYTES;
+    return error ? error : room < needed ? -ENOSPC : 0;
+}
+
+static int check_free_space(struct pawl_journal *journal, uint64_t bytes)
+{
+    uint64_t taken = journal->stats.bytes + journal->pending_bytes;
+    if (journal->room_checked_at_bytes && taken + bytes < journal->room_checked_at_bytes + ROOM_CHECK_BYTES)
+        return 0;
+    int error = 0;
+    if (!reserve_is_whole(journal) && journal->appended_bytes >= RESERVE_AFTER_BYTES)
+        error = pawl_journal_make_reserve(journal);
+    if (error == 0)
+        error = look_for_room(journal, room_needed(journal, bytes));
+    if (error == 0)
+        journal->room_checked_at_bytes = taken + 1;
+    return error;
+}
+
+bool pawl_journal_is_behind(const struct pawl_journal *journal)
+{
+    return journal->room == PAWL_JOURNAL_ROOMY && !journal->room_is_ample &&
+           journal->pending_bytes >= PAWL_JOURNAL_RESERVE_FILES * journal->options.reserve_bytes / 4;
+}
+
+bool pawl_journal_is_pressed(const struct pawl_journal *journal)
+{
+    return journal->room == PAWL_JOURNAL_TIGHT &&
+           __builtin_popcount(journal->reserve_mask) <= PAWL_JOURNAL_RESERVE_FILES / 2;
+}
+
+bool pawl_journal_first_fits(const struct pawl_journal *journal)
+{
+    uint64_t room, bytes = journal->first ? pawl_frame_bytes(journal->first->record_bytes) : 0;
+    return pawl_io_file_room(journal->io, journal->dir_fd, &room) != 0 ||
+           room >= PAWL_SEGMENT_HEADER_BYTES + bytes;
+}
+
+void pawl_journal_refill_reserve(struct pawl_journal *journal)
+{
+    uint64_t room;
+    if (journal->room == PAWL_JOURNAL_TIGHT && !reserve_is_whole(journal) &&
+        pawl_io_file_room(journal->io, journal->dir_fd, &room) == 0 && room >= journal->options.reserve_bytes)
+        (void)pawl_journal_make_reserve(journal);
+}
+
+void pawl_journal_trim_previous(struct pawl_journal *journal)
+{
+    if (journal->segment_count < 2)
+        return;
+    const struct journal_segment *previous = &journal->segments[journal->segment_count - 2];
+    if (look_for_room(journal, room_needed(journal, 0)) != 0)
+        (void)pawl_io_file_truncate(journal->io, previous->lock_fd, previous->bytes);
 }
 
 bool pawl_journal_is_secure(const struct pawl_journal *journal)
@@ -128,7 +234,7 @@ int pawl_journal_has_room(struct pawl_journal *journal, uint64_t bytes, enum paw
     }
     if (journal->room != PAWL_JOURNAL_ROOMY)
         return PAWL_E_NO_SPACE;
-    if (journal->pending_bytes + bytes > limit)
+    if (journal->pending_bytes + bytes > (bytes > limit / 2 ? bytes + limit / 2 : limit))
         return PAWL_E_LIMIT;
     if (check_free_space(journal, bytes) != 0) {
         pawl_journal_set_room(journal, PAWL_JOURNAL_TIGHT);
@@ -183,7 +289,10 @@ static int plan_again(struct pawl_journal *journal)
     if (error)
         return error;
     for (struct journal_frame *frame = journal->first; frame; frame = frame->next) {
-        if (at >= limit) {
+        uint64_t bytes = pawl_frame_bytes(frame->record_bytes);
+        bool beyond =
+            journal->room != PAWL_JOURNAL_ROOMY && at + bytes > limit; /* of a file of the reserve */
+        if (at >= limit || (beyond && at > PAWL_SEGMENT_HEADER_BYTES)) {
             segment++;
             at = PAWL_SEGMENT_HEADER_BYTES;
         }
@@ -193,7 +302,7 @@ static int plan_again(struct pawl_journal *journal)
         frame->segment = segment;
         frame->byte_offset = at;
         if (frame->state != FRAME_OPEN)
-            at += pawl_frame_bytes(frame->record_bytes);
+            at += bytes;
     }
     journal->plan_segment = segment;
     journal->plan_byte_offset = at;
@@ -201,9 +310,14 @@ static int plan_again(struct pawl_journal *journal)
     return 0;
 }
 
-/* The head of the window found no space. Nothing is in flight any more. */
+/* The head of the window found no space. Nothing is in flight any more, and nothing goes to this segment
+ * again: what a short write left behind its end is room for the next. A file of the reserve of which some is
+ * used stays whole, to be one again. */
 void pawl_journal_rescue(struct pawl_journal *journal)
 {
+    const struct journal_segment *current = &journal->segments[journal->segment_count - 1];
+    if (journal->end == PAWL_SEGMENT_HEADER_BYTES || journal->end > journal->options.reserve_bytes)
+        (void)pawl_io_file_truncate(journal->io, current->lock_fd, journal->end);
     if (journal->room == PAWL_JOURNAL_ROOMY)
         pawl_journal_set_room(journal, PAWL_JOURNAL_TIGHT);
     if (plan_again(journal) != 0) {
@@ -250,15 +364,12 @@ uint64_t pawl_journal_tick_room(struct pawl_journal *journal, uint64_t now_ns)
         return journal->retry_at_ns;
     journal->retry_at_ns = now_ns + RETRY_NS;
 
-    uint64_t room = 0, missing = 0;
-    for (uint32_t i = 0; i < PAWL_RESERVE_COUNT; i++)
-        missing += !(journal->reserve_mask & 1u << i);
-    bool enough = pawl_io_file_room(journal->io, journal->dir_fd, &room) == 0 &&
-                  room >= ROOM_CHECK_BYTES + missing * journal->options.reserve_bytes;
+    bool enough = look_for_room(journal, room_needed(journal, BACK_BYTES)) == 0;
     if (enough && pawl_journal_make_reserve(journal) == 0) {
         pawl_journal_set_room(journal, PAWL_JOURNAL_ROOMY);
         journal->retry_at_ns = 0;
     }
+    pawl_journal_refill_reserve(journal); /* as far as it goes: what waits for nothing is kept from others */
     if (journal->in_flight == 0 && journal->first && journal->first->state == FRAME_DONE)
         pawl_journal_rescue(journal);
     else

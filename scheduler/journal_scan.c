@@ -78,7 +78,7 @@ static int sort_name(struct pawl_listing *listing, const char *name)
         return add_u64(&listing->snapshots, &listing->snapshot_count, number);
     if ((number = number_in(name, "recycled.", "")) > 0 && number <= UINT32_MAX)
         return add_u32(&listing->recycled, &listing->recycled_count, number);
-    if ((number = number_in(name, "reserve.", "")) > 0 && number <= 2) {
+    if ((number = number_in(name, "reserve.", "")) > 0 && number <= PAWL_JOURNAL_RESERVE_FILES) {
         listing->reserve_mask |= 1u << (number - 1);
     } else if (strcmp(name, "segment.new") == 0) {
         listing->new_segment = true;

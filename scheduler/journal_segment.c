@@ -25,11 +25,6 @@ void pawl_segment_name(char name[static PAWL_SEGMENT_NAME_BYTES], uint32_t numbe
     snprintf(name, PAWL_SEGMENT_NAME_BYTES, "%08u.seg", number);
 }
 
-static void reserve_name(char name[static PAWL_SEGMENT_NAME_BYTES], uint32_t index)
-{
-    snprintf(name, PAWL_SEGMENT_NAME_BYTES, "reserve.%u", index + 1);
-}
-
 static void recycled_name(char name[static PAWL_SEGMENT_NAME_BYTES], uint32_t number)
 {
     snprintf(name, PAWL_SEGMENT_NAME_BYTES, "recycled.%u", number);
@@ -134,10 +129,10 @@ static int take_file(struct pawl_journal *journal, char name[static PAWL_SEGMENT
         snprintf(name, PAWL_SEGMENT_NAME_BYTES, "segment.new");
         fd = pawl_segment_open_direct(journal, name, O_RDWR | O_CREAT | O_TRUNC, direct_out);
     }
-    for (uint32_t i = 0; i < PAWL_RESERVE_COUNT && pawl_io_is_room_error(fd); i++) {
+    for (uint32_t i = 0; i < PAWL_JOURNAL_RESERVE_FILES && pawl_io_is_room_error(fd); i++) {
         if (!(journal->reserve_mask & 1u << i))
             continue;
-        reserve_name(name, i);
+        pawl_reserve_name(name, i);
         journal->reserve_mask &= ~(1u << i);
         *kind_out = FILE_RESERVE;
         fd = pawl_segment_open_direct(journal, name, O_RDWR, direct_out);
@@ -271,6 +266,8 @@ int pawl_segment_start(struct pawl_journal *journal, uint32_t number, struct jou
         bool direct;
         enum file_kind kind;
         bool last_try = journal->room != PAWL_JOURNAL_ROOMY && journal->reserve_mask == 0;
+        if (last_try && journal->recycled_count == 0 && !rewritten && !pawl_journal_first_fits(journal))
+            return -ENOSPC;
         int fd = take_file(journal, name, &direct, &kind);
         if (fd < 0)
             return fd;
@@ -312,7 +309,8 @@ static int bury(struct pawl_journal *journal, struct journal_segment *segment)
 {
     char name[PAWL_SEGMENT_NAME_BYTES], new_name[PAWL_SEGMENT_NAME_BYTES];
     pawl_segment_name(name, segment->number);
-    bool recycle = journal->recycled_count < journal->options.recycled_max &&
+    bool recycle = journal->room == PAWL_JOURNAL_ROOMY &&
+                   journal->recycled_count < journal->options.recycled_max &&
                    journal->recycled_count < PAWL_RECYCLED_MAX &&
                    segment->bytes >= journal->options.segment_bytes / 2; /* a snapshot may have ended it */
     int error;
@@ -321,8 +319,10 @@ static int bury(struct pawl_journal *journal, struct journal_segment *segment)
         error = pawl_io_file_rename(journal->io, journal->dir_fd, name, new_name);
         if (error == 0)
             journal->recycled[journal->recycled_count++] = segment->number;
-    } else {
+    } else if (journal->room == PAWL_JOURNAL_ROOMY) {
         error = pawl_io_file_unlink(journal->io, journal->dir_fd, name);
+    } else {
+        error = pawl_journal_retire(journal, name);
     }
     if (error && error != -ENOENT)
         return error;
@@ -358,5 +358,7 @@ int pawl_journal_release_before(struct pawl_journal *journal, uint32_t segment_n
         journal->retry_at_ns = 1; /* a full disk may have room now: looked at in this turn, not in a second */
     if (released > 0 && pawl_io_file_sync(journal->io, journal->lock_fd) != 0 && error == 0)
         error = -EIO;
+    if (released > 0)
+        pawl_journal_refill_reserve(journal);
     return error ? error : (int)released;
 }

@@ -23,7 +23,7 @@
 enum {
     PAWL_PLAN_FORMAT_VERSION = 1,
     PAWL_NAME_BYTES_MAX = 64,
-    PAWL_PLAN_BYTES_MAX = 1 << 30,
+    PAWL_PLAN_BYTES_MAX = 120 << 20, /* what the largest workflow file makes; a run's record holds one */
     PAWL_PLAN_STEPS_MAX = 1000000
 };
 

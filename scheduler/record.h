@@ -20,7 +20,7 @@
 enum {
     PAWL_RECORD_HEADER_BYTES = 16,
     PAWL_RECORD_ALIGN = 8,
-    PAWL_RECORD_BODY_BYTES_MAX = 66 << 20, /* an event of 64 MiB, its headers, and how it was routed */
+    PAWL_RECORD_BODY_BYTES_MAX = 128 << 20, /* a run: its plan, and the environment that it was begun in */
 
     PAWL_RECORD_JOURNAL_FIRST = 240,
     PAWL_RECORD_WATERMARK = 240, /* pawl_watermark_body: nothing happened; vouches for what went before */

@@ -264,6 +264,10 @@ static int recover(struct pawl_loop *loop, struct refusal *refusal)
     if (error)
         return refuse(refusal, error, EXIT_INTERNAL, "the event bus cannot begin", "");
     (void)pawl_journal_flush(loop->journal);
+    /* Whoever fills the disk later leaves us what the next start and settlements need. A temporary scheduler
+     * does not pay for that: it has its reserve when it has written much. */
+    if (!loop->options->temporary)
+        pawl_journal_secure(loop->journal);
     return prove_orphans_gone(loop, refusal);
 }
 

@@ -17,6 +17,7 @@
 
 #include "scheduler/control.h"
 #include "scheduler/image.h"
+#include "scheduler/reopened.h"
 #include "shm/error.h"
 
 enum {
@@ -174,6 +175,7 @@ bool pawl_seal_turn(struct pawl_loop *loop)
             *link = seal->next;
             loop->seal_count--;
             close_files(seal);
+            pawl_reopened_clear(loop->options->runs_dirfd, pawl_run_id(seal->run));
             pawl_core_sealed(loop->core, loop->now, seal->run);
             free(seal);
             continue;

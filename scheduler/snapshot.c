@@ -21,6 +21,8 @@ enum {
     RECLAIM_SEGMENTS = 3,
 };
 
+enum { LARGE_BYTES = 8 << 20 }; /* of a snapshot: not written every two seconds */
+
 #define AGAIN_NS   UINT64_C(10000000000)
 #define RECLAIM_NS UINT64_C(2000000000)
 #define LONG_NS    UINT64_C(20000000)
@@ -54,6 +56,15 @@ static int write_chunks(struct pawl_loop *loop)
     return more < 0 ? more : error;
 }
 
+static void try_again(struct pawl_loop *loop, int error)
+{
+    bool full = pawl_io_is_room_error(error) && pawl_journal_room(loop->journal) != PAWL_JOURNAL_ROOMY;
+    loop->snapshot_at_ns = loop->now.boottime_ns + (full && !loop->full_lend ? 0 : AGAIN_NS);
+    loop->full_lend = full;
+    loop->full_again = false;
+    loop->full_at_ns = 0;
+}
+
 static void begin(struct pawl_loop *loop)
 {
     uint64_t from_ns = pawl_clock_monotonic_ns();
@@ -67,7 +78,7 @@ static void begin(struct pawl_loop *loop)
     }
     if (error) {
         pawl_log(PAWL_LOG_WARNING, "no snapshot could be written: %s", pawl_error_text(error));
-        loop->snapshot_at_ns = loop->now.boottime_ns + AGAIN_NS;
+        try_again(loop, error);
         return;
     }
     loop->snapshotting = true;
@@ -102,13 +113,13 @@ static bool is_pinned(void *ctx, uint32_t segment_number)
            pawl_core_segment_pinned(pins->loop->core, segment_number);
 }
 
-/* Segments that only await being covered by two snapshots. */
-static uint32_t dead_segments(const struct pawl_loop *loop)
+/* Segments that only await being covered by two snapshots. @or_current: which end the current one. */
+static uint32_t dead_segments(const struct pawl_loop *loop, bool or_current)
 {
     struct pins pins;
     uint32_t dead = 0;
     find_pins(loop, &pins);
-    for (uint32_t i = 0; i + 1 < pins.count; i++)
+    for (uint32_t i = 0; i + !or_current < pins.count; i++)
         dead += !is_pinned(&pins, pins.first + i);
     free(pins.marks);
     return dead;
@@ -130,33 +141,42 @@ static bool reclaim_is_due(struct pawl_loop *loop, const struct pawl_journal_sta
     if (loop->now.boottime_ns < loop->reclaim_at_ns)
         return false;
     loop->reclaim_at_ns = 0;
-    if (dead_segments(loop) < RECLAIM_SEGMENTS) {
+    if (dead_segments(loop, false) < RECLAIM_SEGMENTS) {
         loop->reclaim_lsn = last_lsn;
         return false;
     }
     return true;
 }
 
-/* It may be the journal itself that fills the disk. What is settled by now holds space that only a snapshot
- * gives back. */
-static bool full_disk_is_due(struct pawl_loop *loop)
+/* It may be the journal itself that fills the disk. What is settled by now, and the settlements themselves,
+ * hold space that only a snapshot gives back. Where little of the reserve is left, each segment of it that
+ * ends is looked at. */
+static bool full_disk_is_due(struct pawl_loop *loop, const struct pawl_journal_stats *stats)
 {
-    if (pawl_journal_room(loop->journal) == PAWL_JOURNAL_ROOMY || loop->now.boottime_ns < loop->full_at_ns)
+    uint32_t current = pawl_journal_current_segment(loop->journal);
+    bool pressed = pawl_journal_is_pressed(loop->journal) && current != loop->full_segment;
+    if (pawl_journal_room(loop->journal) != PAWL_JOURNAL_TIGHT ||
+        (loop->now.boottime_ns < loop->full_at_ns && !pressed))
         return false;
-    if (dead_segments(loop) == 0) {
-        loop->full_at_ns = loop->now.boottime_ns + RECLAIM_NS;
+    uint64_t later_ns = loop->now.boottime_ns + RECLAIM_NS * (1 + stats->snapshot_bytes / LARGE_BYTES);
+    loop->full_segment = current;
+    if (dead_segments(loop, pawl_journal_may_end_segment(loop->journal)) == 0) {
+        loop->full_again = false;
+        loop->full_at_ns = later_ns;
         return false;
     }
     /* Only two snapshots give a segment back: the second of a pair is written at once. */
     loop->full_again = !loop->full_again;
-    loop->full_at_ns = loop->full_again ? 0 : loop->now.boottime_ns + RECLAIM_NS;
-    pawl_journal_lend_reserve(loop->journal);
+    loop->full_at_ns = loop->full_again ? 0 : later_ns;
+    pawl_journal_lend_reserve(loop->journal, loop->full_lend);
     return true;
 }
 
 void pawl_snapshot_turn(struct pawl_loop *loop)
 {
     struct pawl_journal_stats stats;
+    if (pawl_journal_room(loop->journal) != PAWL_JOURNAL_ROOMY) /* a loop that is never idle looks as well */
+        (void)pawl_journal_idle(loop->journal, loop->now.boottime_ns);
     if (loop->snapshotting || loop->now.boottime_ns < loop->snapshot_at_ns)
         return;
     pawl_journal_stats(loop->journal, &stats);
@@ -164,7 +184,7 @@ void pawl_snapshot_turn(struct pawl_loop *loop)
     /* A large state is not written again for little. */
     if (!loop->options->snapshot_bytes && limit < 4 * stats.snapshot_bytes)
         limit = 4 * stats.snapshot_bytes;
-    if (stats.bytes_since_snapshot >= limit || reclaim_is_due(loop, &stats) || full_disk_is_due(loop))
+    if (stats.bytes_since_snapshot >= limit || reclaim_is_due(loop, &stats) || full_disk_is_due(loop, &stats))
         begin(loop);
 }
 
@@ -180,9 +200,11 @@ void pawl_snapshot_done(struct pawl_loop *loop, uint64_t lsn, int error)
     loop->replayed_count = 0;
     if (error) {
         pawl_log(PAWL_LOG_WARNING, "a snapshot did not become good: %s", pawl_error_text(error));
-        loop->snapshot_at_ns = loop->now.boottime_ns + AGAIN_NS;
+        try_again(loop, error);
         return;
     }
+    if (!loop->full_again) /* of a pair, the second is as large */
+        loop->full_lend = false;
     loop->release_due = true;
 }
 
@@ -216,7 +238,7 @@ void pawl_snapshot_before_close(struct pawl_loop *loop)
     pawl_journal_stats(loop->journal, &stats);
     if (loop->journal_error || loop->snapshotting)
         return;
-    if (stats.disk_bytes >= RECLAIM_BYTES && dead_segments(loop) >= RECLAIM_SEGMENTS) {
+    if (stats.disk_bytes >= RECLAIM_BYTES && dead_segments(loop, false) >= RECLAIM_SEGMENTS) {
         take_and_release(loop);
         if (!loop->journal_error && !loop->snapshotting)
             take_and_release(loop);

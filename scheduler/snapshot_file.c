@@ -159,6 +159,14 @@ int pawl_snapshot_peek(struct pawl_io *io, int dir_fd, const char *name, const u
 
 /* Writing. */
 
+static void drop(struct pawl_journal *journal, const char *name)
+{
+    if (journal->room == PAWL_JOURNAL_ROOMY)
+        pawl_io_file_unlink(journal->io, journal->dir_fd, name);
+    else
+        pawl_journal_retire(journal, name);
+}
+
 static void end_writing(struct pawl_journal *journal, int error)
 {
     struct snapshot_writer *writer = &journal->snapshot;
@@ -168,7 +176,7 @@ static void end_writing(struct pawl_journal *journal, int error)
     free(writer->buffer);
     *writer = (struct snapshot_writer){.fd = -1};
     if (error)
-        pawl_io_file_unlink(journal->io, journal->dir_fd, "snapshot.new");
+        drop(journal, "snapshot.new");
     if (journal->options.on_snapshot)
         journal->options.on_snapshot(journal->options.ctx, lsn, error);
 }
@@ -190,13 +198,14 @@ static int adopt(struct pawl_journal *journal)
         return error;
     if (journal->snapshot_count == 2) {
         pawl_snapshot_name(name, journal->snapshots[1].number);
-        pawl_io_file_unlink(journal->io, journal->dir_fd, name);
+        drop(journal, name);
+        pawl_journal_refill_reserve(journal);
     }
     journal->snapshots[1] = journal->snapshots[0];
     journal->snapshots[0] = (struct snapshot_entry){.number = writer->number, .lsn = writer->lsn};
     journal->snapshot_count += journal->snapshot_count < 2;
     journal->bytes_at_snapshot = journal->appended_bytes;
-    journal->stats.snapshot_bytes = writer->byte_offset;
+    journal->stats.snapshot_bytes = journal->newest_snapshot_bytes = writer->byte_offset;
     uint64_t body[2] = {writer->number, writer->lsn};
     return pawl_journal_append_own(journal, PAWL_RECORD_SNAPSHOT, body, sizeof body, 0);
 }
@@ -284,8 +293,12 @@ int pawl_journal_snapshot_begin(struct pawl_journal *journal, uint64_t lsn)
         malloc(sizeof(struct snapshot_header) + 2 * sizeof(struct snapshot_chunk) + CHUNK_BYTES_MAX + 8);
     if (!writer->buffer)
         return -ENOMEM;
-    writer->fd =
-        pawl_io_file_open(journal->io, journal->dir_fd, "snapshot.new", O_RDWR | O_CREAT | O_TRUNC, 0600);
+    /* On a full disk a snapshot is what frees space: it is written over some that nobody else can take. Its
+     * file stays as long as it was, to be one of the reserve again. */
+    bool from_reserve =
+        journal->room != PAWL_JOURNAL_ROOMY && pawl_journal_take_reserve(journal, "snapshot.new") == 0;
+    writer->fd = pawl_io_file_open(journal->io, journal->dir_fd, "snapshot.new",
+                                   O_RDWR | O_CREAT | (from_reserve ? 0 : O_TRUNC), 0600);
     if (writer->fd < 0) {
         int error = writer->fd;
         free(writer->buffer);
@@ -346,10 +359,12 @@ void pawl_journal_snapshot_abort(struct pawl_journal *journal)
     struct snapshot_writer *writer = &journal->snapshot;
     if (writer->state == SNAPSHOT_NONE)
         return;
-    pawl_io_file_unlink(journal->io, journal->dir_fd, "snapshot.new");
     writer->state = SNAPSHOT_NONE;
-    if (pawl_io_active(&writer->request))
+    if (pawl_io_active(&writer->request)) { /* it may still write there: nobody else's file */
+        pawl_io_file_unlink(journal->io, journal->dir_fd, "snapshot.new");
         return;
+    }
+    drop(journal, "snapshot.new");
     if (writer->fd >= 0)
         pawl_io_file_close(journal->io, writer->fd);
     free(writer->buffer);

@@ -16,7 +16,7 @@
 
 enum {
     GRACE_NS_DEFAULT = 10,
-    RUN_BYTES_MAX = (16 << 20) - (64 << 10), /* in one record, the fixed part and padding included */
+    RUN_BYTES_MAX = PAWL_RECORD_BODY_BYTES_MAX - (64 << 10), /* the fixed part and padding come to it */
 };
 
 static const char zeros[8];
@@ -197,6 +197,12 @@ static int reopen(struct pawl_core *core, const struct pawl_submission *s, const
     if (nothing_is_left(trial, s)) {
         pawl_run_free(trial);
         return PAWL_SUBMIT_NOTHING_LEFT;
+    }
+    error = core->effects.reopening ? core->effects.reopening(core->ctx, id) : 0;
+    if (error < 0) {
+        snprintf(why, 256, "run %s cannot be marked as open again: %s", id, pawl_error_text(error));
+        pawl_run_free(trial);
+        return error;
     }
     uint64_t image = trial->base_image;
     core->fetched = trial;

@@ -211,6 +211,18 @@ int pawl_exec_reap(struct pawl_exec *exec, struct pawl_exec_status *status_out)
     return 0;
 }
 
+/* Excerpts of stderr show its end: where PATH is long the program's name comes after it, on a line of its
+ * own. */
+static int search_text(const char *program, const char *why, const char *search, char *text, int bytes)
+{
+    enum { ON_ONE_LINE = 120, WORDS = 40 };
+    if (strlen(search) <= ON_ONE_LINE)
+        return snprintf(text, (size_t)bytes, "cannot start %s: %s (searched %s)\n", program, why, search);
+    int room = bytes - (int)strlen(program) - (int)strlen(why) - WORDS;
+    return snprintf(text, (size_t)bytes, "searched %.*s\ncannot start %s: %s\n", room > 0 ? room : 0, search,
+                    program, why);
+}
+
 int pawl_exec_failure_text(const struct pawl_exec_failure *failure, const char *program,
                            const char *directory, const char *search, char *text, int bytes)
 {
@@ -237,7 +249,7 @@ int pawl_exec_failure_text(const struct pawl_exec_failure *failure, const char *
                          "cannot start %s: %s (arguments and environment exceed what the kernel takes)\n",
                          program, why);
         else if (search)
-            n = snprintf(text, (size_t)bytes, "cannot start %s: %s (searched %s)\n", program, why, search);
+            n = search_text(program, why, search, text, bytes);
         else
             n = snprintf(text, (size_t)bytes, "cannot start %s: %s\n", program, why);
         break;

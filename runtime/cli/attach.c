@@ -33,10 +33,9 @@ enum slot_state { SLOT_FREE, SLOT_SUBMITTING, SLOT_WAITING };
 struct slot {
     enum slot_state state;
     bool again; /* submitted once more after a reconnect: "exists already" means that the first one arrived */
-    bool cancel_asked;           /* and not answered yet */
-    uint64_t refused_ns;         /* since when a run that is still ending is asked for again; 0: it is not */
-    uint32_t serial;             /* tags of an earlier run of this slot are ignored */
-    uint64_t finished_before_ns; /* of the image that a resumed run had already; 0: none */
+    bool cancel_asked;   /* and not answered yet */
+    uint64_t refused_ns; /* since when a run that is still ending is asked for again; 0: it is not */
+    uint32_t serial;     /* tags of an earlier run of this slot are ignored */
     struct pawl_attach_job job;
     char run_id[PAWL_NAME_BYTES];
 };
@@ -130,14 +129,6 @@ static void free_slot(struct attach *a, uint32_t index)
     a->in_flight--;
 }
 
-static uint64_t finished_before(const struct attach *a, const char *resume_id)
-{
-    struct pawl_wire_summary summary;
-    bool sealed =
-        resume_id[0] != '\0' && pawl_image_summary(a->session->state.runs_dirfd, resume_id, &summary) == 0;
-    return sealed ? summary.finished_at_ns : 0;
-}
-
 /* Submit as many as the window takes; while the batch has no number yet, one. */
 static int fill_window(struct attach *a)
 {
@@ -157,7 +148,6 @@ static int fill_window(struct attach *a)
         slot->again = false;
         slot->refused_ns = 0;
         memcpy(slot->run_id, slot->job.request.run_id, sizeof slot->run_id);
-        slot->finished_before_ns = finished_before(a, slot->job.request.resume_id);
         a->in_flight++;
         int error = send_submit(a, i);
         if (error != 0)
@@ -349,8 +339,7 @@ static bool all_ended_meanwhile(struct attach *a)
     struct pawl_wire_summary summary;
     for (uint32_t i = 0; i < a->options->window; i++)
         if (a->slots[i].state == SLOT_WAITING &&
-            pawl_image_summary(a->session->state.runs_dirfd, a->slots[i].run_id, &summary) == 0 &&
-            summary.finished_at_ns != a->slots[i].finished_before_ns)
+            pawl_image_last_word(a->session->state.runs_dirfd, a->slots[i].run_id, &summary) == 0)
             on_ended(a, i, &summary);
     return a->in_flight == 0 && (!is_many(a) || a->end.ended == a->options->runs_total);
 }

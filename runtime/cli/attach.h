@@ -19,6 +19,7 @@ struct pawl_attach_job {
 struct pawl_attach_options {
     uint32_t window;              /* runs in flight, at least 1 */
     uint64_t runs_total;          /* 0: one run; else how many there will be (--inputs) */
+    uint64_t runs_before;         /* of the same batch, that had succeeded already */
     bool detach;                  /* leave when all are submitted */
     const char *resume_arguments; /* appended to `pawl resume RUN` in what is printed, "" for none */
 

@@ -90,6 +90,7 @@ static void print_json(const struct pawl_attach_options *options, const struct p
         for (unsigned state = PAWL_RUN_WAITING; state < 6; state++)
             json_object_set_new(document, pawl_run_state_name(state),
                                 json_integer((json_int_t)end->ended_in[state]));
+        json_object_set_new(document, "succeeded_before", json_integer((json_int_t)options->runs_before));
     }
     pawl_json_print(document, stdout);
     json_decref(document);

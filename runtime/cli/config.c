@@ -39,10 +39,8 @@ int pawl_cli_load_limits(const struct pawl_cli *cli, struct pawl_load_limits *li
     int error = pawl_config_load(&source, &config, NULL, &errors);
     if (source.dirfd >= 0)
         close(source.dirfd);
-    if (error != 0) {
-        (void)pawl_fail_load(cli, pawl_config_file_name(&source), error, &errors);
-        return PAWL_EXIT_INVALID;
-    }
+    if (error != 0)
+        return pawl_fail_config(cli, &source, error, &errors);
     *limits_out = (struct pawl_load_limits){.file_bytes_max = config.run.file_bytes,
                                             .depth_max = (uint32_t)config.run.file_depth,
                                             .nodes_max = (uint32_t)config.run.file_nodes};

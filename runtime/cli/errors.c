@@ -106,14 +106,18 @@ int pawl_fail_report(const struct pawl_cli *cli, const struct pawl_error_report 
                                     report->hint, NULL, 0, 0});
 }
 
-static struct pawl_trouble load_trouble(const char *file, int exit_code, const struct pawl_load_error *error)
+static struct pawl_trouble load_trouble(const char *file, int exit_code, const struct pawl_load_error *error,
+                                        bool only_placed)
 {
+    if (only_placed && error->line == 0 && strcmp(error->code, "unreadable") != 0)
+        file = NULL;
     return (struct pawl_trouble){exit_code, error->code, error->text,  error->hint,
                                  file,      error->line, error->column};
 }
 
-int pawl_fail_load(const struct pawl_cli *cli, const char *file, int error,
-                   const struct pawl_load_errors *errors)
+/* @only_placed: a mistake without a place in the file is not the file's, but it could not be read. */
+static int fail_load(const struct pawl_cli *cli, const char *file, int error,
+                     const struct pawl_load_errors *errors, bool only_placed)
 {
     bool unreadable = error != PAWL_E_INVALID && error != PAWL_E_LIMIT;
     int exit_code = unreadable ? PAWL_EXIT_USAGE : PAWL_EXIT_INVALID;
@@ -124,10 +128,10 @@ int pawl_fail_load(const struct pawl_cli *cli, const char *file, int error,
     }
     if (cli->json) {
         json_t *document = json_object(), *all = json_array();
-        struct pawl_trouble first = load_trouble(file, exit_code, &errors->errors[0]);
+        struct pawl_trouble first = load_trouble(file, exit_code, &errors->errors[0], only_placed);
         json_object_set_new(document, "error", trouble_json(&first));
         for (uint32_t i = 0; i < errors->count; i++) {
-            struct pawl_trouble each = load_trouble(file, exit_code, &errors->errors[i]);
+            struct pawl_trouble each = load_trouble(file, exit_code, &errors->errors[i], only_placed);
             json_array_append_new(all, trouble_json(&each));
         }
         json_object_set_new(document, "errors", all);
@@ -136,12 +140,25 @@ int pawl_fail_load(const struct pawl_cli *cli, const char *file, int error,
         return exit_code;
     }
     for (uint32_t i = 0; i < errors->count; i++) {
-        struct pawl_trouble each = load_trouble(file, exit_code, &errors->errors[i]);
+        struct pawl_trouble each = load_trouble(file, exit_code, &errors->errors[i], only_placed);
         pawl_trouble(cli, &each);
     }
     if (errors->dropped != 0)
         fprintf(stderr, "%s: %u more\n", file, errors->dropped);
     return exit_code;
+}
+
+int pawl_fail_load(const struct pawl_cli *cli, const char *file, int error,
+                   const struct pawl_load_errors *errors)
+{
+    return fail_load(cli, file, error, errors, false);
+}
+
+int pawl_fail_config(const struct pawl_cli *cli, const struct pawl_config_source *source, int error,
+                     const struct pawl_load_errors *errors)
+{
+    (void)fail_load(cli, pawl_config_file_name(source), error, errors, true);
+    return PAWL_EXIT_INVALID;
 }
 
 int pawl_fail_no_state(const struct pawl_cli *cli)

@@ -11,6 +11,7 @@
 
 #include "runtime/cli/cli.h"
 #include "runtime/client.h"
+#include "runtime/config.h"
 #include "runtime/loader.h"
 
 struct pawl_trouble {
@@ -38,6 +39,11 @@ int pawl_fail_report(const struct pawl_cli *cli, const struct pawl_error_report 
 /** pawl_fail_load - every mistake of a workflow file; exit 3 (2 when the file cannot be read). */
 int pawl_fail_load(const struct pawl_cli *cli, const char *file, int error,
                    const struct pawl_load_errors *errors);
+
+/** pawl_fail_config - every mistake of the configuration: of its file, or of the environment or a flag, which
+ * the mistake names itself; exit 3. */
+int pawl_fail_config(const struct pawl_cli *cli, const struct pawl_config_source *source, int error,
+                     const struct pawl_load_errors *errors);
 
 /** pawl_fail_no_state - a verb that reads found no state directory: exit 1. */
 int pawl_fail_no_state(const struct pawl_cli *cli);

@@ -158,6 +158,12 @@ bool pawl_inputs_next(struct pawl_inputs *inputs, const char **line_out, size_t 
     return false;
 }
 
+void pawl_inputs_rewind(struct pawl_inputs *inputs)
+{
+    inputs->at = 0;
+    inputs->line = 0;
+}
+
 int pawl_inputs_read(const struct pawl_cli *cli, const char *file, const struct pawl_plan *plan,
                      const struct pawl_params *params, struct pawl_inputs *inputs_out)
 {
@@ -177,8 +183,7 @@ int pawl_inputs_read(const struct pawl_cli *cli, const char *file, const struct 
         pawl_plan_close(bound);
         inputs_out->count++;
     }
-    inputs_out->at = 0;
-    inputs_out->line = 0;
+    pawl_inputs_rewind(inputs_out);
     return 0;
 }
 

@@ -50,4 +50,7 @@ void pawl_inputs_fini(struct pawl_inputs *inputs);
 /** pawl_inputs_next - the next line that holds something. false: none is left. */
 bool pawl_inputs_next(struct pawl_inputs *inputs, const char **line_out, size_t *n_out);
 
+/** pawl_inputs_rewind - the first line comes next. */
+void pawl_inputs_rewind(struct pawl_inputs *inputs);
+
 #endif

@@ -60,7 +60,9 @@ void pawl_publishing_tell(struct pawl_publishing *publishing, const struct pawl_
     }
     publishing->confirmed++;
     publishing->nowhere += confirm->event_id == 0 && !confirm->duplicate;
-    if (confirm->refused > 0) {
+    bool dropped = confirm->event_id == 0 && confirm->routed == 0 && confirm->refused == 1;
+    publishing->dropped += dropped;
+    if (confirm->refused > 0 && !dropped) {
         pawl_note(publishing->cli, "event %s: %u of its queues refused it%s%s", id, confirm->refused,
                   publishing->by != NULL ? ": " : "", publishing->by != NULL ? publishing->by : "");
         publishing->refused++;
@@ -114,7 +116,10 @@ void pawl_publishing_tell_early(struct pawl_publishing *publishing)
 
 void pawl_publishing_tell_nowhere(const struct pawl_publishing *publishing, const char *topic)
 {
-    static const char why[] = "none wants its topic, or one that does is full and let it go";
+    const char *why = publishing->dropped == 0 ? "none wants its topic"
+                      : publishing->dropped == publishing->nowhere
+                          ? "it was full and dropped the newest (--overflow drop_newest)"
+                          : "none wants its topic, or one that does was full and dropped it";
     if (publishing->nowhere == 1 && publishing->confirmed == 1)
         pawl_note(publishing->cli, "%.80s: the event is in no queue: %s", topic, why);
     else if (publishing->nowhere > 0)

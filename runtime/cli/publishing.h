@@ -14,6 +14,7 @@ struct pawl_publishing {
     struct pawl *pawl;
     uint64_t sent;              /* lines that were given to the bus, or refused before that */
     uint64_t nowhere;           /* confirmed ones that are in no queue */
+    uint64_t dropped;           /* of those: full queues dropped them */
     uint64_t confirmed;         /* events that were stored, or that nobody wanted */
     uint64_t failed;            /* events of which nothing was stored */
     uint64_t refused;           /* events that a queue refused: the failed ones, and those that others took */

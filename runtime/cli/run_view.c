@@ -18,6 +18,7 @@
 
 #include "runtime/cli/errors.h"
 #include "runtime/suggest.h"
+#include "scheduler/reopened.h"
 #include "scheduler/run.h"
 #include "shm/error.h"
 
@@ -26,7 +27,7 @@
 struct run_list {
     struct pawl_wire_summary *runs;
     size_t count, room, live_count;
-    bool unsealed; /* a directory without an image was seen */
+    bool unsealed; /* a directory was seen whose image is not there, or not the last word */
 };
 
 static int add_run(struct run_list *list, const struct pawl_wire_summary *summary)
@@ -70,8 +71,8 @@ static bool is_live(const struct run_list *list, const char *run_id)
     return false;
 }
 
-/* Those with an image. Return: 0 or -errno. */
-static int add_sealed(struct pawl_session *session, struct run_list *list)
+/* Those with an image. @serves: the others are in the list. Return: 0 or -errno. */
+static int add_sealed(struct pawl_session *session, bool serves, struct run_list *list)
 {
     if (session->state.runs_dirfd < 0)
         return 0;
@@ -89,7 +90,8 @@ static int add_sealed(struct pawl_session *session, struct run_list *list)
         struct pawl_wire_summary summary;
         if (entry->d_name[0] == '.' || is_live(list, entry->d_name))
             continue;
-        int found = pawl_image_summary(session->state.runs_dirfd, entry->d_name, &summary);
+        int found = serves ? pawl_image_summary(session->state.runs_dirfd, entry->d_name, &summary)
+                           : pawl_image_last_word(session->state.runs_dirfd, entry->d_name, &summary);
         if (found == -ENOENT)
             list->unsealed = true;
         else if (found == 0)
@@ -118,14 +120,14 @@ int pawl_runs_list(struct pawl_session *session, struct pawl_wire_summary **runs
         status = 0;
     if (status == 0 && serves)
         status = add_live(session, &list);
-    int error = status == 0 ? add_sealed(session, &list) : 0;
+    int error = status == 0 ? add_sealed(session, serves, &list) : 0;
     if (status == 0 && error == 0 && list.unsealed && !serves) {
         status = pawl_session_connect(session, true);
         list.count = 0;
         if (status == 0)
             status = add_live(session, &list);
         if (status == 0)
-            error = add_sealed(session, &list);
+            error = add_sealed(session, true, &list);
     }
     if (error != 0)
         status =
@@ -186,7 +188,7 @@ static bool may_be_a_run(const char *name)
     return n != 0 && n <= 64 && name[0] != '.' && strchr(name, '/') == NULL;
 }
 
-/* Has it a directory? (Then it is of the journal, when there is no image.) */
+/* Has it a directory? (Then it is of the journal, when there is no image that is the last word.) */
 static bool has_directory(struct pawl_session *session, const char *run_id)
 {
     struct stat status;
@@ -213,7 +215,8 @@ static int find_view(struct pawl_session *session, const char *run_id, struct pa
             return 0;
     }
     bool silent = error == -ETIMEDOUT;
-    error = open_image(session, run_id, view_out);
+    bool asks = (silent || !session->connected) && pawl_reopened_is(session->state.runs_dirfd, run_id);
+    error = asks ? -ENOENT : open_image(session, run_id, view_out);
     if (error != -ENOENT)
         return error;
     if (silent)

@@ -15,7 +15,8 @@
 #include "runtime/cli/submit.h"
 #include "shm/error.h"
 
-#define RECONNECT_NS UINT64_C(10000000000)
+#define RECONNECT_NS      UINT64_C(10000000000)
+#define RECONNECT_TELL_NS UINT64_C(1000000000)
 
 int pawl_session_open(const struct pawl_cli *cli, enum pawl_state_mode mode, struct pawl_session *session_out)
 {
@@ -93,7 +94,8 @@ void pawl_session_copy_name(char field[PAWL_NAME_BYTES], const char *text)
 
 int pawl_reconnect(struct pawl_session *session)
 {
-    uint64_t end_ns = pawl_monotonic_ns() + RECONNECT_NS;
+    uint64_t begun_ns = pawl_monotonic_ns(), end_ns = begun_ns + RECONNECT_NS;
+    bool told = false;
     pawl_session_disconnect(session);
     for (;;) {
         struct pawl_error_report report;
@@ -106,6 +108,10 @@ int pawl_reconnect(struct pawl_session *session)
             return pawl_fail_report(session->cli, &report);
         if (pawl_monotonic_ns() >= end_ns || pawl_signals_level() >= PAWL_SIGNAL_INTERRUPT)
             return -ENOENT;
+        if (!told && pawl_monotonic_ns() - begun_ns >= RECONNECT_TELL_NS) {
+            told = true;
+            pawl_note(session->cli, "the scheduler is gone; another is waited for (10 s, ^C twice ends it)");
+        }
         poll(NULL, 0, 50);
     }
 }

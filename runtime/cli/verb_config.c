@@ -107,8 +107,7 @@ static int show_all(struct pawl_cli *cli, const struct config_options *o, int di
     char jobs[24];
     int error = pawl_config_load(&source, &config, &origins, &errors), status = PAWL_EXIT_OK;
     if (error != 0) {
-        (void)pawl_fail_load(cli, pawl_config_file_name(&source), error, &errors);
-        status = PAWL_EXIT_INVALID;
+        status = pawl_fail_config(cli, &source, error, &errors);
         goto out;
     }
     const char *jobs_origin = cli->jobs != 0 ? "environment" : "default";

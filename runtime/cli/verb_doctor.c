@@ -32,6 +32,8 @@ struct doctor_options {
     uint64_t given;
 };
 
+enum { SHM_MIB_MIN = 128 };
+
 enum verdict { VERDICT_OK, VERDICT_WARN, VERDICT_FAIL };
 
 struct doctor {
@@ -230,6 +232,27 @@ static void check_sync(struct doctor *doctor)
            median_us < 20 ? "; so quick that this disk hardly flushes" : "");
 }
 
+/* A memfd is bounded by memory alone, not by the size of /dev/shm. */
+static void report_shm_size(struct doctor *doctor)
+{
+    static const char available[] = "MemAvailable:";
+    unsigned long long kib = 0;
+    char line[128];
+    FILE *stream = fopen("/proc/meminfo", "re");
+    while (stream != NULL && kib == 0 && fgets(line, sizeof line, stream) != NULL)
+        if (strncmp(line, available, sizeof available - 1) == 0)
+            kib = strtoull(line + sizeof available - 1, NULL, 10);
+    if (stream != NULL)
+        fclose(stream);
+    if (kib == 0)
+        report(doctor, "shm", VERDICT_OK, NULL, "memfd with seals works; its size is bounded by memory");
+    else
+        report(doctor, "shm", kib >> 10 >= SHM_MIB_MIN ? VERDICT_OK : VERDICT_WARN,
+               "end programs that hold memory, or add some",
+               "memfd with seals works; %llu MiB of memory are available for it (/dev/shm is not used)",
+               kib >> 10);
+}
+
 static void check_shm(struct doctor *doctor)
 {
     int fd = memfd_create("pawl-doctor", MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -239,7 +262,7 @@ static void check_shm(struct doctor *doctor)
                "a kernel and container that allow memfd_create with seals (Linux 5.1)",
                "shared memory by memfd: %s", strerror(errno));
     else
-        report(doctor, "shm", VERDICT_OK, NULL, "memfd with seals works");
+        report_shm_size(doctor);
     if (fd >= 0)
         close(fd);
 }

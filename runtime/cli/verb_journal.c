@@ -28,10 +28,13 @@ static int open_journal(const struct pawl_cli *cli, const char *path)
         return -pawl_fail_error(cli, PAWL_EXIT_USAGE, -errno, "name a state directory, or the journal in one",
                                 "no journal here: %.200s", path);
     int journal = openat(dirfd, "journal", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (journal < 0)
+    int error = errno;
+    if (journal < 0 && (error == ENOENT || error == ENOTDIR))
         return dirfd;
     close(dirfd);
-    return journal;
+    return journal >= 0 ? journal
+                        : -pawl_fail_error(cli, PAWL_EXIT_USAGE, -error, "it belongs to somebody else?",
+                                           "the journal in %.200s may not be read", path);
 }
 
 /* ---- verify ---- */
@@ -64,14 +67,21 @@ static void on_finding(void *context, const struct pawl_journal_finding *finding
 static int fail_damage(const struct pawl_cli *cli, int error, const struct pawl_journal_report *report)
 {
     char message[512];
-    snprintf(message, sizeof message, "%s: offset %" PRIu64 ", lsn %" PRIu64 ": %s",
-             report->file[0] != '\0' ? report->file : "journal", report->byte_offset, report->lsn,
+    bool has_file = report->file[0] != '\0';
+    snprintf(message, sizeof message, "%soffset %" PRIu64 ", lsn %" PRIu64 ": %s",
+             has_file ? "" : "journal: ", report->byte_offset, report->lsn,
              report->reason[0] != '\0' ? report->reason : pawl_error_text(error));
     bool damaged = error == PAWL_E_DAMAGED || error == PAWL_E_BAD_FORMAT;
-    return pawl_fail(cli, damaged ? PAWL_EXIT_DAMAGED : PAWL_EXIT_FAILED, damaged ? "damaged" : "journal",
-                     damaged ? "restore the state directory from a backup, or start a new one with --state"
-                             : NULL,
-                     "%s", message);
+    return pawl_trouble(
+        cli,
+        &(struct pawl_trouble){
+            .exit_code = damaged ? PAWL_EXIT_DAMAGED : PAWL_EXIT_FAILED,
+            .code = damaged ? "damaged" : "journal",
+            .message = message,
+            .hint =
+                damaged ? "restore the state directory from a backup, or start a new one with --state" : NULL,
+            .file = has_file ? report->file : NULL,
+        });
 }
 
 static int verify(const struct pawl_cli *cli, int dirfd, const char *path)

@@ -128,7 +128,8 @@ static int wait_for(struct pawl_session *session, uint64_t end_ns, struct pawl_w
         if (got == -EINTR)
             continue;
         int status = pawl_reconnect(session);
-        if (status == -ENOENT && pawl_image_summary(session->state.runs_dirfd, request.run_id, summary) == 0)
+        if (status == -ENOENT &&
+            pawl_image_last_word(session->state.runs_dirfd, request.run_id, summary) == 0)
             return 0;
         if (status == -ENOENT)
             return pawl_fail(session->cli, PAWL_EXIT_UNREACHABLE, "lost", "pawl resume goes on with the run",

@@ -14,6 +14,7 @@
 #include "runtime/cli/errors.h"
 #include "runtime/cli/output.h"
 #include "runtime/cli/params.h"
+#include "runtime/cli/run_batch.h"
 #include "runtime/cli/run_view.h"
 #include "runtime/cli/submit.h"
 #include "runtime/cli/verbs.h"
@@ -55,25 +56,103 @@ struct run_command {
     struct pawl_plan *plan; /* as loaded */
     struct pawl_params params;
     struct pawl_inputs inputs;
+    struct pawl_run_batch batch; /* of the inputs */
     bool many;
     uint32_t slots;
-    uint64_t made;                  /* jobs so far */
+    uint64_t made;                  /* jobs so far; lines, those that have succeeded included */
     struct pawl_wire_summary *runs; /* for --resume: all of them, newest first */
     size_t run_count;
     char resume_arguments[64];
 };
 
-/* Of the runs with this identity, the newest that has not succeeded; each is taken once. NULL: none. */
-static const struct pawl_wire_summary *take_candidate(struct run_command *command, uint64_t identity)
+/* Of the runs with this identity, the newest that has not succeeded. NULL: none. */
+static const struct pawl_wire_summary *find_candidate(const struct run_command *command, uint64_t identity)
 {
-    for (size_t i = 0; i < command->run_count; i++) {
-        struct pawl_wire_summary *run = &command->runs[i];
-        if (run->identity == identity && run->state != PAWL_RUN_SUCCEEDED) {
-            run->identity = 0;
-            return run;
-        }
-    }
+    for (size_t i = 0; i < command->run_count; i++)
+        if (command->runs[i].identity == identity && command->runs[i].state != PAWL_RUN_SUCCEEDED)
+            return &command->runs[i];
     return NULL;
+}
+
+/* ---- --inputs ---- */
+
+/* Which line has which run. Return: 0 or a printed exit code. */
+static int make_batch(struct run_command *command)
+{
+    uint64_t *identities = calloc(command->inputs.count + 1, sizeof *identities);
+    const char *line;
+    size_t n;
+    int status = 0;
+    for (uint64_t i = 0; identities != NULL && status == 0 && command->options->resume &&
+                         pawl_inputs_next(&command->inputs, &line, &n);
+         i++) {
+        struct pawl_plan *bound = NULL;
+        status = pawl_params_bind(command->cli, command->plan, &command->params, line, n,
+                                  command->inputs.file, command->inputs.line, &bound);
+        identities[i] = status == 0 ? pawl_identity(command->file, bound) : 0;
+        pawl_plan_close(bound);
+    }
+    pawl_inputs_rewind(&command->inputs);
+    if (status == 0 && (identities == NULL ||
+                        pawl_run_batch_make(command->options->run_id, identities, command->inputs.count,
+                                            command->runs, command->run_count, &command->batch) != 0))
+        status = pawl_fail(command->cli, PAWL_EXIT_INTERNAL, "memory", NULL, "out of memory");
+    free(identities);
+    return status;
+}
+
+static bool is_all_done(const struct run_command *command)
+{
+    return command->many && command->batch.done == command->inputs.count;
+}
+
+static void note_batch(const struct run_command *command)
+{
+    const struct pawl_run_batch *batch = &command->batch;
+    if (is_all_done(command))
+        pawl_note(command->cli, "all %" PRIu64 " runs of batch %s have succeeded: nothing is left to do",
+                  batch->count, batch->name);
+    else if (batch->done != 0)
+        pawl_note(command->cli,
+                  "batch %s goes on: %" PRIu64 " of %" PRIu64 " runs have succeeded and are kept",
+                  batch->name, batch->done, batch->count);
+}
+
+/* A batch of which nothing runs is none that failed; but nobody shall take it for one that ran. */
+static int tell_no_runs(const struct run_command *command)
+{
+    if (command->cli->json) {
+        json_t *document = pawl_json_document();
+        json_object_set_new(document, "runs", json_integer(0));
+        json_object_set_new(document, "succeeded_before", json_integer((json_int_t)command->batch.done));
+        pawl_json_print(document, stdout);
+        json_decref(document);
+    }
+    return pawl_output_finish(command->cli, PAWL_EXIT_OK);
+}
+
+/* ---- jobs ---- */
+
+/* Which run it is to be: one that is there, or a new one by this name. */
+static void choose_run(struct run_command *command, struct pawl_wire_submit *request)
+{
+    const struct run_options *o = command->options;
+    const struct pawl_batch_line *line = command->many ? &command->batch.lines[command->made - 1] : NULL;
+    const struct pawl_wire_summary *old = NULL;
+    if (line != NULL)
+        old = line->run;
+    else if (o->resume)
+        old = find_candidate(command, request->identity);
+    if (old != NULL) {
+        memcpy(request->resume_id, old->run_id, sizeof request->resume_id);
+        memcpy(request->run_id, old->run_id, sizeof request->run_id);
+    } else if (line != NULL) {
+        pawl_run_batch_name(&command->batch, line->number, request->run_id);
+    } else if (o->run_id != NULL) {
+        pawl_session_copy_name(request->run_id, o->run_id);
+    } else {
+        pawl_run_id_make(request->run_id);
+    }
 }
 
 static int fill_job(struct run_command *command, struct pawl_plan *plan, struct pawl_attach_job *job_out)
@@ -95,19 +174,19 @@ static int fill_job(struct run_command *command, struct pawl_plan *plan, struct 
     }
     request->identity = pawl_identity(command->file, plan);
     pawl_session_copy_name(request->workflow, pawl_plan_name(plan));
-    const struct pawl_wire_summary *old = o->resume ? take_candidate(command, request->identity) : NULL;
-    command->made++;
-    if (old != NULL) {
-        memcpy(request->resume_id, old->run_id, sizeof request->resume_id);
-        memcpy(request->run_id, old->run_id, sizeof request->run_id);
-    } else if (o->run_id == NULL) {
-        pawl_run_id_make(request->run_id);
-    } else if (command->many) {
-        snprintf(request->run_id, sizeof request->run_id, "%.50s-%" PRIu64, o->run_id, command->made);
-    } else {
-        pawl_session_copy_name(request->run_id, o->run_id);
-    }
+    choose_run(command, request);
     return 1;
+}
+
+/* The next line that has not succeeded, or the one run that is not of a line. */
+static bool next_line(struct run_command *command, const char **line_out, size_t *n_out)
+{
+    if (!command->many)
+        return command->made++ == 0;
+    while (pawl_inputs_next(&command->inputs, line_out, n_out))
+        if (!command->batch.lines[command->made++].done)
+            return true;
+    return false;
 }
 
 static int next_job(void *context, struct pawl_attach_job *job_out)
@@ -115,7 +194,7 @@ static int next_job(void *context, struct pawl_attach_job *job_out)
     struct run_command *command = context;
     const char *line = NULL;
     size_t n = 0;
-    if (command->many ? !pawl_inputs_next(&command->inputs, &line, &n) : command->made != 0)
+    if (!next_line(command, &line, &n))
         return 0;
     struct pawl_plan *bound = NULL;
     int status = pawl_params_bind(command->cli, command->plan, &command->params, line, n,
@@ -142,17 +221,24 @@ static int dry_run(struct run_command *command)
         command->options->resume ? pawl_session_open(command->cli, PAWL_STATE_EXISTING, &session) : -ENOENT;
     if (opened > 0)
         status = opened;
-    if (opened == 0) {
+    if (opened == 0)
         status = pawl_runs_list(&session, &command->runs, &command->run_count);
-        const struct pawl_wire_summary *old =
-            status == 0 ? take_candidate(command, pawl_identity(command->file, bound)) : NULL;
+    if (status == 0 && command->many)
+        status = make_batch(command);
+    if (status == 0 && !command->many && opened == 0) {
+        const struct pawl_wire_summary *old = find_candidate(command, pawl_identity(command->file, bound));
         if (old != NULL) {
             status = pawl_run_view_open(&session, old->run_id, &view);
             has_view = status == 0;
         }
     }
     if (status == 0)
-        status = pawl_dry_run_print(command->cli, bound, has_view ? &view : NULL, command->inputs.count);
+        note_batch(command);
+    if (status == 0 && is_all_done(command))
+        status = tell_no_runs(command);
+    else if (status == 0)
+        status = pawl_dry_run_print(command->cli, bound, has_view ? &view : NULL,
+                                    command->inputs.count - command->batch.done);
     if (has_view)
         pawl_run_view_close(&view);
     if (opened == 0)
@@ -173,6 +259,41 @@ static int check_name(const struct run_command *command, const char *workflow)
                      command->file, workflow);
 }
 
+/* For --resume: the runs that there are, none of which is about to change its form. */
+static int list_runs(struct run_command *command, struct pawl_session *session)
+{
+    int status = pawl_runs_list(session, &command->runs, &command->run_count);
+    for (size_t i = 0; i < command->run_count;
+         i++) /* now: later answers to other questions may be under way */
+        if (command->runs[i].sealed == 0)
+            pawl_run_settle(session, command->runs[i].run_id);
+    return status;
+}
+
+static int say_no_runs(const struct run_command *command)
+{
+    pawl_note(command->cli, "no run: %s holds no line with an object of parameters", command->inputs.file);
+    return tell_no_runs(command);
+}
+
+static int attach(struct run_command *command, struct pawl_session *session)
+{
+    uint64_t left = command->inputs.count - command->batch.done;
+    note_batch(command);
+    if (is_all_done(command))
+        return tell_no_runs(command);
+    struct pawl_attach_options options = {
+        .window = command->many ? 2 * command->slots + 16 : 1,
+        .runs_total = command->many ? left : 0,
+        .runs_before = command->batch.done,
+        .detach = command->options->detach,
+        .resume_arguments = command->resume_arguments,
+        .next = next_job,
+        .context = command,
+    };
+    return pawl_attach(session, &options);
+}
+
 static int submit_and_wait(struct run_command *command)
 {
     struct pawl_session session;
@@ -185,37 +306,13 @@ static int submit_and_wait(struct run_command *command)
     if (status == 0)
         status = pawl_session_connect(&session, true);
     if (status == 0 && command->options->resume)
-        status = pawl_runs_list(&session, &command->runs, &command->run_count);
-    for (size_t i = 0; i < command->run_count;
-         i++) /* now: later answers to other questions may be under way */
-        if (command->runs[i].sealed == 0)
-            pawl_run_settle(&session, command->runs[i].run_id);
-    if (status == 0) {
-        struct pawl_attach_options options = {
-            .window = command->many ? 2 * command->slots + 16 : 1,
-            .runs_total = command->many ? command->inputs.count : 0,
-            .detach = command->options->detach,
-            .resume_arguments = command->resume_arguments,
-            .next = next_job,
-            .context = command,
-        };
-        status = pawl_attach(&session, &options);
-    }
+        status = list_runs(command, &session);
+    if (status == 0 && command->many)
+        status = make_batch(command);
+    if (status == 0)
+        status = attach(command, &session);
     pawl_session_close(&session);
     return status;
-}
-
-/* A batch of nothing is none that failed; but nobody shall take it for one that ran. */
-static int say_no_runs(const struct run_command *command)
-{
-    pawl_note(command->cli, "no run: %s holds no line with an object of parameters", command->inputs.file);
-    if (command->cli->json) {
-        json_t *document = pawl_json_document();
-        json_object_set_new(document, "runs", json_integer(0));
-        pawl_json_print(document, stdout);
-        json_decref(document);
-    }
-    return pawl_output_finish(command->cli, PAWL_EXIT_OK);
 }
 
 static int run_run(struct pawl_cli *cli, const void *options, int operand_count, char **operands)
@@ -245,6 +342,7 @@ static int run_run(struct pawl_cli *cli, const void *options, int operand_count,
         status = say_no_runs(&command);
     else if (status == 0)
         status = o->dry_run ? dry_run(&command) : submit_and_wait(&command);
+    pawl_run_batch_fini(&command.batch);
     pawl_inputs_fini(&command.inputs);
     pawl_params_fini(&command.params);
     pawl_plan_close(command.plan);

@@ -82,8 +82,7 @@ static int check_config(struct serve *serve, struct pawl_config *config_out)
     int error = pawl_config_load(&serve->serving.config, config_out, NULL, &errors);
     if (error == 0)
         return pawl_serve_helpers_check(serve->cli, config_out);
-    (void)pawl_fail_load(serve->cli, pawl_config_file_name(&serve->serving.config), error, &errors);
-    return PAWL_EXIT_INVALID;
+    return pawl_fail_config(serve->cli, &serve->serving.config, error, &errors);
 }
 
 /* Who is killed leaves the lock to its children, for as long as they take to end. */

@@ -105,7 +105,8 @@ static int place(struct pawl *pawl, const struct pawl_lib_delivery *own, const s
             error = prepare(pawl, messages, count, parts);
         if (error)
             return error;
-        pawl_lib_send(pawl); /* so that an act that finds no room can be taken back whole */
+        pawl_lib_settle_send(pawl); /* what was settled before it makes room for it */
+        pawl_lib_send(pawl);        /* so that an act that finds no room can be taken back whole */
         error = reserve_all(pawl, parts, count, &settle_entry);
         if (error == 0) {
             put_all(pawl, own, messages, count, parts, settle_entry, act);

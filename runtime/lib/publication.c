@@ -248,6 +248,13 @@ static void finish(struct pawl *pawl, uint64_t sequence, struct pawl_confirm *co
         callback(context, confirm);
 }
 
+/* By a full queue whose policy is to drop the newest: confirmed, and nothing has it. */
+static bool was_dropped(const struct pawl_reply *reply)
+{
+    return reply->type == PAWL_REPLY_CONFIRM && reply->routed == 0 && reply->event_id == 0 &&
+           !(reply->flags & (PAWL_REPLY_UNROUTED | PAWL_REPLY_DUPLICATE));
+}
+
 void pawl_lib_confirm(struct pawl *pawl, const struct pawl_reply *reply)
 {
     struct pawl_lib_publisher *publisher = &pawl->publisher;
@@ -263,6 +270,7 @@ void pawl_lib_confirm(struct pawl *pawl, const struct pawl_reply *reply)
             publication->refused++;
             continue;
         }
+        publication->refused += was_dropped(reply);
         struct pawl_confirm confirm = {
             .error = reply->type == PAWL_REPLY_CONFIRM ? 0
                      : reply->error < 0                ? reply->error

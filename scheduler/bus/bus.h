@@ -145,7 +145,8 @@ int pawl_bus_settle(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus_c
 /** pawl_bus_may_settle - may it be part of an atomic act: does it hold all of these now? 0;
  * PAWL_E_STALE_RECEIPT; PAWL_E_INVALID: failures are not, a dead letter has a size; PAWL_E_LIMIT: more time
  * than there may be. */
-int pawl_bus_may_settle(struct pawl_bus_client *client, const struct pawl_settle *settle);
+int pawl_bus_may_settle(struct pawl_bus *bus, struct pawl_bus_client *client,
+                        const struct pawl_settle *settle);
 /** pawl_bus_begun - its handlers have seen the deliveries below this number. */
 void pawl_bus_begun(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus_client *client,
                     uint64_t begun);

@@ -408,6 +408,8 @@ void pawl_bus_publish(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus
         client->last_sequence = submit->sequence;
     if (submit->guarantee == PAWL_GUARANTEE_AT_MOST_ONCE)
         asked.durability = PAWL_DURABILITY_MEMORY;
+    if (bus->acting)
+        bus_settle_flush(bus); /* what the act acks makes room for what it publishes */
     if (!error)
         error = find_route(bus, client, submit, event, asked.durability, &route);
     if (error) {
@@ -439,13 +441,20 @@ void pawl_bus_act_hold(struct pawl_bus *bus, bool holds)
             bus_unpark(bus, bus->queues[i]);
 }
 
+void bus_act_promise(const struct pawl_bus *bus, struct bus_queue *queue, int64_t events, uint64_t bytes)
+{
+    if (queue->act != bus->act)
+        queue->act_depth = queue->act_bytes = 0;
+    queue->act = bus->act;
+    queue->act_depth += (uint64_t)events; /* below 0 it wraps, as do the sums that it is part of */
+    queue->act_bytes += bytes;
+}
+
 static bool all_promise(const struct pawl_bus *bus, const struct bus_route *route, uint64_t bytes)
 {
     for (uint32_t i = 0; i < route->queue_count; i++) {
         struct bus_queue *queue = route->queues[i];
-        if (queue->act != bus->act)
-            queue->act_depth = queue->act_bytes = 0;
-        queue->act = bus->act;
+        bus_act_promise(bus, queue, 0, 0);
         queue->pending_depth += queue->act_depth;
         queue->pending_bytes += queue->act_bytes;
         bool full = bus_queue_is_full(queue, bytes) || queue->parked;
@@ -453,8 +462,7 @@ static bool all_promise(const struct pawl_bus *bus, const struct bus_route *rout
         queue->pending_bytes -= queue->act_bytes;
         if (full)
             return false;
-        queue->act_depth++;
-        queue->act_bytes += bytes;
+        bus_act_promise(bus, queue, 1, bytes);
     }
     return true;
 }

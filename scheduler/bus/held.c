@@ -228,7 +228,8 @@ int pawl_bus_settle(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus_c
     return 0;
 }
 
-int pawl_bus_may_settle(struct pawl_bus_client *client, const struct pawl_settle *settle)
+int pawl_bus_may_settle(struct pawl_bus *bus, struct pawl_bus_client *client,
+                        const struct pawl_settle *settle)
 {
     if (settle->op == PAWL_SETTLE_OP_NACK || settle->op == PAWL_SETTLE_OP_REJECT)
         return PAWL_E_INVALID;
@@ -240,6 +241,8 @@ int pawl_bus_may_settle(struct pawl_bus_client *client, const struct pawl_settle
     for (uint64_t n = settle->first; n <= settle->last; n++)
         if (bus_held_at(client, n)->state != BUS_HELD_UNSETTLED || !bus_held_at(client, n)->sub)
             return PAWL_E_STALE_RECEIPT;
+    for (uint64_t n = settle->first; n <= settle->last && settle->op == PAWL_SETTLE_OP_ACK; n++)
+        bus_act_promise(bus, bus_held_at(client, n)->sub->queue, -1, 0); /* its place is free then */
     return 0;
 }
 

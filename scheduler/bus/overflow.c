@@ -62,52 +62,60 @@ bool bus_drop_oldest_for(struct pawl_bus *bus, struct bus_queue *queue, uint64_t
     return !full;
 }
 
-/* It would wait for ever, and those behind it; or all else would be dropped for nothing. */
-static bool bury_oversized(struct pawl_bus *bus, struct bus_queue *queue, const struct pawl_event *event,
-                           uint8_t policy)
+enum fate { FATE_TAKEN, FATE_WAITS, FATE_DROPPED, FATE_BURIED, FATE_REFUSED, FATE_TOO_LARGE };
+
+/* Straight to the dead letters. @otherwise: they do not take it. */
+static enum fate bury(struct pawl_bus *bus, struct bus_queue *queue, const struct pawl_event *event,
+                      const char *why, enum fate otherwise)
 {
-    static const char why[] = "it is larger than the queue may be";
-    return policy == PAWL_OVERFLOW_POLICY_DEAD_LETTER &&
-           bus_dead_event(bus, queue, event, PAWL_DEAD_OVERFLOW, 0, why, sizeof why - 1, 0);
+    bool has_grave = !queue->config.dead_letters && queue->config.guarantee != PAWL_GUARANTEE_AT_MOST_ONCE;
+    if (!bus_dead_event(bus, queue, event, PAWL_DEAD_OVERFLOW, 0, why, strlen(why), 0))
+        return otherwise;
+    return has_grave ? FATE_BURIED : FATE_DROPPED;
 }
 
-enum fate { FATE_TAKEN, FATE_WAITS, FATE_GONE, FATE_REFUSED, FATE_TOO_LARGE };
-
-static enum fate admit(struct pawl_bus *bus, struct bus_queue *queue, struct pawl_event *event)
+/* What can never fit would wait for ever, and those behind it; or all else would be dropped for nothing. */
+static enum fate decide(struct pawl_bus *bus, struct bus_queue *queue, const struct pawl_event *event)
 {
     uint8_t policy = pawl_queue_config_overflow(&queue->config, pawl_event_topic(event), event->topic_bytes);
-    if (bus_queue_never_fits(queue, event->bytes)) {
-        if (bury_oversized(bus, queue, event, policy))
-            return FATE_GONE;
-        if (queue->row)
-            pawl_metrics_row_add(queue->row, PAWL_QUEUE_REFUSED, 1);
-        return FATE_TOO_LARGE;
-    }
+    if (bus_queue_never_fits(queue, event->bytes))
+        return policy == PAWL_OVERFLOW_POLICY_DEAD_LETTER
+                   ? bury(bus, queue, event, "it is larger than the queue may be", FATE_TOO_LARGE)
+                   : FATE_TOO_LARGE;
     bool full = policy == PAWL_OVERFLOW_POLICY_DROP_OLDEST ? !bus_drop_oldest_for(bus, queue, event->bytes)
                                                            : bus_queue_is_full(queue, event->bytes);
     if (!full && !queue->parked)
         return FATE_TAKEN;
-    if (policy == PAWL_OVERFLOW_POLICY_BLOCK)
+    switch (policy) {
+    case PAWL_OVERFLOW_POLICY_BLOCK:
         return FATE_WAITS;
-    if (policy == PAWL_OVERFLOW_POLICY_DROP_NEWEST) { /* as asked: gone, and that is all right */
-        if (queue->row)
-            pawl_metrics_row_add(queue->row, PAWL_QUEUE_DROPPED, 1);
-        return FATE_GONE;
+    case PAWL_OVERFLOW_POLICY_DROP_NEWEST: /* as asked: gone, and that is all right */
+        return FATE_DROPPED;
+    case PAWL_OVERFLOW_POLICY_DEAD_LETTER:
+        return bury(bus, queue, event, "the queue was full", FATE_REFUSED);
+    default:
+        return FATE_REFUSED;
     }
-    if (policy == PAWL_OVERFLOW_POLICY_DEAD_LETTER &&
-        bus_dead_event(bus, queue, event, PAWL_DEAD_OVERFLOW, 0, "the queue was full", 18, 0))
-        return FATE_GONE;
-    if (queue->row)
-        pawl_metrics_row_add(queue->row, PAWL_QUEUE_REFUSED, 1);
-    return FATE_REFUSED;
 }
 
+static enum fate admit(struct pawl_bus *bus, struct bus_queue *queue, const struct pawl_event *event)
+{
+    enum fate fate = decide(bus, queue, event);
+    if (queue->row && fate == FATE_DROPPED)
+        pawl_metrics_row_add(queue->row, PAWL_QUEUE_DROPPED, 1);
+    else if (queue->row && (fate == FATE_REFUSED || fate == FATE_TOO_LARGE))
+        pawl_metrics_row_add(queue->row, PAWL_QUEUE_REFUSED, 1);
+    return fate;
+}
+
+/* @event_id: of what lies among the dead now; 0: all was dropped. */
 static void confirm_gone(struct pawl_bus *bus, const struct pawl_bus_client *client, uint64_t sequence,
-                         uint64_t lsn)
+                         uint64_t event_id, uint64_t lsn)
 {
     struct pawl_reply reply = {.type = PAWL_REPLY_CONFIRM,
                                .first = sequence,
                                .last = sequence,
+                               .event_id = event_id,
                                .durability = lsn ? PAWL_DURABILITY_FSYNC : PAWL_DURABILITY_MEMORY};
     bus_reply_durable(bus, client, &reply, lsn);
 }
@@ -129,6 +137,7 @@ static void publish_to_some(struct pawl_bus *bus, struct pawl_bus_client *client
     struct bus_queue **waiting = queues + count;
     uint32_t taking_count = 0, waiting_count = 0, gone = 0, refused_by = 0;
     int refused = PAWL_E_QUEUE_FULL;
+    bool buried = false;
     uint64_t dead_lsn = 0;
     for (uint32_t i = 0; i < count; i++) {
         struct bus_queue *queue = queues[i];
@@ -141,8 +150,10 @@ static void publish_to_some(struct pawl_bus *bus, struct pawl_bus_client *client
         case FATE_WAITS:
             waiting[waiting_count++] = queue;
             break;
-        case FATE_GONE:
+        case FATE_DROPPED:
+        case FATE_BURIED:
             gone++;
+            buried |= fate == FATE_BURIED;
             dead_lsn = bus->group.lsn ? bus->group.lsn : dead_lsn;
             if (count > 1)
                 note_parts(bus, client, submit->sequence, event->id, &queue, 1);
@@ -179,7 +190,7 @@ static void publish_to_some(struct pawl_bus *bus, struct pawl_bus_client *client
         }
     } else if (!publish && gone) {
         bus_note_published(bus, client->publisher, submit->sequence, 0, event->id, 0, dead_lsn != 0);
-        confirm_gone(bus, client, submit->sequence, dead_lsn);
+        confirm_gone(bus, client, submit->sequence, buried ? event->id : 0, dead_lsn);
     } else if (!publish) {
         bus_refuse(bus, client, submit->sequence, submit->sequence, refused, refused_by);
     }

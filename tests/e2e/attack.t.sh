@@ -252,6 +252,7 @@ YAML
     wait_until '[ "$(run_state r)" = running ]'
     kill -KILL "$(the_pid_of supervisor)"
     expect_end 5 "$run"
+    grep -q "another is waited for" background.err || fail "it does not say what it waits for"
     grep -q "supervisor is gone" background.err || fail "it does not say that the supervisor is gone"
 }
 

@@ -333,6 +333,21 @@ test_config_show_lists_every_setting_with_its_origin() {
     expect_stderr 'pawl.yaml:1:1'
 }
 
+test_a_mistake_in_the_environment_is_not_called_one_of_the_file() {
+    write flow.yaml <<<$'pawl: 1\nsteps: {a: {use: noop}}'
+    configured 'run-instances: 3'
+    local verb
+    for verb in 'check flow.yaml' 'run flow.yaml' 'config show' serve; do
+        # shellcheck disable=SC2086  # words
+        PAWL_RUN_INSTANCES=0 expect_exit 3 pawl $verb
+        expect_stderr "PAWL_RUN_INSTANCES: '0' is below the minimum of 1"
+        refute_stderr 'pawl.yaml'
+    done
+    configured 'run-instances: 0'
+    expect_exit 3 pawl check flow.yaml
+    expect_stderr 'pawl.yaml:1:'
+}
+
 test_limits_of_workflow_files_and_runs_are_settings_too() {
     write flow.yaml <<'YAML'
 pawl: 1
@@ -341,6 +356,12 @@ steps:
 YAML
     configured 'run-instances: 3'
     expect_exit 1 pawl run flow.yaml
+    expect_exit 0 pawl why last many
+    expect_contains '4 instances: the limit run-instances is 3; run-instances in pawl.yaml or PAWL_RUN_INSTANCES raises it'
+    expect_exit 3 pawl map true ::: 1 2 3 4
+    expect_stderr 'has more tasks than the limit run-instances, 3'
+    expect_stderr 'run-instances in pawl.yaml or PAWL_RUN_INSTANCES raises it'
+    expect_exit 0 pawl map true ::: 1 2 3
     configured 'workflow-file: 20'
     wait_until '[ -z "$(processes)" ]'
     expect_exit 3 pawl check flow.yaml
@@ -358,6 +379,22 @@ YAML
     wait_until '[ -z "$(processes)" ]'
     expect_exit 0 pawl run flow.yaml --json
     expect_exit 0 pawl run flow.yaml -j 1
+}
+
+# 15 MB of steps and 20 MB of one value: neither fits where most plans do.
+test_a_workflow_within_raised_limits_is_run_where_check_takes_it() {
+    export PAWL_WORKFLOW_FILE=64MiB PAWL_WORKFLOW_NODES=1000000
+    {
+        printf 'pawl: 1\nsteps:\n'
+        seq -f '  s%.0f: {use: noop}' 70000
+        printf '  last: {use: noop, env: {A: "'
+        head -c 20000000 /dev/zero | tr '\0' x
+        printf '"}}\n'
+    } >wide.yaml
+    expect_exit 0 pawl check wide.yaml
+    expect_exit 0 pawl run wide.yaml --run-id wide --json
+    expect_eq "$(run_state wide)" succeeded
+    expect_exit 0 pawl journal verify
 }
 
 test_the_limit_of_captured_output_holds_for_a_map_as_for_a_run() {

@@ -70,7 +70,7 @@ test_an_event_that_came_into_no_queue_is_told() {
     seq 3 >input
     expect_exit 0 "$PAWL" publish a --lines <input
     expect_stdout "$(printf '0\n0\n0')"
-    expect_eq "$(stderr)" 'pawl publish: a: 3 of 3 events are in no queue: none wants its topic, or one that does is full and let it go'
+    expect_eq "$(stderr)" 'pawl publish: a: 3 of 3 events are in no queue: it was full and dropped the newest (--overflow drop_newest)'
 }
 
 test_a_key_is_stored_once_even_over_a_restart() {
@@ -218,6 +218,24 @@ test_an_event_that_no_room_would_do_for_is_refused_at_once_and_costs_nothing() {
     done
 }
 
+test_a_dropped_publish_does_not_look_like_a_stored_one_and_a_dead_letter_does() {
+    leave_running
+    pawl queue declare newest --topic a --max-depth 1 --overflow drop_newest
+    pawl queue declare dead --topic b --max-depth 1 --overflow dead_letter
+    pawl publish a 1
+    pawl publish b 1
+    expect_exit 0 pawl publish a 2
+    expect_stdout 0
+    expect_stderr 'a: the event is in no queue: it was full and dropped the newest'
+    expect_exit 0 pawl publish a 2 --json
+    expect_json '"\(.routed) \(.refused)"' '0 1'
+    expect_exit 0 pawl publish b 2
+    cp out dead.id
+    expect_eq "$(pawl dlq list dead --json | jq -r .event)" "$(cat dead.id)"
+    expect_exit 0 pawl publish nobody 1
+    expect_stderr 'nobody: the event is in no queue: none wants its topic'
+}
+
 test_values_beyond_a_limit_have_an_error_code_of_their_own() {
     local long
     long=$(head -c 256 /dev/zero | tr '\0' t)
@@ -359,7 +377,7 @@ test_each_refused_line_is_told_by_its_number_and_in_its_place() {
         printf '%s\n' three four five
     } >lines
     expect_exit 1 pawl publish a --lines --json <lines
-    expect_eq "$(json '.error // "stored"' | cut -c1-13 | tr '\n' ' ')" 'stored event of 1048 stored stored queue has no  '
+    expect_eq "$(json '.error // "stored"' | cut -c1-13 | tr '\n' ' ')" 'stored event of 1048 stored stored the queue is  '
     expect_exit 1 pawl publish a --lines <lines
     expect_stderr 'event 2 was refused: event of 1048577 bytes: the limit is 1048576'
     expect_stderr 'event 5 was refused'

@@ -437,6 +437,45 @@ C
     end_serve
 }
 
+test_what_is_acked_makes_room_for_what_an_act_publishes_into_the_same_queue() {
+    install_library
+    serve
+    pawl queue declare one --topic one --max-depth 1
+    pawl queue declare two --topic two --max-depth 2
+    write room.c <<'C'
+#include <pawl.h>
+#include <stdio.h>
+
+int main(void)
+{
+    struct pawl *pawl;
+    struct pawl_consumer *consumer;
+    const struct pawl_delivery *got[2];
+    struct pawl_message message = {.bytes = sizeof message, .topic = "one", .data = "x", .data_bytes = 1};
+    if (pawl_connect(NULL, &pawl) != 0 || pawl_publish(pawl, &message, -1, NULL) != 0 ||
+        pawl_consume(pawl, "one", NULL, &consumer) != 0 || pawl_claim(consumer, got, 1, -1) != 1)
+        return 1;
+    printf("%d ", pawl_ack_publish(got[0], &message, 1, -1));
+    message.topic = "two";
+    if (pawl_publish(pawl, &message, -1, NULL) != 0 || pawl_publish(pawl, &message, -1, NULL) != 0 ||
+        pawl_consume(pawl, "two", NULL, &consumer) != 0)
+        return 1;
+    for (int n = 0; n < 2;)
+        n += pawl_claim(consumer, got + n, 2 - (unsigned)n, -1);
+    const struct pawl_message both[2] = {message, message};
+    printf("%d ", pawl_ack(got[0]));
+    printf("%d ", pawl_ack_publish(got[1], both, 2, -1));
+    pawl_close(pawl);
+    return 0;
+}
+C
+    build_own room
+    expect_exit 0 ./room
+    expect_stdout '0 0 0 '
+    expect_eq "$(pawl queue list --json | jq -c "[.queues[].depth]")" "[1,2]"
+    end_serve
+}
+
 test_a_signal_between_the_question_and_the_sleep_ends_the_call_and_no_nap_is_needed_for_it() {
     install_library
     serve

@@ -110,6 +110,30 @@ test_damage_of_confirmed_records_is_found_with_its_place_and_stops_the_start() {
     expect_exit 7 pawl run flow.yaml
 }
 
+test_the_error_of_damage_names_the_file() {
+    three_runs
+    local segment
+    segment=$(find "$PAWL_STATE/journal" -name '*.seg' | sort | head -n 1)
+    damage "$segment" $((4096 + 200))
+    expect_exit 7 pawl journal verify --json
+    expect_json_err .error.file "$(basename "$segment")"
+    expect_exit 7 pawl journal verify
+    expect_stderr "$(basename "$segment"): offset "
+}
+
+test_a_journal_that_cannot_be_opened_is_not_called_an_empty_one() {
+    mkdir broken
+    ln -s journal broken/journal # names itself: nobody can open it, root neither
+    expect_exit 2 pawl journal verify broken
+    expect_stderr 'the journal in broken may not be read'
+    refute_stderr 'holds no segment'
+}
+
+test_doctor_says_how_much_shared_memory_there_may_be() {
+    capture pawl doctor --json
+    expect_json '.checks[] | select(.check == "shm") | .detail | test("[0-9]+ MiB of memory are available")' true
+}
+
 test_verify_changes_nothing() {
     three_runs
     wait_until '[ -z "$(processes)" ]' # the last scheduler closes the journal after its command has ended

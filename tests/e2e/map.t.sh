@@ -335,3 +335,12 @@ test_resume_starts_new_work_before_it_prints_what_is_old() {
     cmp <(sort expected) <(sort printed)
 }
 slow test_resume_starts_new_work_before_it_prints_what_is_old 180
+
+test_why_says_that_a_task_waits_for_memory_or_for_the_time_between_starts() {
+    background pawl map --run-id poor --memfree 1000TiB echo ::: 1
+    wait_until 'pawl why poor map --item 0 | grep -q "It waits for memory: [0-9]* MiB are available, starts are made from 1048576000 (--memfree)"' 30
+    kill -INT "${BACKGROUND[-1]}" && expect_end 5 "${BACKGROUND[-1]}"
+    background pawl map -j2 --run-id slow --delay 1h echo ::: 1 2
+    wait_until 'pawl why slow map --item 1 | grep -q "the time between two starts (--delay): the next one is due in 3[56][0-9][0-9]"' 30
+    kill -INT "${BACKGROUND[-1]}" && expect_end 5 "${BACKGROUND[-1]}"
+}

@@ -444,6 +444,89 @@ YAML
 }
 slow test_what_status_told_survives_kill_of_everything 120
 
+# A run that has ended (its first step fails until `ok` is there), goes on, and is stopped at its fourth instance.
+# $1: how it goes on, $2: the signal by which it stops, KILL: all of pawl.
+goes_on_and_is_stopped() {
+    write flow.yaml <<'YAML'
+pawl: 1
+steps:
+  first: {shell: 'test -e ok'}
+  each: {needs: [first], foreach: [1, 2, 3, 4, 5], env: {I: "${{ item }}"}, shell: 'echo "$I" | tee -a ran; test "$I" != 4 || while [ ! -e go ]; do sleep 0.02; done'}
+YAML
+    expect_exit 1 pawl run --run-id f -j1 flow.yaml
+    wait_until '[ -z "$(processes)" ]' 20
+    expect_eq "$(run_state f)" failed
+    touch ok
+    # shellcheck disable=SC2086
+    background pawl $1 -j1
+    local running=$!
+    wait_until 'grep -q 4 ran'
+    if [ "$2" = KILL ]; then
+        # shellcheck disable=SC2046
+        kill -KILL "$running" $(pid_of supervisor) $(pid_of scheduler) $(pid_of worker)
+        wait "$running" || true
+    else
+        kill -"$2" "$running"
+        expect_end 5 "$running"
+    fi
+    wait_until '[ -z "$(processes)" ]' 20
+}
+
+is_told_as_it_is() {
+    expect_exit 0 pawl status f --json
+    expect_json .state interrupted
+    expect_json .steps.total 6
+    expect_json .steps.succeeded 4
+    expect_exit 5 pawl wait f
+    expect_exit 0 pawl logs f each --item 2
+    expect_stdout 3
+    expect_exit 0 pawl runs --json
+    expect_json '.runs[0].state' interrupted
+    expect_exit 0 pawl run --resume -n flow.yaml
+    expect_match '^ +each +3 of 5 succeeded and are kept'
+    expect_exit 0 pawl why f each --item 2
+    expect_contains succeeded
+}
+
+test_an_ended_run_that_went_on_and_was_interrupted_is_told_as_it_is_when_nobody_serves() {
+    goes_on_and_is_stopped 'resume f' TERM
+    is_told_as_it_is
+    touch go
+    expect_exit 0 pawl resume f
+    expect_file ran $'1\n2\n3\n4\n4\n5'
+    expect_eq "$(run_state f)" succeeded
+    expect_exit 0 pawl wait f
+}
+
+test_an_ended_run_that_went_on_and_was_killed_is_told_as_it_is_when_nobody_serves() {
+    goes_on_and_is_stopped 'run --resume flow.yaml' KILL
+    is_told_as_it_is
+    touch go
+    expect_exit 0 pawl retry f
+    expect_eq "$(run_state f)" succeeded
+}
+
+test_a_mark_that_a_run_is_open_again_is_not_believed_against_the_journal() {
+    write flow.yaml <<'YAML'
+pawl: 1
+steps: {only: {shell: 'test -e ok'}}
+YAML
+    expect_exit 1 pawl run --run-id f flow.yaml
+    wait_until '[ -z "$(processes)" ]' 20
+    touch "$PAWL_STATE/runs/f/reopened" # as of a scheduler that died before its journal had a word of it
+    expect_exit 1 pawl wait f
+    expect_eq "$(run_state f)" failed
+    expect_exit 0 pawl runs --json
+    expect_json '.runs[0].state' failed
+    expect_exit 0 pawl gc --older-than 1d
+    [ ! -e "$PAWL_STATE/runs/f/reopened" ] || fail "it stays there for good"
+    touch ok "$PAWL_STATE/runs/f/reopened"
+    expect_exit 0 pawl resume f
+    expect_eq "$(run_state f)" succeeded
+    wait_until '[ -z "$(processes)" ]' 20
+    [ ! -e "$PAWL_STATE/runs/f/reopened" ] || fail "a sealed run is marked as open"
+}
+
 # A scheduler that says a run has succeeded, and is sure of it, as of what is on disk, when the file "durable" is there.
 slow_disk() {
     cat >slow_disk.py <<'PY'

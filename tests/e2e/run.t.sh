@@ -544,3 +544,40 @@ YAML
     expect_exit 0 pawl run --progress=plain flow.yaml
     expect_exit 2 pawl run --progress=fancy flow.yaml
 }
+
+test_why_says_when_a_delayed_step_is_due() {
+    write flow.yaml <<'YAML'
+pawl: 1
+steps: {a: {shell: 'exit 1', retries: {limit: 2, backoff: {initial: 1h, jitter: 0}}}}
+YAML
+    pawl run --detach --run-id mine flow.yaml >/dev/null
+    wait_until '[ "$(step_count delayed)" = 1 ]'
+    expect_exit 0 pawl why mine a
+    expect_match '^Attempt 2 is due in 3[56][0-9][0-9]\.[0-9] s, 3600\.0 s after the one before'
+    pawl cancel mine
+    wait_until '[ "$(run_state mine)" = cancelled ]'
+}
+
+test_why_tells_of_an_output_file_that_makes_no_named_outputs() {
+    write flow.yaml <<'YAML'
+pawl: 1
+steps:
+  json: {shell: 'echo "{bad" >"$PAWL_OUTPUT"'}
+  line: {shell: 'echo bad >"$PAWL_OUTPUT"'}
+  fine: {shell: 'echo key=value >"$PAWL_OUTPUT"'}
+  each: {foreach: [1, 2], shell: '[ "$PAWL_ITEM" = 1 ] || echo "{" >"$PAWL_OUTPUT"'}
+  none: {run: ["true"]}
+YAML
+    expect_exit 0 pawl run --run-id mine flow.yaml
+    local step
+    for step in json line 'each --item 1'; do
+        # shellcheck disable=SC2086  # words
+        expect_exit 0 pawl why mine $step
+        expect_contains 'What it wrote to PAWL_OUTPUT makes no named outputs'
+    done
+    for step in fine none 'each --item 0'; do
+        # shellcheck disable=SC2086  # words
+        expect_exit 0 pawl why mine $step
+        refute_contains PAWL_OUTPUT
+    done
+}

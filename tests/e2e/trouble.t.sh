@@ -250,6 +250,99 @@ test_a_disk_that_a_backlog_filled_takes_events_again_once_they_are_consumed() {
         kill "$server" && wait "$server"'
 }
 
+# So much that is not synced yet when space ends: what was taken up must not eat what settlements live on.
+test_publishers_of_large_events_leave_room_to_consume_all_that_was_confirmed() {
+    # shellcheck disable=SC2016
+    expect_exit 0 in_namespace '
+        disk 48M
+        export PAWL_STATE=$PWD/disk/state
+        "$PAWL" serve 2>serve.err &
+        until grep -q "serving /" serve.err; do sleep 0.05; done
+        "$PAWL" queue declare q --topic t --max-bytes 4G
+        head -c 1000000 /dev/zero | tr "\0" x >line
+        for i in {1..30}; do echo -n "$i " && cat line && echo; done >lines
+        for p in {1..4}; do
+            timeout 240 "$PAWL" publish t --lines <lines >ids$p 2>/dev/null &
+            publishers+=($!)
+        done
+        for p in "${publishers[@]}"; do ! wait "$p"; done
+        kept=$(cat ids? | wc -l)
+        [ "$kept" -gt 20 ]
+        timeout 240 "$PAWL" consume q --auto-ack --count "$kept" --wait 2m | jq -r .event | sort -u >got
+        [ "$(wc -l <got)" = "$kept" ]
+        deadline=$((SECONDS + 120))
+        until echo more | "$PAWL" publish t 2>/dev/null; do [ $SECONDS -lt $deadline ]; sleep 0.2; done
+        ! grep "reserve of 16 MiB is used" disk/state/scheduler.log
+        kill %1 && wait %1'
+}
+
+# FILL takes the last byte of the disk; who serves is killed there.
+killed_on_a_full_disk='
+    export PAWL_STATE=$PWD/disk/state
+    serve() {
+        : >serve.err
+        "$PAWL" serve 2>serve.err &
+        served=$!
+        until grep -q "serving /" serve.err; do kill -0 $served; sleep 0.05; done
+    }
+    fill() { for _ in 1 2; do head -c 100m /dev/zero >>disk/fill 2>/dev/null || true; done; }
+    disk 32m
+    serve
+    "$PAWL" queue declare q --topic t
+    printf "%s\n" one two three | "$PAWL" publish t --lines >ids
+    kill -9 $served
+    wait $served || true
+    until flock -n disk/state/lock true; do sleep 0.02; done'
+
+test_a_server_killed_on_a_disk_without_a_byte_left_starts_and_settles() {
+    # shellcheck disable=SC2016
+    expect_exit 0 in_namespace "$killed_on_a_full_disk"'
+        fill
+        serve
+        rc=0
+        echo four | timeout 60 "$PAWL" publish t 2>refusal || rc=$?
+        [ $rc = 1 ] && grep -q "no room for new work" refusal
+        "$PAWL" consume q --auto-ack --count 2 --wait 60s | jq -r .data
+        kill -9 $served
+        wait $served || true
+        until flock -n disk/state/lock true; do sleep 0.02; done
+        fill
+        serve
+        "$PAWL" consume q --auto-ack --count 1 --wait 60s | jq -r .data
+        rm disk/fill
+        deadline=$((SECONDS + 120))
+        until echo five | "$PAWL" publish t >/dev/null 2>&1; do [ $SECONDS -lt $deadline ]; sleep 0.2; done
+        "$PAWL" consume q --auto-ack --count 1 --wait 60s | jq -r .data
+        kill $served && wait $served
+        "$PAWL" journal verify'
+    expect_contains "$(printf 'one\ntwo\nthree\nfive\n')"
+}
+
+# As it is where a temporary scheduler was killed, or the disk had no room for a reserve.
+test_without_a_byte_and_without_a_reserve_all_can_be_read_and_goes_on_with_some_room() {
+    # shellcheck disable=SC2016
+    expect_exit 0 in_namespace "$killed_on_a_full_disk"'
+        rm disk/state/journal/reserve.*
+        fill
+        if ! "$PAWL" queue list --json >list 2>words; then
+            grep -q "[0-9] bytes are needed" words # a file system without O_DIRECT
+            rm disk/fill
+            "$PAWL" queue list --json >list
+            fill
+        fi
+        [ "$(jq ".queues[] | select(.name == \"q\") | .depth" list)" = 3 ]
+        if serve; then
+            rc=0
+            echo four | timeout 60 "$PAWL" publish t 2>refusal || rc=$?
+            [ $rc = 1 ]
+            rm disk/fill
+            "$PAWL" consume q --auto-ack --count 3 --wait 60s | jq -r .data
+            kill $served && wait $served
+        fi
+        "$PAWL" journal verify'
+    expect_contains "$(printf 'one\ntwo\nthree\n')"
+}
+
 test_who_waits_for_a_full_disk_is_told_once_and_once_more_when_it_goes_on() {
     write flow.yaml <<'YAML'
 pawl: 1

@@ -520,6 +520,23 @@ async def test_a_full_queue_refuses_by_its_policy():
 
 
 @in_loop
+async def test_what_a_full_queue_drops_is_told_to_its_publisher_and_what_is_a_dead_letter_is_stored():
+    for overflow, stored in (("drop_newest", False), ("dead_letter", True)):
+        async with pawl.EventBackend(concurrency=1, prefetch=1, max_depth=1, overflow=overflow) as backend:
+            gate = asyncio.Event()
+
+            async def handler(_event, gate=gate):
+                await gate.wait()
+
+            await backend.subscribe("a", handler)
+            assert await backend.publish(pawl.MessagingEvent("a", 0))
+            assert await backend.publish(pawl.MessagingEvent("a", 1)) is stored
+            assert await backend.publish_batch([pawl.MessagingEvent("a"), pawl.MessagingEvent("other")]) == 1 + stored
+            assert backend.get_queue_pressure_stats()["stats"]["unrouted"] == 0
+            gate.set()
+
+
+@in_loop
 async def test_what_cannot_be_published_is_told():
     backend = pawl.EventBackend()
     with pytest.raises(pawl.NotConnected) as caught:

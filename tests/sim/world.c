@@ -74,6 +74,8 @@ static uint64_t append(void *ctx, uint8_t type, const struct iovec *body, int co
     if (world->verbose)
         fprintf(stderr, "  lsn %zu: record type %u, %zu bytes\n", world->record_count, type, record->bytes);
     world_ledger_note(world, world->record_count);
+    if (type == PAWL_RECORD_REOPEN)
+        world_judge_reopened(world, record->body);
     return world->record_count;
 }
 
@@ -179,10 +181,8 @@ static void signal_job(void *ctx, struct pawl_delivery *delivery, uint64_t grace
     struct world *world = ctx;
     size_t index = index_of(world, delivery);
     world->signal_count++;
-    if (index == SIZE_MAX)
-        return;
-    world->jobs[index]->signalled = true;
-    world->jobs[index]->grace_ns = grace_ns;
+    if (index != SIZE_MAX)
+        world->jobs[index]->signalled = true, world->jobs[index]->grace_ns = grace_ns;
 }
 
 static void forget(void *ctx, struct pawl_delivery *delivery)
@@ -247,14 +247,14 @@ int world_new_core(struct world *world)
         .batch_open = batch_open,
         .batch_close = batch_close,
         .changed = changed,
+        .reopening = world_reopening,
         .seal = want_seal,
         .random = chance,
         .log = note,
     };
     pawl_core_options_default(&options);
     options.items_window = 64;
-    if (world->interruptions_max)
-        options.interruptions_max = world->interruptions_max;
+    options.interruptions_max = world->interruptions ? world->interruptions : 5;
     return pawl_core_create(&options, &effects, world, &world->core);
 }
 
@@ -491,21 +491,9 @@ void world_seal(struct world *world)
         if (pread(fd, image->bytes, image->n, 0) != n)
             abort();
         close(fd);
+        image->reopened = false;
         pawl_core_sealed(world->core, world->now, run);
         world_turn(world);
-    }
-}
-
-void world_collect(struct world *world)
-{
-    world_sync(world);
-    for (size_t i = 0; i < world->image_count; i++) {
-        struct world_image *image = &world->images[i];
-        if (pawl_core_find(world->core, image->run_id))
-            continue;
-        memcpy(image->run_id, "-gone", 6);
-        world->collected++;
-        return;
     }
 }
 

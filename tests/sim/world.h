@@ -57,16 +57,17 @@ struct world_image {
     char run_id[PAWL_NAME_BYTES];
     char *bytes;
     size_t n;
+    bool reopened; /* readers know that it is not the last word; no crash takes that away */
 };
 
 struct world {
     struct pawl_core *core;
     struct pawl_now now;
     uint64_t random;
-    uint32_t interruptions_max; /* 0: the default */
-    bool room;                  /* false: a full disk */
-    bool failing;               /* the journal takes nothing any more */
-    uint32_t ring_max;          /* placed and not begun, at most; then PAWL_E_QUEUE_FULL */
+    uint32_t interruptions; /* their limit; 0: the default */
+    bool room;              /* false: a full disk */
+    bool failing;           /* the journal takes nothing any more */
+    uint32_t ring_max;      /* placed and not begun, at most; then PAWL_E_QUEUE_FULL */
 
     struct world_record *records; /* lsn is the index + 1 */
     size_t record_count, record_capacity;
@@ -176,6 +177,10 @@ size_t world_placed(struct world *world, const char *step); /* jobs of this step
 char *world_digest(struct world *world);
 /* Sums over steps equal the counters of the summary. Breaks the world if not. */
 void world_check_counts(struct world *world);
+int world_reopening(void *ctx, const char *run_id); /* the effect */
+/* Before the journal says that a run is open again, readers are told; and as long as that is so. */
+void world_judge_reopened(struct world *world, const void *reopen_record);
+void world_check_reopened(struct world *world);
 /* A sealed run: every step is over, every piece of work is told once, successes are those of the ledger. */
 void world_check_image(struct world *world, const char *run_id);
 

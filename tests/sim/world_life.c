@@ -6,9 +6,62 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "scheduler/core_record.h"
 #include "scheduler/core_state.h"
 #include "shm/error.h"
 #include "tests/sim/world.h"
+
+/* ---- images ---- */
+
+void world_collect(struct world *world)
+{
+    world_sync(world);
+    for (size_t i = 0; i < world->image_count; i++) {
+        struct world_image *image = &world->images[i];
+        if (pawl_core_find(world->core, image->run_id))
+            continue;
+        memcpy(image->run_id, "-gone", 6);
+        world->collected++;
+        return;
+    }
+}
+
+static struct world_image *find_image(struct world *world, const char *run_id)
+{
+    for (size_t i = 0; i < world->image_count; i++)
+        if (strcmp(world->images[i].run_id, run_id) == 0)
+            return &world->images[i];
+    return NULL;
+}
+
+int world_reopening(void *ctx, const char *run_id)
+{
+    struct world_image *image = find_image(ctx, run_id);
+    if (!image)
+        return -ENOENT;
+    image->reopened = true;
+    return 0;
+}
+
+void world_judge_reopened(struct world *world, const void *reopen_record)
+{
+    struct pawl_reopen_record record;
+    memcpy(&record, reopen_record, sizeof record);
+    const struct world_image *image = find_image(world, record.run_id);
+    if (!image || !image->reopened)
+        world_break(world, "run %s: the journal has it open again before readers know", record.run_id);
+}
+
+void world_check_reopened(struct world *world)
+{
+    for (size_t r = 0; r < world->core->run_count; r++) {
+        const struct pawl_run *run = world->core->runs[r];
+        const struct world_image *image = find_image(world, run->id);
+        bool open_again = run->base_image != 0 && !run->superseded && !run->leaving;
+        if (open_again && image && !image->reopened)
+            world_break(world, "run %s is open again, and readers believe its image", run->id);
+    }
+}
 
 /* ---- deaths ---- */
 
@@ -248,6 +301,7 @@ char *world_digest(struct world *world)
 
 void world_check_counts(struct world *world)
 {
+    world_check_reopened(world);
     for (size_t r = 0; r < world->core->run_count; r++) {
         struct pawl_run *run = world->core->runs[r];
         uint64_t states[PAWL_STEP_STATES];

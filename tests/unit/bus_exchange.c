@@ -262,6 +262,7 @@ Test(bus_exchange, dead_letter_takes_what_does_not_fit_and_says_why)
     expect_unanswered(client, sequence); /* it is confirmed when it is durable among the dead */
     memory_turn(&m);
     expect_confirmed(client, sequence);
+    cr_expect(gt(u64, memory_reply(client, PAWL_REPLY_CONFIRM, sequence)->event_id, 0)); /* it is stored */
     expect_number(&m, "q", "depth", 1);
     expect_number(&m, "q.dlq", "depth", 1);
     json_t *list = memory_request(&m, 0, "{'op': 'dlq.list', 'queue': 'q'}");
@@ -509,7 +510,7 @@ Test(bus_exchange, an_act_as_large_as_a_batch_can_be_is_the_largest_and_no_failu
         uint8_t op = (uint8_t)number;
         struct pawl_settle settle = {.op = op};
         bool failure = op == PAWL_SETTLE_OP_NACK || op == PAWL_SETTLE_OP_REJECT;
-        cr_expect(eq(int, pawl_bus_may_settle(pawl_bus_client(m.bus, client->number), &settle),
+        cr_expect(eq(int, pawl_bus_may_settle(m.bus, pawl_bus_client(m.bus, client->number), &settle),
                      failure ? PAWL_E_INVALID : 0));
     }
 }

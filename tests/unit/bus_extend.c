@@ -87,9 +87,10 @@ Test(bus_extend, an_atomic_act_that_asks_for_more_than_a_week_is_refused)
     struct memory_client *client = consumer_with_one();
     memory_begin(&m, client);
     struct pawl_settle part = {.op = PAWL_SETTLE_OP_EXTEND, .value = WEEK};
-    cr_expect(eq(int, pawl_bus_may_settle(pawl_bus_client(m.bus, client->number), &part), 0));
+    cr_expect(eq(int, pawl_bus_may_settle(m.bus, pawl_bus_client(m.bus, client->number), &part), 0));
     part.value = WEEK + 1;
-    cr_expect(eq(int, pawl_bus_may_settle(pawl_bus_client(m.bus, client->number), &part), PAWL_E_LIMIT));
+    cr_expect(
+        eq(int, pawl_bus_may_settle(m.bus, pawl_bus_client(m.bus, client->number), &part), PAWL_E_LIMIT));
 }
 
 /* Whoever asks for more time has begun, also when the lane's count of begins is heard later, or counts it

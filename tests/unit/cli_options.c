@@ -130,12 +130,16 @@ Test(cli_options, lists_gather_and_units_are_understood)
 
 Test(cli_options, a_count_is_refused_outside_of_its_limits_and_the_limits_are_named)
 {
-    static const char *const wrong[] = {"-j 0",  "-j 4097", "-j many",
-                                        "-j -1", "-j 3x",   "-j 99999999999999999999"};
+    static const struct {
+        const char *text;
+        int error;
+    } wrong[] = {
+        {"-j 0", PAWL_E_INVALID},    {"-j 4097", PAWL_E_LIMIT}, {"-j 99999999999999999999", PAWL_E_LIMIT},
+        {"-j many", PAWL_E_INVALID}, {"-j -1", PAWL_E_INVALID}, {"-j 3x", PAWL_E_INVALID}};
     cr_assert(eq(int, parse("-j 4096"), 0));
     for (int i = 0; i < 6; i++) {
-        cr_assert(eq(int, parse(wrong[i]), PAWL_E_INVALID), "%s", wrong[i]);
-        cr_assert(strstr(error.hint, "4096") != NULL, "%s: %s", wrong[i], error.hint);
+        cr_expect(eq(int, parse(wrong[i].text), wrong[i].error), "%s", wrong[i].text);
+        cr_expect(strstr(error.hint, "4096") != NULL, "%s: %s", wrong[i].text, error.hint);
     }
 }
 

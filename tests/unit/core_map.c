@@ -8,6 +8,7 @@
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 
+#include "scheduler/core_state.h"
 #include "scheduler/run.h"
 #include "shm/error.h"
 #include "shm/task.h"
@@ -341,4 +342,32 @@ Test(core_map, items_after_the_end_are_refused)
     uint64_t content[] = {1}, instances[1];
     end_feed();
     cr_expect(ne(int, world_feed(world, run, 0, 1, content, instances), 0));
+}
+
+static void expect_why(const char *words)
+{
+    char text[1024] = "";
+    cr_assert(eq(int, pawl_run_why(world->core, run, 0, 0, world->now, text, sizeof text), 0));
+    cr_expect(strstr(text, words) != NULL, "'%s' is not in: %s", words, text);
+}
+
+Test(core_map, why_says_what_holds_a_task_back)
+{
+    const uint64_t content[1] = {1};
+    uint64_t instances[1];
+    struct pawl_batch *batch = pawl_run_batch(run);
+    batch->load_milli = 2000;
+    batch->memfree_bytes = UINT64_C(4) << 30;
+    feed(0, 1, content, instances);
+    expect_why("It waits for the first look at the machine's load and memory");
+    pawl_core_sample(world->core, 2500, UINT64_C(8) << 30);
+    expect_why("It waits for the load to fall: it is 2.50, starts are made up to 2.00 (--load)");
+    pawl_core_sample(world->core, 2000, UINT64_C(1) << 30);
+    expect_why("It waits for memory: 1024 MiB are available, starts are made from 4096 (--memfree)");
+    batch->load_milli = 0;
+    batch->memfree_bytes = 0;
+    batch->next_start_ns = world->now.boottime_ns + 2500000000;
+    expect_why("It waits for the time between two starts (--delay): the next one is due in 2.5 s");
+    batch->next_start_ns = 0;
+    expect_why("It waits for a free slot");
 }

@@ -283,6 +283,50 @@ Test(core_recovery, sealed_run_that_failed_goes_on_where_it_failed)
     cr_expect(eq(u32, world_attempts(world, "r", "b", 0), 2));
 }
 
+/* The world judges each REOPEN, and each run that is open, by the mark. */
+Test(core_recovery,
+     readers_know_that_a_sealed_run_is_open_again_before_the_journal_does_and_until_it_is_sealed)
+{
+    world_run(world, CHAIN);
+    world_exit(world, world_find(world, "a", 0), 1);
+    world_finish(world);
+    cr_expect(not(world->images[0].reopened));
+    resume("r");
+    cr_expect(world->images[0].reopened);
+    world_power_loss(world);
+    world_check_reopened(world);
+    resume("r");
+    world_exit(world, world_find(world, "a", 0), 1);
+    world_sync(world);
+    world_seal(world);
+    cr_expect(not(world->images[0].reopened));
+    world_crash(world, world->durable,
+                false); /* the image is written, and the journal does not know it yet */
+    world_serve(world);
+    world_finish(world);
+    cr_expect(not(world->images[0].reopened));
+}
+
+Test(core_recovery, power_loss_between_the_mark_of_a_reopening_and_its_record_leaves_the_run_sealed)
+{
+    int error = 0;
+    struct world_submit submit = {.resume_id = "r"};
+    world_run(world, CHAIN);
+    world_exit(world, world_find(world, "a", 0), 1);
+    world_finish(world);
+    world_sync(world);
+    cr_assert(ne(ptr, world_submit(world, &submit, &error), NULL));
+    world_crash(world, world->durable, false);
+    world_serve(world);
+    cr_expect(world->images[0].reopened);
+    cr_expect(eq(ptr, world_find_run(world, "r"), NULL));
+    cr_expect(eq(u32, world_run_state(world, "r"), PAWL_RUN_FAILED));
+    resume("r");
+    world_finish(world);
+    cr_expect(eq(u32, world_run_state(world, "r"), PAWL_RUN_SUCCEEDED));
+    cr_expect(not(world->images[0].reopened));
+}
+
 Test(core_recovery, of_a_sealed_run_that_has_succeeded_nothing_is_left_to_do)
 {
     int error = 0;

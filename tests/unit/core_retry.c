@@ -236,7 +236,7 @@ Test(core_retry, interruptions_are_no_failures_but_have_a_limit)
 
 Test(core_retry, a_step_is_interrupted_as_often_as_the_largest_limit_says_and_once_more_fails_it)
 {
-    world->interruptions_max = 1000;
+    world->interruptions = 1000;
     cr_expect(eq(int, restarts_until_it_fails(1100), 1001));
     cr_expect(eq(u32, state_of(), PAWL_STEP_FAILED));
 }

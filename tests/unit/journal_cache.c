@@ -589,12 +589,12 @@ Test(journal_cache, the_largest_record_is_peeked_in_memory_and_on_disk)
     }
 }
 
-Test(journal_cache, a_batch_of_72_mib_is_one_frame_and_a_byte_more_is_refused)
+Test(journal_cache, a_batch_of_134_mib_is_one_frame_and_a_byte_more_is_refused)
 {
     begin(0);
     start();
-    char *body = calloc(1, 36 << 20);
-    struct iovec iov = {body, (36 << 20) - PAWL_RECORD_HEADER_BYTES};
+    char *body = calloc(1, 67 << 20);
+    struct iovec iov = {body, (67 << 20) - PAWL_RECORD_HEADER_BYTES};
     cr_assert(eq(int, pawl_journal_append(t.journal, 9, 1, &iov, 1, NULL, NULL), 0));
     cr_assert(eq(int, pawl_journal_append(t.journal, 9, 1, &iov, 1, NULL, NULL), 0));
     iov.iov_len = 0;

@@ -423,9 +423,14 @@ Test(journal_faults, pending_limit_refuses_work_before_results)
     {
         t.options.pending_bytes_max = 1000;
         cr_assert(eq(int, reopen(), 0));
-        cr_expect(eq(int, pawl_journal_has_room(t.journal, 1001, PAWL_JOURNAL_FOR_WORK), PAWL_E_LIMIT));
-        cr_expect(eq(int, pawl_journal_has_room(t.journal, 1001, PAWL_JOURNAL_FOR_RESULTS), 0));
         cr_expect(eq(int, pawl_journal_has_room(t.journal, 900, PAWL_JOURNAL_FOR_WORK), 0));
+        cr_expect(eq(int, pawl_journal_has_room(t.journal, 5000, PAWL_JOURNAL_FOR_WORK), 0), "nothing waits");
+        char body[600] = {0};
+        struct iovec iov = {body, sizeof body};
+        cr_assert(eq(int, pawl_journal_append(t.journal, 7, 1, &iov, 1, NULL, NULL), 0));
+        cr_expect(eq(int, pawl_journal_has_room(t.journal, 500, PAWL_JOURNAL_FOR_WORK), PAWL_E_LIMIT));
+        cr_expect(eq(int, pawl_journal_has_room(t.journal, 5000, PAWL_JOURNAL_FOR_WORK), PAWL_E_LIMIT));
+        cr_expect(eq(int, pawl_journal_has_room(t.journal, 1001, PAWL_JOURNAL_FOR_RESULTS), 0));
         shut(true);
     }
 }

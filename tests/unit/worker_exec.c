@@ -249,6 +249,21 @@ Test(exec, missing_program_and_directory_have_clear_words)
     cr_expect(eq(str, text, "cannot enter /no/such/directory: No such file or directory\n"));
 }
 
+Test(exec, name_of_a_missing_program_ends_the_text_however_long_path_is)
+{
+    struct pawl_exec_failure failure = {.step = PAWL_EXEC_PROGRAM, .error = ENOENT};
+    static char search[9000], text[8192];
+    static const char last[] = "\ncannot start no-such-program: No such file or directory\n";
+    for (size_t n = 300; n < sizeof search; n += 4300) {
+        memset(search, 'p', n);
+        search[n] = '\0';
+        int length = pawl_exec_failure_text(&failure, "no-such-program", NULL, search, text, sizeof text);
+        cr_assert(eq(int, length, (int)strlen(text)));
+        cr_expect(eq(int, strncmp(text, "searched ppp", 12), 0));
+        cr_expect(eq(str, text + length - (sizeof last - 1), (char *)last));
+    }
+}
+
 Test(exec, script_without_interpreter_line_runs_in_sh)
 {
     char path[] = "/tmp/pawl-script-XXXXXX";

@@ -59,9 +59,10 @@ static void on_confirm(void *context, const struct pawl_confirm *confirm)
     struct batch *batch = context;
     batch->left--;
     batch->confirm = *confirm;
-    if (confirm->error == 0)
+    bool dropped = confirm->routed == 0 && confirm->event_id == 0 && confirm->refused > 0;
+    if (confirm->error == 0 && !dropped) /* a full queue may drop the newest without an error */
         batch->stored++;
-    else
+    else if (confirm->error != 0)
         batch->refused++;
     if (confirm->error && !batch->error)
         batch->error = confirm->error;
@@ -300,7 +301,7 @@ static PyMethodDef batch_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 static PyGetSetDef batch_fields[] = {
-    {"stored", (getter)get_number, NULL, "how many were confirmed", (void *)0},
+    {"stored", (getter)get_number, NULL, "how many were confirmed and not dropped", (void *)0},
     {"refused", (getter)get_number, NULL, "how many were not stored", (void *)1},
     {"error", (getter)get_number, NULL, "code of the first that was refused; 0", (void *)2},
     {"event_id", (getter)get_number, NULL, "of the last confirm", (void *)3},

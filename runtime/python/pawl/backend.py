@@ -340,7 +340,7 @@ class EventBackend:
         self._waiting.clear()
 
     async def publish(self, event):
-        """True once it is stored as its guarantee asks; False when a queue's overflow policy refused it.
+        """True once it is stored as its guarantee asks; False when a queue's overflow policy refused or dropped it.
 
         Raises NotConnected (retryable); Invalid or Limit (a topic or data that cannot be); NoSpace; Indefinite
         (fate unknown: publish it again with exactly_once, whose id makes the second one no duplicate).
@@ -352,10 +352,13 @@ class EventBackend:
             self._count(batch, 1)
             return self._refused(batch, event.topic)
         stats = self._stats
+        if not (batch.stored or batch.duplicate):
+            stats["failed"] += 1  # what queues dropped without a word is in their own figures
+            return False
         stats["queued"] += 1
         if batch.durability == _FSYNC:
             stats["durable"] += 1
-        if not (batch.routed or batch.duplicate):
+        if not (batch.routed or batch.duplicate or batch.event_id):
             stats["unrouted"] += 1
         return True
 
