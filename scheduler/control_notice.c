@@ -19,7 +19,8 @@ static bool waits(const struct pawl_connection *connection)
 
 void pawl_control_tell(struct pawl_connection *connection, const char *text)
 {
-    if (!connection->closing)
+    /* Others may cause as many as they like: who does not read them gets no more. */
+    if (!connection->closing && pawl_wire_pending(&connection->wire) <= PAWL_OUTPUT_BYTES_HIGH)
         (void)pawl_wire_queue_message(&connection->wire, PAWL_WIRE_NOTICE, 0, text, strlen(text), NULL, 0,
                                       NULL, 0);
 }

@@ -303,6 +303,20 @@ static void count_unfed(struct pawl_run *run)
         run->unfed_count += (step->instances[n].flags & PAWL_INSTANCE_UNFED) != 0;
 }
 
+/* With the first message of a resumed feed, or of what is left of one after a restart: credit counts on it,
+ * too. */
+static int begin_matching(struct pawl_run *run)
+{
+    if (!run->matching || run->match_table)
+        return 0;
+    int error = build_match_table(run);
+    if (error == 0)
+        error = claim_fed_before(run);
+    if (error == 0)
+        count_unfed(run);
+    return error;
+}
+
 /* New ones are fresh: they stand in line, and nothing places them before they are durable. */
 static void line_up_fresh(struct pawl_core *core, struct pawl_run *run)
 {
@@ -348,6 +362,9 @@ int pawl_core_items(struct pawl_core *core, struct pawl_now now, struct pawl_run
     core->now = now;
     if (!run->fed || run->ending || run->stopped || run->draining || run->fed_all)
         return PAWL_E_STATE;
+    int error = begin_matching(run);
+    if (error < 0)
+        return error;
     struct pawl_step *step = &run->steps[0];
     if (first < run->fed_count) { /* said before: the answer was lost with its scheduler */
         if (first + count > run->fed_count)
@@ -365,15 +382,6 @@ int pawl_core_items(struct pawl_core *core, struct pawl_now now, struct pawl_run
         return PAWL_E_LIMIT;
     if (!core->effects.has_room(core->ctx, n))
         return PAWL_E_NO_SPACE;
-    if (run->matching && !run->match_table) {
-        int error = build_match_table(run);
-        if (error < 0)
-            return error;
-        error = claim_fed_before(run);
-        if (error < 0)
-            return error;
-        count_unfed(run);
-    }
     char *fresh = malloc(n + 2 * count * sizeof(uint64_t));
     if (!fresh)
         return -ENOMEM;

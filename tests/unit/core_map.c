@@ -217,6 +217,24 @@ Test(core_map, restart_in_the_middle_of_a_resumed_feed_claims_nothing_twice)
     cr_expect(eq(u64, instances[1] & ~HAD_SUCCEEDED, 2));
 }
 
+/* The answer was lost with its scheduler; what the command has not come to yet never runs before it does. */
+Test(core_map, after_a_restart_in_the_middle_of_a_resumed_feed_there_is_credit_for_the_rest)
+{
+    uint64_t content[120], instances[120];
+    for (uint64_t i = 0; i < 120; i++)
+        content[i] = i;
+    feed(0, 120, content, instances);
+    interrupt();
+    resume();
+    feed(0, 4, content, instances);
+    world_restart(world);
+    run = world_find_run(world, "m");
+    feed(0, 4, content, instances);
+    cr_expect(ge(u32, pawl_core_items_credit(world->core, run), 1), "the command waits for it for ever");
+    run_all();
+    cr_expect(eq(u32, pawl_core_items_credit(world->core, run), 64));
+}
+
 Test(core_map, sealed_map_is_resumed_from_its_image)
 {
     uint64_t content[] = {1, 2}, instances[2];

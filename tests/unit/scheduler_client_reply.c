@@ -3,9 +3,11 @@
 #include <criterion/new/assert.h>
 
 #include <poll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "scheduler/client.h"
+#include "scheduler/control.h"
 #include "scheduler/journal_internal.h"
 #include "shm/doorbell.h"
 
@@ -140,4 +142,20 @@ Test(client_reply, acks_are_synced_at_once_only_when_somebody_sleeps_until_they_
     pawl_doorbell_prepare_for(&end.lane->sleeping, PAWL_CLIENT_SLEEP_ALL);
     turn(10, 9);
     cr_expect(loop.hurry);
+}
+
+Test(client_reply, words_for_who_reads_none_of_them_take_bounded_memory)
+{
+    int ends[2];
+    struct pawl_connection connection = {.role = PAWL_ROLE_CLIENT};
+    cr_assert(eq(int, socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0));
+    cr_assert(eq(int, pawl_wire_init(&connection.wire, ends[0]), 0));
+    for (int i = 0; i < 100000; i++) {
+        pawl_control_tell(&connection, "queue q is paused: nothing is delivered until somebody says");
+        (void)pawl_wire_flush(&connection.wire);
+    }
+    cr_expect(ge(sz, pawl_wire_pending(&connection.wire), 1), "words wait for a client that is slow to read");
+    cr_expect(le(sz, pawl_wire_pending(&connection.wire), 2 * PAWL_OUTPUT_BYTES_HIGH));
+    pawl_wire_fini(&connection.wire);
+    close(ends[1]);
 }
