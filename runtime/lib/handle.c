@@ -136,9 +136,9 @@ int pawl_connect(const struct pawl_connect_options *given, struct pawl **pawl_ou
     return connect_as(given, false, pawl_out);
 }
 
-int pawl_lib_connect_to_ask(const struct pawl_connect_options *given, struct pawl **pawl_out)
+int pawl_lib_connect_to_ask(const struct pawl_connect_options *options, struct pawl **pawl_out)
 {
-    return connect_as(given, true, pawl_out);
+    return connect_as(options, true, pawl_out);
 }
 
 void pawl_close(struct pawl *pawl)

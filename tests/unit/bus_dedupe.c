@@ -122,7 +122,7 @@ Test(bus_dedupe, random_use_agrees_with_a_model_across_growth_shrinking_and_the_
         time_of[inserted] = now;
         cr_assert(eq(u64, pawl_dedupe_count(&window), inserted + 1 - oldest));
     }
-    cr_assert(gt(u64, window.next, UINT64_C(0xffffffff) + 20000), "the positions have wrapped");
+    cr_assert(not(le(u64, window.next, UINT64_C(0xffffffff) + 20000)), "the positions have wrapped");
     while (pawl_dedupe_expire(&window, now + 600 * S, 1000) > 0)
         ;
     cr_expect(eq(u64, pawl_dedupe_count(&window), 0));

@@ -61,7 +61,7 @@ Test(bus_letters, a_step_of_a_redrive_writes_no_more_than_8_mib_and_says_where_t
             memory_request(&m, 0, "{'op': 'dlq.redrive', 'queue': 'q', 'from': %lld}", (long long)from);
         cr_assert(ne(ptr, (void *)reply, NULL), "%s", m.why);
         cr_expect(le(sz, bytes_written(records), 8 * MIB));
-        cr_expect(gt(i64, number_of(reply, "redriven"), 0));
+        cr_expect(ge(i64, number_of(reply, "redriven"), 1));
         cr_expect(eq(i64, number_of(reply, "skipped"), 0));
         moved += number_of(reply, "redriven");
         from = number_of(reply, "next");
@@ -232,7 +232,7 @@ Test(bus_letters, no_step_looks_for_more_than_4096_numbers_that_there_are_not)
         json_array_append_new(numbers, json_integer(1000000 - i));
     json_array_append_new(numbers, json_integer(1));
     char *text = json_dumps(numbers, JSON_COMPACT), *more = NULL;
-    cr_assert(gt(int, asprintf(&more, ", 'seqs': %s", text), 0));
+    cr_assert(ge(int, asprintf(&more, ", 'seqs': %s", text), 1));
     cr_expect(eq(int, in_steps("dlq.purge", more, "purged", &count, &skipped), SMALL / A_STEP + 1));
     cr_expect(eq(i64, count, 1));
     free(more);

@@ -403,7 +403,7 @@ Test(journal_faults, short_write_seals_the_segment_and_the_same_records_go_on_in
         pawl_journal_idle(t.journal, 1000000001);
         cr_assert(eq(int, pawl_journal_sync(t.journal), 0));
         cr_expect(eq(int, t.witness.failed_count, 0));
-        cr_expect(gt(u32, pawl_journal_current_segment(t.journal), 1));
+        cr_expect(not(le(u32, pawl_journal_current_segment(t.journal), 1)));
         cr_expect(eq(u32, t.witness.moved_from, 1), "whoever pins it must hear of it");
         cr_expect(eq(u32, t.witness.moved_to, pawl_journal_current_segment(t.journal)));
         cr_expect(eq(u32, t.witness.moved_count, 1), "once, not for each frame");
@@ -517,7 +517,7 @@ Test(journal_faults, segments_go_only_when_two_snapshots_cover_them_and_nobody_p
         cr_expect(eq(int, pawl_journal_release_before(t.journal, current, NULL, NULL), 0),
                   "one is not enough");
         write_snapshot(pawl_journal_last_lsn(t.journal), 50, 1);
-        cr_expect(gt(int, pawl_journal_release_before(t.journal, current, pin_two, NULL), 0));
+        cr_expect(ge(int, pawl_journal_release_before(t.journal, current, pin_two, NULL), 1));
         cr_expect(not(exists(t.dir_fd, "00000001.seg")));
         cr_expect(exists(t.dir_fd, "00000002.seg"));
         cr_expect(not(exists(t.dir_fd, "00000003.seg")));
@@ -564,7 +564,7 @@ Test(journal_faults, what_an_older_life_of_a_recycled_file_left_is_never_read)
         commit_numbers(t.journal, 1, 8);
         write_snapshot(8, 50, 1);
         write_snapshot(pawl_journal_last_lsn(t.journal), 50, 1);
-        cr_assert(gt(int, pawl_journal_release_before(t.journal, UINT32_MAX, NULL, NULL), 0));
+        cr_assert(ge(int, pawl_journal_release_before(t.journal, UINT32_MAX, NULL, NULL), 1));
         commit_numbers(t.journal, 9, 12);
         shut(false);
         cr_assert(eq(int, reopen(), 0));

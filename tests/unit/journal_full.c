@@ -166,7 +166,7 @@ Test(journal_full, work_is_refused_while_what_was_taken_up_still_fits_beside_the
         cr_expect(eq(int, (int)t.witness.room, PAWL_JOURNAL_TIGHT));
         cr_expect(eq(u32, t.witness.moved_count, 0), "no write ever found no space");
         cr_expect(eq(int, reserve_files(), PAWL_JOURNAL_RESERVE_FILES));
-        cr_expect(gt(u64, t.next, 250), "and not much too early");
+        cr_expect(not(le(u64, t.next, 250)), "and not much too early");
         crash();
         cr_assert(eq(int, reopen(), 0));
         cr_expect(eq(u64, t.witness.last_applied, t.next - 1));
@@ -330,7 +330,7 @@ Test(journal_full, a_clean_close_on_a_full_disk_keeps_the_reserve_for_the_next_o
         others_fill_the_disk();
         settle();
         cr_assert(eq(int, pawl_journal_close(t.journal, true), 0));
-        cr_expect(gt(int, reserve_files(), 0));
+        cr_expect(ge(int, reserve_files(), 1));
         others_fill_the_disk();
         cr_assert(eq(int, reopen(), 0));
         settle();
@@ -385,7 +385,8 @@ Test(journal_full, start_without_room_for_a_frame_knows_all_and_records_when_the
         a_second_passes();
         cr_assert(eq(int, pawl_journal_sync(t.journal), 0));
         cr_expect(eq(u64, t.witness.durable_lsn, 4));
-        cr_expect(gt(u32, pawl_journal_current_segment(t.journal), 1), "never is the old one gone on with");
+        cr_expect(not(le(u32, pawl_journal_current_segment(t.journal), 1)),
+                  "never is the old one gone on with");
         crash();
         cr_assert(eq(int, reopen(), 0));
         cr_expect(eq(u64, t.witness.last_applied, 4));

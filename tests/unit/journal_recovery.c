@@ -205,7 +205,7 @@ Test(journal_recovery, unsynced_reorder_without_a_voucher_is_dropped)
         patch(t.dir_fd, "00000001.seg", frame_at(2), zeros, sizeof zeros);
         cr_assert(eq(int, reopen(), 0));
         cr_expect(eq(u64, t.witness.last_applied, 1));
-        cr_expect(gt(u64, t.report.tail_bytes, 0));
+        cr_expect(ge(u64, t.report.tail_bytes, 1));
         shut(true);
     }
 }
@@ -258,7 +258,7 @@ Test(journal_recovery, damage_in_a_segment_that_has_a_successor_is_always_damage
     {
         cr_assert(eq(int, reopen(), 0));
         commit_numbers(t.journal, 1, 8);
-        cr_assert(gt(u32, pawl_journal_current_segment(t.journal), 1));
+        cr_assert(not(le(u32, pawl_journal_current_segment(t.journal), 1)));
         shut(false);
         flip_bit(t.dir_fd, "00000001.seg", frame_at(3) + 100, 0);
         cr_assert(eq(int, reopen(), PAWL_E_DAMAGED));
@@ -445,7 +445,7 @@ Test(journal_recovery, records_of_a_pinned_segment_are_found_after_the_segment_b
         snapshot_of_everything();
         snapshot_of_everything();
         uint32_t current = pawl_journal_current_segment(t.journal);
-        cr_expect(gt(int, pawl_journal_release_before(t.journal, current, pin_the_first, NULL), 0));
+        cr_expect(ge(int, pawl_journal_release_before(t.journal, current, pin_the_first, NULL), 1));
         cr_expect(not(exists(t.dir_fd, "00000002.seg")));
         shut(true);
         cr_assert(eq(int, reopen(), 0));

@@ -92,7 +92,7 @@ Test(lib_interrupt, a_question_that_nobody_answers_ends_and_its_answer_is_not_ta
     cr_expect(eq(int, pawl_request(patient, "{}", &reply), 0));
     cr_expect(eq(str, reply, "{\"second\": 2}"));
     free(reply);
-    cr_expect(gt(u32, asked, 0));
+    cr_expect(ge(u32, asked, 1));
 }
 
 Test(lib_interrupt, a_signal_after_which_the_program_says_no_ends_nothing)

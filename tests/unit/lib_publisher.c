@@ -137,7 +137,7 @@ Test(lib_publisher, a_refusal_carries_its_error_and_a_partial_one_its_count)
     fake_confirm(&fake, 2, 2, 9);
     fake_unlock(&fake);
     while (seen.count < 2)
-        cr_assert(gt(int, pawl_dispatch(client, 60000), 0));
+        cr_assert(ge(int, pawl_dispatch(client, 60000), 1));
     cr_expect(eq(int, seen.confirms[0].error, PAWL_ERR_QUEUE_FULL));
     cr_expect(eq(int, seen.confirms[1].error, 0));
     cr_expect(eq(uint, seen.confirms[1].refused, 1));
@@ -246,7 +246,7 @@ Test(lib_publisher, a_full_lane_refuses_at_once_without_a_timeout_and_goes_on_wh
     while ((error = pawl_publish_async(client, &m, 0, NULL, NULL, NULL)) == 0)
         count++;
     cr_expect(eq(int, error, -EAGAIN));
-    cr_expect(gt(int, count, 10));
+    cr_expect(not(le(int, count, 10)));
     fake_lock(&fake);
     while (fake_submission(&fake))
         ;
@@ -333,7 +333,7 @@ Test(lib_publisher, bad_messages_get_their_own_errors_and_words)
     static char big[(1 << 20) + 2];
     send_async("", NULL);
     cr_expect(eq(int, pawl_publish_async(client, &m, 0, NULL, NULL, NULL), PAWL_ERR_INVALID));
-    cr_expect(gt(sz, strlen(pawl_last_error(client)), 0));
+    cr_expect(ge(sz, strlen(pawl_last_error(client)), 1));
     m = message("a", "");
     m.priority = 10;
     cr_expect(eq(int, pawl_publish_async(client, &m, 0, NULL, NULL, NULL), PAWL_ERR_INVALID));

@@ -322,7 +322,7 @@ Test(loader, a_hundred_thousand_open_brackets_are_refused_and_harm_nothing)
         for (size_t at = 0; at + step <= sizeof source; at += step)
             memcpy(source + at, openings[i], step);
         cr_expect(lt(int, load_text(source, sizeof source, NULL, &errors), 0));
-        cr_expect(gt(u32, errors.count, 0));
+        cr_expect(ge(u32, errors.count, 1));
     }
 }
 

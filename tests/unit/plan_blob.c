@@ -529,7 +529,7 @@ Test(plan, mutated_blobs_are_refused_or_can_be_read_without_harm, .timeout = 300
             pawl_plan_close(mutant);
         }
     }
-    cr_expect(gt(u64, opened, 100)); /* some are harmless: the reading was tried, too */
+    cr_expect(not(le(u64, opened, 100))); /* some are harmless: the reading was tried, too */
     free(blob);
     pawl_plan_close(plan);
 }

@@ -84,7 +84,7 @@ Test(client_lane, submissions_run_around_the_ring_many_times)
             cr_assert(eq(u64, take_submission(), ++taken));
         pawl_client_port_release(&port);
     }
-    cr_expect(gt(u64, port.submit_position, 20 * (uint64_t)RING));
+    cr_expect(not(le(u64, port.submit_position, 20 * (uint64_t)RING)));
 }
 
 Test(client_lane, a_full_submit_ring_has_no_room_until_entries_are_released)
@@ -473,7 +473,7 @@ Test(client_lane, deliveries_run_around_the_ring_many_times)
         if (rand_r(&seed) % 3)
             pawl_client_end_consumed(&end, position);
     }
-    cr_expect(gt(u64, port.inbound_position, 20 * (uint64_t)RING));
+    cr_expect(not(le(u64, port.inbound_position, 20 * (uint64_t)RING)));
 }
 
 Test(client_lane, a_full_inbound_ring_refuses_until_deliveries_are_consumed)
@@ -481,7 +481,7 @@ Test(client_lane, a_full_inbound_ring_refuses_until_deliveries_are_consumed)
     uint64_t n = 0, position;
     while (deliver(n, 4000) == 0)
         n++;
-    cr_expect(gt(u64, n, RING / 4300));
+    cr_expect(not(le(u64, n, RING / 4300)));
     pawl_client_port_publish(&port);
     position = take_delivery(0);
     take_delivery(1);

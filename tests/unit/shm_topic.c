@@ -224,7 +224,7 @@ Test(topic, random_patterns_agree_with_the_rules)
         cr_assert(eq(int, pawl_topic_matches(pattern, strlen(pattern), topic, strlen(topic)), expected),
                   "%s %s", pattern, topic);
     }
-    cr_expect(gt(int, hits, 20000));
+    cr_expect(not(le(int, hits, 20000)));
     cr_expect(lt(int, hits, 180000));
 }
 
@@ -248,10 +248,10 @@ static int specificity(const char *pattern)
 
 Test(topic, fewer_wildcards_are_more_specific_then_the_longer)
 {
-    cr_expect(gt(int, specificity("a"), specificity("a.b.c.d.e.f.g.*")));
-    cr_expect(gt(int, specificity("a.b.*"), specificity("a.*.*")));
-    cr_expect(gt(int, specificity("a.bb.*"), specificity("a.b.*")));
-    cr_expect(gt(int, specificity("a.#"), specificity("#")));
+    cr_expect(not(le(int, specificity("a"), specificity("a.b.c.d.e.f.g.*"))));
+    cr_expect(not(le(int, specificity("a.b.*"), specificity("a.*.*"))));
+    cr_expect(not(le(int, specificity("a.bb.*"), specificity("a.b.*"))));
+    cr_expect(not(le(int, specificity("a.#"), specificity("#"))));
     cr_expect(eq(int, specificity("a.#"), specificity("a.*")));
     cr_expect(eq(int, specificity("tool*"), specificity("tools")), "a literal star is no wildcard");
 }
