@@ -312,8 +312,12 @@ static int begin_matching(struct pawl_run *run)
     int error = build_match_table(run);
     if (error == 0)
         error = claim_fed_before(run);
-    if (error == 0)
+    if (error == 0) {
         count_unfed(run);
+    } else { /* a table without its claims must not be taken for one that has them */
+        free(run->match_table);
+        run->match_table = NULL;
+    }
     return error;
 }
 

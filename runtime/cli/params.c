@@ -5,6 +5,7 @@
  */
 #include "runtime/cli/params.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -61,6 +62,17 @@ static int fail_line(const struct pawl_cli *cli, const char *file, uint32_t line
     return pawl_trouble(cli, &(struct pawl_trouble){PAWL_EXIT_USAGE, "inputs", message, hint, file, line, 1});
 }
 
+static_assert(PAWL_PLAN_BYTES_MAX == 120 << 20, "the words below say so");
+
+/* Why a plan takes no parameters. */
+static const char *why_not(int error, const struct pawl_plan_bind_error *why)
+{
+    if (why->text[0] != '\0')
+        return why->text;
+    return error == PAWL_E_LIMIT ? "with these parameters it is larger than a run may be (120 MiB)"
+                                 : pawl_error_text(error);
+}
+
 int pawl_params_bind(const struct pawl_cli *cli, const struct pawl_plan *plan,
                      const struct pawl_params *params, const char *line, size_t n, const char *file,
                      uint32_t line_number, struct pawl_plan **plan_out)
@@ -96,11 +108,9 @@ int pawl_params_bind(const struct pawl_cli *cli, const struct pawl_plan *plan,
     struct pawl_value map = {.kind = PAWL_VALUE_MAP, .count = params->count + object.count, .pairs = pairs};
     int error = pawl_plan_bind(plan, &map, plan_out, &why);
     if (error != 0 && line != NULL)
-        status = fail_line(cli, file, line_number, why.text[0] != '\0' ? why.text : pawl_error_text(error),
-                           why.hint);
+        status = fail_line(cli, file, line_number, why_not(error, &why), why.hint);
     else if (error != 0)
-        status = pawl_fail(cli, PAWL_EXIT_USAGE, "params", why.hint, "%s",
-                           why.text[0] != '\0' ? why.text : pawl_error_text(error));
+        status = pawl_fail(cli, PAWL_EXIT_USAGE, "params", why.hint, "%s", why_not(error, &why));
     free(pairs);
 free_arena:
     pawl_arena_fini(&arena);

@@ -16,12 +16,12 @@ params: {text: ""}
 steps:
   a: {run: ["true"]}
 YAML
-    { printf '{"text": "' && head -c 20000000 /dev/zero | tr '\0' z && echo '"}'; } >huge.jsonl
+    { printf '{"text": "' && head -c 130000000 /dev/zero | tr '\0' z && echo '"}'; } >huge.jsonl
     background pawl run nap.yaml
     local nap=$!
     wait_until '[ "$(step_states running)" = 1 ]'
-    expect_exit 3 at_most 20 "$PAWL" run one.yaml --inputs huge.jsonl
-    expect_stderr "a run of"
+    expect_exit 2 at_most 20 "$PAWL" run one.yaml --inputs huge.jsonl
+    expect_stderr "huge.jsonl:1:1: with these parameters it is larger than a run may be (120 MiB)"
     touch go
     expect_end 0 "$nap"
 }

@@ -158,8 +158,8 @@ async def test_pressure_has_the_figures_that_frameworks_look_for():
         async with pawl.EventBackend(concurrency=1, prefetch=1, max_depth=2, overflow=policy) as backend:
             assert set(names.split()) <= set(backend.get_queue_pressure_stats()["stats"])
             await backend.subscribe("a", handler)
-            for _ in range(5):
-                assert await backend.publish(pawl.MessagingEvent("a"))
+            stored = [await backend.publish(pawl.MessagingEvent("a")) for _ in range(5)]
+            assert stored == [True, True] + [policy == "drop_oldest"] * 3
             await backend.queue_stats()
             stats = backend.get_queue_pressure_stats()["stats"]
             assert (stats[dropped], stats["max_queue_depth"]) == (3, 2)
