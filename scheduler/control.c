@@ -182,6 +182,13 @@ static void drop_parked(struct pawl_connection *connection)
     }
 }
 
+/* How many there are of a client's kind: those with a place among `clients`, or those that only ask. */
+static uint32_t *count_of_kind(const struct pawl_connection *connection)
+{
+    struct pawl_loop *loop = connection->loop;
+    return connection->asks ? &loop->asker_count : &loop->client_count;
+}
+
 void pawl_control_end(struct pawl_connection *connection)
 {
     struct pawl_loop *loop = connection->loop;
@@ -198,10 +205,7 @@ void pawl_control_end(struct pawl_connection *connection)
     drop_parked(connection);
     pawl_collect_forget(connection);
     if (connection->role == PAWL_ROLE_CLIENT) {
-        if (connection->asks)
-            loop->asker_count--;
-        else
-            loop->client_count--;
+        (*count_of_kind(connection))--;
         pawl_clients_disconnected(connection);
         pawl_core_client_gone(loop->core, loop->now, connection->client);
     } else if (connection->role == PAWL_ROLE_WORKER) {
@@ -287,17 +291,16 @@ static void welcome(struct pawl_connection *connection, uint64_t tag)
 
 static bool is_full(const struct pawl_connection *connection)
 {
-    const struct pawl_loop *loop = connection->loop;
-    uint64_t kept = connection->guest ? 0 : PAWL_ASKERS_KEPT;
-    return connection->asks ? loop->asker_count >= loop->config.bus.clients + PAWL_ASKERS_BESIDE + kept
-                            : loop->client_count >= loop->config.bus.clients;
+    uint64_t beside = PAWL_ASKERS_BESIDE + (connection->guest ? 0 : PAWL_ASKERS_KEPT);
+    return *count_of_kind(connection) >=
+           connection->loop->config.bus.clients + (connection->asks ? beside : 0);
 }
 
 static void refuse_client(struct pawl_connection *connection, uint64_t tag)
 {
     pawl_control_error(connection, tag, PAWL_E_LIMIT, "the setting `clients` raises it",
                        connection->asks ? "%u commands are connected" : "%u clients are connected",
-                       connection->asks ? connection->loop->asker_count : connection->loop->client_count);
+                       *count_of_kind(connection));
 }
 
 bool pawl_control_place(struct pawl_connection *connection, uint64_t tag)
@@ -353,10 +356,7 @@ static void on_hello(struct pawl_connection *connection, const struct pawl_wire_
     }
     connection->role = PAWL_ROLE_CLIENT;
     connection->client = ++loop->client_number;
-    if (connection->asks)
-        loop->asker_count++;
-    else
-        loop->client_count++;
+    (*count_of_kind(connection))++;
     if (loop->serving)
         welcome(connection, message->header.tag);
     else
