@@ -82,6 +82,32 @@ test_run_resume_tells_other_parameters_apart() {
     expect_eq "$(grep -c first ran)" 2
 }
 
+test_run_resume_of_the_run_that_is_named_goes_on_with_that_one_until_nothing_is_left() {
+    write flow.yaml <<'YAML'
+pawl: 1
+params: {who: me}
+steps: {only: {shell: 'echo ran >>ran; [ -e good ]'}}
+YAML
+    expect_exit 1 pawl run flow.yaml --run-id mine --resume
+    expect_exit 1 pawl run flow.yaml --run-id newer
+    touch good
+    expect_exit 0 pawl run flow.yaml --run-id mine --resume
+    expect_eq "$(run_state mine) $(run_state newer)" 'succeeded failed'
+    expect_exit 0 pawl run flow.yaml --run-id mine --resume --json
+    expect_json .run mine
+    expect_json .state succeeded
+    expect_exit 0 pawl run flow.yaml --run-id mine --resume --detach
+    expect_stdout mine
+    expect_stderr 'run mine has succeeded: nothing is left to do'
+    expect_exit 0 pawl run flow.yaml --run-id mine --resume -n
+    expect_stderr 'nothing is left to do'
+    expect_file ran $'ran\nran\nran'
+    expect_exit 2 pawl run flow.yaml --run-id mine --set who=you --resume
+    expect_stderr 'there is a run mine already'
+    expect_exit 2 pawl run flow.yaml --run-id mine
+    expect_eq "$(run_state newer)" failed
+}
+
 test_resume_after_an_edit_keeps_unchanged_successes() {
     fixable
     expect_exit 1 pawl run flow.yaml
