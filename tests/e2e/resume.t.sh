@@ -262,6 +262,31 @@ test_one_interrupt_lets_running_steps_end_and_starts_nothing_new() {
     expect_file ran $'before\nblock 1\nafter'
 }
 
+test_a_run_that_ended_and_could_not_be_sealed_before_a_crash_still_counts_the_instances_that_did_not_begin() {
+    write flow.yaml <<'YAML'
+pawl: 1
+steps:
+  list: {run: [seq, "5"], output: lines}
+  each: {needs: list, foreach: "${{ steps.list.output }}", shell: '[ "$N" != 2 ]', env: {N: "${{ item }}"}}
+  after: {needs: each, run: [echo, after]}
+YAML
+    mkdir -p state/runs/mine/image.tmp # in its way
+    serve
+    expect_exit 1 pawl run flow.yaml -j1 --run-id mine
+    expect_exit 0 pawl status mine --json
+    expect_json '.steps | "\(.total) \(.succeeded) \(.failed) \(.cancelled) \(.skipped)"' '7 2 1 3 1'
+    kill -KILL "$SERVE"
+    wait_until '[ -z "$(processes)" ]'
+    rmdir state/runs/mine/image.tmp
+    expect_exit 0 pawl status mine --json
+    expect_json '.steps | "\(.total) \(.succeeded) \(.failed) \(.cancelled) \(.skipped)"' '7 2 1 3 1'
+    expect_exit 0 pawl steps mine --filter state=cancelled --json
+    expect_eq "$(json '"\(.step) \(.index) \(.item) \(.reason)"')" $'each 2 3 stopped\neach 3 4 stopped\neach 4 5 stopped'
+    wait_until '[ -z "$(processes)" ]'
+    expect_exit 1 pawl resume mine -j1 --keep-going
+    expect_eq "$(step_count succeeded) $(step_count failed)" '5 1'
+}
+
 test_two_interrupts_end_running_steps() {
     blocking
     background pawl run --run-id i flow.yaml
