@@ -395,7 +395,7 @@ void bus_partial(struct pawl_bus *bus, struct pawl_bus_client *client, uint64_t 
 uint64_t bus_put(struct pawl_bus *bus, struct bus_queue *queue, struct pawl_event *event);
 
 /* So many events, and bytes, more will be in the queue by this act. */
-void bus_act_promise(const struct pawl_bus *bus, struct bus_queue *queue, int64_t events, uint64_t bytes);
+void bus_act_promise(const struct pawl_bus *bus, struct bus_queue *queue, int64_t events, int64_t bytes);
 
 /* overflow.c */
 bool bus_queue_is_full(const struct bus_queue *queue, uint64_t more_bytes);
