@@ -257,6 +257,7 @@ static int recover(struct pawl_loop *loop, struct refusal *refusal)
     error = pawl_core_start(loop->core, loop->now, loop->options->restarted, &loop->epoch, &epoch_lsn);
     if (error)
         return refuse(refusal, error, EXIT_INTERNAL, "cannot begin a new epoch", "");
+    loop->begun_at_ns = loop->options->restarted ? 0 : loop->now.realtime_ns;
     loop->world->epoch = loop->epoch;
     if (loop->metrics)
         loop->metrics->epoch = loop->epoch; /* nobody has it yet */

@@ -394,6 +394,30 @@ test_killed_supervisor_takes_everything_along_and_finished_steps_are_never_run_a
     expect_contains 'Attempt 1: interrupted, pawl itself went down'
 }
 
+test_a_run_that_succeeds_after_everything_was_killed_leaves_no_empty_directory_of_an_attempt() {
+    write flow.yaml <<'YAML'
+pawl: 1
+steps:
+  keeps: {shell: 'echo kept >"$PAWL_DIR/kept"'}
+  block: {needs: keeps, foreach: [1, 2], shell: 'echo "$PAWL_DIR" >>ran; while [ ! -e go ]; do sleep 0.02; done'}
+YAML
+    local first running
+    background pawl run flow.yaml --run-id mine -j2
+    running=$!
+    wait_until '[ -e ran ] && [ "$(wc -l <ran)" = 2 ]'
+    first=$(cat ran)
+    kill -KILL "$(the_pid_of supervisor)" "$running"
+    wait_until '[ -z "$(processes)" ]'
+    for dir in $first; do [ -d "$dir" ] || fail "$dir is not there"; done
+    touch go
+    expect_exit 0 pawl resume mine
+    expect_eq "$(wc -l <ran)" 4
+    wait_until '[ -z "$(processes)" ]'
+    for dir in $first; do [ ! -e "$dir" ] || fail "$dir is still there"; done
+    expect_eq "$(find state/runs/mine/work -type d | wc -l)" 2
+    expect_file state/runs/mine/work/keeps.1/kept kept
+}
+
 test_killed_scheduler_is_restarted_and_the_running_step_goes_on() {
     blocking
     background pawl run --run-id s flow.yaml
