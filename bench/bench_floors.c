@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -65,6 +66,7 @@ void pawl_bench_floor_waking(bool apart, struct pawl_bench_result *wake_out)
     if (apart)
         stay_on(&allowed, pid == 0);
     if (pid == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
         while (read(there, &word, sizeof word) == sizeof word && word < 1000)
             (void)!write(back, &(uint64_t){now_ns()}, sizeof word); /* when it was awake */
         _exit(0);
@@ -224,6 +226,7 @@ static pid_t begin(struct path *path, bool commits)
     pid_t pid = fork();
     if (pid == 0) {
         int error = 0;
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (commits)
             error = path_commit(path);
         else
