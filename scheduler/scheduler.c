@@ -85,7 +85,8 @@ static void on_move(void *ctx, uint32_t from_segment, uint32_t to_segment)
 
 static void on_room(void *ctx, enum pawl_journal_room room)
 {
-    (void)ctx;
+    struct pawl_loop *loop = ctx;
+    loop->changed = true; /* who waits for the disk may not want to any more */
     switch (room) {
     case PAWL_JOURNAL_ROOMY:
         pawl_log(PAWL_LOG_INFO, "the disk has room again: new work is accepted");
