@@ -262,7 +262,7 @@ static int recover(struct pawl_loop *loop, struct refusal *refusal)
     if (loop->metrics)
         loop->metrics->epoch = loop->epoch; /* nobody has it yet */
     pawl_bus_durable(loop->bus, loop->now, loop->durable_lsn);
-    error = pawl_bus_start(loop->bus, loop->now, loop->epoch);
+    error = pawl_bus_start(loop->bus, loop->now, loop->epoch, epoch_lsn);
     if (error)
         return refuse(refusal, error, EXIT_INTERNAL, "the event bus cannot begin", "");
     (void)pawl_journal_flush(loop->journal);

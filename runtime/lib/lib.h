@@ -37,7 +37,7 @@ enum {
     PAWL_LIB_BELL_ENTRIES =
         256, /* and for which a scheduler that sleeps is woken: that costs as much as they */
     PAWL_LIB_BATCH_BYTES = 64 << 10,
-    PAWL_LIB_KEPT_BYTES_MAX = 64 << 20, /* copies of unconfirmed events whose lane bytes were needed again */
+    PAWL_LIB_KEPT_BYTES_MAX = 32 << 20, /* copies of unconfirmed events whose lane bytes were needed again */
     PAWL_LIB_PREFETCH = 64,
     PAWL_LIB_CONSUMERS_MAX = 4096,
 };

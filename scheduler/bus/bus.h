@@ -107,8 +107,10 @@ bool pawl_bus_snapshot_is(const void *bytes, size_t n);
 int pawl_bus_snapshot_load(struct pawl_bus *bus, const void *bytes, size_t n);
 /** As pawl_core_snapshot_next(): 1 and a chunk, 0 at the end, negative on failure (nothing more comes). */
 int pawl_bus_snapshot_next(struct pawl_bus *bus, void **cursor, const void **chunk_out, size_t *bytes_out);
-/** pawl_bus_start - recovery is over: begun deliveries that nobody can hold any more were interrupted. */
-int pawl_bus_start(struct pawl_bus *bus, struct pawl_now now, uint64_t epoch);
+/** pawl_bus_start - recovery is over: begun deliveries that nobody can hold any more were interrupted.
+ * @epoch_lsn: of the record of @epoch. Nothing is delivered before it is durable: else the next scheduler
+ * would take this epoch for its own, and give the same deliveries again. */
+int pawl_bus_start(struct pawl_bus *bus, struct pawl_now now, uint64_t epoch, uint64_t epoch_lsn);
 
 /* For whom a paused queue keeps waiting; its name, twice. */
 #define PAWL_BUS_PAUSED_WORDS                                                                                \

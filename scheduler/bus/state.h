@@ -221,6 +221,7 @@ struct pawl_bus {
     void *ctx;
     struct pawl_now now;
     uint64_t epoch, next_event; /* next id */
+    uint64_t epoch_lsn;         /* nothing is delivered before it is durable */
     uint32_t generation; /* rises whenever a name's seqs may begin anew: a seek, a deletion. 0 at the start */
     bool replaying, failed, draining;
     uint64_t durable_lsn, queues_lsn;
@@ -487,6 +488,13 @@ void bus_consumer_unlink(struct bus_consumer *consumer); /* it gets nothing more
 void bus_sub_drop_consumers(struct pawl_bus *bus, struct bus_sub *sub, uint64_t lsn);
 
 /* dispatch.c */
+/* Until its epoch is durable a scheduler delivers nothing: the next one would take the same, and give the
+ * same identities again. */
+static inline bool bus_may_deliver(const struct pawl_bus *bus)
+{
+    return bus->epoch_lsn <= bus->durable_lsn;
+}
+
 bool bus_dispatch_sub(struct pawl_bus *bus, struct bus_sub *sub);
 /* The next delivery that may go now, decided but not begun: seq, its event, its exception if it has one.
  * false: none. */

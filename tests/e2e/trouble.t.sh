@@ -318,6 +318,23 @@ test_a_server_killed_on_a_disk_without_a_byte_left_starts_and_settles() {
     expect_contains "$(printf 'one\ntwo\nthree\nfive\n')"
 }
 
+# The next one would take the same epoch, and give the same deliveries again.
+test_without_a_byte_for_its_epoch_a_server_delivers_nothing() {
+    # shellcheck disable=SC2016
+    expect_exit 0 in_namespace "$killed_on_a_full_disk"'
+        serve
+        kill $served && wait $served # all is on disk, and no reserve
+        fill
+        serve
+        consume() { timeout 60 "$PAWL" consume q --count 1 --wait "$1" --exec sh -c "echo \$PAWL_DELIVERY >>given"; }
+        consume 1s
+        [ ! -e given ]
+        rm disk/fill
+        consume 60s
+        [ "$(wc -l <given)" = 1 ]
+        kill $served && wait $served'
+}
+
 # As it is where a temporary scheduler was killed, or the disk had no room for a reserve.
 test_without_a_byte_and_without_a_reserve_all_can_be_read_and_goes_on_with_some_room() {
     # shellcheck disable=SC2016

@@ -221,6 +221,26 @@ Test(journal_cache, cache_is_bounded_and_the_oldest_go_first)
     }
 }
 
+Test(journal_cache, large_frames_leave_as_many_small_ones_in_memory_as_there_is_room_for)
+{
+    ON_BOTH
+    {
+        t.options.cache_bytes = 1 << 20;
+        start();
+        for (int i = 0; i < 12; i++) {
+            append(200 << 10);
+            sync_all();
+        }
+        for (int i = 0; i < 200; i++) {
+            append(100);
+            sync_all();
+        }
+        for (uint64_t number = t.count; number > t.count - 200; number--)
+            cr_assert(eq(u64, peek(number), 0), "%zu is young", (size_t)number);
+        stop(true);
+    }
+}
+
 Test(journal_cache, without_a_cache_a_block_is_read_once_for_all_its_records)
 {
     ON_BOTH
