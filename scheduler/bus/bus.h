@@ -217,9 +217,14 @@ bool pawl_bus_failed(const struct pawl_bus *bus); /* as pawl_core_failed() */
 /** pawl_bus_mark_pinned - marks[n] becomes 1 where segment @first + n of the journal holds an event that is
  * still wanted. One pass over all backlogs. */
 void pawl_bus_mark_pinned(const struct pawl_bus *bus, uint32_t first, uint8_t *marks, uint32_t count);
-/** pawl_bus_compact - copy forward what keeps mostly dead segments below @segment_number alive; at most
- * @bytes_max. True: something was copied. */
-bool pawl_bus_compact(struct pawl_bus *bus, struct pawl_now now, uint32_t segment_number, uint64_t bytes_max);
+/** pawl_bus_mostly_dead - the oldest segment below @end that holds what is still wanted, if that is little
+ * (@live_out bytes) and neither a stream's nor about to be consumed. 0: it is not so. */
+uint32_t pawl_bus_mostly_dead(struct pawl_bus *bus, uint32_t end, uint64_t *live_out);
+/** pawl_bus_copy_forward - what keeps this segment alive is written again; at most @bytes_max (and one
+ * event). True: something was. */
+bool pawl_bus_copy_forward(struct pawl_bus *bus, struct pawl_now now, uint32_t segment, uint64_t bytes_max);
+/** pawl_bus_compact - both, where there is room. */
+bool pawl_bus_compact(struct pawl_bus *bus, struct pawl_now now, uint32_t end, uint64_t bytes_max);
 uint32_t pawl_bus_queue_count(const struct pawl_bus *bus);
 /** pawl_bus_queues_lsn - of the record that last changed which queues and groups there are, and how: who is
  * told of them, or that there is none, hears it when this is durable. 0: none so far. */

@@ -250,6 +250,37 @@ test_a_disk_that_a_backlog_filled_takes_events_again_once_they_are_consumed() {
         kill "$server" && wait "$server"'
 }
 
+# The few that wait for longer do not keep the space of all that was consumed.
+test_a_few_events_that_stay_do_not_keep_a_disk_full_that_a_backlog_filled() {
+    # shellcheck disable=SC2016
+    expect_exit 0 in_namespace '
+        disk 40M
+        export PAWL_STATE=$PWD/disk/state
+        "$PAWL" serve 2>serve.err &
+        server=$!
+        until grep -q "serving /" serve.err; do kill -0 "$server"; sleep 0.05; done
+        "$PAWL" queue declare q --topic t --max-bytes 4G
+        "$PAWL" queue declare later --topic later
+        head -c 20000 /dev/zero | tr "\0" x >line
+        for i in {1..100}; do echo -n "$i " && cat line && echo; done >lines
+        : >kept
+        stay=0
+        while timeout 60 "$PAWL" publish later "stays $stay" >/dev/null 2>>refusals; do
+            stay=$((stay + 1))
+            timeout 240 "$PAWL" publish t --lines <lines >>kept 2>>refusals || break
+        done
+        grep -q "no room for new work (16 MiB are kept back" refusals
+        [ "$stay" -ge 5 ]
+        kept=$(wc -l <kept)
+        timeout 240 "$PAWL" consume q --auto-ack --count "$kept" --wait 2m >/dev/null
+        deadline=$((SECONDS + 120))
+        until echo more | "$PAWL" publish t 2>/dev/null; do [ $SECONDS -lt $deadline ]; sleep 0.2; done
+        timeout 60 "$PAWL" consume later --auto-ack --count "$stay" --wait 60s | jq -r .data >got
+        for i in $(seq 0 $((stay - 1))); do echo "stays $i"; done | cmp - got
+        kill "$server" && wait "$server"
+        "$PAWL" journal verify'
+}
+
 # So much that is not synced yet when space ends: what was taken up must not eat what settlements live on.
 test_publishers_of_large_events_leave_room_to_consume_all_that_was_confirmed() {
     # shellcheck disable=SC2016
