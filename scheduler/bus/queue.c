@@ -348,8 +348,7 @@ int bus_queue_declare(struct pawl_bus *bus, const char *name, const struct pawl_
         return PAWL_E_SYNC_FAILED;
     }
     queue->config_lsn = *lsn_out = lsn;
-    if (queue->parked) /* it may be larger now */
-        bus_unpark(bus, queue);
+    bus_take_up(bus, queue);
     return 0;
 }
 

@@ -185,6 +185,7 @@ struct bus_parked_publish {
     uint64_t duplicate_of;    /* its key was used by another event while it waited; 0: it was not */
     bool duplicate_in_memory;
     bool gone;                /* some queue is done with it without having it: dropped, or a dead letter */
+    bool buried;              /* the latter */
     uint32_t waiting, routed; /* queues that it waits for, that have it */
     uint8_t durability;       /* the strongest of those */
     uint64_t lsn;             /* what its confirm waits for */
@@ -403,6 +404,16 @@ bool bus_queue_is_full(const struct bus_queue *queue, uint64_t more_bytes);
 bool bus_queue_never_fits(const struct bus_queue *queue, uint64_t bytes);
 /* Its oldest are dropped until there is room. false: all that is left has begun, or it can never fit. */
 bool bus_drop_oldest_for(struct pawl_bus *bus, struct bus_queue *queue, uint64_t bytes);
+/* What becomes of an event that may not fit. DROPPED, BURIED: nobody is to be told that it failed. */
+enum bus_fate {
+    BUS_FATE_TAKEN,
+    BUS_FATE_WAITS,
+    BUS_FATE_DROPPED,
+    BUS_FATE_BURIED,
+    BUS_FATE_REFUSED,
+    BUS_FATE_TOO_LARGE
+};
+enum bus_fate bus_admit(struct pawl_bus *bus, struct bus_queue *queue, const struct pawl_event *event);
 /* Some queue of the route has no room, or somebody waits for room in it. */
 void bus_publish_singly(struct pawl_bus *bus, struct pawl_bus_client *client,
                         const struct pawl_submit *submit, struct pawl_event *event,
@@ -421,6 +432,8 @@ int bus_park(struct pawl_bus *bus, struct pawl_bus_client *client, const struct 
 void bus_parked_stored(const struct pawl_bus *bus, struct bus_parked_publish *publish, uint32_t queues,
                        uint8_t durability);
 void bus_unpark(struct pawl_bus *bus, struct bus_queue *queue);
+/* The queue has another policy, or other limits: each is decided anew, in order. */
+void bus_parked_decide(struct pawl_bus *bus, struct bus_queue *queue);
 /* A publish whose client went, and which waits still, is this client's now. false: none does. */
 bool bus_parked_adopt(struct pawl_bus *bus, struct pawl_bus_client *client, uint64_t sequence);
 void bus_parked_refuse(struct pawl_bus *bus, struct bus_queue *queue, int error); /* the queue goes */
@@ -513,6 +526,9 @@ void bus_returned(struct pawl_bus *bus, struct bus_sub *sub, uint64_t seq);
 
 /* stream.c */
 void bus_stream_trim(struct pawl_bus *bus, struct bus_queue *queue);
+
+/* redeclare.c */
+void bus_take_up(struct pawl_bus *bus, struct bus_queue *queue);
 int bus_trim_apply(struct pawl_bus *bus, const struct pawl_bus_mark *mark);
 uint64_t bus_stream_offset(struct pawl_bus *bus, struct bus_queue *queue, uint64_t realtime_ns);
 
