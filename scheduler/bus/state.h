@@ -357,7 +357,7 @@ struct bus_sub *bus_sub_create(struct pawl_bus *bus, struct bus_queue *queue, ui
 void bus_sub_free(struct pawl_bus *bus, struct bus_sub *sub, uint64_t lsn);
 /* What stands for the epoch in the identity of what it delivers now. */
 uint64_t bus_sub_epoch(const struct pawl_bus *bus, const struct bus_sub *sub);
-void bus_queue_row(struct bus_queue *queue);             /* gauges */
+void bus_queue_row(struct bus_queue *queue); /* gauges */
 /* The state that is shown; of a stream the highest number of its groups'. */
 uint32_t bus_queue_breaker(const struct bus_queue *queue);
 uint64_t bus_queue_first(const struct bus_queue *queue); /* lowest seq that is kept */
