@@ -34,6 +34,7 @@ FIELDS = ("topic", "data", "id", "timestamp", "source", "correlation_id", "parti
         pawl.MessagingEvent(topic="a", data={"text": "ä€😀\n\"", "list": [1, 2.5, None, True]}),
         pawl.MessagingEvent("a.b", {}, source="test", correlation_id="c1", partition_key="p1", timestamp=12.25),
         pawl.MessagingEvent("a.b", {}, headers={"id": "mine", "x-id": "too", "x-other": "1", "x-x-source": "s"}),
+        pawl.MessagingEvent("a.b", {}, headers={"x-x-id": "as well", "x-id": "too", "id": "mine"}),
         pawl.MessagingEvent("a.b", {"half": "\ud800"}),
         pawl.MessagingEvent("a.b", [1, "not a map"]),
     ],
