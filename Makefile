@@ -220,6 +220,7 @@ test:
 
 demo:
 	@sh tests/bootstrap.sh build
+	@[ -e '$(BUILD)/pawl' ] || echo 'building pawl: half a minute or so'
 	@$(SUBMAKE) --quiet all
 	@sh tests/demo.sh $(BUILD)/pawl
 
