@@ -539,11 +539,17 @@ Test(worker, outsized_task_is_read_from_the_segment_that_was_announced_last)
 
 Test(worker, leaving_ends_the_job_first_and_exit_is_clean)
 {
+    char fifo[128], script[192];
+    snprintf(fifo, sizeof fifo, "%s/fifo", state);
+    cr_assert(zero(int, mkfifo(fifo, 0600)));
+    snprintf(script, sizeof script, "read go <%s", fifo);
     begin();
-    place_shell("exec sleep 60", 0);
+    place_shell(script, 0);
     expect_settlement(PAWL_SETTLE_BEGUN, NULL, 0);
     tell(PAWL_WIRE_LEAVE, NULL, 0, NULL, 0);
+    let_go(fifo);
     expect_message(PAWL_WIRE_LEFT, 0);
+    cr_expect(eq(i64, (int64_t)pawl_ring_peek(&lane.ring), 1), "its end is told of before");
     expect_settlement(PAWL_SETTLE_RESULT, NULL, 0);
     place_noops(1); /* not for this worker any more */
     tell(PAWL_WIRE_EXIT, NULL, 0, NULL, 0);
