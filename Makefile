@@ -265,7 +265,8 @@ fuzz-run: $(FUZZ_BINS)
 		$$program -max_total_time=$${FUZZ_SECONDS:-30} -artifact_prefix=$$program- $$program.corpus || exit 1; \
 	done
 
-lint: lint-format lint-scripts lint-cppcheck lint-tidy
+lint:
+	@$(SUBMAKE) --output-sync=target lint-format lint-scripts lint-cppcheck lint-tidy
 	@echo 'lint: clean'
 
 lint-format:
