@@ -539,6 +539,8 @@ test_health_tells_of_workers_that_cannot_start() {
     expect_end 0 "$run"
 }
 
+slow test_who_asks_a_scheduler_that_is_stopped_gives_up_with_exit_4 120
+once test_who_asks_a_scheduler_that_is_stopped_gives_up_with_exit_4 # what waits is the command, which does no such I/O
 test_who_asks_a_scheduler_that_is_stopped_gives_up_with_exit_4() {
     ok_flow
     serve
