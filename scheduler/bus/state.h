@@ -179,12 +179,14 @@ struct bus_group {
 /* A publish that waits until every queue of policy "block" that it goes to has room: in the line of each. */
 struct bus_parked_publish {
     struct pawl_bus_client *client; /* NULL: it went; the publish is still wanted */
-    uint64_t publisher;             /* whose it is all the same; 0: nobody's */
-    struct pawl_submit submit;
+    uint64_t publisher;             /* as whose it is known; 0: nobody's */
+    struct pawl_submit submit;      /* its sequence is that publisher's */
+    uint64_t sequence;        /* what the client calls it: not the same where it goes on with another's */
     struct pawl_event *event; /* malloc'd */
     uint64_t duplicate_of;    /* its key was used by another event while it waited; 0: it was not */
     bool duplicate_in_memory;
     bool gone;                /* some queue is done with it without having it: dropped, or a dead letter */
+    bool buried;              /* the latter */
     uint32_t waiting, routed; /* queues that it waits for, that have it */
     uint8_t durability;       /* the strongest of those */
     uint64_t lsn;             /* what its confirm waits for */
@@ -221,6 +223,7 @@ struct pawl_bus {
     void *ctx;
     struct pawl_now now;
     uint64_t epoch, next_event; /* next id */
+    uint64_t epoch_lsn;         /* nothing is delivered before it is durable */
     uint32_t generation; /* rises whenever a name's seqs may begin anew: a seek, a deletion. 0 at the start */
     bool replaying, failed, draining;
     uint64_t durable_lsn, queues_lsn;
@@ -356,7 +359,9 @@ struct bus_sub *bus_sub_create(struct pawl_bus *bus, struct bus_queue *queue, ui
 void bus_sub_free(struct pawl_bus *bus, struct bus_sub *sub, uint64_t lsn);
 /* What stands for the epoch in the identity of what it delivers now. */
 uint64_t bus_sub_epoch(const struct pawl_bus *bus, const struct bus_sub *sub);
-void bus_queue_row(struct bus_queue *queue);             /* gauges */
+void bus_queue_row(struct bus_queue *queue); /* gauges */
+/* The state that is shown; of a stream the highest number of its groups'. */
+uint32_t bus_queue_breaker(const struct bus_queue *queue);
 uint64_t bus_queue_first(const struct bus_queue *queue); /* lowest seq that is kept */
 /* Recovery: the log knows seqs below @end that it does not hold. They were in memory only and went with the
  * scheduler that gave them; they are not given again. 0; PAWL_E_DAMAGED; -ENOMEM. */
@@ -395,7 +400,13 @@ void bus_partial(struct pawl_bus *bus, struct pawl_bus_client *client, uint64_t 
 uint64_t bus_put(struct pawl_bus *bus, struct bus_queue *queue, struct pawl_event *event);
 
 /* So many events, and bytes, more will be in the queue by this act. */
-void bus_act_promise(const struct pawl_bus *bus, struct bus_queue *queue, int64_t events, uint64_t bytes);
+void bus_act_promise(const struct pawl_bus *bus, struct bus_queue *queue, int64_t events, int64_t bytes);
+
+/* As which publish it is known: its client's own, or another's that had its key before and went on without
+ * being done. @event_id: some queues have it already, as that event; 0: none has. */
+struct bus_origin {
+    uint64_t publisher, sequence, event_id;
+};
 
 /* overflow.c */
 bool bus_queue_is_full(const struct bus_queue *queue, uint64_t more_bytes);
@@ -403,26 +414,43 @@ bool bus_queue_is_full(const struct bus_queue *queue, uint64_t more_bytes);
 bool bus_queue_never_fits(const struct bus_queue *queue, uint64_t bytes);
 /* Its oldest are dropped until there is room. false: all that is left has begun, or it can never fit. */
 bool bus_drop_oldest_for(struct pawl_bus *bus, struct bus_queue *queue, uint64_t bytes);
+/* What becomes of an event that may not fit. DROPPED, BURIED: nobody is to be told that it failed. */
+enum bus_fate {
+    BUS_FATE_TAKEN,
+    BUS_FATE_WAITS,
+    BUS_FATE_DROPPED,
+    BUS_FATE_BURIED,
+    BUS_FATE_REFUSED,
+    BUS_FATE_TOO_LARGE
+};
+enum bus_fate bus_admit(struct pawl_bus *bus, struct bus_queue *queue, const struct pawl_event *event);
 /* Some queue of the route has no room, or somebody waits for room in it. */
 void bus_publish_singly(struct pawl_bus *bus, struct pawl_bus_client *client,
                         const struct pawl_submit *submit, struct pawl_event *event,
                         const struct bus_route *route);
 
-/* Some queues have it already, as event @event_id: it is for the others. */
+/* Some queues have it already: it is for the others. */
 void bus_publish_rest(struct pawl_bus *bus, struct pawl_bus_client *client, const struct pawl_submit *submit,
-                      struct pawl_event *event, const struct bus_route *route, uint64_t event_id);
+                      struct pawl_event *event, const struct bus_route *route,
+                      const struct bus_origin *origin);
 
 /* parking.c */
 /* Every queue that was full and blocks gets its place in line. 0, or -ENOMEM. */
 int bus_park(struct pawl_bus *bus, struct pawl_bus_client *client, const struct pawl_submit *submit,
-             const struct pawl_event *event, struct bus_queue **queues, uint32_t count,
-             struct bus_parked_publish **publish_out);
+             const struct pawl_event *event, const struct bus_origin *origin, struct bus_queue **queues,
+             uint32_t count, struct bus_parked_publish **publish_out);
 /* So many queues have it now, by the group that was flushed last. */
 void bus_parked_stored(const struct pawl_bus *bus, struct bus_parked_publish *publish, uint32_t queues,
                        uint8_t durability);
 void bus_unpark(struct pawl_bus *bus, struct bus_queue *queue);
-/* A publish whose client went, and which waits still, is this client's now. false: none does. */
-bool bus_parked_adopt(struct pawl_bus *bus, struct pawl_bus_client *client, uint64_t sequence);
+/* The publish that still waits, if it does, and the first queue (a number) that it waits for; else NULL. */
+struct bus_parked_publish *bus_parked_find(const struct pawl_bus *bus, const struct bus_origin *origin,
+                                           uint32_t *queue_out);
+/* A publish whose client went is this client's now, which calls it @sequence. */
+void bus_parked_adopt(struct pawl_bus *bus, struct bus_parked_publish *publish,
+                      struct pawl_bus_client *client, uint64_t sequence);
+/* The queue has another policy, or other limits: each is decided anew, in order. */
+void bus_parked_decide(struct pawl_bus *bus, struct bus_queue *queue);
 void bus_parked_refuse(struct pawl_bus *bus, struct bus_queue *queue, int error); /* the queue goes */
 void bus_parked_drop_client(struct pawl_bus *bus, struct pawl_bus_client *client);
 
@@ -487,6 +515,13 @@ void bus_consumer_unlink(struct bus_consumer *consumer); /* it gets nothing more
 void bus_sub_drop_consumers(struct pawl_bus *bus, struct bus_sub *sub, uint64_t lsn);
 
 /* dispatch.c */
+/* Until its epoch is durable a scheduler delivers nothing: the next one would take the same, and give the
+ * same identities again. */
+static inline bool bus_may_deliver(const struct pawl_bus *bus)
+{
+    return bus->epoch_lsn <= bus->durable_lsn;
+}
+
 bool bus_dispatch_sub(struct pawl_bus *bus, struct bus_sub *sub);
 /* The next delivery that may go now, decided but not begun: seq, its event, its exception if it has one.
  * false: none. */
@@ -513,6 +548,9 @@ void bus_returned(struct pawl_bus *bus, struct bus_sub *sub, uint64_t seq);
 
 /* stream.c */
 void bus_stream_trim(struct pawl_bus *bus, struct bus_queue *queue);
+
+/* redeclare.c */
+void bus_take_up(struct pawl_bus *bus, struct bus_queue *queue);
 int bus_trim_apply(struct pawl_bus *bus, const struct pawl_bus_mark *mark);
 uint64_t bus_stream_offset(struct pawl_bus *bus, struct bus_queue *queue, uint64_t realtime_ns);
 
