@@ -198,6 +198,11 @@ bool pawl_journal_is_behind(const struct pawl_journal *journal);
 /* pawl_journal_is_pressed - is the disk full, and at most half of the reserve left? */
 bool pawl_journal_is_pressed(const struct pawl_journal *journal);
 
+/** pawl_journal_may_move - on a full disk: may @bytes, which are all that is wanted of this segment, be
+ * appended so that it can go? They take at most one file of a reserve of which more than half is left, and
+ * the segment gives back four times as much. */
+bool pawl_journal_may_move(struct pawl_journal *journal, uint32_t segment, uint64_t bytes);
+
 /** pawl_journal_lend_reserve - on a full disk: what is left of the reserve becomes free space, for a snapshot
  * that will free more. It is made again as far as there is room.
  * @anyway: else only if one as large as the last finds no room in one file of it and what is free

@@ -187,6 +187,13 @@ bool pawl_journal_is_pressed(const struct pawl_journal *journal)
            __builtin_popcount(journal->reserve_mask) <= PAWL_JOURNAL_RESERVE_FILES / 2;
 }
 
+bool pawl_journal_may_move(struct pawl_journal *journal, uint32_t segment, uint64_t bytes)
+{
+    const struct journal_segment *from = pawl_segment_find(journal, segment);
+    return from && journal->room == PAWL_JOURNAL_TIGHT && !pawl_journal_is_pressed(journal) &&
+           bytes <= journal->options.reserve_bytes && bytes <= from->bytes / 4;
+}
+
 bool pawl_journal_first_fits(const struct pawl_journal *journal)
 {
     uint64_t room, bytes = journal->first ? pawl_frame_bytes(journal->first->record_bytes) : 0;

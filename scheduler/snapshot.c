@@ -148,9 +148,19 @@ static bool reclaim_is_due(struct pawl_loop *loop, const struct pawl_journal_sta
     return true;
 }
 
+/* On a full disk: a segment below @end of which so little lives that it is worth some of the reserve. 0:
+ * none.
+ */
+static uint32_t worth_moving(const struct pawl_loop *loop, uint32_t end)
+{
+    uint64_t live;
+    uint32_t segment = loop->serving ? pawl_bus_mostly_dead(loop->bus, end, &live) : 0;
+    return segment != 0 && pawl_journal_may_move(loop->journal, segment, live) ? segment : 0;
+}
+
 /* It may be the journal itself that fills the disk. What is settled by now, and the settlements themselves,
  * hold space that only a snapshot gives back. Where little of the reserve is left, each segment of it that
- * ends is looked at. */
+ * ends is looked at. A few events that stay are moved when a snapshot has ended their segment. */
 static bool full_disk_is_due(struct pawl_loop *loop, const struct pawl_journal_stats *stats)
 {
     uint32_t current = pawl_journal_current_segment(loop->journal);
@@ -159,15 +169,13 @@ static bool full_disk_is_due(struct pawl_loop *loop, const struct pawl_journal_s
         (loop->now.boottime_ns < loop->full_at_ns && !pressed))
         return false;
     uint64_t later_ns = loop->now.boottime_ns + RECLAIM_NS * (1 + stats->snapshot_bytes / LARGE_BYTES);
+    bool may_end = pawl_journal_may_end_segment(loop->journal), dead = dead_segments(loop, may_end) > 0;
     loop->full_segment = current;
-    if (dead_segments(loop, pawl_journal_may_end_segment(loop->journal)) == 0) {
-        loop->full_again = false;
-        loop->full_at_ns = later_ns;
-        return false;
-    }
     /* Only two snapshots give a segment back: the second of a pair is written at once. */
-    loop->full_again = !loop->full_again;
+    loop->full_again = dead && !loop->full_again;
     loop->full_at_ns = loop->full_again ? 0 : later_ns;
+    if (!dead && worth_moving(loop, current + may_end) == 0)
+        return false;
     pawl_journal_lend_reserve(loop->journal, loop->full_lend);
     return true;
 }
@@ -217,8 +225,15 @@ void pawl_snapshot_release(struct pawl_loop *loop)
     (void)pawl_journal_release_before(loop->journal, current, is_pinned, &pins);
     free(pins.marks);
     /* What lives on in an old, mostly dead segment moves on; the segment goes when two snapshots know it. */
-    if (loop->serving && current > COMPACT_BEHIND &&
-        pawl_bus_compact(loop->bus, loop->now, current - COMPACT_BEHIND, COMPACT_BYTES))
+    bool moved = false;
+    if (pawl_journal_room(loop->journal) == PAWL_JOURNAL_ROOMY) {
+        moved = loop->serving && current > COMPACT_BEHIND &&
+                pawl_bus_compact(loop->bus, loop->now, current - COMPACT_BEHIND, COMPACT_BYTES);
+    } else {
+        uint32_t segment = worth_moving(loop, current);
+        moved = segment && pawl_bus_copy_forward(loop->bus, loop->now, segment, COMPACT_BYTES);
+    }
+    if (moved)
         pawl_loop_cut(loop);
 }
 

@@ -462,11 +462,12 @@ static void start_sub(struct pawl_bus *bus, struct bus_sub *sub)
     bus_dirty(bus, sub);
 }
 
-int pawl_bus_start(struct pawl_bus *bus, struct pawl_now now, uint64_t epoch)
+int pawl_bus_start(struct pawl_bus *bus, struct pawl_now now, uint64_t epoch, uint64_t epoch_lsn)
 {
     bus->now = now;
     bus->replaying = false;
     bus->epoch = epoch;
+    bus->epoch_lsn = epoch_lsn;
     bus->next_event = epoch << 40 | 1;
     uint32_t end = bus->queue_end;
     bus_dlq_find_all(bus);

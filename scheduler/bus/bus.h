@@ -107,8 +107,10 @@ bool pawl_bus_snapshot_is(const void *bytes, size_t n);
 int pawl_bus_snapshot_load(struct pawl_bus *bus, const void *bytes, size_t n);
 /** As pawl_core_snapshot_next(): 1 and a chunk, 0 at the end, negative on failure (nothing more comes). */
 int pawl_bus_snapshot_next(struct pawl_bus *bus, void **cursor, const void **chunk_out, size_t *bytes_out);
-/** pawl_bus_start - recovery is over: begun deliveries that nobody can hold any more were interrupted. */
-int pawl_bus_start(struct pawl_bus *bus, struct pawl_now now, uint64_t epoch);
+/** pawl_bus_start - recovery is over: begun deliveries that nobody can hold any more were interrupted.
+ * @epoch_lsn: of the record of @epoch. Nothing is delivered before it is durable: else the next scheduler
+ * would take this epoch for its own, and give the same deliveries again. */
+int pawl_bus_start(struct pawl_bus *bus, struct pawl_now now, uint64_t epoch, uint64_t epoch_lsn);
 
 /* For whom a paused queue keeps waiting; its name, twice. */
 #define PAWL_BUS_PAUSED_WORDS                                                                                \
@@ -215,9 +217,14 @@ bool pawl_bus_failed(const struct pawl_bus *bus); /* as pawl_core_failed() */
 /** pawl_bus_mark_pinned - marks[n] becomes 1 where segment @first + n of the journal holds an event that is
  * still wanted. One pass over all backlogs. */
 void pawl_bus_mark_pinned(const struct pawl_bus *bus, uint32_t first, uint8_t *marks, uint32_t count);
-/** pawl_bus_compact - copy forward what keeps mostly dead segments below @segment_number alive; at most
- * @bytes_max. True: something was copied. */
-bool pawl_bus_compact(struct pawl_bus *bus, struct pawl_now now, uint32_t segment_number, uint64_t bytes_max);
+/** pawl_bus_mostly_dead - the oldest segment below @end that holds what is still wanted, if that is little
+ * (@live_out bytes) and neither a stream's nor about to be consumed. 0: it is not so. */
+uint32_t pawl_bus_mostly_dead(struct pawl_bus *bus, uint32_t end, uint64_t *live_out);
+/** pawl_bus_copy_forward - what keeps this segment alive is written again; at most @bytes_max (and one
+ * event). True: something was. */
+bool pawl_bus_copy_forward(struct pawl_bus *bus, struct pawl_now now, uint32_t segment, uint64_t bytes_max);
+/** pawl_bus_compact - both, where there is room. */
+bool pawl_bus_compact(struct pawl_bus *bus, struct pawl_now now, uint32_t end, uint64_t bytes_max);
 uint32_t pawl_bus_queue_count(const struct pawl_bus *bus);
 /** pawl_bus_queues_lsn - of the record that last changed which queues and groups there are, and how: who is
  * told of them, or that there is none, hears it when this is durable. 0: none so far. */

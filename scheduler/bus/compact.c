@@ -12,9 +12,10 @@
 /* Worth it when at most a quarter of a segment is alive. */
 #define MOSTLY_DEAD_BYTES (UINT64_C(16) << 20)
 
-static uint32_t segment_of(const struct extent *extent)
+/* Where it lies now: a full disk may have moved it. */
+static uint32_t segment_of(const struct pawl_bus *bus, const struct extent *extent)
 {
-    return (uint32_t)(extent->place >> 32);
+    return (uint32_t)(bus_resolve(bus, extent->place) >> 32);
 }
 
 static bool in_journal(const struct extent *extent)
@@ -32,10 +33,11 @@ static uint32_t oldest_pinned(const struct pawl_bus *bus, uint32_t end, uint64_t
     for (uint32_t q = 0; q < bus->queue_end; q++)
         for (size_t i = 0; bus->queues[q] && i < bus->queues[q]->backlog.count; i++) {
             const struct extent *extent = backlog_extent(&bus->queues[q]->backlog, i);
-            if (!in_journal(extent) || segment_of(extent) > oldest)
+            uint32_t segment = in_journal(extent) ? segment_of(bus, extent) : UINT32_MAX;
+            if (segment == UINT32_MAX || segment > oldest)
                 continue;
-            if (segment_of(extent) < oldest) {
-                oldest = segment_of(extent);
+            if (segment < oldest) {
+                oldest = segment;
                 *live_out = 0;
                 stream = false;
             }
@@ -48,13 +50,13 @@ static uint32_t oldest_pinned(const struct pawl_bus *bus, uint32_t end, uint64_t
 /* Is all that lives of the segment what this queue's consumers come to before it is looked at again? Then it
  * dies by itself, and to copy it would be for nothing. What they had passed when it was last looked at, and
  * is still there, stays. */
-static bool dies_soon(const struct bus_queue *queue, uint32_t segment)
+static bool dies_soon(const struct pawl_bus *bus, const struct bus_queue *queue, uint32_t segment)
 {
     const struct bus_sub *sub = queue->sub;
     uint64_t reached = sub->next > sub->looked_next ? sub->next - sub->looked_next : 0;
     for (size_t i = 0; i < queue->backlog.count; i++) {
         const struct extent *extent = backlog_extent(&queue->backlog, i);
-        if (!in_journal(extent) || segment_of(extent) != segment)
+        if (!in_journal(extent) || segment_of(bus, extent) != segment)
             continue;
         if (extent->first + extent->count > sub->next + reached ||
             pawl_seqset_next_unset(&sub->settled, extent->first) < sub->looked_next)
@@ -70,7 +72,7 @@ static bool all_dies_soon(struct pawl_bus *bus, uint32_t segment)
         const struct bus_queue *queue = bus->queues[q];
         if (!queue || !queue->sub)
             continue;
-        soon = soon && dies_soon(queue, segment);
+        soon = soon && dies_soon(bus, queue, segment);
         queue->sub->looked_next = queue->sub->next;
     }
     return soon;
@@ -111,7 +113,7 @@ static uint64_t move_queue(struct pawl_bus *bus, struct bus_queue *queue, uint32
     uint64_t moved = 0;
     for (size_t i = 0; i < queue->backlog.count && moved < bytes_max && !bus->failed;) {
         const struct extent *extent = backlog_extent(&queue->backlog, i);
-        uint64_t seq = in_journal(extent) && segment_of(extent) == segment
+        uint64_t seq = in_journal(extent) && segment_of(bus, extent) == segment
                            ? pawl_seqset_next_unset(&queue->sub->settled, extent->first)
                            : UINT64_MAX;
         if (seq >= extent->first + extent->count) {
@@ -127,16 +129,27 @@ static uint64_t move_queue(struct pawl_bus *bus, struct bus_queue *queue, uint32
     return moved;
 }
 
-bool pawl_bus_compact(struct pawl_bus *bus, struct pawl_now now, uint32_t segment_number, uint64_t bytes_max)
+uint32_t pawl_bus_mostly_dead(struct pawl_bus *bus, uint32_t end, uint64_t *live_out)
 {
-    uint64_t live = 0, moved = 0;
-    bus->now = now;
-    uint32_t segment = oldest_pinned(bus, segment_number, &live);
+    uint32_t segment = oldest_pinned(bus, end, live_out);
     bool soon = all_dies_soon(bus, segment);
-    if (segment == 0 || soon || live > MOSTLY_DEAD_BYTES || bus->backend.has_room(bus->ctx, live) != 0)
-        return false;
+    return soon || *live_out > MOSTLY_DEAD_BYTES ? 0 : segment;
+}
+
+bool pawl_bus_copy_forward(struct pawl_bus *bus, struct pawl_now now, uint32_t segment, uint64_t bytes_max)
+{
+    uint64_t moved = 0;
+    bus->now = now;
     for (uint32_t q = 0; q < bus->queue_end && moved < bytes_max && !bus->failed; q++)
         if (bus->queues[q] && bus->queues[q]->sub)
             moved += move_queue(bus, bus->queues[q], segment, bytes_max - moved);
     return moved > 0;
+}
+
+bool pawl_bus_compact(struct pawl_bus *bus, struct pawl_now now, uint32_t end, uint64_t bytes_max)
+{
+    uint64_t live;
+    uint32_t segment = pawl_bus_mostly_dead(bus, end, &live);
+    return segment != 0 && bus->backend.has_room(bus->ctx, live) == 0 &&
+           pawl_bus_copy_forward(bus, now, segment, bytes_max);
 }

@@ -73,7 +73,7 @@ int pawl_bus_take(struct pawl_bus *bus, struct pawl_now now, const struct pawl_w
     if (!sub)
         return error;
     struct bus_queue *queue = sub->queue;
-    while (count < max && !bus->draining && !queue->paused && !bus->failed) {
+    while (count < max && bus_may_deliver(bus) && !bus->draining && !queue->paused && !bus->failed) {
         struct bus_choice choice;
         if (queue->config.max_in_flight && sub->in_flight >= queue->config.max_in_flight)
             break;

@@ -426,7 +426,8 @@ bool pawl_bus_dispatch(struct pawl_bus *bus, struct pawl_now now)
     bus->stamp++; /* others may have written since */
     /* Those that are marked now; what this does to others, or to them, comes next turn. */
     size_t count = 0;
-    for (const struct bus_sub *sub = bus->dirty; sub; sub = sub->next_dirty)
+    bool may = bus_may_deliver(bus); /* else what is marked stays so */
+    for (const struct bus_sub *sub = may ? bus->dirty : NULL; sub; sub = sub->next_dirty)
         count++;
     while (count-- > 0 && bus->dirty && !bus->failed) {
         struct bus_sub *sub = bus->dirty;
@@ -440,5 +441,5 @@ bool pawl_bus_dispatch(struct pawl_bus *bus, struct pawl_now now)
     }
     bus_group_flush(bus);
     bus_settle_flush(bus);
-    return bus->dirty != NULL;
+    return may && bus->dirty != NULL;
 }

@@ -286,14 +286,18 @@ static bool was_published(struct pawl_bus *bus, const struct pawl_bus_client *cl
 
 /* Some of its queues have it, the others were still full when its client or the scheduler went. */
 static bool was_begun(const struct pawl_bus *bus, const struct pawl_bus_client *client,
-                      const struct pawl_submit *submit, uint64_t *event_id_out)
+                      const struct pawl_submit *submit, struct bus_origin *origin)
 {
     return client->publisher && submit->sequence <= client->last_sequence &&
-           pawl_publishers_has_part(&bus->publishers, client->publisher, submit->sequence, 0, event_id_out);
+           pawl_publishers_has_part(&bus->publishers, client->publisher, submit->sequence, 0,
+                                    &origin->event_id);
 }
 
+/* Its key was seen. But if some queues are still without the event that had it, because its publisher or the
+ * scheduler went meanwhile, it is for those. */
 static bool is_duplicate(struct pawl_bus *bus, const struct pawl_bus_client *client,
-                         const struct pawl_submit *submit, const struct pawl_event *event)
+                         const struct pawl_submit *submit, const struct pawl_event *event,
+                         struct bus_origin *origin)
 {
     if (event->key_bytes == 0 || bus->limits.dedupe_keys == 0 || bus->limits.dedupe_age_ns == 0)
         return false;
@@ -304,6 +308,10 @@ static bool is_duplicate(struct pawl_bus *bus, const struct pawl_bus_client *cli
         return false;
     bool memory = entry->memory;
     uint64_t event_id = entry->event_id;
+    if (pawl_publishers_part_of(&bus->publishers, event_id, &origin->publisher, &origin->sequence)) {
+        origin->event_id = event_id;
+        return false;
+    }
     const struct bus_route *route = bus_route_of(bus, pawl_event_topic(event), event->topic_bytes);
     for (uint32_t i = 0; route && i < route->queue_count; i++)
         if (route->queues[i]->row)
@@ -396,13 +404,14 @@ void pawl_bus_publish(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus
 {
     struct pawl_submit asked = *submit;
     struct bus_route *route = NULL;
-    uint64_t begun = 0;
+    struct bus_origin origin = {.publisher = client->publisher, .sequence = submit->sequence};
     bus->now = now;
     if (was_published(bus, client, submit))
         return;
     int error = client->replaced || (submit->flags & PAWL_SUBMIT_ASK) ? PAWL_E_STALE_RECEIPT
                                                                       : check_publish(bus, submit, event);
-    if (!error && !was_begun(bus, client, submit, &begun) && is_duplicate(bus, client, submit, event))
+    if (!error && !was_begun(bus, client, submit, &origin) &&
+        is_duplicate(bus, client, submit, event, &origin))
         return;
     if (!error && submit->sequence > client->last_sequence)
         client->last_sequence = submit->sequence;
@@ -415,8 +424,8 @@ void pawl_bus_publish(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus
     if (error) {
         bus_group_flush(bus);
         bus_refuse(bus, client, submit->sequence, submit->sequence, error, 0);
-    } else if (begun) {
-        bus_publish_rest(bus, client, &asked, event, route, begun);
+    } else if (origin.event_id && route->queue_count > 0) {
+        bus_publish_rest(bus, client, &asked, event, route, &origin);
     } else if (route->queue_count > 0 && all_have_room(route, event->bytes)) {
         publish_to_all(bus, client, &asked, event, route);
     } else if (route->queue_count > 0) {
@@ -441,13 +450,13 @@ void pawl_bus_act_hold(struct pawl_bus *bus, bool holds)
             bus_unpark(bus, bus->queues[i]);
 }
 
-void bus_act_promise(const struct pawl_bus *bus, struct bus_queue *queue, int64_t events, uint64_t bytes)
+void bus_act_promise(const struct pawl_bus *bus, struct bus_queue *queue, int64_t events, int64_t bytes)
 {
     if (queue->act != bus->act)
         queue->act_depth = queue->act_bytes = 0;
     queue->act = bus->act;
     queue->act_depth += (uint64_t)events; /* below 0 it wraps, as do the sums that it is part of */
-    queue->act_bytes += bytes;
+    queue->act_bytes += (uint64_t)bytes;
 }
 
 static bool all_promise(const struct pawl_bus *bus, const struct bus_route *route, uint64_t bytes)
@@ -462,7 +471,7 @@ static bool all_promise(const struct pawl_bus *bus, const struct bus_route *rout
         queue->pending_bytes -= queue->act_bytes;
         if (full)
             return false;
-        bus_act_promise(bus, queue, 1, bytes);
+        bus_act_promise(bus, queue, 1, (int64_t)bytes);
     }
     return true;
 }

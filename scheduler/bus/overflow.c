@@ -119,18 +119,20 @@ static void confirm_gone(struct pawl_bus *bus, const struct pawl_bus_client *cli
 }
 
 /* Those that have it while others let it wait: sent again, it is for the others only. */
-static void note_parts(struct pawl_bus *bus, const struct pawl_bus_client *client, uint64_t sequence,
-                       uint64_t event_id, struct bus_queue *const *queues, uint32_t count)
+static void note_parts(struct pawl_bus *bus, const struct bus_origin *origin, uint64_t event_id,
+                       struct bus_queue *const *queues, uint32_t count)
 {
     uint64_t lsn = bus->group.lsn;
     for (uint32_t i = 0; i < count; i++)
-        bus_note_published(bus, client->publisher, sequence, queues[i]->number, event_id, lsn, lsn != 0);
+        bus_note_published(bus, origin->publisher, origin->sequence, queues[i]->number, event_id, lsn,
+                           lsn != 0);
 }
 
 static void publish_to_some(struct pawl_bus *bus, struct pawl_bus_client *client,
                             const struct pawl_submit *submit, struct pawl_event *event,
-                            struct bus_queue **queues, uint32_t count)
+                            const struct bus_origin *origin, struct bus_queue **queues, uint32_t count)
 {
+    bool own = origin->publisher == client->publisher && origin->sequence == submit->sequence;
     struct bus_queue **taking = queues; /* those that take it are moved to the front */
     struct bus_queue **waiting = queues + count;
     uint32_t taking_count = 0, waiting_count = 0, gone = 0, refused_by = 0;
@@ -153,8 +155,8 @@ static void publish_to_some(struct pawl_bus *bus, struct pawl_bus_client *client
             gone++;
             buried |= fate == BUS_FATE_BURIED;
             dead_lsn = bus->group.lsn ? bus->group.lsn : dead_lsn;
-            if (count > 1)
-                note_parts(bus, client, submit->sequence, event->id, &queue, 1);
+            if (count > 1 || !own)
+                note_parts(bus, origin, event->id, &queue, 1);
             break;
         case BUS_FATE_REFUSED:
         case BUS_FATE_TOO_LARGE:
@@ -168,7 +170,8 @@ static void publish_to_some(struct pawl_bus *bus, struct pawl_bus_client *client
     struct bus_parked_publish *publish = NULL;
     struct bus_route some = {
         .queues = taking, .queue_count = taking_count, .topic_bytes = event->topic_bytes};
-    int error = waiting_count ? bus_park(bus, client, submit, event, waiting, waiting_count, &publish) : 0;
+    int error =
+        waiting_count ? bus_park(bus, client, submit, event, origin, waiting, waiting_count, &publish) : 0;
     if (publish && gone) {
         publish->gone = true;
         publish->buried = buried;
@@ -176,19 +179,28 @@ static void publish_to_some(struct pawl_bus *bus, struct pawl_bus_client *client
         publish->durability = dead_lsn ? PAWL_DURABILITY_FSYNC : PAWL_DURABILITY_MEMORY;
     }
     if (!error && taking_count)
-        error = bus_group_open(bus, &some, publish ? NULL : client, submit->sequence, submit->durability);
+        error =
+            bus_group_open(bus, &some, publish || !own ? NULL : client, origin->sequence, submit->durability);
     if (error) {
         bus_refuse(bus, client, submit->sequence, submit->sequence, error, 0);
     } else if (taking_count) {
         uint64_t tail = taking[0]->tail;
+        uint8_t durability = bus_strongest_of(&some, submit->durability);
+        if (!publish)
+            bus->group.publisher = origin->publisher; /* it is done with */
         bus_group_add_as(bus, event, event->id, event->published_at_ns);
         bus_group_flush(bus);
         if (publish && taking[0]->tail > tail) {
-            bus_parked_stored(bus, publish, taking_count, bus_strongest_of(&some, submit->durability));
-            note_parts(bus, client, submit->sequence, event->id, taking, taking_count);
+            bus_parked_stored(bus, publish, taking_count, durability);
+            note_parts(bus, origin, event->id, taking, taking_count);
+        } else if (!publish && !own && taking[0]->tail > tail) {
+            bus_confirm_duplicate(bus, client, submit->sequence, event->id,
+                                  durability == PAWL_DURABILITY_MEMORY);
+        } else if (!publish && !own) {
+            bus_refuse(bus, client, submit->sequence, submit->sequence, PAWL_E_NO_SPACE, 0);
         }
     } else if (!publish && gone) {
-        bus_note_published(bus, client->publisher, submit->sequence, 0, event->id, 0, dead_lsn != 0);
+        bus_note_published(bus, origin->publisher, origin->sequence, 0, event->id, 0, dead_lsn != 0);
         confirm_gone(bus, client, submit->sequence, buried ? event->id : 0, dead_lsn);
     } else if (!publish) {
         bus_refuse(bus, client, submit->sequence, submit->sequence, refused, refused_by);
@@ -199,7 +211,7 @@ static void publish_to_some(struct pawl_bus *bus, struct pawl_bus_client *client
  * forgotten. There is room for as many behind it. NULL: no memory, and the client was told. */
 static struct bus_queue **queues_left(struct pawl_bus *bus, struct pawl_bus_client *client,
                                       const struct pawl_submit *submit, const struct bus_route *route,
-                                      bool rest, uint32_t *count_out)
+                                      const struct bus_origin *origin, uint32_t *count_out)
 {
     uint64_t event_id;
     struct bus_queue **queues = malloc(2 * (size_t)route->queue_count * sizeof(struct bus_queue *));
@@ -207,8 +219,9 @@ static struct bus_queue **queues_left(struct pawl_bus *bus, struct pawl_bus_clie
     if (!queues)
         bus_refuse(bus, client, submit->sequence, submit->sequence, -ENOMEM, 0);
     for (uint32_t i = 0; queues && i < route->queue_count; i++)
-        if (!rest || !pawl_publishers_has_part(&bus->publishers, client->publisher, submit->sequence,
-                                               route->queues[i]->number, &event_id))
+        if (!origin->event_id ||
+            !pawl_publishers_has_part(&bus->publishers, origin->publisher, origin->sequence,
+                                      route->queues[i]->number, &event_id))
             queues[(*count_out)++] = route->queues[i];
     return queues;
 }
@@ -218,35 +231,44 @@ void bus_publish_singly(struct pawl_bus *bus, struct pawl_bus_client *client,
                         const struct bus_route *route)
 {
     uint32_t count;
-    struct bus_queue **queues = queues_left(bus, client, submit, route, false, &count);
+    const struct bus_origin own = {.publisher = client->publisher, .sequence = submit->sequence};
+    struct bus_queue **queues = queues_left(bus, client, submit, route, &own, &count);
     if (!queues)
         return;
     bus_group_flush(bus);
     event->id = bus->next_event++;
     event->published_at_ns = bus->now.realtime_ns;
-    publish_to_some(bus, client, submit, event, queues, count);
+    publish_to_some(bus, client, submit, event, &own, queues, count);
     free(queues);
 }
 
 void bus_publish_rest(struct pawl_bus *bus, struct pawl_bus_client *client, const struct pawl_submit *submit,
-                      struct pawl_event *event, const struct bus_route *route, uint64_t event_id)
+                      struct pawl_event *event, const struct bus_route *route,
+                      const struct bus_origin *origin)
 {
-    uint32_t count;
+    uint32_t count, full;
     bus_group_flush(bus);
-    if (bus_parked_adopt(bus, client, submit->sequence))
+    struct bus_parked_publish *publish = bus_parked_find(bus, origin, &full);
+    if (publish && !publish->client) {
+        bus_parked_adopt(bus, publish, client, submit->sequence);
         return;
+    }
+    if (publish) { /* somebody else waits with it */
+        bus_refuse(bus, client, submit->sequence, submit->sequence, PAWL_E_QUEUE_FULL, full);
+        return;
+    }
     bool memory = bus_strongest_of(route, submit->durability) == PAWL_DURABILITY_MEMORY;
-    struct bus_queue **queues = queues_left(bus, client, submit, route, true, &count);
+    struct bus_queue **queues = queues_left(bus, client, submit, route, origin, &count);
     if (!queues)
         return;
-    event->id = event_id;
+    event->id = origin->event_id;
     event->published_at_ns = bus->now.realtime_ns;
     if (count > 0) {
-        publish_to_some(bus, client, submit, event, queues, count);
+        publish_to_some(bus, client, submit, event, origin, queues, count);
     } else { /* those that it waited for are gone */
-        bus_note_published(bus, client->publisher, submit->sequence, 0, event_id, memory ? 0 : bus->log_lsn,
-                           false);
-        bus_confirm_duplicate(bus, client, submit->sequence, event_id, memory);
+        bus_note_published(bus, origin->publisher, origin->sequence, 0, origin->event_id,
+                           memory ? 0 : bus->log_lsn, false);
+        bus_confirm_duplicate(bus, client, submit->sequence, origin->event_id, memory);
     }
     free(queues);
 }

@@ -16,7 +16,7 @@
 static void parked_done(struct pawl_bus *bus, struct bus_parked_publish *publish, int error, uint32_t queue)
 {
     struct pawl_bus_client *client = bus->replaying ? NULL : publish->client; /* the bus may be ending */
-    uint64_t sequence = publish->submit.sequence;
+    uint64_t sequence = publish->sequence, noted = publish->submit.sequence;
     bool kept = publish->routed > 0 || (publish->gone && !publish->duplicate_of);
     if (error && client && (kept || publish->waiting > 1))
         bus_partial(bus, client, sequence, queue, error);
@@ -32,7 +32,7 @@ static void parked_done(struct pawl_bus *bus, struct bus_parked_publish *publish
     if (client) {
         if (kept) {
             if (error) /* what this one queue did not take it will not get, now that the others have it */
-                bus_note_published(bus, publish->publisher, sequence, 0, publish->event->id, publish->lsn,
+                bus_note_published(bus, publish->publisher, noted, 0, publish->event->id, publish->lsn,
                                    false);
             struct pawl_reply reply = {.type = PAWL_REPLY_CONFIRM,
                                        .first = sequence,
@@ -43,7 +43,7 @@ static void parked_done(struct pawl_bus *bus, struct bus_parked_publish *publish
                                        .routed = publish->routed};
             bus_reply_durable(bus, client, &reply, publish->lsn);
         } else if (publish->duplicate_of) {
-            bus_note_published(bus, publish->publisher, sequence, 0, publish->duplicate_of,
+            bus_note_published(bus, publish->publisher, noted, 0, publish->duplicate_of,
                                publish->duplicate_in_memory ? 0 : bus->log_lsn, false);
             bus_confirm_duplicate(bus, client, sequence, publish->duplicate_of, publish->duplicate_in_memory);
         } else {
@@ -55,8 +55,8 @@ static void parked_done(struct pawl_bus *bus, struct bus_parked_publish *publish
 }
 
 int bus_park(struct pawl_bus *bus, struct pawl_bus_client *client, const struct pawl_submit *submit,
-             const struct pawl_event *event, struct bus_queue **queues, uint32_t count,
-             struct bus_parked_publish **publish_out)
+             const struct pawl_event *event, const struct bus_origin *origin, struct bus_queue **queues,
+             uint32_t count, struct bus_parked_publish **publish_out)
 {
     struct bus_parked_publish *publish = calloc(1, sizeof *publish);
     struct pawl_event *copy = malloc(event->bytes);
@@ -81,8 +81,10 @@ int bus_park(struct pawl_bus *bus, struct pawl_bus_client *client, const struct 
     }
     memcpy(copy, event, event->bytes);
     publish->client = client;
-    publish->publisher = client->publisher;
+    publish->publisher = origin->publisher;
     publish->submit = *submit;
+    publish->submit.sequence = origin->sequence;
+    publish->sequence = submit->sequence;
     publish->event = copy;
     for (uint32_t i = 0; i < count; i++) {
         struct bus_parked *parked = first;
@@ -111,15 +113,21 @@ void bus_parked_stored(const struct pawl_bus *bus, struct bus_parked_publish *pu
         publish->lsn = bus->group.lsn;
 }
 
-/* While it waited, another with its key was stored. */
-static bool is_duplicate_by_now(struct pawl_bus *bus, struct bus_parked_publish *publish)
+/* While it waited, another with its key was stored: in this queue, too? */
+static bool is_duplicate_by_now(struct pawl_bus *bus, const struct bus_queue *queue,
+                                struct bus_parked_publish *publish)
 {
     const struct pawl_event *event = publish->event;
+    struct bus_origin other;
     if (event->key_bytes == 0 || bus->limits.dedupe_keys == 0 || bus->limits.dedupe_age_ns == 0)
         return false;
     const struct pawl_dedupe_entry *entry =
         pawl_dedupe_find(&bus->dedupe, bus_event_key(event), bus->now.realtime_ns);
     if (!entry || entry->event_id == event->id)
+        return false;
+    if (pawl_publishers_part_of(&bus->publishers, entry->event_id, &other.publisher, &other.sequence) &&
+        !pawl_publishers_has_part(&bus->publishers, other.publisher, other.sequence, queue->number,
+                                  &other.event_id))
         return false;
     publish->duplicate_of = entry->event_id;
     publish->duplicate_in_memory = entry->memory;
@@ -161,7 +169,9 @@ void bus_unpark(struct pawl_bus *bus, struct bus_queue *queue)
         free(parked);
         bus_group_flush(bus);
         bus_cut(bus);
-        int error = is_duplicate_by_now(bus, publish) ? 0 : never ? PAWL_E_LIMIT : store(bus, queue, publish);
+        int error = is_duplicate_by_now(bus, queue, publish) ? 0
+                    : never                                  ? PAWL_E_LIMIT
+                                                             : store(bus, queue, publish);
         if (error == PAWL_E_LIMIT && queue->row)
             pawl_metrics_row_add(queue->row, PAWL_QUEUE_REFUSED, 1);
         parked_done(bus, publish, error, queue->number);
@@ -222,7 +232,7 @@ void bus_parked_decide(struct pawl_bus *bus, struct bus_queue *queue)
         bus_group_flush(bus);
         bus_cut(bus);
         bus->group.lsn = 0;
-        bool duplicate = is_duplicate_by_now(bus, publish);
+        bool duplicate = is_duplicate_by_now(bus, queue, publish);
         enum bus_fate fate = duplicate ? BUS_FATE_DROPPED : bus_admit(bus, queue, publish->event);
         if (fate == BUS_FATE_WAITS || bus->failed) {
             *queue->parked_tail = parked;
@@ -235,24 +245,29 @@ void bus_parked_decide(struct pawl_bus *bus, struct bus_queue *queue)
     }
 }
 
-bool bus_parked_adopt(struct pawl_bus *bus, struct pawl_bus_client *client, uint64_t sequence)
+struct bus_parked_publish *bus_parked_find(const struct pawl_bus *bus, const struct bus_origin *origin,
+                                           uint32_t *queue_out)
 {
-    for (uint32_t i = 0; i < bus->queue_end && bus->orphans > 0; i++) {
-        struct bus_parked *parked = bus->queues[i] ? bus->queues[i]->parked : NULL;
-        for (; parked; parked = parked->next) {
-            struct bus_parked_publish *publish = parked->publish;
-            if (publish->client || publish->publisher != client->publisher ||
-                publish->submit.sequence != sequence)
-                continue;
-            publish->client = client;
-            client->parked_count++;
-            client->parked_bytes += publish->event->bytes;
-            bus->orphans--;
-            bus->orphan_bytes -= publish->event->bytes;
-            return true;
-        }
-    }
-    return false;
+    for (uint32_t i = 0; i < bus->queue_end; i++)
+        for (const struct bus_parked *parked = bus->queues[i] ? bus->queues[i]->parked : NULL; parked;
+             parked = parked->next)
+            if (parked->publish->publisher == origin->publisher &&
+                parked->publish->submit.sequence == origin->sequence) {
+                *queue_out = i;
+                return parked->publish;
+            }
+    return NULL;
+}
+
+void bus_parked_adopt(struct pawl_bus *bus, struct bus_parked_publish *publish,
+                      struct pawl_bus_client *client, uint64_t sequence)
+{
+    publish->client = client;
+    publish->sequence = sequence;
+    client->parked_count++;
+    client->parked_bytes += publish->event->bytes;
+    bus->orphans--;
+    bus->orphan_bytes -= publish->event->bytes;
 }
 
 void bus_parked_refuse(struct pawl_bus *bus, struct bus_queue *queue, int error)

@@ -217,6 +217,24 @@ bool pawl_publishers_has_part(const struct pawl_publishers *publishers, uint64_t
     return false;
 }
 
+bool pawl_publishers_part_of(const struct pawl_publishers *publishers, uint64_t event_id, uint64_t *id_out,
+                             uint64_t *sequence_out)
+{
+    uint32_t seen = 0; /* whoever waits published lately: most often the first is it */
+    for (uint32_t at = publishers->newest; seen < publishers->parts && at != NOWHERE;
+         at = publishers->places[at].older) {
+        const struct detail *detail = publishers->places[at].detail;
+        for (uint32_t i = 0; detail && i < detail->part_count; i++)
+            if (detail->parts[i].event_id == event_id) {
+                *id_out = publishers->places[at].publisher.id;
+                *sequence_out = detail->parts[i].sequence;
+                return true;
+            }
+        seen += detail ? detail->part_count : 0;
+    }
+    return false;
+}
+
 /* ---- what is noted ---- */
 
 /* A place for a new publisher, neither in the list nor in the index: an unused one, or the oldest's. */

@@ -95,6 +95,11 @@ int pawl_publishers_note_part(struct pawl_publishers *publishers, uint64_t id, u
 bool pawl_publishers_has_part(const struct pawl_publishers *publishers, uint64_t id, uint64_t sequence,
                               uint32_t queue, uint64_t *event_id_out);
 
+/** pawl_publishers_part_of - of which publish is this event, if some of its queues are still without it?
+ * Looks at those who published last first. */
+bool pawl_publishers_part_of(const struct pawl_publishers *publishers, uint64_t event_id, uint64_t *id_out,
+                             uint64_t *sequence_out);
+
 /**
  * pawl_publishers_save - copy the next publishers, least lately seen first; load them with note() from 1 on
  * in that order

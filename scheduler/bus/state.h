@@ -179,8 +179,9 @@ struct bus_group {
 /* A publish that waits until every queue of policy "block" that it goes to has room: in the line of each. */
 struct bus_parked_publish {
     struct pawl_bus_client *client; /* NULL: it went; the publish is still wanted */
-    uint64_t publisher;             /* whose it is all the same; 0: nobody's */
-    struct pawl_submit submit;
+    uint64_t publisher;             /* as whose it is known; 0: nobody's */
+    struct pawl_submit submit;      /* its sequence is that publisher's */
+    uint64_t sequence;        /* what the client calls it: not the same where it goes on with another's */
     struct pawl_event *event; /* malloc'd */
     uint64_t duplicate_of;    /* its key was used by another event while it waited; 0: it was not */
     bool duplicate_in_memory;
@@ -222,6 +223,7 @@ struct pawl_bus {
     void *ctx;
     struct pawl_now now;
     uint64_t epoch, next_event; /* next id */
+    uint64_t epoch_lsn;         /* nothing is delivered before it is durable */
     uint32_t generation; /* rises whenever a name's seqs may begin anew: a seek, a deletion. 0 at the start */
     bool replaying, failed, draining;
     uint64_t durable_lsn, queues_lsn;
@@ -401,7 +403,13 @@ void bus_partial(struct pawl_bus *bus, struct pawl_bus_client *client, uint64_t 
 uint64_t bus_put(struct pawl_bus *bus, struct bus_queue *queue, struct pawl_event *event);
 
 /* So many events, and bytes, more will be in the queue by this act. */
-void bus_act_promise(const struct pawl_bus *bus, struct bus_queue *queue, int64_t events, uint64_t bytes);
+void bus_act_promise(const struct pawl_bus *bus, struct bus_queue *queue, int64_t events, int64_t bytes);
+
+/* As which publish it is known: its client's own, or another's that had its key before and went on without
+ * being done. @event_id: some queues have it already, as that event; 0: none has. */
+struct bus_origin {
+    uint64_t publisher, sequence, event_id;
+};
 
 /* overflow.c */
 bool bus_queue_is_full(const struct bus_queue *queue, uint64_t more_bytes);
@@ -424,23 +432,28 @@ void bus_publish_singly(struct pawl_bus *bus, struct pawl_bus_client *client,
                         const struct pawl_submit *submit, struct pawl_event *event,
                         const struct bus_route *route);
 
-/* Some queues have it already, as event @event_id: it is for the others. */
+/* Some queues have it already: it is for the others. */
 void bus_publish_rest(struct pawl_bus *bus, struct pawl_bus_client *client, const struct pawl_submit *submit,
-                      struct pawl_event *event, const struct bus_route *route, uint64_t event_id);
+                      struct pawl_event *event, const struct bus_route *route,
+                      const struct bus_origin *origin);
 
 /* parking.c */
 /* Every queue that was full and blocks gets its place in line. 0, or -ENOMEM. */
 int bus_park(struct pawl_bus *bus, struct pawl_bus_client *client, const struct pawl_submit *submit,
-             const struct pawl_event *event, struct bus_queue **queues, uint32_t count,
-             struct bus_parked_publish **publish_out);
+             const struct pawl_event *event, const struct bus_origin *origin, struct bus_queue **queues,
+             uint32_t count, struct bus_parked_publish **publish_out);
 /* So many queues have it now, by the group that was flushed last. */
 void bus_parked_stored(const struct pawl_bus *bus, struct bus_parked_publish *publish, uint32_t queues,
                        uint8_t durability);
 void bus_unpark(struct pawl_bus *bus, struct bus_queue *queue);
+/* The publish that still waits, if it does, and the first queue (a number) that it waits for; else NULL. */
+struct bus_parked_publish *bus_parked_find(const struct pawl_bus *bus, const struct bus_origin *origin,
+                                           uint32_t *queue_out);
+/* A publish whose client went is this client's now, which calls it @sequence. */
+void bus_parked_adopt(struct pawl_bus *bus, struct bus_parked_publish *publish,
+                      struct pawl_bus_client *client, uint64_t sequence);
 /* The queue has another policy, or other limits: each is decided anew, in order. */
 void bus_parked_decide(struct pawl_bus *bus, struct bus_queue *queue);
-/* A publish whose client went, and which waits still, is this client's now. false: none does. */
-bool bus_parked_adopt(struct pawl_bus *bus, struct pawl_bus_client *client, uint64_t sequence);
 void bus_parked_refuse(struct pawl_bus *bus, struct bus_queue *queue, int error); /* the queue goes */
 void bus_parked_drop_client(struct pawl_bus *bus, struct pawl_bus_client *client);
 
@@ -505,6 +518,13 @@ void bus_consumer_unlink(struct bus_consumer *consumer); /* it gets nothing more
 void bus_sub_drop_consumers(struct pawl_bus *bus, struct bus_sub *sub, uint64_t lsn);
 
 /* dispatch.c */
+/* Until its epoch is durable a scheduler delivers nothing: the next one would take the same, and give the
+ * same identities again. */
+static inline bool bus_may_deliver(const struct pawl_bus *bus)
+{
+    return bus->epoch_lsn <= bus->durable_lsn;
+}
+
 bool bus_dispatch_sub(struct pawl_bus *bus, struct bus_sub *sub);
 /* The next delivery that may go now, decided but not begun: seq, its event, its exception if it has one.
  * false: none. */

@@ -250,6 +250,37 @@ test_a_disk_that_a_backlog_filled_takes_events_again_once_they_are_consumed() {
         kill "$server" && wait "$server"'
 }
 
+# The few that wait for longer do not keep the space of all that was consumed.
+test_a_few_events_that_stay_do_not_keep_a_disk_full_that_a_backlog_filled() {
+    # shellcheck disable=SC2016
+    expect_exit 0 in_namespace '
+        disk 40M
+        export PAWL_STATE=$PWD/disk/state
+        "$PAWL" serve 2>serve.err &
+        server=$!
+        until grep -q "serving /" serve.err; do kill -0 "$server"; sleep 0.05; done
+        "$PAWL" queue declare q --topic t --max-bytes 4G
+        "$PAWL" queue declare later --topic later
+        head -c 20000 /dev/zero | tr "\0" x >line
+        for i in {1..100}; do echo -n "$i " && cat line && echo; done >lines
+        : >kept
+        stay=0
+        while timeout 60 "$PAWL" publish later "stays $stay" >/dev/null 2>>refusals; do
+            stay=$((stay + 1))
+            timeout 240 "$PAWL" publish t --lines <lines >>kept 2>>refusals || break
+        done
+        grep -q "no room for new work (16 MiB are kept back" refusals
+        [ "$stay" -ge 5 ]
+        kept=$(wc -l <kept)
+        timeout 240 "$PAWL" consume q --auto-ack --count "$kept" --wait 2m >/dev/null
+        deadline=$((SECONDS + 120))
+        until echo more | "$PAWL" publish t 2>/dev/null; do [ $SECONDS -lt $deadline ]; sleep 0.2; done
+        timeout 60 "$PAWL" consume later --auto-ack --count "$stay" --wait 60s | jq -r .data >got
+        for i in $(seq 0 $((stay - 1))); do echo "stays $i"; done | cmp - got
+        kill "$server" && wait "$server"
+        "$PAWL" journal verify'
+}
+
 # So much that is not synced yet when space ends: what was taken up must not eat what settlements live on.
 test_publishers_of_large_events_leave_room_to_consume_all_that_was_confirmed() {
     # shellcheck disable=SC2016
@@ -316,6 +347,23 @@ test_a_server_killed_on_a_disk_without_a_byte_left_starts_and_settles() {
         kill $served && wait $served
         "$PAWL" journal verify'
     expect_contains "$(printf 'one\ntwo\nthree\nfive\n')"
+}
+
+# The next one would take the same epoch, and give the same deliveries again.
+test_without_a_byte_for_its_epoch_a_server_delivers_nothing() {
+    # shellcheck disable=SC2016
+    expect_exit 0 in_namespace "$killed_on_a_full_disk"'
+        serve
+        kill $served && wait $served # all is on disk, and no reserve
+        fill
+        serve
+        consume() { timeout 60 "$PAWL" consume q --count 1 --wait "$1" --exec sh -c "echo \$PAWL_DELIVERY >>given"; }
+        consume 1s
+        [ ! -e given ]
+        rm disk/fill
+        consume 60s
+        [ "$(wc -l <given)" = 1 ]
+        kill $served && wait $served'
 }
 
 # As it is where a temporary scheduler was killed, or the disk had no room for a reserve.
@@ -405,6 +453,39 @@ test_a_publisher_whose_disk_is_full_is_told_once_and_once_more_when_it_goes_on()
     expect_eq "$(grep -c 'has room again: it goes on' "$T/out")" 1
 }
 
+# Without a reserve, which a scheduler of a verb's own does not have yet, nothing at all can be recorded.
+test_a_consume_that_is_ended_on_a_full_disk_ends_at_once_and_what_it_was_not_shown_goes_back() {
+    # shellcheck disable=SC2016
+    expect_exit 0 in_namespace '
+        export PAWL_STATE=$PWD/disk/state
+        wait_for() { for _ in {1..3000}; do ! eval "$1" || return 0; sleep 0.02; done; return 1; }
+        disk 32m
+        "$PAWL" queue declare q --topic t
+        printf "%s\n" one two three | "$PAWL" publish t --lines >ids
+        "$PAWL" queue pause q
+        "$PAWL" consume q >shown 2>said &
+        consumer=$!
+        "$PAWL" consume q --wait 2h >other 2>said2 & # who keeps the scheduler
+        other=$!
+        wait_for "grep -q paused said && grep -q paused said2"
+        for _ in 1 2; do head -c 100m /dev/zero >>disk/fill 2>/dev/null || true; done
+        "$PAWL" queue resume q &
+        resume=$!
+        wait_for "grep -q \"is full\" said"
+        kill "$consumer"
+        rc=0
+        wait "$consumer" || rc=$?
+        [ $rc = 5 ] && [ ! -s shown ]
+        kill "$other"
+        rc=0
+        wait "$other" || rc=$?
+        [ $rc = 5 ] && [ ! -s other ]
+        rm disk/fill
+        wait "$resume"
+        "$PAWL" consume q --auto-ack --count 3 --wait 60s | jq -r "[.data, .failures] | join(\" \")" | sort'
+    expect_stdout "$(printf 'one 0\nthree 0\ntwo 0')"
+}
+
 test_a_run_whose_workers_cannot_start_is_interrupted_with_the_reason_and_resumed_later() {
     ok_flow
     mkdir -p state/spool/w1.out
@@ -458,6 +539,8 @@ test_health_tells_of_workers_that_cannot_start() {
     expect_end 0 "$run"
 }
 
+slow test_who_asks_a_scheduler_that_is_stopped_gives_up_with_exit_4 120
+once test_who_asks_a_scheduler_that_is_stopped_gives_up_with_exit_4 # what waits is the command, which does no such I/O
 test_who_asks_a_scheduler_that_is_stopped_gives_up_with_exit_4() {
     ok_flow
     serve

@@ -264,12 +264,16 @@ static void must_hold(int error, const char *what)
     abort();
 }
 
+/* The record of an epoch is the core's: of the bus's recovery it is no part. */
 static void start(struct memory *memory, struct pawl_bus *bus)
 {
+    const struct iovec body = {.iov_base = &memory->epoch, .iov_len = sizeof memory->epoch};
+    uint64_t place;
     memory->bus = bus;
     memory->epoch++;
+    memory->epoch_lsn = append(memory, MEMORY_RECORD_EPOCH, &body, 1, &place);
     pawl_bus_durable(bus, memory->now, memory->durable);
-    must_hold(pawl_bus_start(bus, memory->now, memory->epoch), "the bus does not start");
+    must_hold(pawl_bus_start(bus, memory->now, memory->epoch, memory->epoch_lsn), "the bus does not start");
 }
 
 void memory_init(struct memory *memory)
@@ -315,7 +319,7 @@ struct pawl_bus *memory_recover(struct memory *memory, uint64_t lsn, bool over_s
     for (uint64_t i = from; i < lsn; i++)
         for (int n = 0; n < times; n++) {
             const struct memory_record *record = &memory->records[i];
-            if (!record->body)
+            if (!record->body || record->type == MEMORY_RECORD_EPOCH)
                 continue; /* its segment is gone: nothing of it was wanted */
             int error = pawl_bus_apply(bus, record->type, 1, record->body, record->bytes, i + 1, place_of(i));
             if (error)
@@ -337,6 +341,8 @@ void memory_restart(struct memory *memory, uint64_t kept_lsn)
     while (memory->record_count > kept_lsn)
         free(memory->records[--memory->record_count].body);
     memory->durable = memory->record_count;
+    if (memory->epoch_lsn > kept_lsn)
+        memory->epoch--; /* nobody knows any more that it began */
     start(memory, memory_recover(memory, memory->record_count, true, 1));
 }
 

@@ -18,7 +18,7 @@
 
 #include "scheduler/bus/bus.h"
 
-enum { MEMORY_CLIENTS_MAX = 64, MEMORY_RECORDS_A_SEGMENT = 32 };
+enum { MEMORY_CLIENTS_MAX = 64, MEMORY_RECORDS_A_SEGMENT = 32, MEMORY_RECORD_EPOCH = 0 };
 #define MEMORY_SECOND_NS UINT64_C(1000000000)
 
 struct memory_record {
@@ -56,7 +56,7 @@ struct memory {
     struct pawl_bus *bus;
     struct pawl_bus_limits limits;
     struct pawl_now now;
-    uint64_t epoch, random;
+    uint64_t epoch, epoch_lsn, random;
     int has_room; /* what the disk says to new events */
     bool failing; /* the journal takes nothing any more */
     bool kept_full;

@@ -301,7 +301,7 @@ char *memory_describe(struct memory *memory, struct pawl_bus *bus, uint64_t epoc
     memory->records = copy;
     memory->bus = bus;
     pawl_bus_durable(bus, memory->now, records);
-    if (pawl_bus_start(bus, memory->now, epoch) != 0)
+    if (pawl_bus_start(bus, memory->now, epoch, 0) != 0)
         abort();
     memory_turn(memory);
     char request[] = "{'op': 'queue.list'}";

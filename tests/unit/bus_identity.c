@@ -144,3 +144,42 @@ Test(bus_identity, a_temporary_queue_that_went_with_its_scheduler_leaves_epochs_
     a_stream_with_an_event();
     cr_expect(eq(u64, take_one("s", "g").entry.epoch, m.epoch));
 }
+
+static const char *tag_of(const struct pawl_inbound_entry *entry, char text[64])
+{
+    snprintf(text, 64, "%u:%llu:%u:%llx", entry->queue, (unsigned long long)entry->seq, entry->attempt,
+             (unsigned long long)entry->epoch);
+    return text;
+}
+
+/* An epoch that a crash takes back is the next scheduler's, too. */
+Test(bus_identity, nothing_is_delivered_before_the_epoch_is_on_disk)
+{
+    char first[64], again[64];
+    memory_declare(&m, "q", "'topics': ['t']");
+    memory_say(&m, memory_open(&m, 0), "t", "one");
+    memory_turn(&m);
+    uint64_t upto = m.record_count;
+    memory_restart(&m, upto);
+    struct memory_client *client = memory_open(&m, 0);
+    cr_assert(eq(int, memory_consume(&m, client, 1, "q", "", 10, 0), 0));
+    memory_flush(&m);
+    struct pawl_bus_taken taken;
+    cr_expect(eq(int, memory_take(&m, "q", "", 1, &taken), 0));
+    cr_assert(eq(sz, client->delivery_count, 0));
+
+    memory_restart(&m, upto); /* the disk never had it */
+    client = memory_open(&m, 0);
+    cr_assert(eq(int, memory_consume(&m, client, 1, "q", "", 10, 0), 0));
+    memory_sync(&m);
+    memory_flush(&m);
+    cr_assert(eq(sz, client->delivery_count, 1));
+    tag_of(&client->deliveries[0].entry, first);
+
+    memory_restart(&m, m.durable);
+    client = memory_open(&m, 0);
+    cr_assert(eq(int, memory_consume(&m, client, 1, "q", "", 10, 0), 0));
+    memory_turn(&m);
+    cr_assert(eq(sz, client->delivery_count, 1));
+    cr_expect(ne(str, (char *)first, (char *)tag_of(&client->deliveries[0].entry, again)));
+}

@@ -412,3 +412,93 @@ Test(bus_resend, what_was_blocked_and_stored_at_last_is_known_when_it_is_sent_ag
     client = memory_open(&m, 77);
     cr_expect(eq(u64, client->sequence, blocked));
 }
+
+/* ---- a key whose first event some queues have, while another blocks it ---- */
+
+static void say_key(struct memory_client *client, const char *data)
+{
+    (void)memory_publish(&m, client, &(struct memory_publish){.topic = "t", .data = data, .key = "k"});
+    memory_turn(&m);
+}
+
+/* "has" has it, "full" does not: it holds "a". The publisher P is there, and waits. */
+static struct memory_client *half_published(void)
+{
+    memory_declare(&m, "has", "'topics': ['t']");
+    memory_declare(&m, "full", "'topics': ['t', 'f'], 'max_depth': 1, 'overflow': 'block'");
+    struct memory_client *client = memory_open(&m, P);
+    (void)memory_say(&m, client, "f", "a");
+    say_key(client, "b");
+    expect_unanswered(client, 2);
+    expect_number(&m, "has", "depth", 1);
+    return client;
+}
+
+/* Each of the two has it once, as one event, and whoever publishes the key from now on is told so. */
+static void expect_whole(struct memory_client *consumer, uint64_t number)
+{
+    expect_number(&m, "has", "depth", 1);
+    struct memory_client *other = consumer_of(&m, "has", 1);
+    cr_expect(eq(u64, other->deliveries[0].event->id, consumer->deliveries[number].event->id));
+    for (int restarts = 0; restarts < 2; restarts++) {
+        struct memory_client *third = memory_open(&m, P + 10 + (uint64_t)restarts);
+        say_key(third, "b");
+        expect_duplicate(third, 1);
+        expect_number(&m, "has", "depth", 1);
+        expect_number(&m, "full", "depth", 1);
+        memory_restart(&m, m.record_count);
+    }
+}
+
+Test(bus_resend, a_key_whose_event_waits_for_a_queue_is_confirmed_when_that_has_it)
+{
+    memory_close(&m, half_published());
+    struct memory_client *client = memory_open(&m, P + 1);
+    say_key(client, "b");
+    expect_unanswered(client, 1);
+    struct memory_client *consumer = consumer_of(&m, "full", 1);
+    (void)memory_ack(&m, consumer, 0);
+    memory_turn(&m);
+    expect_got(consumer, 0, "a b");
+    expect_confirm(client, 1, PAWL_DURABILITY_FSYNC, 0);
+    expect_whole(consumer, 1);
+}
+
+Test(bus_resend, a_key_whose_event_one_queue_never_got_before_the_scheduler_died_is_for_that_queue)
+{
+    for (int full = 0; full < 2; full++)
+        for (int snapshot = 0; snapshot < 2; snapshot++) {
+            (void)half_published();
+            if (snapshot)
+                memory_snapshot(&m);
+            memory_restart(&m, m.record_count);
+            struct memory_client *client = memory_open(&m, P + 1), *consumer = consumer_of(&m, "full", 1);
+            if (full) {
+                say_key(client, "b");
+                expect_unanswered(client, 1);
+            }
+            (void)memory_ack(&m, consumer, 0);
+            memory_turn(&m);
+            if (!full)
+                say_key(client, "b");
+            expect_got(consumer, 0, "a b");
+            expect_confirm(client, 1, PAWL_DURABILITY_FSYNC, full ? 0 : PAWL_REPLY_DUPLICATE);
+            expect_whole(consumer, 1);
+            json_decref(memory_request(&m, 0, "{'op': 'queue.delete', 'name': 'has'}"));
+            json_decref(memory_request(&m, 0, "{'op': 'queue.delete', 'name': 'full'}"));
+            memory_pass(&m, m.limits.dedupe_age_ns);
+        }
+}
+
+Test(bus_resend, a_key_whose_publisher_waits_itself_is_refused_until_the_queue_has_it)
+{
+    struct memory_client *first = half_published(), *client = memory_open(&m, P + 1);
+    say_key(client, "b");
+    expect_refused(client, 1, PAWL_E_QUEUE_FULL);
+    struct memory_client *consumer = consumer_of(&m, "full", 1);
+    (void)memory_ack(&m, consumer, 0);
+    memory_turn(&m);
+    expect_got(consumer, 0, "a b");
+    expect_confirm(first, 2, PAWL_DURABILITY_FSYNC, 0);
+    expect_whole(consumer, 1);
+}
