@@ -4,6 +4,7 @@
 #ifndef PAWL_BENCH_BENCH_H
 #define PAWL_BENCH_BENCH_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -63,7 +64,8 @@ int pawl_bench_flow(const struct pawl_bench_options *options, const char *direct
  * pawl_bench_bus - one publisher, one queue, `workers` consumers (1; at most 16), each a process of its own
  * pawl_bench_recover - from kill -9 of everything to serving again, with `events` in the journal
  *
- * Extras of bus: wake_p50_ns, wake_p99_ns (an idle sleeper, woken), sync_p50_ns (fsync: 4 KiB made durable).
+ * Extras of bus: wake_p50_ns, wake_p99_ns (an idle sleeper, woken), sync_p50_ns (fsync: 4 KiB made durable);
+ * at a rate path_p50_ns, path_p99_ns (pawl_bench_floor_path(): for up to 2 s).
  * Blocks until its processes are gone. Return: 0; -ECANCELED (said on stderr); an error of libpawl or -errno.
  */
 int pawl_bench_bus(const struct pawl_bench_options *options, const char *directory,
@@ -82,6 +84,32 @@ int pawl_bench_recover(const struct pawl_bench_options *options, const char *dir
  * Return: tasks a second, or 0 when something failed (said on stderr).
  */
 double pawl_bench_spawn_floor(unsigned slots, unsigned tasks);
+
+/**
+ * pawl_bench_floor_waking - a sleeper that nobody else keeps awake, woken through an eventfd, again and again
+ * @apart: on another processor, which is idle until then; else where the kernel has it, which may be the
+ * waker's own processor, and that is not
+ *
+ * Fills the percentiles of *wake_out; zeros if it could not be measured. Blocks for about half a second.
+ */
+void pawl_bench_floor_waking(bool apart, struct pawl_bench_result *wake_out);
+
+/** pawl_bench_floor_syncing - 4 KiB appended to a file of @directory and made durable by fdatasync, one after
+ * the other, with nothing else to do. Fills the percentiles of *sync_out; zeros if it could not be measured.
+ */
+void pawl_bench_floor_syncing(const char *directory, struct pawl_bench_result *sync_out);
+
+/**
+ * pawl_bench_floor_path - an event's way at @rate events a second with nothing on it but system calls
+ * @directory: where the file lies that is written; NULL: nothing is written
+ *
+ * Three processes: one publishes @events times, one writes whatever has come with one write of 4 KiB
+ * (RWF_DSYNC, over blocks written before), one consumes; each rings the next one's eventfd if that sleeps.
+ * What the two wake-ups and the sync take at this rate beside each other, which is more than each takes
+ * alone. Blocks for events / rate seconds and a little. Fills the percentiles of *result_out. 0 or -errno.
+ */
+int pawl_bench_floor_path(const char *directory, double rate, uint64_t events,
+                          struct pawl_bench_result *result_out);
 
 /* ---- for the benches ---- */
 

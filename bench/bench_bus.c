@@ -36,9 +36,8 @@ enum {
     RING_EVENTS = 5000000,
     BATCH = 1024,
     PREFETCH = 16384,
-    FLOOR_WAKES = 2000,
-    FLOOR_SYNCS = 200,
     PATIENCE_MS = 60000,
+    PATH_SECONDS = 2,
 };
 
 struct bus_run {
@@ -235,91 +234,30 @@ static void put(struct pawl_bench_result *result, int at, const char *name, uint
     result->extra[at].value = (double)ns;
 }
 
-/* The first or the second of the processors that we may use; with one only, nothing. */
-static void stay_on(const cpu_set_t *allowed, int which)
-{
-    cpu_set_t one;
-    CPU_ZERO(&one);
-    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
-        if (CPU_ISSET(cpu, allowed) && which-- == 0) {
-            CPU_SET(cpu, &one);
-            (void)sched_setaffinity(0, sizeof one, &one);
-            return;
-        }
-}
-
-/* A sleeper that nobody else keeps awake, woken through an eventfd, again and again. @apart: on another
- * processor, which is idle until then. Else where the kernel has it: that may be the waker's own, which is
- * not. */
-static void floor_of_waking(bool apart, struct pawl_bench_result *wake_out)
-{
-    struct pawl_bench_samples samples = {0};
-    cpu_set_t allowed;
-    int there = eventfd(0, EFD_CLOEXEC), back = eventfd(0, EFD_CLOEXEC);
-    uint64_t word = 1;
-    apart = apart && sched_getaffinity(0, sizeof allowed, &allowed) == 0;
-    pid_t pid = fork();
-    if (apart)
-        stay_on(&allowed, pid == 0);
-    if (pid == 0) {
-        while (read(there, &word, sizeof word) == sizeof word && word < 1000)
-            (void)!write(back, &(uint64_t){now_ns()}, sizeof word); /* when it was awake */
-        _exit(0);
-    }
-    for (int i = 0; i < FLOOR_WAKES && pid > 0; i++) {
-        struct timespec rest = {.tv_nsec = 200000};
-        nanosleep(&rest, NULL);
-        uint64_t from_ns = now_ns();
-        (void)!write(there, &(uint64_t){1}, sizeof word);
-        if (read(back, &word, sizeof word) == sizeof word && word >= from_ns)
-            (void)pawl_bench_sample(&samples, word - from_ns);
-    }
-    (void)!write(there, &(uint64_t){1000}, sizeof word);
-    (void)waitpid(pid, NULL, 0);
-    if (apart)
-        (void)sched_setaffinity(0, sizeof allowed, &allowed);
-    pawl_bench_percentiles(&samples, wake_out);
-    free(samples.ns);
-    close(there);
-    close(back);
-}
-
-static void floor_of_syncing(const char *directory, struct pawl_bench_result *sync_out)
-{
-    char path[600];
-    struct pawl_bench_samples samples = {0};
-    void *block = aligned_alloc(4096, 4096);
-    snprintf(path, sizeof path, "%s/sync", directory);
-    int fd = open(path, O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0600);
-    for (int i = 0; i < FLOOR_SYNCS && fd >= 0 && block; i++) {
-        memset(block, i, 4096);
-        uint64_t from_ns = now_ns();
-        if (pwrite(fd, block, 4096, (off_t)i * 4096) != 4096 || fdatasync(fd) != 0)
-            break;
-        (void)pawl_bench_sample(&samples, now_ns() - from_ns);
-    }
-    pawl_bench_percentiles(&samples, sync_out);
-    if (fd >= 0)
-        close(fd);
-    (void)unlink(path);
-    free(block);
-    free(samples.ns);
-}
-
 static void measure_floors(const struct bus_run *run, const char *directory, struct pawl_bench_result *result)
 {
-    struct pawl_bench_result apart = {0}, anywhere = {0}, sync = {0};
-    floor_of_waking(true, &apart);
-    floor_of_waking(false, &anywhere);
+    struct pawl_bench_result apart = {0}, anywhere = {0}, sync = {0}, path = {0};
+    pawl_bench_floor_waking(true, &apart);
+    pawl_bench_floor_waking(false, &anywhere);
     put(result, 0, "wake_p50_ns", apart.p50_ns);
     put(result, 1, "wake_p99_ns", apart.p99_ns);
     put(result, 2, "wake_anywhere_p50_ns", anywhere.p50_ns);
     put(result, 3, "wake_anywhere_p99_ns", anywhere.p99_ns);
-    if (run->durability != PAWL_DURABLE_FSYNC)
+    int at = 4;
+    bool syncs = run->durability == PAWL_DURABLE_FSYNC;
+    if (syncs) {
+        pawl_bench_floor_syncing(directory, &sync);
+        put(result, at++, "sync_p50_ns", sync.p50_ns);
+        put(result, at++, "sync_p99_ns", sync.p99_ns);
+    }
+    uint64_t events = (uint64_t)(run->rate * PATH_SECONDS);
+    if (events == 0)
         return;
-    floor_of_syncing(directory, &sync);
-    put(result, 4, "sync_p50_ns", sync.p50_ns);
-    put(result, 5, "sync_p99_ns", sync.p99_ns);
+    if (pawl_bench_floor_path(syncs ? directory : NULL, run->rate,
+                              events < run->events ? events : run->events, &path) != 0)
+        return;
+    put(result, at++, "path_p50_ns", path.p50_ns);
+    put(result, at, "path_p99_ns", path.p99_ns);
 }
 
 /* The supervisor ends when its last client has left; the scratch directory is in use until then. */

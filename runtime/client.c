@@ -74,7 +74,7 @@ bad:
     return report(report_out, PAWL_E_BAD_MESSAGE, 70, "the scheduler's answer does not hold");
 }
 
-static int report_silence(struct pawl_error_report *report_out, const struct pawl_patience *patience)
+int pawl_client_report_silence(struct pawl_error_report *report_out, const struct pawl_patience *patience)
 {
     report(report_out, -ETIMEDOUT, 4,
            "the scheduler (pid %ld) does not answer: its answer was waited for while it did nothing for %d s",
@@ -109,17 +109,18 @@ int pawl_client_call(struct pawl_wire *wire, uint16_t type, const void *body, si
 }
 
 int pawl_client_ask(struct pawl_wire *wire, uint16_t type, const void *body, size_t bytes, const void *more,
-                    size_t more_bytes, uint16_t want, size_t reply_bytes_min,
-                    struct pawl_wire_message *reply_out, struct pawl_error_report *report_out)
+                    size_t more_bytes, const int *fds, unsigned fd_count, uint16_t want,
+                    size_t reply_bytes_min, struct pawl_wire_message *reply_out,
+                    struct pawl_error_report *report_out)
 {
     struct pawl_patience patience;
     memset(report_out, 0, sizeof *report_out);
     pawl_patience_init(&patience, wire->fd);
-    int got =
-        pawl_wire_call(wire, type, body, bytes, more, more_bytes, NULL, 0, PAWL_PATIENCE_SLICE_NS, reply_out);
+    int got = pawl_wire_call(wire, type, body, bytes, more, more_bytes, fds, fd_count, PAWL_PATIENCE_SLICE_NS,
+                             reply_out);
     while (got == -ETIMEDOUT && !pawl_patience_slice(&patience))
         got = pawl_wire_call_on(wire, PAWL_PATIENCE_SLICE_NS, reply_out);
-    return got == -ETIMEDOUT ? report_silence(report_out, &patience)
+    return got == -ETIMEDOUT ? pawl_client_report_silence(report_out, &patience)
                              : judge(got, want, reply_bytes_min, reply_out, report_out);
 }
 
@@ -139,7 +140,7 @@ static int shake_hands(int fd, bool for_ever, struct pawl_wire *wire_out,
     }
     error = for_ever ? pawl_client_call(wire_out, PAWL_WIRE_HELLO, &hello, sizeof hello, NULL, 0, NULL, 0,
                                         PAWL_WIRE_WELCOME, sizeof *welcome_out, &reply, report_out)
-                     : pawl_client_ask(wire_out, PAWL_WIRE_HELLO, &hello, sizeof hello, NULL, 0,
+                     : pawl_client_ask(wire_out, PAWL_WIRE_HELLO, &hello, sizeof hello, NULL, 0, NULL, 0,
                                        PAWL_WIRE_WELCOME, sizeof *welcome_out, &reply, report_out);
     if (error)
         pawl_wire_fini(wire_out);

@@ -15,6 +15,8 @@
 #include "shm/wire.h"
 
 /* What went wrong, in words. Filled by every call below that fails; empty texts otherwise. */
+struct pawl_patience;
+
 struct pawl_error_report {
     int error;     /* PAWL_E_* or -errno */
     int exit_code; /* what the command should exit with (1..7, 70) */
@@ -54,14 +56,18 @@ int pawl_client_call(struct pawl_wire *wire, uint16_t type, const void *body, si
                      struct pawl_error_report *report_out);
 
 /**
- * pawl_client_ask - the same of a request that the scheduler answers at once
+ * pawl_client_ask - the same of a request that the scheduler answers at once, or when the answer is on disk
  *
  * Return: also -ETIMEDOUT (exit code 4): it said nothing and did nothing for half a minute (patience.h). The
  * connection is of no use then.
  */
 int pawl_client_ask(struct pawl_wire *wire, uint16_t type, const void *body, size_t bytes, const void *more,
-                    size_t more_bytes, uint16_t want, size_t reply_bytes_min,
-                    struct pawl_wire_message *reply_out, struct pawl_error_report *report_out);
+                    size_t more_bytes, const int *fds, unsigned fd_count, uint16_t want,
+                    size_t reply_bytes_min, struct pawl_wire_message *reply_out,
+                    struct pawl_error_report *report_out);
+
+/** pawl_client_report_silence - in words that @patience is over. Return: -ETIMEDOUT. */
+int pawl_client_report_silence(struct pawl_error_report *report_out, const struct pawl_patience *patience);
 
 /* pawl_client_read_error - the texts of an ERROR message. Return: its error, or PAWL_E_BAD_MESSAGE. */
 int pawl_client_read_error(const struct pawl_wire_message *message, struct pawl_error_report *report_out);

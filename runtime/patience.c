@@ -41,16 +41,20 @@ static char look(pid_t pid, uint64_t *ticks_out)
     return state;
 }
 
+void pawl_patience_of(struct pawl_patience *patience, pid_t pid)
+{
+    *patience = (struct pawl_patience){.pid = pid};
+    if (pid > 0)
+        (void)look(pid, &patience->ticks);
+}
+
 void pawl_patience_init(struct pawl_patience *patience, int fd)
 {
     struct ucred peer;
     socklen_t bytes = sizeof peer;
-    *patience = (struct pawl_patience){0};
     /* Of a pair made by whoever launched it, the peer is that process itself: who is busy asking. */
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) == 0)
-        patience->pid = peer.pid;
-    if (patience->pid > 0)
-        (void)look(patience->pid, &patience->ticks);
+    bool known = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) == 0;
+    pawl_patience_of(patience, known ? peer.pid : 0);
 }
 
 bool pawl_patience_slice(struct pawl_patience *patience)

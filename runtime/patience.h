@@ -24,6 +24,9 @@ struct pawl_patience {
 /** pawl_patience_init - of the scheduler at the other end of socket @fd, which it listened on. */
 void pawl_patience_init(struct pawl_patience *patience, int fd);
 
+/** pawl_patience_of - of the scheduler with this pid. */
+void pawl_patience_of(struct pawl_patience *patience, pid_t pid);
+
 /**
  * pawl_patience_slice - one more slice of time has passed, and it has not answered
  *

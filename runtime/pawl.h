@@ -261,8 +261,11 @@ PAWL_API int pawl_publish(struct pawl *pawl, const struct pawl_message *message,
  */
 PAWL_API int pawl_publish_async(struct pawl *pawl, const struct pawl_message *message, int timeout_ms,
                                 pawl_confirm_callback callback, void *context, uint64_t *sequence_out);
+/** pawl_publish_batch - all of them, and wait for all confirms. *stored_out: how many were confirmed without
+ * an error and not dropped by a full queue; what nobody wanted (routed 0) counts, as pawl_publish() returns 0
+ * for it. Return: 0, also when some were dropped; the first error. */
 PAWL_API int pawl_publish_batch(struct pawl *pawl, const struct pawl_message *messages, size_t count,
-                                int timeout_ms, size_t *stored_out); /* waits for all confirms */
+                                int timeout_ms, size_t *stored_out);
 /** pawl_publish_reserve - room in the lane for an event whose data you write yourself: message->data is
  * ignored, data_bytes counts. *data_out is valid until commit or abort; one reservation at a time. */
 PAWL_API int pawl_publish_reserve(struct pawl *pawl, const struct pawl_message *message, int timeout_ms,

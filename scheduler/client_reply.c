@@ -96,7 +96,7 @@ void pawl_clients_tell(const struct pawl_loop *loop, uint32_t number, const char
 {
     const struct pawl_client *client = pawl_client_at(loop, number);
     if (client && !client->bad)
-        pawl_control_tell(client->connection, text);
+        (void)pawl_control_tell(client->connection, text);
 }
 
 void pawl_clients_reply(struct pawl_loop *loop, uint32_t number, const struct pawl_reply *reply)

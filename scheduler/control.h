@@ -84,8 +84,9 @@ struct pawl_connection *pawl_control_adopt_fd(struct pawl_loop *loop, int fd, ui
 /** pawl_control_notice - words for every command that waits, at most 511 bytes. control_notice.c */
 void pawl_control_notice(struct pawl_loop *loop, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
-/** pawl_control_tell - the same for one that waits. It is not ended here: the bus may be calling. */
-void pawl_control_tell(struct pawl_connection *connection, const char *text);
+/** pawl_control_tell - the same for one that waits. It is not ended here: the bus may be calling. False: it
+ * was not told, as it reads none. */
+bool pawl_control_tell(struct pawl_connection *connection, const char *text);
 /** pawl_control_tell_room - once that the disk is full, and once that there is room again. */
 void pawl_control_tell_room(struct pawl_connection *connection);
 

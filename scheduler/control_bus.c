@@ -23,9 +23,10 @@ struct pawl_parked_bus {
     uint16_t reply_type; /* 0: a TAKE that still waits for a delivery */
     void *body;
     size_t bytes;
-    struct pawl_wire_take take;
-    uint64_t until_ns; /* boottime */
+    struct pawl_wire_take take; /* of a TAKE, also of one that waits for the disk */
+    uint64_t until_ns;          /* boottime */
     bool told_paused;
+    bool ended; /* a TAKE whose client wants no more of it */
 };
 
 void pawl_control_bus_drop(struct pawl_parked *parked, struct pawl_loop *loop)
@@ -39,8 +40,9 @@ void pawl_control_bus_drop(struct pawl_parked *parked, struct pawl_loop *loop)
     parked->bus = NULL;
 }
 
-static void reply_or_park(struct pawl_connection *connection, uint64_t tag, uint64_t lsn, uint16_t type,
-                          void *body, size_t bytes)
+/* Return: what was parked; NULL: it was answered. */
+static struct pawl_parked_bus *reply_or_park(struct pawl_connection *connection, uint64_t tag, uint64_t lsn,
+                                             uint16_t type, void *body, size_t bytes)
 {
     struct pawl_loop *loop = connection->loop;
     if (lsn == UINT64_MAX)
@@ -48,17 +50,18 @@ static void reply_or_park(struct pawl_connection *connection, uint64_t tag, uint
     if (lsn <= loop->durable_lsn) {
         pawl_control_reply_any(connection, type, tag, body, bytes);
         free(body);
-        return;
+        return NULL;
     }
     struct pawl_parked_bus *bus = calloc(1, sizeof *bus);
     struct pawl_parked *parked = bus ? pawl_control_park(connection, PAWL_WIRE_BUS, tag, "", lsn) : NULL;
     if (!parked) {
         free(bus);
         free(body);
-        return;
+        return NULL;
     }
     *bus = (struct pawl_parked_bus){.reply_type = type, .body = body, .bytes = bytes};
     parked->bus = bus;
+    return bus;
 }
 
 static const char *not_found_hint(const char *why)
@@ -106,7 +109,7 @@ static void on_request(struct pawl_connection *connection, const struct pawl_wir
     if (error)
         refuse(connection, message->header.tag, error, why);
     else
-        reply_or_park(connection, message->header.tag, lsn, PAWL_WIRE_BUS_OK, text, strlen(text));
+        (void)reply_or_park(connection, message->header.tag, lsn, PAWL_WIRE_BUS_OK, text, strlen(text));
 }
 
 /* ---- consumers ---- */
@@ -239,10 +242,13 @@ static int try_take(struct pawl_connection *connection, uint64_t tag, const stru
     }
     void *body = taken_body(loop, taken, (uint32_t)count, false, 0, false, &bytes);
     pawl_bus_flush(loop->bus, loop->now);
+    struct pawl_parked_bus *parked = NULL;
     if (!body)
         refuse(connection, tag, -ENOMEM, "");
     else
-        reply_or_park(connection, tag, lsn, PAWL_WIRE_TAKEN, body, bytes);
+        parked = reply_or_park(connection, tag, lsn, PAWL_WIRE_TAKEN, body, bytes);
+    if (parked)
+        parked->take = *request;
     return 1;
 }
 
@@ -256,9 +262,34 @@ static void answer_empty(struct pawl_connection *connection, uint64_t tag)
 static void end_takes(struct pawl_connection *connection)
 {
     for (struct pawl_parked *parked = connection->parked; parked; parked = parked->next)
-        if (parked->bus && parked->bus->reply_type == 0)
+        if (parked->bus && (parked->bus->reply_type == 0 || parked->bus->reply_type == PAWL_WIRE_TAKEN)) {
             parked->bus->until_ns = 0;
+            parked->bus->ended = true;
+        }
     connection->loop->changed = true;
+}
+
+/* What a full disk keeps from being shown, and nobody waits for any more, goes back: it is not a failure. */
+static void give_back(struct pawl_loop *loop, const struct pawl_parked_bus *bus)
+{
+    struct pawl_wire_taken head;
+    const char *at = bus->body;
+    memcpy(&head, at, sizeof head);
+    at += sizeof head;
+    for (uint32_t i = 0; i < head.count; i++) {
+        struct pawl_inbound_entry entry;
+        struct pawl_wire_settle_one one = {.op = PAWL_SETTLE_OP_RELEASE};
+        memcpy(&entry, at, sizeof entry);
+        at += entry.bytes;
+        memcpy(one.queue, bus->take.queue, sizeof one.queue);
+        memcpy(one.group, bus->take.group, sizeof one.group);
+        one.seq = entry.seq;
+        one.attempt = entry.attempt;
+        one.epoch = entry.epoch;
+        /* One that is stale by now is somebody else's, or gone. */
+        (void)pawl_bus_settle_one(loop->bus, loop->now, &one, NULL);
+    }
+    pawl_bus_flush(loop->bus, loop->now);
 }
 
 /* Once, to a TAKE that waits. */
@@ -267,9 +298,8 @@ static void tell_paused(struct pawl_connection *connection, struct pawl_parked_b
     char text[256];
     if (bus->told_paused || !pawl_bus_is_paused(connection->loop->bus, bus->take.queue))
         return;
-    bus->told_paused = true;
     snprintf(text, sizeof text, PAWL_BUS_PAUSED_WORDS, bus->take.queue, bus->take.queue);
-    pawl_control_tell(connection, text);
+    bus->told_paused = pawl_control_tell(connection, text);
 }
 
 static void on_take(struct pawl_connection *connection, const struct pawl_wire_message *message)
@@ -352,8 +382,8 @@ static void on_settle(struct pawl_connection *connection, const struct pawl_wire
         left -= padded;
     }
     pawl_bus_flush(loop->bus, loop->now);
-    reply_or_park(connection, tag, UINT64_MAX, PAWL_WIRE_SETTLED, body,
-                  sizeof *body + head.count * sizeof(int32_t));
+    (void)reply_or_park(connection, tag, UINT64_MAX, PAWL_WIRE_SETTLED, body,
+                        sizeof *body + head.count * sizeof(int32_t));
     return;
 bad:
     free(body);
@@ -366,7 +396,13 @@ bool pawl_control_bus_try(struct pawl_connection *connection, struct pawl_parked
     struct pawl_loop *loop = connection->loop;
     struct pawl_parked_bus *bus = parked->bus;
     if (bus->reply_type) {
-        if (parked->lsn > loop->durable_lsn)
+        bool durable = parked->lsn <= loop->durable_lsn;
+        if (!durable && bus->ended && pawl_journal_room(loop->journal) != PAWL_JOURNAL_ROOMY) {
+            give_back(loop, bus);
+            answer_empty(connection, parked->tag);
+            return true;
+        }
+        if (!durable)
             return false;
         pawl_control_reply_any(connection, bus->reply_type, parked->tag, bus->body, bus->bytes);
         return true;

@@ -17,12 +17,12 @@ static bool waits(const struct pawl_connection *connection)
            (connection->parked || connection->attached);
 }
 
-void pawl_control_tell(struct pawl_connection *connection, const char *text)
+bool pawl_control_tell(struct pawl_connection *connection, const char *text)
 {
     /* Others may cause as many as they like: who does not read them gets no more. */
-    if (!connection->closing && pawl_wire_pending(&connection->wire) <= PAWL_OUTPUT_BYTES_HIGH)
-        (void)pawl_wire_queue_message(&connection->wire, PAWL_WIRE_NOTICE, 0, text, strlen(text), NULL, 0,
-                                      NULL, 0);
+    return !connection->closing && pawl_wire_pending(&connection->wire) <= PAWL_OUTPUT_BYTES_HIGH &&
+           pawl_wire_queue_message(&connection->wire, PAWL_WIRE_NOTICE, 0, text, strlen(text), NULL, 0, NULL,
+                                   0) == 0;
 }
 
 void pawl_control_notice(struct pawl_loop *loop, const char *format, ...)
@@ -34,7 +34,7 @@ void pawl_control_notice(struct pawl_loop *loop, const char *format, ...)
     va_end(arguments);
     for (struct pawl_connection *connection = loop->connections; connection; connection = connection->next)
         if (waits(connection))
-            pawl_control_tell(connection, text);
+            (void)pawl_control_tell(connection, text);
 }
 
 void pawl_control_tell_room(struct pawl_connection *connection)
@@ -49,6 +49,6 @@ void pawl_control_tell_room(struct pawl_connection *connection)
                     "some space (" PAWL_RESERVE_WORDS ")"
                   : "the disk of %.300s has room again: it goes on",
              loop->options->state_path);
-    connection->knows_full = full;
-    pawl_control_tell(connection, text);
+    if (pawl_control_tell(connection, text)) /* else when it has read what it has */
+        connection->knows_full = full;
 }

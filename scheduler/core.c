@@ -279,6 +279,7 @@ void pawl_core_serve(struct pawl_core *core, struct pawl_now now)
         } else if (run->state == PAWL_RUN_INTERRUPTED) {
             pawl_flow_count_open(core, run);
         } else if (run->over && !run->sealing) {
+            pawl_flow_count_ended(core, run);
             seal_or_free(core, run);
         }
     }

@@ -291,6 +291,8 @@ int pawl_flow_spread_out(struct pawl_core *core, struct pawl_run *run, struct pa
                          struct pawl_expr_error *why);
 void pawl_flow_count_open(struct pawl_core *core,
                           struct pawl_run *run); /* of an interrupted run, after recovery */
+/* The same of one that ended and is still to be sealed: what did not begin ended with it. */
+void pawl_flow_count_ended(struct pawl_core *core, struct pawl_run *run);
 void pawl_flow_step_durable(struct pawl_core *core, struct pawl_run *run, struct pawl_step *step);
 void pawl_flow_instance_final(struct pawl_core *core, struct pawl_run *run, struct pawl_step *step,
                               uint64_t lsn);

@@ -477,6 +477,22 @@ void pawl_flow_finish_marks(struct pawl_run *run, uint32_t run_state)
     }
 }
 
+void pawl_flow_count_ended(struct pawl_core *core, struct pawl_run *run)
+{
+    const uint32_t *order = pawl_plan_order(run->plan);
+    for (uint32_t i = 0; i < run->step_count; i++) {
+        struct pawl_step *step = &run->steps[order[i]];
+        struct pawl_expr_error why = {.text = ""};
+        uint64_t known = step->count;
+        uint32_t reason, state = mark_of(run, step, run->state, false, &reason);
+        if (!step->many || step->expanded || known == 0)
+            continue;
+        (void)pawl_flow_spread_out(core, run, step, &why); /* it was good when the run went on */
+        for (uint64_t n = known; n < step->count; n++)
+            pawl_instance_set(run, step, &step->instances[n], state, reason);
+    }
+}
+
 static bool has_failed(const struct pawl_run *run)
 {
     for (uint32_t i = 0; i < run->step_count; i++) {

@@ -73,8 +73,7 @@ void pawl_journal_cache_keep(struct pawl_journal *journal, struct journal_frame 
 {
     struct journal_cache *cache = &journal->cache;
     uint64_t bytes = pawl_frame_bytes(frame->record_bytes);
-    if (frame->touched < bytes)
-        frame->touched = bytes;
+    pawl_journal_trim_frame(frame, bytes);
     frame->next = NULL;
     cache->kept++;
     cache->kept_bytes += frame->touched;

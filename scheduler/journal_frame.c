@@ -16,6 +16,8 @@ enum {
     FRAME_FIRST_BYTES = 64 << 10,
     SPARE_MAX = 8,
     SPARE_BYTES_MAX = 2 << 20,
+    TRIM_BYTES = 64 << 10, /* less is not worth the system call */
+    TRIM_RATIO = 4,        /* nor is it where frames of much the same size follow: they touch it again */
 };
 
 struct journal_frame *pawl_journal_new_frame(struct pawl_journal *journal)
@@ -60,6 +62,15 @@ int pawl_journal_grow_frame(struct journal_frame *frame, size_t record_bytes)
     frame->bytes = bytes;
     frame->capacity = capacity;
     return 0;
+}
+
+void pawl_journal_trim_frame(struct journal_frame *frame, size_t bytes)
+{
+    if (frame->touched < bytes)
+        frame->touched = bytes;
+    if (frame->touched - bytes >= TRIM_BYTES && frame->touched / TRIM_RATIO >= bytes &&
+        madvise(frame->bytes + bytes, frame->capacity - bytes, MADV_DONTNEED) == 0)
+        frame->touched = bytes;
 }
 
 void pawl_journal_free_frame(struct pawl_journal *journal, struct journal_frame *frame)

@@ -206,6 +206,8 @@ int pawl_extent_commit(struct pawl_journal *journal, struct journal_frame *frame
 /* journal_frame.c */
 struct journal_frame *pawl_journal_new_frame(struct pawl_journal *journal);
 int pawl_journal_grow_frame(struct journal_frame *frame, size_t bytes);
+/* A durable frame of @bytes is kept to be read: the memory that larger ones took in its place before goes. */
+void pawl_journal_trim_frame(struct journal_frame *frame, size_t bytes);
 void pawl_journal_free_frame(struct pawl_journal *journal, struct journal_frame *frame);
 void pawl_journal_destroy_frames(struct journal_frame *frame);
 void pawl_journal_seal_frame(struct pawl_journal *journal, struct journal_frame *frame,

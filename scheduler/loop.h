@@ -118,6 +118,8 @@ struct pawl_loop {
     /* seal.h */
     struct pawl_seal *seals;
     uint32_t seal_count;
+    uint64_t
+        begun_at_ns; /* CLOCK_REALTIME: all processes of jobs from before are gone; 0: not if restarted */
 };
 
 /* The clocks, sampled: once a turn, and after what may have taken long. */

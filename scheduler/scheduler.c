@@ -85,7 +85,8 @@ static void on_move(void *ctx, uint32_t from_segment, uint32_t to_segment)
 
 static void on_room(void *ctx, enum pawl_journal_room room)
 {
-    (void)ctx;
+    struct pawl_loop *loop = ctx;
+    loop->changed = true; /* who waits for the disk may not want to any more */
     switch (room) {
     case PAWL_JOURNAL_ROOMY:
         pawl_log(PAWL_LOG_INFO, "the disk has room again: new work is accepted");
@@ -256,6 +257,7 @@ static int recover(struct pawl_loop *loop, struct refusal *refusal)
     error = pawl_core_start(loop->core, loop->now, loop->options->restarted, &loop->epoch, &epoch_lsn);
     if (error)
         return refuse(refusal, error, EXIT_INTERNAL, "cannot begin a new epoch", "");
+    loop->begun_at_ns = loop->options->restarted ? 0 : loop->now.realtime_ns;
     loop->world->epoch = loop->epoch;
     if (loop->metrics)
         loop->metrics->epoch = loop->epoch; /* nobody has it yet */

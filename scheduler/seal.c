@@ -18,6 +18,8 @@
 #include "scheduler/control.h"
 #include "scheduler/image.h"
 #include "scheduler/reopened.h"
+#include "scheduler/run.h"
+#include "scheduler/sweep.h"
 #include "shm/error.h"
 
 enum {
@@ -25,9 +27,10 @@ enum {
     PIECE_BYTES = 1 << 20,
 };
 
-#define AGAIN_NS UINT64_C(10000000000)
+#define AGAIN_NS  UINT64_C(10000000000)
+#define COARSE_NS UINT64_C(10000000) /* times of files are that much behind the clock */
 
-enum phase { WAITING, WRITING, SYNCING, SYNCING_DIRECTORIES, DONE, FAILED };
+enum phase { WAITING, WRITING, SYNCING, SYNCING_DIRECTORIES, SWEEPING, DONE, FAILED };
 
 struct pawl_seal {
     struct pawl_seal *next;
@@ -38,6 +41,7 @@ struct pawl_seal {
     uint64_t again_at_ns;
     int dirfd, fd;
     struct pawl_image_writer *writer;
+    struct pawl_sweep sweep;
     struct pawl_io_request file_sync, runs_sync;
     unsigned outstanding;
 };
@@ -72,6 +76,7 @@ static void close_files(struct pawl_seal *seal)
         pawl_image_end(seal->writer);
     if (seal->fd >= 0)
         close(seal->fd);
+    pawl_sweep_end(&seal->sweep, seal->dirfd);
     if (seal->dirfd >= 0)
         close(seal->dirfd);
     seal->writer = NULL;
@@ -112,6 +117,15 @@ static int publish(struct pawl_loop *loop, struct pawl_seal *seal)
     return error;
 }
 
+/* Only a run that was there before: this scheduler's workers give their directories away themselves. */
+static bool wants_sweep(struct pawl_loop *loop, struct pawl_seal *seal)
+{
+    struct pawl_wire_summary summary;
+    pawl_run_summary(loop->core, seal->run, loop->now, &summary);
+    return summary.state == PAWL_RUN_SUCCEEDED && summary.started_at_ns < loop->begun_at_ns &&
+           pawl_sweep_begin(&seal->sweep, seal->dirfd, loop->begun_at_ns - COARSE_NS);
+}
+
 /* Goes on as far as it can without waiting; @budget counts pieces. */
 static int advance(struct pawl_loop *loop, struct pawl_seal *seal, unsigned *budget)
 {
@@ -137,7 +151,11 @@ static int advance(struct pawl_loop *loop, struct pawl_seal *seal, unsigned *bud
         return publish(loop, seal);
     }
     if (!error && seal->phase == SYNCING_DIRECTORIES && seal->outstanding == 0)
-        seal->phase = DONE;
+        seal->phase = wants_sweep(loop, seal) ? SWEEPING : DONE;
+    while (!error && seal->phase == SWEEPING && *budget > 0) {
+        --*budget;
+        seal->phase = pawl_sweep_next(&seal->sweep) ? SWEEPING : DONE;
+    }
     return error;
 }
 
@@ -180,7 +198,7 @@ bool pawl_seal_turn(struct pawl_loop *loop)
             free(seal);
             continue;
         }
-        more |= seal->phase == WRITING;
+        more |= seal->phase == WRITING || seal->phase == SWEEPING;
         link = &seal->next;
     }
     return more;

@@ -2,7 +2,8 @@
  * seal.h - a run that is over becomes runs/ID/image.
  *
  * Runs in: scheduler. Order: image.tmp written in pieces, synced, renamed over image, both directories
- * synced, then the core is told. A death before that leaves the run in the journal, where it is whole.
+ * synced, then the core is told. A death before that leaves the run in the journal, where it is whole. What a
+ * kill of everything left in runs/ID/work of a run that then succeeded is swept in between.
  */
 #ifndef PAWL_SCHEDULER_SEAL_H
 #define PAWL_SCHEDULER_SEAL_H

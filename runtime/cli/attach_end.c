@@ -63,6 +63,19 @@ void pawl_print_detached(const struct pawl_cli *cli, const char *run_id)
         printf("%s\n", run_id);
 }
 
+int pawl_tell_nothing_left(const struct pawl_cli *cli, const struct pawl_wire_summary *summary, bool detach)
+{
+    pawl_note_nothing_left(cli, summary->run_id);
+    if (detach) {
+        pawl_print_detached(cli, summary->run_id);
+    } else if (cli->json) {
+        json_t *document = pawl_summary_json(summary);
+        pawl_json_print(document, stdout);
+        json_decref(document);
+    }
+    return pawl_output_finish(cli, PAWL_EXIT_OK);
+}
+
 static int exit_code_of(const struct pawl_attach_options *options, const struct pawl_attach_end *end)
 {
     if (end->exit_code != 0)

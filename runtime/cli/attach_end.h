@@ -29,6 +29,9 @@ int pawl_attach_end_tell(const struct pawl_cli *cli, const struct pawl_attach_op
 /** pawl_note_nothing_left - a run that was to go on has succeeded already */
 void pawl_note_nothing_left(const struct pawl_cli *cli, const char *run_id);
 
+/** pawl_tell_nothing_left - the same, and what the command prints of it. Return: the command's exit code. */
+int pawl_tell_nothing_left(const struct pawl_cli *cli, const struct pawl_wire_summary *summary, bool detach);
+
 /** pawl_print_detached - what --detach prints of a run */
 void pawl_print_detached(const struct pawl_cli *cli, const char *run_id);
 

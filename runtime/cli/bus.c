@@ -35,6 +35,7 @@ int pawl_cli_exit(int error)
     case -ENOENT:
     case -ECONNREFUSED:
     case -EACCES:
+    case -ETIMEDOUT: /* of pawl's own: no verb of the bus is given a time for its questions */
         return PAWL_EXIT_UNREACHABLE;
     case PAWL_ERR_DAMAGED:
         return PAWL_EXIT_DAMAGED;
@@ -46,8 +47,6 @@ int pawl_cli_exit(int error)
     case PAWL_ERR_DUPLICATE:
     case PAWL_ERR_UNROUTED:
         return PAWL_EXIT_FAILED;
-    case -ETIMEDOUT:
-        return PAWL_EXIT_TIMED_OUT;
     default:
         return PAWL_EXIT_INTERNAL;
     }
@@ -111,9 +110,7 @@ int pawl_cli_fail(const struct pawl_cli *cli, const struct pawl *pawl, int error
     if (hint != NULL && bytes > hint_bytes + 3 && message[bytes - 1] == ')' &&
         memcmp(message + bytes - 1 - hint_bytes, hint, hint_bytes) == 0)
         message[bytes - hint_bytes - 3] = '\0';
-    /* Without a connection the time that passed is pawl's own, not a timeout that was asked for. */
-    int exit_code = pawl == NULL && error == -ETIMEDOUT ? PAWL_EXIT_UNREACHABLE : pawl_cli_exit(error);
-    return pawl_fail(cli, exit_code, code, hint, "%s", message);
+    return pawl_fail(cli, pawl_cli_exit(error), code, hint, "%s", message);
 }
 
 static void tell(void *ctx, const char *text, size_t bytes)

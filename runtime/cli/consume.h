@@ -34,6 +34,10 @@ struct pawl_consuming {
 struct pollfd;
 int pawl_consume_wait(struct pawl_consuming *consuming, struct pollfd *fds, unsigned count, int64_t wait_ms);
 
+/** pawl_consume_flush - until what was settled is on disk. A signal ends that soon: what was said is heard,
+ * and what is not may come again. 0, also then; or an error of pawl.h. */
+int pawl_consume_flush(struct pawl_consuming *consuming);
+
 /** pawl_consume_fail - say what the queue's error was; the exit code: 1 when it was deleted meanwhile. */
 int pawl_consume_fail(const struct pawl_consuming *consuming, int error);
 

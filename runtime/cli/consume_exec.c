@@ -28,7 +28,7 @@
 #include "runtime/lib/command.h"
 #include "shm/clock.h"
 
-enum { EXIT_NO_EXEC = 127, FLUSH_MS = 30000, DECLARED_LOOK_MS = 200 };
+enum { EXIT_NO_EXEC = 127, DECLARED_LOOK_MS = 200 };
 #define GRACE_NS UINT64_C(10000000000)
 
 struct job {
@@ -307,10 +307,10 @@ int pawl_consume_exec(struct pawl_consuming *consuming)
                 ;
         }
         if (error == 0)
-            error = pawl_flush(consuming->pawl, FLUSH_MS);
+            error = pawl_consume_flush(consuming);
     }
     int status = error != 0 ? pawl_consume_fail(consuming, error) : 0;
-    if (jobs.consumer != NULL)
+    if (jobs.consumer != NULL && error == 0) /* else it ends with the connection */
         pawl_consumer_close(jobs.consumer);
     uint64_t late = error == 0 ? pawl_late_settlements(consuming->pawl) : 0;
     if (late > 0)

@@ -21,6 +21,11 @@
 #include "runtime/submission.h"
 #include "runtime/suggest.h"
 
+/* jemalloc reads it before main(). What was freed goes back to the system after a second, not ten: a burst of
+ * the bus would else keep twice the memory that is bounded. */
+extern const char *malloc_conf;
+__attribute__((visibility("default"))) const char *malloc_conf = "dirty_decay_ms:1000,muzzy_decay_ms:0";
+
 const struct pawl_verb *const pawl_verbs[] = {
     &pawl_verb_run,     &pawl_verb_map,
     &pawl_verb_check,   &pawl_verb_graph,

@@ -33,18 +33,35 @@ static bool is_stopped(void)
 
 static int fail(struct pawl_publishing *publishing, const struct pawl_message *message, int error)
 {
-    return pawl_cli_fail(publishing->cli, publishing->pawl, error, "%.80s", message->topic);
+    int status = pawl_cli_fail(publishing->cli, publishing->pawl, error, "%.80s", message->topic);
+    if (error == -ETIMEDOUT)
+        pawl_note(publishing->cli, "%" PRIu64 " events confirmed, %" PRIu64 " unknown (stored or not)",
+                  publishing->confirmed, publishing->sent - publishing->confirmed - publishing->failed);
+    return status;
 }
 
-/* Until all is confirmed, or this is stopped; what is confirmed is written out meanwhile. 0, -ETIMEDOUT
+/* A slice has passed. False: it is of no use to wait longer, as pawl_last_error() says. */
+static bool may_wait(struct pawl_publishing *publishing)
+{
+    if (publishing->heard)
+        pawl_lib_silence_begin(publishing->pawl, &publishing->silence);
+    publishing->heard = false;
+    return pawl_lib_silence_look(publishing->pawl, &publishing->silence) == 0;
+}
+
+/* Until all is confirmed, or this is stopped; what is confirmed is written out meanwhile. 0, -EINTR
  * (stopped), or an error. */
 static int flush(struct pawl_publishing *publishing)
 {
-    int error;
-    do
-        error = pawl_flush(publishing->pawl, SLICE_MS);
-    while (error == -ETIMEDOUT && fflush(stdout) == 0 && !is_stopped());
-    return error;
+    for (;;) {
+        int error = pawl_flush(publishing->pawl, SLICE_MS);
+        if (error != -ETIMEDOUT)
+            return error;
+        if (fflush(stdout) != 0 || is_stopped())
+            return -EINTR;
+        if (!may_wait(publishing))
+            return -ETIMEDOUT;
+    }
 }
 
 /* Return: 0; an exit code when it cannot go on. A refused line is counted, and the next one follows. A line
@@ -59,9 +76,9 @@ static int publish_line(struct pawl_publishing *publishing, struct pawl_message 
     do
         error = pawl_publish_async(publishing->pawl, message, SLICE_MS, pawl_publishing_on_confirm,
                                    publishing, &sequence);
-    while ((error == -EAGAIN || error == -ETIMEDOUT) && fflush(stdout) == 0 && !is_stopped());
-    if (error == -EAGAIN || error == -ETIMEDOUT)
-        return 0;
+    while (error == -EAGAIN && fflush(stdout) == 0 && !is_stopped() && may_wait(publishing));
+    if (error == -EAGAIN)
+        return is_stopped() ? 0 : fail(publishing, message, -ETIMEDOUT);
     if (error == 0) {
         publishing->sent++;
         publishing->next = publishing->next == 0 ? sequence : publishing->next;
@@ -73,7 +90,7 @@ static int publish_line(struct pawl_publishing *publishing, struct pawl_message 
     snprintf(why, sizeof why, "%s", pawl_last_error(publishing->pawl));
     int flushed = flush(publishing); /* what comes before it is told before it */
     if (flushed != 0)
-        return flushed == -ETIMEDOUT ? 0 : fail(publishing, message, flushed);
+        return flushed == -EINTR ? 0 : fail(publishing, message, flushed);
     pawl_publishing_tell_unsent(publishing, ++publishing->sent, error, why);
     return 0;
 }
@@ -94,6 +111,10 @@ static int wait_for_input(struct pawl_publishing *publishing)
                 return 0;
             ready = poll(fds, 3, pawl_unconfirmed(publishing->pawl) > 0 ? 1000 : -1);
         }
+        if (pawl_unconfirmed(publishing->pawl) == 0)
+            publishing->heard = true; /* nothing is waited for */
+        else if (ready == 0 && !may_wait(publishing))
+            return -ETIMEDOUT;
         int happened = pawl_dispatch(publishing->pawl, 0);
         if (happened < 0)
             return happened;
@@ -201,11 +222,12 @@ int pawl_publish_lines(struct pawl_publishing *publishing, struct pawl_message *
     struct input input = {0};
     int status = publish_input(publishing, message, &input);
     free(input.bytes);
-    int error = is_stopped() ? -ETIMEDOUT : flush(publishing);
-    if (error == -ETIMEDOUT) /* stopped: confirms that are under way are worth a moment */
+    int error = is_stopped() ? -EINTR : flush(publishing);
+    bool stopped = error == -EINTR;
+    if (stopped) /* confirms that are under way are worth a moment */
         error = pawl_flush(publishing->pawl, LAST_MS);
     (void)fflush(stdout);
-    if (status == 0 && error != 0 && error != -ETIMEDOUT)
+    if (status == 0 && error != 0 && !(stopped && error == -ETIMEDOUT))
         status = fail(publishing, message, error);
     if (status == 0 && is_stopped())
         return tell_stopped(publishing);

@@ -85,6 +85,7 @@ void pawl_publishing_tell_unsent(struct pawl_publishing *publishing, uint64_t nu
 void pawl_publishing_on_confirm(void *context, const struct pawl_confirm *confirm)
 {
     struct pawl_publishing *publishing = context;
+    publishing->heard = true;
     if (confirm->sequence != publishing->next) {
         if (publishing->early == NULL)
             publishing->early = calloc(EARLY_MAX, sizeof *publishing->early);

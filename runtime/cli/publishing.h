@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "runtime/cli/cli.h"
+#include "runtime/lib/command.h"
 #include "runtime/pawl.h"
 
 struct pawl_publishing {
@@ -23,6 +24,8 @@ struct pawl_publishing {
     struct pawl_confirm *early; /* confirms that came before it: by sequence, around */
     char why[256];              /* the first that was refused */
     const char *by;             /* the queue that refused, where that is known; NULL */
+    struct pawl_lib_silence silence;
+    bool heard; /* a confirm came since it was looked at */
 };
 
 /** pawl_publishing_fini - frees what it holds; the connection stays the caller's. */

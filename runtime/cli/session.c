@@ -54,8 +54,8 @@ int pawl_session_ask(struct pawl_session *session, uint16_t type, const void *bo
                      const void *more, size_t more_bytes, uint16_t want, size_t reply_bytes_min,
                      struct pawl_wire_message *reply_out, struct pawl_error_report *report_out)
 {
-    int error = pawl_client_ask(&session->wire, type, body, bytes, more, more_bytes, want, reply_bytes_min,
-                                reply_out, report_out);
+    int error = pawl_client_ask(&session->wire, type, body, bytes, more, more_bytes, NULL, 0, want,
+                                reply_bytes_min, reply_out, report_out);
     if (error == PAWL_E_CLOSED || error == PAWL_E_BAD_MESSAGE || error == -ETIMEDOUT)
         pawl_session_disconnect(session);
     return error;

@@ -28,7 +28,7 @@ enum {
     TAKE_AT_ONCE = 64, /* detached ones: their ack wait runs */
     PEEK_AT_ONCE = 256,
     PREFETCH = 256,
-    FLUSH_MS = 30000,
+    FLUSH_MS = 1000, /* a look at signals, and at who is to answer, after each */
 };
 
 struct consume_options {
@@ -84,6 +84,22 @@ int pawl_consume_wait(struct pawl_consuming *consuming, struct pollfd *fds, unsi
     return happened < 0 && happened != -EINTR ? happened : 0;
 }
 
+int pawl_consume_flush(struct pawl_consuming *consuming)
+{
+    struct pawl_lib_silence silence;
+    pawl_lib_silence_begin(consuming->pawl, &silence);
+    for (;;) {
+        bool last = pawl_signals_level() != PAWL_SIGNAL_NONE;
+        int error = pawl_flush(consuming->pawl, FLUSH_MS);
+        if (error == -ETIMEDOUT)
+            error = last ? 0 : pawl_lib_silence_look(consuming->pawl, &silence);
+        else
+            return error;
+        if (error != 0 || last)
+            return error;
+    }
+}
+
 static int out_of_stdout(const struct pawl_consuming *consuming, int error)
 {
     if (error == -EPIPE || ferror(stdout)) /* pawl_output_finish() says it */
@@ -116,7 +132,7 @@ static int take(struct pawl_consuming *consuming)
         /* A lost scheduler: what it may have given and was not shown comes again by itself. */
         if (got == PAWL_ERR_INDEFINITE)
             continue;
-        if (got < 0 && got != -EINTR && got != -ETIMEDOUT && got != PAWL_ERR_EMPTY)
+        if (got < 0 && got != -EINTR && got != PAWL_ERR_EMPTY)
             return pawl_consume_fail(consuming, got);
         consuming->subscribed = true;
         int error = 0;
@@ -232,10 +248,11 @@ static int consume_auto_ack(struct pawl_consuming *consuming)
     consuming->subscribed = true;
     pawl_lib_consumer_limit(consumer, consuming->left);
     int status = auto_ack(consuming, consumer);
-    error = pawl_flush(consuming->pawl, FLUSH_MS);
+    error = pawl_consume_flush(consuming);
     if (status == 0 && error != 0)
         status = pawl_consume_fail(consuming, error);
-    pawl_consumer_close(consumer);
+    if (status == 0) /* else it ends with the connection */
+        pawl_consumer_close(consumer);
     return status;
 }
 

@@ -178,8 +178,8 @@ static int submit(struct map_command *command, struct pawl_session *session,
         struct pawl_error_report report;
         uint64_t begun_ns = pawl_monotonic_ns();
         for (;;) {
-            error = pawl_client_call(&session->wire, PAWL_WIRE_SUBMIT, &request, sizeof request, NULL, 0, fds,
-                                     2, PAWL_WIRE_SUBMITTED, sizeof *submitted, &reply, &report);
+            error = pawl_client_ask(&session->wire, PAWL_WIRE_SUBMIT, &request, sizeof request, NULL, 0, fds,
+                                    2, PAWL_WIRE_SUBMITTED, sizeof *submitted, &reply, &report);
             if (!pawl_submit_may_go_again(error, pawl_monotonic_ns() - begun_ns))
                 break;
             poll(NULL, 0, 20);

@@ -18,6 +18,7 @@
 #include "runtime/lib/command.h"
 #include "runtime/yaml_text.h"
 #include "scheduler/bus/limits.h"
+#include "shm/clock.h"
 #include "shm/event.h"
 #include "shm/topic.h"
 
@@ -117,15 +118,21 @@ static void on_answer(void *context, const struct pawl_confirm *confirm)
 /* Until it is answered or a signal comes. 0 or an error. */
 static int await_answer(struct pawl *pawl, const struct answer *answer)
 {
+    struct pawl_lib_silence silence;
     int happened = 0;
+    pawl_lib_silence_begin(pawl, &silence);
     pawl_kick(pawl);
     while (!answer->came && happened >= 0 && pawl_signals_level() == PAWL_SIGNAL_NONE) {
         struct pollfd fds[2] = {
             {.fd = pawl_fd(pawl), .events = POLLIN},
             {.fd = pawl_signals_fd(), .events = POLLIN},
         };
-        (void)poll(fds, 2, -1);
+        uint64_t now_ns = pawl_clock_monotonic_ns();
+        uint64_t left_ns = silence.due_ns > now_ns ? silence.due_ns - now_ns : 0;
+        (void)poll(fds, 2, (int)(left_ns / 1000000) + 1);
         happened = pawl_dispatch(pawl, 0);
+        if (!answer->came && happened >= 0)
+            happened = pawl_lib_silence_look(pawl, &silence);
     }
     return answer->came || happened >= 0 ? 0 : happened;
 }
@@ -138,11 +145,16 @@ static int publish_one(struct pawl_publishing *publishing, struct pawl_message *
     int error;
     do
         error = pawl_publish_async(pawl, message, SLICE_MS, on_answer, &answer, NULL);
-    while ((error == -EAGAIN || error == -ETIMEDOUT) && pawl_signals_level() == PAWL_SIGNAL_NONE);
+    while (error == -EAGAIN && pawl_signals_level() == PAWL_SIGNAL_NONE);
     bool sent = error == 0;
     if (sent)
         error = await_answer(pawl, &answer);
-    if (!answer.came && (error == 0 || error == -EAGAIN || error == -ETIMEDOUT))
+    if (!answer.came && error == -ETIMEDOUT)
+        return pawl_fail(publishing->cli, PAWL_EXIT_UNREACHABLE, "etimedout",
+                         "what has an --id can be published again, and is not stored twice",
+                         "%.80s: not confirmed, it may be stored or not: %s", message->topic,
+                         pawl_last_error(pawl));
+    if (!answer.came && (error == 0 || error == -EAGAIN))
         return pawl_fail(publishing->cli, PAWL_EXIT_INTERRUPTED, "interrupted",
                          sent ? "what has an --id can be published again, and is not stored twice" : NULL,
                          sent ? "interrupted: not confirmed, it may be stored or not"

@@ -147,21 +147,6 @@ static int be_sure(struct pawl_session *session, uint64_t end_ns, struct pawl_wi
     return wait_for(session, end_ns > least_ns ? end_ns : least_ns, summary);
 }
 
-/* ---- resume, retry ---- */
-
-static int say_nothing_to_do(struct pawl_cli *cli, const struct pawl_wire_summary *summary, bool detach)
-{
-    pawl_note_nothing_left(cli, summary->run_id);
-    if (detach) {
-        pawl_print_detached(cli, summary->run_id);
-    } else if (cli->json) {
-        json_t *document = pawl_summary_json(summary);
-        pawl_json_print(document, stdout);
-        json_decref(document);
-    }
-    return pawl_output_finish(cli, PAWL_EXIT_OK);
-}
-
 /* ---- retry --filter ---- */
 
 struct chosen {
@@ -208,7 +193,7 @@ static int go_on(struct pawl_cli *cli, const struct resume_options *o, const cha
     if (view.summary.state == PAWL_RUN_SUCCEEDED && view.image == NULL)
         status = be_sure(&session, UINT64_MAX, &view.summary);
     if (status == 0 && view.summary.state == PAWL_RUN_SUCCEEDED) {
-        status = say_nothing_to_do(cli, &view.summary, o->detach);
+        status = pawl_tell_nothing_left(cli, &view.summary, o->detach);
     } else if (status == 0) {
         struct resume_job resume = {.job = {.filter = o->filter, .plan_fd = -1, .context_fd = -1}};
         struct pawl_wire_submit *request = &resume.job.request;

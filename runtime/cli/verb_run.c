@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "runtime/cli/attach.h"
+#include "runtime/cli/attach_end.h"
 #include "runtime/cli/dry_run.h"
 #include "runtime/cli/config.h"
 #include "runtime/cli/errors.h"
@@ -65,13 +66,42 @@ struct run_command {
     char resume_arguments[64];
 };
 
-/* Of the runs with this identity, the newest that has not succeeded. NULL: none. */
+/* The run with this identity that --run-id names. NULL: none. */
+static const struct pawl_wire_summary *find_named(const struct run_command *command, uint64_t identity)
+{
+    const char *name = command->options->run_id;
+    for (size_t i = 0; i < command->run_count && name != NULL; i++)
+        if (command->runs[i].identity == identity && strcmp(command->runs[i].run_id, name) == 0)
+            return &command->runs[i];
+    return NULL;
+}
+
+/* Of the runs with this identity, the one that is named, else the newest that has not succeeded. NULL: none.
+ */
 static const struct pawl_wire_summary *find_candidate(const struct run_command *command, uint64_t identity)
 {
+    const struct pawl_wire_summary *named = find_named(command, identity);
+    if (named != NULL)
+        return named;
     for (size_t i = 0; i < command->run_count; i++)
         if (command->runs[i].identity == identity && command->runs[i].state != PAWL_RUN_SUCCEEDED)
             return &command->runs[i];
     return NULL;
+}
+
+/* --resume of the one run that --run-id names, and that has succeeded? Return: 1 with *run_out, 0, or the
+ * negative of a printed exit code. */
+static int find_done(struct run_command *command, const struct pawl_wire_summary **run_out)
+{
+    struct pawl_plan *bound = NULL;
+    if (command->many || !command->options->resume || command->options->run_id == NULL)
+        return 0;
+    int status = pawl_params_bind(command->cli, command->plan, &command->params, NULL, 0, NULL, 0, &bound);
+    if (status != 0)
+        return -status;
+    *run_out = find_named(command, pawl_identity(command->file, bound));
+    pawl_plan_close(bound);
+    return *run_out != NULL && (*run_out)->state == PAWL_RUN_SUCCEEDED;
 }
 
 /* ---- --inputs ---- */
@@ -213,6 +243,7 @@ static int dry_run(struct run_command *command)
     struct pawl_session session;
     struct pawl_run_view view = {0};
     struct pawl_plan *bound = NULL;
+    const struct pawl_wire_summary *done = NULL;
     bool has_view = false;
     int status = pawl_params_bind(command->cli, command->plan, &command->params, NULL, 0, NULL, 0, &bound);
     if (status != 0)
@@ -227,14 +258,17 @@ static int dry_run(struct run_command *command)
         status = make_batch(command);
     if (status == 0 && !command->many && opened == 0) {
         const struct pawl_wire_summary *old = find_candidate(command, pawl_identity(command->file, bound));
-        if (old != NULL) {
+        done = old != NULL && old->state == PAWL_RUN_SUCCEEDED ? old : NULL;
+        if (old != NULL && done == NULL) {
             status = pawl_run_view_open(&session, old->run_id, &view);
             has_view = status == 0;
         }
     }
     if (status == 0)
         note_batch(command);
-    if (status == 0 && is_all_done(command))
+    if (status == 0 && done != NULL)
+        status = pawl_tell_nothing_left(command->cli, done, false);
+    else if (status == 0 && is_all_done(command))
         status = tell_no_runs(command);
     else if (status == 0)
         status = pawl_dry_run_print(command->cli, bound, has_view ? &view : NULL,
@@ -309,7 +343,13 @@ static int submit_and_wait(struct run_command *command)
         status = list_runs(command, &session);
     if (status == 0 && command->many)
         status = make_batch(command);
-    if (status == 0)
+    const struct pawl_wire_summary *done = NULL;
+    int found = status == 0 ? find_done(command, &done) : -status;
+    if (found == 1)
+        status = pawl_tell_nothing_left(command->cli, done, command->options->detach);
+    else if (found < 0)
+        status = -found;
+    else
         status = attach(command, &session);
     pawl_session_close(&session);
     return status;

@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "runtime/patience.h"
 #include "runtime/pawl.h"
 
 /**
@@ -38,6 +39,26 @@ void pawl_lib_consumer_limit(struct pawl_consumer *consumer, uint64_t count);
 /** pawl_lib_refusing_queue - name of the queue that refused a publish last; "" if that is not known. Asks the
  * scheduler the first time, for a second at most; not from a callback. Valid until its next call. */
 const char *pawl_lib_refusing_queue(struct pawl *pawl);
+
+/* Somebody waits for the scheduler: for a confirm, say. */
+struct pawl_lib_silence {
+    struct pawl_patience patience;
+    uint64_t due_ns; /* CLOCK_MONOTONIC: look again then */
+    bool asks;       /* the question beside was asked */
+};
+
+/** pawl_lib_silence_begin - the wait begins, or something was heard. */
+void pawl_lib_silence_begin(struct pawl *pawl, struct pawl_lib_silence *silence);
+
+/**
+ * pawl_lib_silence_look - what is waited for has not come yet
+ *
+ * To be called whenever @silence->due_ns has passed: each second at first, each half minute once the
+ * scheduler has shown that it is there. Cheap before.
+ *
+ * Return: 0: wait on; -ETIMEDOUT, with words: it neither answered nor did anything for half a minute.
+ */
+int pawl_lib_silence_look(struct pawl *pawl, struct pawl_lib_silence *silence);
 
 /** pawl_lib_on_notice - @notice is called within waiting calls with what the scheduler says to people
  * unasked: that the disk is full or has room again, that a queue is full or paused. @text is no string. */

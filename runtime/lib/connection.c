@@ -95,6 +95,7 @@ void pawl_lib_lost(struct pawl *pawl)
     pawl->phase = PAWL_LIB_DOWN;
     pawl_lib_close_socket(pawl);
     leave_lane(pawl);
+    pawl->beside_tag = 0;
     if (pawl->awaited_tag) {
         pawl->answered = true;
         pawl->answer_error = PAWL_E_CLOSED;
@@ -368,7 +369,9 @@ static void on_message(struct pawl *pawl)
             pawl->on_notice(pawl->notice_ctx, pawl->answer.body, pawl->answer.header.bytes);
         return;
     }
-    if (tag == pawl->hello_tag && pawl->phase == PAWL_LIB_HELLO)
+    if (tag == pawl->beside_tag)
+        pawl->beside_tag = 0;
+    else if (tag == pawl->hello_tag && pawl->phase == PAWL_LIB_HELLO)
         on_welcome(pawl);
     else if (tag == pawl->attach_tag && pawl->phase == PAWL_LIB_ATTACH)
         on_attached(pawl);
@@ -431,7 +434,9 @@ void pawl_lib_step(struct pawl *pawl)
         return;
     if (pawl->was_up)
         pawl_lib_give_up(pawl,
-                         pawl_lib_fail(pawl, PAWL_E_CLOSED, "the scheduler is gone and did not come back"));
+                         pawl_lib_fail(pawl, PAWL_E_CLOSED,
+                                       pawl->wire.fd >= 0 ? "the scheduler does not answer"
+                                                          : "the scheduler is gone and did not come back"));
     else
         pawl_lib_give_up(pawl, pawl_lib_fail(pawl, -ETIMEDOUT, "the scheduler does not answer"));
 }

@@ -10,6 +10,7 @@
  *   connection.c  finds the scheduler, shakes hands, comes back after it was lost; one step at a time
  *   wait.c        the pollable descriptor, sleeping and spinning, pawl_dispatch()
  *   request.c     a question over the socket, and its answer
+ *   silence.c     a scheduler that does not answer
  *   lane.c        both segments of one attachment; replies and deliveries are taken in here
  *   publisher.c   events into the lane; what is not confirmed is kept for sending again
  *   consumer.c    subscriptions; deliveries handed out
@@ -23,6 +24,7 @@
 #include <stdint.h>
 
 #include "runtime/client.h"
+#include "runtime/lib/command.h"
 #include "runtime/pawl.h"
 #include "runtime/state.h"
 #include "shm/client_lane.h"
@@ -35,7 +37,7 @@ enum {
     PAWL_LIB_BELL_ENTRIES =
         256, /* and for which a scheduler that sleeps is woken: that costs as much as they */
     PAWL_LIB_BATCH_BYTES = 64 << 10,
-    PAWL_LIB_KEPT_BYTES_MAX = 64 << 20, /* copies of unconfirmed events whose lane bytes were needed again */
+    PAWL_LIB_KEPT_BYTES_MAX = 32 << 20, /* copies of unconfirmed events whose lane bytes were needed again */
     PAWL_LIB_PREFETCH = 64,
     PAWL_LIB_CONSUMERS_MAX = 4096,
 };
@@ -195,6 +197,7 @@ struct pawl {
     bool answered;
     int answer_error; /* the connection was lost meanwhile */
     struct pawl_wire_message answer;
+    uint64_t beside_tag; /* of a question that is asked beside another, to see who answers; 0: none is open */
     struct pawl_segment large; /* where the body of the answer lies when no message holds it; fd -1: none */
     void (*on_notice)(void *ctx, const char *text, size_t bytes); /* words for people; NULL: nobody listens */
     void *notice_ctx;

@@ -261,8 +261,10 @@ struct waited {
 static void on_waited(void *context, const struct pawl_confirm *confirm)
 {
     struct waited *waited = context;
+    /* By a full queue, which is no error: pawl.h, struct pawl_confirm. */
+    bool dropped = confirm->routed == 0 && confirm->event_id == 0 && confirm->refused > 0;
     waited->left--;
-    waited->stored += confirm->error == 0;
+    waited->stored += confirm->error == 0 && !dropped;
     if (waited->confirm.error == 0)
         waited->confirm = *confirm;
 }

@@ -12,6 +12,7 @@
 #include "shm/error.h"
 
 #define LAST_WORD_NS UINT64_C(1000000000)
+enum { END_SLICES = 3 /* of silence, for a take that is to end: what it was given comes again by itself */ };
 
 int pawl_lib_tell(struct pawl *pawl, uint16_t type, const void *body, size_t bytes)
 {
@@ -31,12 +32,19 @@ static int end_take(struct pawl *pawl)
     return pawl_lib_tell(pawl, PAWL_WIRE_TAKE, &request, sizeof request);
 }
 
-/* Waits for the answer to pawl->awaited_tag. */
-static int await_answer(struct pawl *pawl, bool takes, uint64_t deadline_ns)
+/* Waits for the answer to pawl->awaited_tag. @quiet_until_ns: it may be silent so long whatever it does. */
+static int await_answer(struct pawl *pawl, bool takes, uint64_t deadline_ns, uint64_t quiet_until_ns)
 {
     bool told = false;
+    struct pawl_lib_silence silence;
+    pawl_lib_silence_begin(pawl, &silence);
+    if (silence.due_ns < quiet_until_ns)
+        silence.due_ns = quiet_until_ns;
     while (!pawl->answered) {
-        int error = pawl_lib_wait(pawl, deadline_ns, PAWL_LIB_FOR_NEWS);
+        bool looks = silence.due_ns < deadline_ns;
+        int error = pawl_lib_wait(pawl, looks ? silence.due_ns : deadline_ns, PAWL_LIB_FOR_NEWS);
+        if (error == -ETIMEDOUT && looks)
+            error = pawl_lib_silence_look(pawl, &silence);
         if (error == -EINTR && takes) { /* once: from then on nobody is asked */
             deadline_ns = pawl_lib_deadline_ns(LAST_WORD_NS);
             pawl->hears_none = true;
@@ -44,16 +52,31 @@ static int await_answer(struct pawl *pawl, bool takes, uint64_t deadline_ns)
         }
         if (!error && (pawl->stopped || pawl->hears_none) && !told && !pawl->answered) {
             told = true;
+            pawl_lib_silence_begin(pawl, &silence); /* its answer comes at once, if it is there */
             error = end_take(pawl);
         }
+        if (told && !error && silence.patience.idle_count >= END_SLICES)
+            error = -ETIMEDOUT;
         if (error && !pawl->answered)
-            return error == -ETIMEDOUT && pawl->hears_none ? -EINTR : error;
+            return error == -ETIMEDOUT && told ? -EINTR : error;
         if (!pawl->answered) {
             pawl_lib_take_in(pawl);
             pawl_lib_step(pawl); /* where the lane always has news, nobody sleeps, and looks at the socket */
         }
     }
     return pawl->answer_error;
+}
+
+/* Some questions are answered when something happens: how long that may take, they say themselves. */
+static uint64_t quiet_until_ns(uint16_t type, const void *body, bool repeatable)
+{
+    struct pawl_wire_take take;
+    if (type == PAWL_WIRE_WAIT)
+        return PAWL_LIB_FOREVER;
+    if (type != PAWL_WIRE_TAKE || repeatable)
+        return 0;
+    memcpy(&take, body, sizeof take);
+    return pawl_lib_deadline_ns(take.wait_ns);
 }
 
 static int ask_once(struct pawl *pawl, uint16_t type, const void *body, size_t bytes, const void *more,
@@ -76,7 +99,8 @@ static int ask_once(struct pawl *pawl, uint16_t type, const void *body, size_t b
     if (!error) {
         error = pawl_wire_flush(&pawl->wire);
         if (!error || error == -EAGAIN || error == PAWL_E_CLOSED)
-            error = await_answer(pawl, type == PAWL_WIRE_TAKE && !repeatable, deadline_ns);
+            error = await_answer(pawl, type == PAWL_WIRE_TAKE && !repeatable, deadline_ns,
+                                 quiet_until_ns(type, body, repeatable));
     }
     pawl->awaited_tag = 0;
     pawl->answered = false;
@@ -117,7 +141,7 @@ int pawl_lib_ask(struct pawl *pawl, uint16_t type, const void *body, size_t byte
     while (error == PAWL_E_CLOSED && repeatable && pawl->phase != PAWL_LIB_GONE);
     if (error == PAWL_E_CLOSED && pawl->phase != PAWL_LIB_GONE)
         error = pawl_lib_fail(pawl, PAWL_E_INDEFINITE, "the scheduler went away before it answered");
-    else if (error == -ETIMEDOUT)
+    else if (error == -ETIMEDOUT && deadline_ns != PAWL_LIB_FOREVER)
         pawl_lib_fail(pawl, error, "the scheduler did not answer in time");
     if (error)
         return error;

@@ -44,7 +44,6 @@ static json_t *describe(struct pawl_bus *bus, struct bus_queue *queue)
 {
     uint64_t in_flight = queue->sub ? queue->sub->in_flight : 0, delayed = 0;
     uint32_t consumers = queue->sub ? queue->sub->consumer_count : 0;
-    const struct pawl_breaker *breaker = queue->sub ? &queue->sub->breaker : NULL;
     for (uint32_t i = 0; i < queue->group_count; i++)
         if (queue->groups[i]) {
             in_flight += queue->groups[i]->in_flight;
@@ -64,8 +63,8 @@ static json_t *describe(struct pawl_bus *bus, struct bus_queue *queue)
         (json_int_t)(queue->depth > in_flight + delayed ? queue->depth - in_flight - delayed : 0), "delayed",
         (json_int_t)delayed, "in_flight", (json_int_t)in_flight, "bytes", (json_int_t)queue->bytes,
         "consumers", (int)consumers, "dlq", dlq_name, "dlq_depth", (json_int_t)(dlq ? dlq->depth : 0),
-        "breaker", breaker ? pawl_breaker_state_name(breaker->state) : "closed", "blocked_publishes",
-        (json_int_t)parked, "next_seq", (json_int_t)queue->tail);
+        "breaker", pawl_breaker_state_name(bus_queue_breaker(queue)), "blocked_publishes", (json_int_t)parked,
+        "next_seq", (json_int_t)queue->tail);
     return json;
 }
 

@@ -115,6 +115,12 @@ const struct extent *backlog_holding(const struct backlog *backlog, uint64_t seq
     return index < backlog->count && at(backlog, index)->first <= seq ? at(backlog, index) : NULL;
 }
 
+uint64_t backlog_share(const struct backlog *backlog, uint64_t seq)
+{
+    const struct extent *extent = backlog_holding(backlog, seq);
+    return extent && extent->live > 0 ? extent->live_bytes / extent->live : 0;
+}
+
 static void drop_dead_front(struct backlog *backlog)
 {
     while (backlog->count > 0 && at(backlog, 0)->live == 0) {

@@ -80,6 +80,8 @@ int backlog_move(struct backlog *backlog, const struct pawl_seqset *settled, uin
                  uint64_t place);
 int backlog_restore(struct backlog *backlog,
                     const struct extent *extent); /* from a snapshot, in order. 0; -ENOMEM */
+/* Bytes that release of this seq alone gives back, and of several at least for each of them. */
+uint64_t backlog_share(const struct backlog *backlog, uint64_t seq);
 const struct extent *backlog_holding(const struct backlog *backlog, uint64_t seq); /* NULL: none holds it */
 const struct extent *backlog_extent(const struct backlog *backlog, size_t index);
 /* Of the extent that holds @seq, or of the first one above it; backlog->count: none. */

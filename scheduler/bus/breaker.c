@@ -40,6 +40,13 @@ void pawl_breaker_configure(struct pawl_breaker *breaker, const struct pawl_brea
         change(breaker, PAWL_BREAKER_CLOSED);
 }
 
+void pawl_breaker_hasten(struct pawl_breaker *breaker, uint64_t now_ns)
+{
+    uint64_t latest_ns = later(now_ns, breaker->config.cooldown_ns);
+    if (breaker->state == PAWL_BREAKER_OPEN && breaker->opens_at_ns > latest_ns)
+        breaker->opens_at_ns = latest_ns;
+}
+
 uint32_t pawl_breaker_admits(struct pawl_breaker *breaker, uint64_t now_ns)
 {
     if (breaker->state == PAWL_BREAKER_CLOSED)

@@ -52,6 +52,9 @@ void pawl_breaker_init(struct pawl_breaker *breaker, const struct pawl_breaker_c
 /** pawl_breaker_configure - other numbers; the state is kept, without a breaker (threshold 0) it closes. */
 void pawl_breaker_configure(struct pawl_breaker *breaker, const struct pawl_breaker_config *config);
 
+/** pawl_breaker_hasten - an open one waits no longer from now on than its cooldown, which may be less now. */
+void pawl_breaker_hasten(struct pawl_breaker *breaker, uint64_t now_ns);
+
 /** pawl_breaker_admits - how many deliveries may start now: UINT32_MAX closed, 0 open, the rest of the probes
  * half-open. Moves an open one whose cooldown is over to half-open. */
 uint32_t pawl_breaker_admits(struct pawl_breaker *breaker, uint64_t now_ns);

@@ -60,9 +60,12 @@ static bool is_wanted(void *ctx, const struct pawl_bus_timer *timer)
     case BUS_TIMER_EXPIRY:
         sub = sub_of_timer(ctx, timer);
         return sub && !pawl_seqset_has(&sub->settled, timer->a);
+    case BUS_TIMER_QUEUE: {
+        const struct bus_queue *queue = bus_queue_at(ctx, timer->b);
+        return queue && queue->trim_at_ns == timer->due_ns;
+    }
     case BUS_TIMER_SUB:
     case BUS_TIMER_CLIENT:
-    case BUS_TIMER_QUEUE:
         break;
     }
     return true;
@@ -144,7 +147,7 @@ uint64_t pawl_bus_tick(struct pawl_bus *bus, struct pawl_now now)
         }
         case BUS_TIMER_QUEUE: {
             struct bus_queue *queue = bus_queue_at(bus, timer.b);
-            if (queue) {
+            if (queue && queue->trim_at_ns == timer.due_ns) { /* not of a declaration before */
                 queue->trim_at_ns = 0;
                 bus_stream_trim(bus, queue);
             }

@@ -450,13 +450,13 @@ void pawl_bus_act_hold(struct pawl_bus *bus, bool holds)
             bus_unpark(bus, bus->queues[i]);
 }
 
-void bus_act_promise(const struct pawl_bus *bus, struct bus_queue *queue, int64_t events, uint64_t bytes)
+void bus_act_promise(const struct pawl_bus *bus, struct bus_queue *queue, int64_t events, int64_t bytes)
 {
     if (queue->act != bus->act)
         queue->act_depth = queue->act_bytes = 0;
     queue->act = bus->act;
     queue->act_depth += (uint64_t)events; /* below 0 it wraps, as do the sums that it is part of */
-    queue->act_bytes += bytes;
+    queue->act_bytes += (uint64_t)bytes;
 }
 
 static bool all_promise(const struct pawl_bus *bus, const struct bus_route *route, uint64_t bytes)
@@ -471,7 +471,7 @@ static bool all_promise(const struct pawl_bus *bus, const struct bus_route *rout
         queue->pending_bytes -= queue->act_bytes;
         if (full)
             return false;
-        bus_act_promise(bus, queue, 1, bytes);
+        bus_act_promise(bus, queue, 1, (int64_t)bytes);
     }
     return true;
 }

@@ -241,8 +241,12 @@ int pawl_bus_may_settle(struct pawl_bus *bus, struct pawl_bus_client *client,
     for (uint64_t n = settle->first; n <= settle->last; n++)
         if (bus_held_at(client, n)->state != BUS_HELD_UNSETTLED || !bus_held_at(client, n)->sub)
             return PAWL_E_STALE_RECEIPT;
-    for (uint64_t n = settle->first; n <= settle->last && settle->op == PAWL_SETTLE_OP_ACK; n++)
-        bus_act_promise(bus, bus_held_at(client, n)->sub->queue, -1, 0); /* its place is free then */
+    for (uint64_t n = settle->first; n <= settle->last && settle->op == PAWL_SETTLE_OP_ACK; n++) {
+        const struct bus_held *held = bus_held_at(client, n);
+        struct bus_queue *queue = held->sub->queue;
+        /* Its place and its bytes are free then. */
+        bus_act_promise(bus, queue, -1, -(int64_t)backlog_share(&queue->backlog, held->seq));
+    }
     return 0;
 }
 

@@ -62,48 +62,46 @@ bool bus_drop_oldest_for(struct pawl_bus *bus, struct bus_queue *queue, uint64_t
     return !full;
 }
 
-enum fate { FATE_TAKEN, FATE_WAITS, FATE_DROPPED, FATE_BURIED, FATE_REFUSED, FATE_TOO_LARGE };
-
 /* Straight to the dead letters. @otherwise: they do not take it. */
-static enum fate bury(struct pawl_bus *bus, struct bus_queue *queue, const struct pawl_event *event,
-                      const char *why, enum fate otherwise)
+static enum bus_fate bury(struct pawl_bus *bus, struct bus_queue *queue, const struct pawl_event *event,
+                          const char *why, enum bus_fate otherwise)
 {
     bool has_grave = !queue->config.dead_letters && queue->config.guarantee != PAWL_GUARANTEE_AT_MOST_ONCE;
     if (!bus_dead_event(bus, queue, event, PAWL_DEAD_OVERFLOW, 0, why, strlen(why), 0))
         return otherwise;
-    return has_grave ? FATE_BURIED : FATE_DROPPED;
+    return has_grave ? BUS_FATE_BURIED : BUS_FATE_DROPPED;
 }
 
 /* What can never fit would wait for ever, and those behind it; or all else would be dropped for nothing. */
-static enum fate decide(struct pawl_bus *bus, struct bus_queue *queue, const struct pawl_event *event)
+static enum bus_fate decide(struct pawl_bus *bus, struct bus_queue *queue, const struct pawl_event *event)
 {
     uint8_t policy = pawl_queue_config_overflow(&queue->config, pawl_event_topic(event), event->topic_bytes);
     if (bus_queue_never_fits(queue, event->bytes))
         return policy == PAWL_OVERFLOW_POLICY_DEAD_LETTER
-                   ? bury(bus, queue, event, "it is larger than the queue may be", FATE_TOO_LARGE)
-                   : FATE_TOO_LARGE;
+                   ? bury(bus, queue, event, "it is larger than the queue may be", BUS_FATE_TOO_LARGE)
+                   : BUS_FATE_TOO_LARGE;
     bool full = policy == PAWL_OVERFLOW_POLICY_DROP_OLDEST ? !bus_drop_oldest_for(bus, queue, event->bytes)
                                                            : bus_queue_is_full(queue, event->bytes);
     if (!full && !queue->parked)
-        return FATE_TAKEN;
+        return BUS_FATE_TAKEN;
     switch (policy) {
     case PAWL_OVERFLOW_POLICY_BLOCK:
-        return FATE_WAITS;
+        return BUS_FATE_WAITS;
     case PAWL_OVERFLOW_POLICY_DROP_NEWEST: /* as asked: gone, and that is all right */
-        return FATE_DROPPED;
+        return BUS_FATE_DROPPED;
     case PAWL_OVERFLOW_POLICY_DEAD_LETTER:
-        return bury(bus, queue, event, "the queue was full", FATE_REFUSED);
+        return bury(bus, queue, event, "the queue was full", BUS_FATE_REFUSED);
     default:
-        return FATE_REFUSED;
+        return BUS_FATE_REFUSED;
     }
 }
 
-static enum fate admit(struct pawl_bus *bus, struct bus_queue *queue, const struct pawl_event *event)
+enum bus_fate bus_admit(struct pawl_bus *bus, struct bus_queue *queue, const struct pawl_event *event)
 {
-    enum fate fate = decide(bus, queue, event);
-    if (queue->row && fate == FATE_DROPPED)
+    enum bus_fate fate = decide(bus, queue, event);
+    if (queue->row && fate == BUS_FATE_DROPPED)
         pawl_metrics_row_add(queue->row, PAWL_QUEUE_DROPPED, 1);
-    else if (queue->row && (fate == FATE_REFUSED || fate == FATE_TOO_LARGE))
+    else if (queue->row && (fate == BUS_FATE_REFUSED || fate == BUS_FATE_TOO_LARGE))
         pawl_metrics_row_add(queue->row, PAWL_QUEUE_REFUSED, 1);
     return fate;
 }
@@ -144,25 +142,25 @@ static void publish_to_some(struct pawl_bus *bus, struct pawl_bus_client *client
     for (uint32_t i = 0; i < count; i++) {
         struct bus_queue *queue = queues[i];
         bus->group.lsn = 0;
-        enum fate fate = admit(bus, queue, event);
+        enum bus_fate fate = bus_admit(bus, queue, event);
         switch (fate) {
-        case FATE_TAKEN:
+        case BUS_FATE_TAKEN:
             taking[taking_count++] = queue;
             break;
-        case FATE_WAITS:
+        case BUS_FATE_WAITS:
             waiting[waiting_count++] = queue;
             break;
-        case FATE_DROPPED:
-        case FATE_BURIED:
+        case BUS_FATE_DROPPED:
+        case BUS_FATE_BURIED:
             gone++;
-            buried |= fate == FATE_BURIED;
+            buried |= fate == BUS_FATE_BURIED;
             dead_lsn = bus->group.lsn ? bus->group.lsn : dead_lsn;
             if (count > 1 || !own)
                 note_parts(bus, origin, event->id, &queue, 1);
             break;
-        case FATE_REFUSED:
-        case FATE_TOO_LARGE:
-            refused = fate == FATE_REFUSED ? PAWL_E_QUEUE_FULL : PAWL_E_LIMIT;
+        case BUS_FATE_REFUSED:
+        case BUS_FATE_TOO_LARGE:
+            refused = fate == BUS_FATE_REFUSED ? PAWL_E_QUEUE_FULL : PAWL_E_LIMIT;
             refused_by = queue->number;
             if (count > 1)
                 bus_partial(bus, client, submit->sequence, queue->number, refused);
@@ -176,6 +174,7 @@ static void publish_to_some(struct pawl_bus *bus, struct pawl_bus_client *client
         waiting_count ? bus_park(bus, client, submit, event, origin, waiting, waiting_count, &publish) : 0;
     if (publish && gone) {
         publish->gone = true;
+        publish->buried = buried;
         publish->lsn = dead_lsn;
         publish->durability = dead_lsn ? PAWL_DURABILITY_FSYNC : PAWL_DURABILITY_MEMORY;
     }

@@ -12,7 +12,7 @@
 #include "scheduler/bus/state.h"
 #include "shm/error.h"
 
-/* One queue fewer is waited for. The last one answers the publisher. */
+/* One queue fewer is waited for. The last one answers the publisher. What only was dropped lies nowhere. */
 static void parked_done(struct pawl_bus *bus, struct bus_parked_publish *publish, int error, uint32_t queue)
 {
     struct pawl_bus_client *client = bus->replaying ? NULL : publish->client; /* the bus may be ending */
@@ -37,7 +37,8 @@ static void parked_done(struct pawl_bus *bus, struct bus_parked_publish *publish
             struct pawl_reply reply = {.type = PAWL_REPLY_CONFIRM,
                                        .first = sequence,
                                        .last = sequence,
-                                       .event_id = publish->event->id,
+                                       .event_id =
+                                           publish->routed || publish->buried ? publish->event->id : 0,
                                        .durability = publish->durability,
                                        .routed = publish->routed};
             bus_reply_durable(bus, client, &reply, publish->lsn);
@@ -173,6 +174,73 @@ void bus_unpark(struct pawl_bus *bus, struct bus_queue *queue)
                                                              : store(bus, queue, publish);
         if (error == PAWL_E_LIMIT && queue->row)
             pawl_metrics_row_add(queue->row, PAWL_QUEUE_REFUSED, 1);
+        parked_done(bus, publish, error, queue->number);
+    }
+}
+
+/* The queue is done with it, and does not have it. */
+static void let_go(struct pawl_bus *bus, const struct bus_queue *queue, struct bus_parked_publish *publish,
+                   bool buried)
+{
+    uint64_t lsn = buried ? bus->group.lsn : 0;
+    publish->gone = true;
+    publish->buried |= buried;
+    if (lsn) {
+        publish->lsn = lsn;
+        publish->durability = PAWL_DURABILITY_FSYNC;
+    } else if (publish->durability == PAWL_DURABILITY_DEFAULT) {
+        publish->durability = PAWL_DURABILITY_MEMORY;
+    }
+    if (publish->waiting == 1)
+        bus_note_published(bus, publish->publisher, publish->submit.sequence, 0, publish->event->id,
+                           publish->lsn, publish->lsn != 0);
+    else
+        bus_note_published(bus, publish->publisher, publish->submit.sequence, queue->number,
+                           publish->event->id, lsn, lsn != 0);
+}
+
+/* 0, or why the queue does not have it. */
+static int end_wait(struct pawl_bus *bus, struct bus_queue *queue, struct bus_parked_publish *publish,
+                    enum bus_fate fate)
+{
+    switch (fate) {
+    case BUS_FATE_TAKEN:
+        return store(bus, queue, publish);
+    case BUS_FATE_DROPPED:
+    case BUS_FATE_BURIED:
+        let_go(bus, queue, publish, fate == BUS_FATE_BURIED);
+        return 0;
+    case BUS_FATE_TOO_LARGE:
+        return PAWL_E_LIMIT;
+    case BUS_FATE_WAITS:
+    case BUS_FATE_REFUSED:
+        break;
+    }
+    return PAWL_E_QUEUE_FULL;
+}
+
+void bus_parked_decide(struct pawl_bus *bus, struct bus_queue *queue)
+{
+    struct bus_parked *all = queue->parked;
+    queue->parked = NULL;
+    queue->parked_tail = &queue->parked;
+    while (all) {
+        struct bus_parked *parked = all;
+        struct bus_parked_publish *publish = parked->publish;
+        all = parked->next;
+        parked->next = NULL;
+        bus_group_flush(bus);
+        bus_cut(bus);
+        bus->group.lsn = 0;
+        bool duplicate = is_duplicate_by_now(bus, queue, publish);
+        enum bus_fate fate = duplicate ? BUS_FATE_DROPPED : bus_admit(bus, queue, publish->event);
+        if (fate == BUS_FATE_WAITS || bus->failed) {
+            *queue->parked_tail = parked;
+            queue->parked_tail = &parked->next;
+            continue;
+        }
+        int error = duplicate ? 0 : end_wait(bus, queue, publish, fate);
+        free(parked);
         parked_done(bus, publish, error, queue->number);
     }
 }

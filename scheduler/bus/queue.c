@@ -71,24 +71,30 @@ int bus_queue_lost(struct bus_queue *queue, uint64_t end)
     return 0;
 }
 
+uint32_t bus_queue_breaker(const struct bus_queue *queue)
+{
+    uint32_t worst = queue->sub ? queue->sub->breaker.state : PAWL_BREAKER_CLOSED;
+    for (uint32_t i = 0; i < queue->group_count; i++)
+        if (queue->groups[i] && queue->groups[i]->breaker.state > worst)
+            worst = queue->groups[i]->breaker.state;
+    return worst;
+}
+
 void bus_queue_row(struct bus_queue *queue)
 {
     if (!queue->row)
         return;
     uint64_t in_flight = queue->sub ? queue->sub->in_flight : 0;
     uint64_t consumers = queue->sub ? queue->sub->consumer_count : 0;
-    uint32_t breaker = queue->sub ? queue->sub->breaker.state : 0;
     for (uint32_t i = 0; i < queue->group_count; i++)
         if (queue->groups[i]) {
             in_flight += queue->groups[i]->in_flight;
             consumers += queue->groups[i]->consumer_count;
-            if (queue->groups[i]->breaker.state > breaker)
-                breaker = queue->groups[i]->breaker.state;
         }
     pawl_metrics_row_set(queue->row, PAWL_QUEUE_DEPTH, queue->depth);
     pawl_metrics_row_set(queue->row, PAWL_QUEUE_BYTES, queue->bytes);
     pawl_metrics_row_set(queue->row, PAWL_QUEUE_IN_FLIGHT, in_flight);
-    pawl_metrics_row_set(queue->row, PAWL_QUEUE_BREAKER_STATE, breaker);
+    pawl_metrics_row_set(queue->row, PAWL_QUEUE_BREAKER_STATE, bus_queue_breaker(queue));
     pawl_metrics_row_set(queue->row, PAWL_QUEUE_PAUSED, queue->paused);
     pawl_metrics_row_set(queue->row, PAWL_QUEUE_CONSUMERS, consumers);
     pawl_metrics_row_set(queue->row, PAWL_QUEUE_MAX_DEPTH, queue->config.max_depth);
@@ -348,8 +354,7 @@ int bus_queue_declare(struct pawl_bus *bus, const char *name, const struct pawl_
         return PAWL_E_SYNC_FAILED;
     }
     queue->config_lsn = *lsn_out = lsn;
-    if (queue->parked) /* it may be larger now */
-        bus_unpark(bus, queue);
+    bus_take_up(bus, queue);
     return 0;
 }
 

@@ -188,6 +188,7 @@ struct bus_parked_publish {
     uint64_t duplicate_of;    /* its key was used by another event while it waited; 0: it was not */
     bool duplicate_in_memory;
     bool gone;                /* some queue is done with it without having it: dropped, or a dead letter */
+    bool buried;              /* the latter */
     uint32_t waiting, routed; /* queues that it waits for, that have it */
     uint8_t durability;       /* the strongest of those */
     uint64_t lsn;             /* what its confirm waits for */
@@ -362,7 +363,9 @@ struct bus_sub *bus_sub_create(struct pawl_bus *bus, struct bus_queue *queue, ui
 void bus_sub_free(struct pawl_bus *bus, struct bus_sub *sub, uint64_t lsn);
 /* What stands for the epoch in the identity of what it delivers now. */
 uint64_t bus_sub_epoch(const struct pawl_bus *bus, const struct bus_sub *sub);
-void bus_queue_row(struct bus_queue *queue);             /* gauges */
+void bus_queue_row(struct bus_queue *queue); /* gauges */
+/* The state that is shown; of a stream the highest number of its groups'. */
+uint32_t bus_queue_breaker(const struct bus_queue *queue);
 uint64_t bus_queue_first(const struct bus_queue *queue); /* lowest seq that is kept */
 /* Recovery: the log knows seqs below @end that it does not hold. They were in memory only and went with the
  * scheduler that gave them; they are not given again. 0; PAWL_E_DAMAGED; -ENOMEM. */
@@ -401,7 +404,7 @@ void bus_partial(struct pawl_bus *bus, struct pawl_bus_client *client, uint64_t 
 uint64_t bus_put(struct pawl_bus *bus, struct bus_queue *queue, struct pawl_event *event);
 
 /* So many events, and bytes, more will be in the queue by this act. */
-void bus_act_promise(const struct pawl_bus *bus, struct bus_queue *queue, int64_t events, uint64_t bytes);
+void bus_act_promise(const struct pawl_bus *bus, struct bus_queue *queue, int64_t events, int64_t bytes);
 
 /* As which publish it is known: its client's own, or another's that had its key before and went on without
  * being done. @event_id: some queues have it already, as that event; 0: none has. */
@@ -415,6 +418,16 @@ bool bus_queue_is_full(const struct bus_queue *queue, uint64_t more_bytes);
 bool bus_queue_never_fits(const struct bus_queue *queue, uint64_t bytes);
 /* Its oldest are dropped until there is room. false: all that is left has begun, or it can never fit. */
 bool bus_drop_oldest_for(struct pawl_bus *bus, struct bus_queue *queue, uint64_t bytes);
+/* What becomes of an event that may not fit. DROPPED, BURIED: nobody is to be told that it failed. */
+enum bus_fate {
+    BUS_FATE_TAKEN,
+    BUS_FATE_WAITS,
+    BUS_FATE_DROPPED,
+    BUS_FATE_BURIED,
+    BUS_FATE_REFUSED,
+    BUS_FATE_TOO_LARGE
+};
+enum bus_fate bus_admit(struct pawl_bus *bus, struct bus_queue *queue, const struct pawl_event *event);
 /* Some queue of the route has no room, or somebody waits for room in it. */
 void bus_publish_singly(struct pawl_bus *bus, struct pawl_bus_client *client,
                         const struct pawl_submit *submit, struct pawl_event *event,
@@ -440,6 +453,8 @@ struct bus_parked_publish *bus_parked_find(const struct pawl_bus *bus, const str
 /* A publish whose client went is this client's now, which calls it @sequence. */
 void bus_parked_adopt(struct pawl_bus *bus, struct bus_parked_publish *publish,
                       struct pawl_bus_client *client, uint64_t sequence);
+/* The queue has another policy, or other limits: each is decided anew, in order. */
+void bus_parked_decide(struct pawl_bus *bus, struct bus_queue *queue);
 void bus_parked_refuse(struct pawl_bus *bus, struct bus_queue *queue, int error); /* the queue goes */
 void bus_parked_drop_client(struct pawl_bus *bus, struct pawl_bus_client *client);
 
@@ -537,6 +552,9 @@ void bus_returned(struct pawl_bus *bus, struct bus_sub *sub, uint64_t seq);
 
 /* stream.c */
 void bus_stream_trim(struct pawl_bus *bus, struct bus_queue *queue);
+
+/* redeclare.c */
+void bus_take_up(struct pawl_bus *bus, struct bus_queue *queue);
 int bus_trim_apply(struct pawl_bus *bus, const struct pawl_bus_mark *mark);
 uint64_t bus_stream_offset(struct pawl_bus *bus, struct bus_queue *queue, uint64_t realtime_ns);
 

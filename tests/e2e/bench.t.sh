@@ -43,6 +43,9 @@ test_bus_measures_each_durability_and_latency_at_a_rate() {
     done
     expect_exit 0 pawl bench bus --events 500 --rate 1000 --durability memory -j 2 --json
     expect_json '.p50_ns > 0 and .p99_ns >= .p50_ns' true
+    expect_json '.path_p50_ns > 0 and .path_p99_ns >= .path_p50_ns' true
+    expect_exit 0 pawl bench bus --events 500 --rate 1000 --durability fsync --json
+    expect_json '.path_p50_ns > 0 and .sync_p50_ns > 0' true
     expect_exit 2 pawl bench bus --rate never
     expect_exit 2 pawl bench flow --durability memory
     nothing_is_left

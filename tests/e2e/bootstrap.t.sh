@@ -71,3 +71,12 @@ test_elsewhere_than_on_debian_the_list_is_printed_and_that_is_all() {
     PAWL_BOOTSTRAP=no expect_exit 0 bootstrap build
     [ ! -e calls ] || fail "it called $(cat calls)"
 }
+
+test_the_readme_names_each_library_that_a_build_needs() {
+    local name count=0
+    for name in $(sh "$E2E_TOP/tests/bootstrap.sh" --list build | sed -n 's/^lib\(.*\)-dev$/\1/p' | grep -v '^c6$'); do
+        sed -n '/headers of/,/^$/p' "$E2E_TOP/README.md" | grep -q "$name" || fail "README.md does not name $name"
+        count=$((count + 1))
+    done
+    [ "$count" -ge 5 ] || fail "only $count libraries were found"
+}

@@ -260,6 +260,7 @@ test_the_process_that_answers_is_one_of_its_own_and_is_started_again() {
     wait_until '[ -z "$(processes)" ]' 5
 }
 
+once test_connections_that_say_nothing_keep_nobody_out_for_long # a process of its own answers, which does no such I/O
 test_connections_that_say_nothing_keep_nobody_out_for_long() {
     local i fds=()
     serve_figures

@@ -536,3 +536,73 @@ test_where_nothing_is_the_words_name_the_flag_for_another_directory() {
     expect_exit 4 pawl --state file/below serve
     expect_stderr '--state DIR'
 }
+
+# Each of them has its answer to wait for half a minute, all at once; the one that had shown that it waits for room, a minute.
+slow test_who_is_connected_to_a_scheduler_that_is_stopped_gives_up_with_exit_4 90
+test_who_is_connected_to_a_scheduler_that_is_stopped_gives_up_with_exit_4() {
+    local build scheduler asker lines waiting taker acker
+    build=$(dirname "$PAWL")
+    write ask.c <<'C'
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include "pawl.h"
+int main(void)
+{
+    struct pawl *pawl;
+    char *reply = NULL;
+    struct pawl_connect_options options = {.bytes = sizeof options};
+    if (pawl_connect(&options, &pawl) != 0 || pawl_request(pawl, "{\"op\":\"queue.list\"}", &reply) != 0)
+        return 1;
+    free(reply);
+    close(creat("connected", 0600));
+    while (access("go", F_OK) != 0)
+        usleep(10000);
+    int error = pawl_request(pawl, "{\"op\":\"queue.list\"}", &reply);
+    printf("%d %s\n", error, pawl_last_error(pawl));
+    pawl_close(pawl);
+    return 0;
+}
+C
+    expect_exit 0 cc -std=gnu11 -I "$E2E_TOP/runtime" -o ask ask.c "$build/libpawl.so.0" -Wl,-rpath,"$build"
+    serve
+    scheduler=$(the_pid_of scheduler)
+    pawl queue declare q --topic a
+    pawl queue declare paused --topic p
+    pawl queue pause paused
+    pawl queue declare tight --topic t --max-depth 1 --overflow block
+    pawl publish t x >/dev/null
+    mkfifo lines
+    ./ask >answer &
+    asker=$!
+    "$PAWL" publish a --lines <lines >ids 2>lines.err &
+    lines=$!
+    exec 3>lines
+    echo one >&3
+    "$PAWL" publish t y >y 2>waiting.err &
+    waiting=$!
+    "$PAWL" consume paused >taken 2>taker.err &
+    taker=$!
+    "$PAWL" consume paused --auto-ack >acked 2>acker.err &
+    acker=$!
+    wait_until '[ -e connected ] && [ -s ids ] && grep -q "waits for room" waiting.err'
+    wait_until 'grep -q paused taker.err && grep -q paused acker.err'
+    kill -STOP "$scheduler"
+    touch go
+    echo two >&3
+    kill "$taker" "$acker"
+    expect_end 5 "$taker"
+    expect_end 5 "$acker"
+    expect_end 4 "$lines"
+    exec 3>&-
+    grep -q 'does not answer' lines.err || fail "$(cat lines.err)"
+    grep -q '1 events confirmed, 1 unknown' lines.err || fail "$(cat lines.err)"
+    expect_end 0 "$asker"
+    grep -q "^-110 the scheduler (pid $scheduler) does not answer: .*kill -CONT $scheduler" answer || fail "$(cat answer)"
+    expect_end 4 "$waiting"
+    grep -q 'it may be stored or not: the scheduler .* does not answer' waiting.err || fail "$(cat waiting.err)"
+    kill -CONT "$scheduler"
+    wait_until '[ "$(pawl queue show q --json | jq .depth)" = 2 ]'
+    end_serve
+}

@@ -1,7 +1,7 @@
-# A minute of kill -9 at random among publishers, consumers and the scheduler, and of consumers that are stopped;
-# then the books are compared with the marks that all of them left outside the state directory.
+# kill -9 at random instants of publishers, consumers and the scheduler, and consumers that are stopped; then the books
+# are compared with the marks that all of them left outside the state directory.
 
-STORM_SECONDS=${STORM_SECONDS:-60}
+KILLS=${STORM_KILLS:-10} # of each kind, at least
 slow test_storm_over_the_bus_loses_no_confirmed_event_and_gives_no_delivery_twice 400
 
 one_of() { shuf -n 1 -e -- "$@"; }
@@ -40,7 +40,7 @@ start_consumer() {
 }
 
 test_storm_over_the_bus_loses_no_confirmed_event_and_gives_no_delivery_twice() {
-    local deadline rounds=0 victims which lost doubled
+    local rounds=0 victims which lost doubled
     local -A kills=([scheduler]=0 [publish]=0 [consumer]=0 [stopped]=0)
     PUBLISHERS=() CONSUMERS=()
     export MARKS=$T
@@ -49,8 +49,7 @@ test_storm_over_the_bus_loses_no_confirmed_event_and_gives_no_delivery_twice() {
     pawl queue declare work --topic 'work.*' --ack-wait 3s --max-deliver 0 --backoff 10ms,20ms
     for which in 1 2 3; do start_publisher "$which"; done
     for which in 0 1 2; do start_consumer "$which"; done
-    deadline=$(($(now_ms) + STORM_SECONDS * 1000))
-    while [ "$(now_ms)" -lt "$deadline" ]; do
+    while [ "$(printf '%s\n' "${kills[@]}" | sort -n | head -n 1)" -lt "$KILLS" ] || [ "$(wc -l <"$T/confirmed")" -lt 50 ]; do
         sleep "0.$((RANDOM % 5 + 1))"
         case $((rounds++ % 4)) in
         0)
@@ -65,8 +64,7 @@ test_storm_over_the_bus_loses_no_confirmed_event_and_gives_no_delivery_twice() {
             ;;
         2)
             which=$((RANDOM % 3))
-            kill -KILL "${CONSUMERS[$which]}" 2>/dev/null || true
-            kills[consumer]=$((kills[consumer] + 1))
+            ! kill -KILL "${CONSUMERS[$which]}" 2>/dev/null || kills[consumer]=$((kills[consumer] + 1))
             start_consumer $which
             ;;
         3)
@@ -102,8 +100,6 @@ test_storm_over_the_bus_loses_no_confirmed_event_and_gives_no_delivery_twice() {
     # A key is one event, however often its publish was tried: all its deliveries have one number in the queue.
     doubled=$(tr ':' ' ' <"$T/begun" | awk '{print $1, $3}' | sort -u | cut -d' ' -f1 | uniq -d)
     [ -z "$doubled" ] || fail "a key became two events: $doubled"
-    for which in "${!kills[@]}"; do [ "${kills[$which]}" -ge 3 ] || fail "too few kills of $which"; done
-    [ "$(wc -l <"$T/confirmed")" -ge 50 ] || fail "too little happened"
     expect_exit 0 pawl journal verify
 }
 

@@ -353,6 +353,7 @@ YAML
     TERM=$1 script -qefc "'$PAWL' run --color never flow.yaml" screen </dev/null >/dev/null
 }
 
+once test_progress_is_redrawn_only_on_a_terminal_that_can_move_its_cursor # the command draws, and waits for 5 s first
 test_progress_is_redrawn_only_on_a_terminal_that_can_move_its_cursor() {
     on_terminal xterm
     grep -q $'\e\\[J' screen

@@ -22,6 +22,20 @@ test_tests_run_where_the_path_holds_spaces() {
     expect_eq "$(ls -A 'two more')" ''
 }
 
+test_with_kinds_of_io_each_test_runs_with_each_and_one_that_does_not_depend_on_it_with_the_first() {
+    tree .
+    printf '%s\n' 'test_asks() { echo "asks $PAWL_IO" >>"$E2E_TOP/ran"; }' 'test_other() { echo "other $PAWL_IO" >>"$E2E_TOP/ran"; }' \
+        'once test_other' >tests/e2e/small.t.sh
+    expect_exit 0 by_hand bash tests/e2e/run.sh --io 'uring syscall' --sum sum
+    expect_match '^ok +small: asks \([0-9]+ ms, uring\)$'
+    expect_match '^ok +small: asks \([0-9]+ ms, syscall\)$'
+    expect_file sum '3 0'
+    expect_eq "$(sort ran)" $'asks syscall\nasks uring\nother uring'
+    rm ran
+    PAWL_IO=syscall expect_exit 0 by_hand bash tests/e2e/run.sh
+    expect_eq "$(sort ran)" $'asks syscall\nother syscall'
+}
+
 test_a_role_that_nobody_has_or_several_have_fails_the_test_that_counts_on_one() {
     ! (PATIENCE=0 the_pid_of guest) 2>said || fail "there is one: $(the_pid_of guest)"
     grep -q "not one process calls itself 'pawl: guest', but: none" said

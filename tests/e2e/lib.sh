@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # lib.sh - what a test file finds at hand, and the two commands by which run.sh uses it.
 #
-#   lib.sh list FILE                    "seconds file function" for each test of FILE, named without its directory
-#   lib.sh test SECONDS FILE FUNCTION   one test, in a directory of its own; FILE lies beside lib.sh
+#   lib.sh list FILE            "seconds once|each file function" for each test of FILE, named without its directory
+#   lib.sh test SECONDS IO FILE FUNCTION   one test, in a directory of its own; FILE lies beside lib.sh; IO: what
+#                                          PAWL_IO is to be, or as-it-is
 #
 # A test is a function test_*, whose name is the rule it proves. It starts in an empty directory $T with
 # PAWL_STATE=$T/state, under `set -e`: any command that fails, fails the test. When it ends nothing that it started
@@ -21,6 +22,10 @@ declare -A SECONDS_OF=()
 
 # slow NAME SECONDS: this test may take longer than the usual 60 s. Said at the top level of the file.
 slow() { SECONDS_OF[$1]=$2; }
+
+# once NAME: this test does not depend on the kind of I/O, so that one kind proves its rule. Said at the top level.
+declare -A ONCE=()
+once() { ONCE[$1]=once; }
 
 # The tool under test. `pawl` in a test is this function, $PAWL the path (for env, setsid and such).
 PAWL=${PAWL_BIN:-}
@@ -158,13 +163,10 @@ end_serve() {
 # Processes of this test that live now. By the mark in their environment, or, since a process that has named itself
 # may have overwritten that, by what it holds open below $T.
 processes() {
-    local dir
     {
         grep -lsaF "E2E_MARK=$T;" /proc/[0-9]*/environ || true
-        grep -ls '^pawl' /proc/[0-9]*/comm | while read -r dir; do
-            dir=${dir%/comm}
-            [ -z "$(find "$dir/fd" -lname "$T/*" -print -quit 2>/dev/null)" ] || echo "$dir/"
-        done || true
+        # One find for them all, however many other tests have: this is asked again and again.
+        grep -ls '^pawl' /proc/[0-9]*/comm | sed 's/comm$/fd/' | xargs -r sh -c 'exec find "$@" -lname "$0/*"' "$T" 2>/dev/null || true
     } | cut -d/ -f3 | sort -un | while read -r pid; do
         grep -qs '^State:.[ZX]' "/proc/$pid/status" || [ ! -e "/proc/$pid" ] || echo "$pid"
     done
@@ -301,7 +303,7 @@ list_tests() {
     # shellcheck disable=SC1090
     . "$1"
     sed -n 's/^\(test_[A-Za-z0-9_]*\)() *{.*/\1/p' "$1" | while read -r name; do
-        echo "${SECONDS_OF[$name]:-60} $(basename "$1") $name"
+        echo "${SECONDS_OF[$name]:-60} ${ONCE[$name]:-each} $(basename "$1") $name"
     done
 }
 
@@ -321,10 +323,15 @@ run_body() {
 
 # The outer half: directory, time limit, verdict, cleaning.
 run_test() {
-    local seconds=$(($1 * PATIENCE)) name=$3 file title log rc started took verdict
-    file=$(dirname "${BASH_SOURCE[0]}")/$2
-    title="${2%.t.sh}: ${name#test_}"
+    local seconds=$(($1 * PATIENCE)) kind=$2 name=$4 file title log rc started took verdict
+    file=$(dirname "${BASH_SOURCE[0]}")/$3
+    title="${3%.t.sh}: ${name#test_}"
     title=${title//_/ }
+    if [ "$kind" = as-it-is ]; then
+        kind=
+    else
+        export PAWL_IO=$kind
+    fi
     T=$(mktemp -d "$E2E_DIR/XXXXXX")
     log=$T.log
     started=$(now_ms)
@@ -341,7 +348,7 @@ run_test() {
     fi
     # One write, so that tests running side by side do not mix their reports.
     {
-        echo "$verdict $title ($took ms)"
+        echo "$verdict $title ($took ms${kind:+, $kind})"
         if [ $rc -ne 0 ] || [ "$E2E_VERBOSE" = yes ]; then
             sed 's/^/    /' "$log"
         fi

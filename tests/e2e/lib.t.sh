@@ -109,6 +109,18 @@ test_the_static_library_stands_alone() {
     expect_stdout 'sum of squares: 338350'
 }
 
+# Debian's libfyaml.a brings an xxhash of its own, which is taken along only where the real one was not found before it.
+test_what_pkg_config_says_links_a_program_that_needs_no_shared_library() {
+    install_library
+    # shellcheck disable=SC2046
+    gcc -static -std=c11 -D_GNU_SOURCE -o embedded "$INSTALLED/usr/share/doc/pawl/examples/c/embedded.c" \
+        $(pkg-config --static --cflags --libs pawl)
+    unset LD_LIBRARY_PATH
+    if readelf -d embedded | grep NEEDED; then fail "it needs a shared library"; fi
+    expect_exit 0 ./embedded
+    expect_stdout 'sum of squares: 338350'
+}
+
 test_an_embedded_scheduler_ends_with_its_program_and_leaves_nothing() {
     install_library
     build embedded

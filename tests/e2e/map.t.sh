@@ -79,6 +79,7 @@ test_max_args_gives_several_arguments_to_one_task() {
     mapped $'1 2\n3' --max-args 2 echo ::: 1 2 3
 }
 
+once test_placeholders_agree_with_gnu_parallel # the command puts the arguments together
 test_placeholders_agree_with_gnu_parallel() {
     local template
     local -a arguments=(plain a.b a.b.c dir/f dir/f.x dir.d/f a/b/c.d 'with space.x' .hidden dir/.hidden trailing.)

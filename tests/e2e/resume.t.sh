@@ -82,6 +82,32 @@ test_run_resume_tells_other_parameters_apart() {
     expect_eq "$(grep -c first ran)" 2
 }
 
+test_run_resume_of_the_run_that_is_named_goes_on_with_that_one_until_nothing_is_left() {
+    write flow.yaml <<'YAML'
+pawl: 1
+params: {who: me}
+steps: {only: {shell: 'echo ran >>ran; [ -e good ]'}}
+YAML
+    expect_exit 1 pawl run flow.yaml --run-id mine --resume
+    expect_exit 1 pawl run flow.yaml --run-id newer
+    touch good
+    expect_exit 0 pawl run flow.yaml --run-id mine --resume
+    expect_eq "$(run_state mine) $(run_state newer)" 'succeeded failed'
+    expect_exit 0 pawl run flow.yaml --run-id mine --resume --json
+    expect_json .run mine
+    expect_json .state succeeded
+    expect_exit 0 pawl run flow.yaml --run-id mine --resume --detach
+    expect_stdout mine
+    expect_stderr 'run mine has succeeded: nothing is left to do'
+    expect_exit 0 pawl run flow.yaml --run-id mine --resume -n
+    expect_stderr 'nothing is left to do'
+    expect_file ran $'ran\nran\nran'
+    expect_exit 2 pawl run flow.yaml --run-id mine --set who=you --resume
+    expect_stderr 'there is a run mine already'
+    expect_exit 2 pawl run flow.yaml --run-id mine
+    expect_eq "$(run_state newer)" failed
+}
+
 test_resume_after_an_edit_keeps_unchanged_successes() {
     fixable
     expect_exit 1 pawl run flow.yaml
@@ -236,6 +262,31 @@ test_one_interrupt_lets_running_steps_end_and_starts_nothing_new() {
     expect_file ran $'before\nblock 1\nafter'
 }
 
+test_a_run_that_ended_and_could_not_be_sealed_before_a_crash_still_counts_the_instances_that_did_not_begin() {
+    write flow.yaml <<'YAML'
+pawl: 1
+steps:
+  list: {run: [seq, "5"], output: lines}
+  each: {needs: list, foreach: "${{ steps.list.output }}", shell: '[ "$N" != 2 ]', env: {N: "${{ item }}"}}
+  after: {needs: each, run: [echo, after]}
+YAML
+    mkdir -p state/runs/mine/image.tmp # in its way
+    serve
+    expect_exit 1 pawl run flow.yaml -j1 --run-id mine
+    expect_exit 0 pawl status mine --json
+    expect_json '.steps | "\(.total) \(.succeeded) \(.failed) \(.cancelled) \(.skipped)"' '7 2 1 3 1'
+    kill -KILL "$SERVE"
+    wait_until '[ -z "$(processes)" ]'
+    rmdir state/runs/mine/image.tmp
+    expect_exit 0 pawl status mine --json
+    expect_json '.steps | "\(.total) \(.succeeded) \(.failed) \(.cancelled) \(.skipped)"' '7 2 1 3 1'
+    expect_exit 0 pawl steps mine --filter state=cancelled --json
+    expect_eq "$(json '"\(.step) \(.index) \(.item) \(.reason)"')" $'each 2 3 stopped\neach 3 4 stopped\neach 4 5 stopped'
+    wait_until '[ -z "$(processes)" ]'
+    expect_exit 1 pawl resume mine -j1 --keep-going
+    expect_eq "$(step_count succeeded) $(step_count failed)" '5 1'
+}
+
 test_two_interrupts_end_running_steps() {
     blocking
     background pawl run --run-id i flow.yaml
@@ -341,6 +392,30 @@ test_killed_supervisor_takes_everything_along_and_finished_steps_are_never_run_a
     expect_eq "$(step_field block attempts k)" 2
     expect_exit 0 pawl why k block
     expect_contains 'Attempt 1: interrupted, pawl itself went down'
+}
+
+test_a_run_that_succeeds_after_everything_was_killed_leaves_no_empty_directory_of_an_attempt() {
+    write flow.yaml <<'YAML'
+pawl: 1
+steps:
+  keeps: {shell: 'echo kept >"$PAWL_DIR/kept"'}
+  block: {needs: keeps, foreach: [1, 2], shell: 'echo "$PAWL_DIR" >>ran; while [ ! -e go ]; do sleep 0.02; done'}
+YAML
+    local first running
+    background pawl run flow.yaml --run-id mine -j2
+    running=$!
+    wait_until '[ -e ran ] && [ "$(wc -l <ran)" = 2 ]'
+    first=$(cat ran)
+    kill -KILL "$(the_pid_of supervisor)" "$running"
+    wait_until '[ -z "$(processes)" ]'
+    for dir in $first; do [ -d "$dir" ] || fail "$dir is not there"; done
+    touch go
+    expect_exit 0 pawl resume mine
+    expect_eq "$(wc -l <ran)" 4
+    wait_until '[ -z "$(processes)" ]'
+    for dir in $first; do [ ! -e "$dir" ] || fail "$dir is still there"; done
+    expect_eq "$(find state/runs/mine/work -type d | wc -l)" 2
+    expect_file state/runs/mine/work/keeps.1/kept kept
 }
 
 test_killed_scheduler_is_restarted_and_the_running_step_goes_on() {

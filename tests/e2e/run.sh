@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # run.sh - the end-to-end tests: the built binary as a person or a script would use it.
 #
-#   bash tests/e2e/run.sh [-j N] [-v] [--sum FILE] [FILTER]
+#   bash tests/e2e/run.sh [-j N] [-v] [--io KINDS] [--sum FILE] [FILTER]
 #
 # FILTER is a part of "file: words of the name" as the report shows them, or of the function's name. Each function test_* of each *.t.sh file runs in its own bash and its own
 # directory; lib.sh says what is at hand there. Output is shown for failures only (-v: always). Ends with
 # `N passed, N failed`; exit 1 if any failed or none ran. --sum writes "PASSED FAILED" to FILE besides.
-# KEEP=1 keeps the directories of failed tests.
+# KEEP=1 keeps the directories of failed tests. --io 'uring syscall': each test with each of these as PAWL_IO, all in
+# one go; those that lib.sh's `once` names with the first alone. Without it all run once, as the caller has PAWL_IO.
 set -u
 
 # What a shell starts in the background ignores SIGINT and SIGQUIT, and would hand that on to the programs under test.
@@ -17,16 +18,18 @@ fi
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
 # A test waits for most of its time: all of them together want 2 minutes of CPU in 15 of their own.
-jobs=$((2 * $(nproc 2>/dev/null || echo 2)))
+jobs=$((4 * $(nproc 2>/dev/null || echo 2)))
 verbose=no
 sum_file=
 filter=
+kinds=as-it-is
 while [ $# -gt 0 ]; do
     case $1 in
     -j) jobs=$2 && shift ;;
     -v) verbose=yes ;;
+    --io) kinds=$2 && shift ;;
     --sum) sum_file=$2 && shift ;;
-    -*) echo "usage: run.sh [-j N] [-v] [--sum FILE] [FILTER]" >&2 && exit 2 ;;
+    -*) echo "usage: run.sh [-j N] [-v] [--io KINDS] [--sum FILE] [FILTER]" >&2 && exit 2 ;;
     *) filter=$1 ;;
     esac
     shift
@@ -46,8 +49,8 @@ export E2E_DIR
 trap 'rm -rf "$E2E_DIR"' EXIT
 trap 'exit 130' INT TERM
 
-# Lines "seconds file function", one for each test that the filter lets through; slow ones first. A file by its name
-# alone: what leads to it may hold spaces.
+# Lines "seconds kind-of-io file function", one for each run of a test that the filter lets through; slow ones first.
+# A file by its name alone: what leads to it may hold spaces.
 for file in "$here"/*.t.sh; do
     [ -e "$file" ] || continue
     bash "$here/lib.sh" list "$file" || {
@@ -55,10 +58,15 @@ for file in "$here"/*.t.sh; do
         exit 1
     }
 done >"$E2E_DIR/all" || exit 1
-while read -r seconds file name; do
+while read -r seconds often file name; do
     base=$(basename "$file" .t.sh) words=${name//_/ }
     case "$base $words $name $base: ${words#test }" in # the last is how results name it
-    *"$filter"*) echo "$seconds $file $name" ;;
+    *"$filter"*)
+        for kind in $kinds; do
+            echo "$seconds $kind $file $name"
+            [ "$often" != once ] || break
+        done
+        ;;
     esac
 done <"$E2E_DIR/all" | sort -s -k1,1nr >"$E2E_DIR/tests"
 

@@ -453,6 +453,39 @@ test_a_publisher_whose_disk_is_full_is_told_once_and_once_more_when_it_goes_on()
     expect_eq "$(grep -c 'has room again: it goes on' "$T/out")" 1
 }
 
+# Without a reserve, which a scheduler of a verb's own does not have yet, nothing at all can be recorded.
+test_a_consume_that_is_ended_on_a_full_disk_ends_at_once_and_what_it_was_not_shown_goes_back() {
+    # shellcheck disable=SC2016
+    expect_exit 0 in_namespace '
+        export PAWL_STATE=$PWD/disk/state
+        wait_for() { for _ in {1..3000}; do ! eval "$1" || return 0; sleep 0.02; done; return 1; }
+        disk 32m
+        "$PAWL" queue declare q --topic t
+        printf "%s\n" one two three | "$PAWL" publish t --lines >ids
+        "$PAWL" queue pause q
+        "$PAWL" consume q >shown 2>said &
+        consumer=$!
+        "$PAWL" consume q --wait 2h >other 2>said2 & # who keeps the scheduler
+        other=$!
+        wait_for "grep -q paused said && grep -q paused said2"
+        for _ in 1 2; do head -c 100m /dev/zero >>disk/fill 2>/dev/null || true; done
+        "$PAWL" queue resume q &
+        resume=$!
+        wait_for "grep -q \"is full\" said"
+        kill "$consumer"
+        rc=0
+        wait "$consumer" || rc=$?
+        [ $rc = 5 ] && [ ! -s shown ]
+        kill "$other"
+        rc=0
+        wait "$other" || rc=$?
+        [ $rc = 5 ] && [ ! -s other ]
+        rm disk/fill
+        wait "$resume"
+        "$PAWL" consume q --auto-ack --count 3 --wait 60s | jq -r "[.data, .failures] | join(\" \")" | sort'
+    expect_stdout "$(printf 'one 0\nthree 0\ntwo 0')"
+}
+
 test_a_run_whose_workers_cannot_start_is_interrupted_with_the_reason_and_resumed_later() {
     ok_flow
     mkdir -p state/spool/w1.out
@@ -506,6 +539,8 @@ test_health_tells_of_workers_that_cannot_start() {
     expect_end 0 "$run"
 }
 
+slow test_who_asks_a_scheduler_that_is_stopped_gives_up_with_exit_4 120
+once test_who_asks_a_scheduler_that_is_stopped_gives_up_with_exit_4 # what waits is the command, which does no such I/O
 test_who_asks_a_scheduler_that_is_stopped_gives_up_with_exit_4() {
     ok_flow
     serve

@@ -34,6 +34,7 @@ FIELDS = ("topic", "data", "id", "timestamp", "source", "correlation_id", "parti
         pawl.MessagingEvent(topic="a", data={"text": "ä€😀\n\"", "list": [1, 2.5, None, True]}),
         pawl.MessagingEvent("a.b", {}, source="test", correlation_id="c1", partition_key="p1", timestamp=12.25),
         pawl.MessagingEvent("a.b", {}, headers={"id": "mine", "x-id": "too", "x-other": "1", "x-x-source": "s"}),
+        pawl.MessagingEvent("a.b", {}, headers={"x-x-id": "as well", "x-id": "too", "id": "mine"}),
         pawl.MessagingEvent("a.b", {"half": "\ud800"}),
         pawl.MessagingEvent("a.b", [1, "not a map"]),
     ],
@@ -171,6 +172,33 @@ def test_settings_become_the_configuration_of_a_queue():
     assert json.loads(queue_json(["a"], backoff=["1s", 5]))["retry"]["backoff"]["delays_ns"] == [10**9, 5 * 10**9]
     with pytest.raises(TypeError):
         queue_json("a", akc_wait=1)
+
+
+def test_a_breaker_is_a_number_a_text_or_a_dict():
+    def made(breaker):
+        return json.loads(queue_json(breaker=breaker))["breaker"]
+
+    assert made(5) == {"failures": 5}
+    assert made(0) == {"failures": 0}
+    assert made("5") == {"failures": 5}
+    assert made("5,30s,3,2") == {"failures": 5, "cooldown_ns": 30 * 10**9, "probes": 3, "successes": 2}
+    assert made({"failures": 2, "cooldown": 1.5}) == {"failures": 2, "cooldown_ns": 1_500_000_000}
+    assert made({"failures": 2, "cooldown_ns": 7}) == {"failures": 2, "cooldown_ns": 7}
+    for wrong in ("", "x", "5,30s,3,2,1", "5,soon", "5,30s,x", 1.5, [5]):
+        with pytest.raises(pawl.Invalid):
+            queue_json(breaker=wrong)
+
+
+def test_what_is_false_is_said_and_so_can_be_taken_back():
+    made = json.loads(queue_json(strict_attempts=False, stream=False, unrouted=False))
+    assert made == {"strict_attempts": False, "stream": False, "unrouted": False}
+
+
+def test_a_limit_and_a_backoff_go_before_what_retry_says_of_them():
+    causes = {"deadline": {"limit": 2}}
+    made = json.loads(queue_json(retry={"limit": 9, "causes": causes}, max_deliver=3, backoff=0))["retry"]
+    assert made == {"limit": 3, "backoff": {"kind": "fixed", "initial_ns": 0}, "causes": causes}
+    assert json.loads(queue_json(retry={"limit": 9}))["retry"] == {"limit": 9}
 
 
 def test_every_error_of_the_library_has_a_class():

@@ -449,6 +449,41 @@ Test(bus_exchange, parts_of_an_atomic_act_must_all_fit_together)
     free(event);
 }
 
+Test(bus_exchange, the_bytes_of_what_an_act_acks_are_free_for_what_it_publishes)
+{
+    struct memory_publish small = {.topic = "t", .data = "old"},
+                          large = {.topic = "t", .data = "much more than the old one had, by its data"};
+    struct pawl_event *same = memory_event(&small), *more = memory_event(&large);
+    struct pawl_submit submit = {.type = PAWL_SUBMIT_EVENT};
+    const struct pawl_settle ack = {.op = PAWL_SETTLE_OP_ACK};
+    char config[96];
+    snprintf(config, sizeof config, "'topics': ['t'], 'max_bytes': %u", 3 * same->bytes);
+    memory_declare(&m, "q", config);
+    struct memory_client *client = consumer_of(&m, "q", 10);
+    struct pawl_bus_client *held = pawl_bus_client(m.bus, client->number);
+    fill(client, "t", 3);
+    pawl_bus_act_begin(m.bus);
+    cr_expect(eq(int, pawl_bus_may_publish(m.bus, &submit, same), PAWL_E_QUEUE_FULL), "nothing is acked");
+    pawl_bus_act_begin(m.bus);
+    cr_expect(eq(int, pawl_bus_may_settle(m.bus, held, &ack), 0));
+    cr_expect(eq(int, pawl_bus_may_publish(m.bus, &submit, more), PAWL_E_QUEUE_FULL),
+              "there is no room for more");
+    pawl_bus_act_begin(m.bus);
+    cr_expect(eq(int, pawl_bus_may_settle(m.bus, held, &ack), 0));
+    cr_expect(eq(int, pawl_bus_may_publish(m.bus, &submit, same), 0));
+    cr_expect(eq(int, pawl_bus_may_publish(m.bus, &submit, same), PAWL_E_QUEUE_FULL), "it was room for one");
+    pawl_bus_act_hold(m.bus, true);
+    cr_expect(eq(int, memory_ack(&m, client, 0), 0));
+    uint64_t sequence = memory_say(&m, client, "t", "new");
+    pawl_bus_flush(m.bus, m.now);
+    pawl_bus_act_hold(m.bus, false);
+    memory_turn(&m);
+    expect_confirmed(client, sequence);
+    expect_number(&m, "q", "depth", 3);
+    free(same);
+    free(more);
+}
+
 Test(bus_exchange, an_act_that_memory_cannot_hold_is_refused_before_any_of_it_is_done)
 {
     memory_declare(&m, "q", "'topics': ['t']");

@@ -82,6 +82,22 @@ Test(bus_stream, groups_of_a_stream_read_it_each_by_itself_and_go_on_where_they_
     expect_number(&m, "s", "one/committed", 3);
 }
 
+Test(bus_stream, the_breaker_that_is_shown_of_a_stream_is_the_worst_of_its_groups)
+{
+    memory_declare(&m, "s", "'topics': ['t'], 'stream': true, 'breaker': {'failures': 1}");
+    struct memory_client *client = memory_open(&m, 0);
+    say_numbers(client, 1, 2);
+    json_decref(memory_request(&m, 0, "{'op': 'group.create', 'queue': 's', 'group': 'well'}"));
+    cr_assert(eq(int, memory_consume(&m, client, 1, "s", "ill", 1, 0), 0));
+    memory_turn(&m);
+    memory_begin(&m, client);
+    (void)memory_settle(&m, client, PAWL_SETTLE_OP_NACK, 0, 0, 0);
+    memory_turn(&m);
+    json_t *shown = memory_request(&m, 0, "{'op': 'queue.show', 'name': 's'}");
+    cr_expect(eq(str, (char *)json_string_value(json_object_get(shown, "breaker")), (char *)"open"));
+    json_decref(shown);
+}
+
 Test(bus_stream, a_group_is_moved_to_an_offset_a_time_or_an_end)
 {
     memory_declare(&m, "s", "'topics': ['t'], 'stream': true");

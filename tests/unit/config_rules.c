@@ -206,7 +206,7 @@ Test(config, ids_are_numbers_and_bounded)
     char text[4096] = "allow-gids: [1";
     for (int i = 1; i < PAWL_ALLOWED_MAX; i++)
         strcat(text, ",1");
-    char beyond[4096];
+    char beyond[sizeof text + 4];
     snprintf(beyond, sizeof beyond, "%s,1]\n", text);
     strcat(text, "]\n");
     cr_expect(eq(int, parse(text), 0));

@@ -2,57 +2,25 @@
  * journal_cache.c - records read in place: from frames in memory, from blocks of segments, across full disks
  * and segment changes. Through a table that counts reads and can refuse writes, on both kinds of I/O.
  */
-#include "tests/unit/journal_support.h"
+#include "tests/unit/front_disk.h"
 
 #include "scheduler/frame.h"
 
 enum { BLOCK = 256 << 10 };
 
 struct counting {
-    struct pawl_io io;
-    struct pawl_io *real;
+    struct front front;
     uint64_t reads;
     int refused; /* commits to refuse for want of space */
-    struct pawl_io_request *failing[64];
-    int failing_count;
 };
 
 static int counting_commit(struct pawl_io *io, struct pawl_io_request *request)
 {
     struct counting *self = (struct counting *)io;
     if (self->refused == 0)
-        return self->real->ops->commit(self->real, request);
+        return front_commit(io, request);
     self->refused--;
-    request->failure = PAWL_IO_FAILED_WRITE;
-    self->failing[self->failing_count++] = request;
-    return 0;
-}
-
-static int counting_write(struct pawl_io *io, struct pawl_io_request *request)
-{
-    struct counting *self = (struct counting *)io;
-    return self->real->ops->write(self->real, request);
-}
-
-static int counting_fsync(struct pawl_io *io, struct pawl_io_request *request, bool datasync)
-{
-    struct counting *self = (struct counting *)io;
-    return self->real->ops->fsync(self->real, request, datasync);
-}
-
-static int counting_wait(struct pawl_io *io, uint64_t timeout_ns)
-{
-    struct counting *self = (struct counting *)io;
-    int count = self->failing_count;
-    struct pawl_io_request *failing[64];
-    memcpy(failing, self->failing, sizeof failing);
-    self->failing_count = 0;
-    for (int i = 0; i < count; i++) {
-        failing[i]->active = false;
-        failing[i]->done(failing[i], -ENOSPC);
-    }
-    int more = self->real->ops->wait(self->real, count ? 0 : timeout_ns);
-    return more < 0 ? more : more + count;
+    return front_refuse(io, request, PAWL_IO_FAILED_WRITE, -ENOSPC);
 }
 
 static ssize_t counting_read(struct pawl_io *io, int fd, void *bytes, size_t count, uint64_t byte_offset)
@@ -65,9 +33,9 @@ static ssize_t counting_read(struct pawl_io *io, int fd, void *bytes, size_t cou
 static const struct pawl_io_ops counting_ops = {
     .name = "counting",
     .commit = counting_commit,
-    .write = counting_write,
-    .fsync = counting_fsync,
-    .wait = counting_wait,
+    .write = front_write,
+    .fsync = front_fsync,
+    .wait = front_wait,
     .file_read = counting_read,
 };
 
@@ -88,15 +56,15 @@ static void begin(int kind)
 {
     memset(&t, 0, sizeof t);
     t.dir_fd = new_dir(t.path);
-    t.disk.io.ops = &counting_ops;
-    cr_assert(eq(int, io_kind_open(kind, &t.disk.real), 0));
+    t.disk.front.io.ops = &counting_ops;
+    cr_assert(eq(int, io_kind_open(kind, &t.disk.front.real), 0));
     t.options = options_of(&t.witness);
     t.options.apply = NULL;
 }
 
 static void start(void)
 {
-    cr_assert(eq(int, pawl_journal_open(&t.disk.io, t.dir_fd, &t.options, &t.journal, NULL), 0));
+    cr_assert(eq(int, pawl_journal_open(&t.disk.front.io, t.dir_fd, &t.options, &t.journal, NULL), 0));
 }
 
 static void stop(bool clean)
@@ -106,7 +74,7 @@ static void stop(bool clean)
 
 static void end(void)
 {
-    pawl_io_close(t.disk.real);
+    pawl_io_close(t.disk.front.real);
     remove_dir(t.dir_fd, t.path);
 }
 
@@ -217,6 +185,26 @@ Test(journal_cache, cache_is_bounded_and_the_oldest_go_first)
             cr_expect(eq(u64, peek(number), 0), "%zu is young", (size_t)number);
         cr_expect(ge(u64, peek(84), 1), "old");
         cr_expect(ge(u64, peek(1), 1), "oldest");
+        stop(true);
+    }
+}
+
+Test(journal_cache, large_frames_leave_as_many_small_ones_in_memory_as_there_is_room_for)
+{
+    ON_BOTH
+    {
+        t.options.cache_bytes = 1 << 20;
+        start();
+        for (int i = 0; i < 12; i++) {
+            append(200 << 10);
+            sync_all();
+        }
+        for (int i = 0; i < 200; i++) {
+            append(100);
+            sync_all();
+        }
+        for (uint64_t number = t.count; number > t.count - 200; number--)
+            cr_assert(eq(u64, peek(number), 0), "%zu is young", (size_t)number);
         stop(true);
     }
 }
@@ -332,10 +320,10 @@ static void move_frames(int times)
         cr_expect(eq(u64, peek(t.count), 0));
     }
     for (int i = 0; i < 50 && pawl_journal_room(t.journal) == PAWL_JOURNAL_ROOMY; i++)
-        pawl_io_wait(&t.disk.io, 100000000);
+        pawl_io_wait(&t.disk.front.io, 100000000);
     cr_assert(ne(int, (int)pawl_journal_room(t.journal), PAWL_JOURNAL_ROOMY));
     for (int i = 0; i < 50 && t.disk.refused > 0; i++)
-        pawl_io_wait(&t.disk.io, 100000000);
+        pawl_io_wait(&t.disk.front.io, 100000000);
     cr_assert(eq(int, t.disk.refused, 0));
     cr_expect(ne(u64, pawl_journal_resolve(t.journal, t.place[t.count]), t.place[t.count]));
     peek_all(); /* right after the move */
@@ -532,7 +520,7 @@ static void take_snapshot(void)
     cr_assert(eq(int, pawl_journal_snapshot_begin(t.journal, pawl_journal_last_lsn(t.journal)), 0));
     cr_assert(eq(int, pawl_journal_snapshot_commit(t.journal), 0));
     for (int i = 0; i < 200 && t.witness.snapshot_count == before; i++)
-        pawl_io_wait(&t.disk.io, 10000000);
+        pawl_io_wait(&t.disk.front.io, 10000000);
     cr_assert(eq(int, t.witness.snapshot_count, before + 1));
     sync_all();
 }

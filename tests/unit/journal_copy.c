@@ -2,13 +2,12 @@
  * journal_copy.c - bodies of records copied out: those that follow each other by blocks, others alone.
  * Through a table that counts what is read.
  */
-#include "tests/unit/journal_support.h"
+#include "tests/unit/front_disk.h"
 
 enum { RECORDS = 600, BODY = 1000, BLOCK = 256 << 10 };
 
 struct counting {
-    struct pawl_io io;
-    struct pawl_io *real;
+    struct front front;
     uint64_t reads, bytes;
 };
 
@@ -18,26 +17,6 @@ static struct witness witness;
 static uint64_t place[RECORDS];
 static char path[64];
 static int dir_fd;
-
-static int count_commit(struct pawl_io *io, struct pawl_io_request *request)
-{
-    return ((struct counting *)io)->real->ops->commit(((struct counting *)io)->real, request);
-}
-
-static int count_write(struct pawl_io *io, struct pawl_io_request *request)
-{
-    return ((struct counting *)io)->real->ops->write(((struct counting *)io)->real, request);
-}
-
-static int count_fsync(struct pawl_io *io, struct pawl_io_request *request, bool datasync)
-{
-    return ((struct counting *)io)->real->ops->fsync(((struct counting *)io)->real, request, datasync);
-}
-
-static int count_wait(struct pawl_io *io, uint64_t timeout_ns)
-{
-    return ((struct counting *)io)->real->ops->wait(((struct counting *)io)->real, timeout_ns);
-}
 
 static ssize_t count_read(struct pawl_io *io, int fd, void *bytes, size_t count, uint64_t byte_offset)
 {
@@ -49,10 +28,10 @@ static ssize_t count_read(struct pawl_io *io, int fd, void *bytes, size_t count,
 
 static const struct pawl_io_ops counting_ops = {
     .name = "counting",
-    .commit = count_commit,
-    .write = count_write,
-    .fsync = count_fsync,
-    .wait = count_wait,
+    .commit = front_commit,
+    .write = front_write,
+    .fsync = front_fsync,
+    .wait = front_wait,
     .file_read = count_read,
 };
 
@@ -69,14 +48,14 @@ static void append(uint32_t number)
 /* All records on disk, none kept in memory. */
 static void begin(void)
 {
-    disk = (struct counting){.io.ops = &counting_ops};
+    disk = (struct counting){.front.io.ops = &counting_ops};
     dir_fd = new_dir(path);
-    cr_assert(eq(int, pawl_io_open(PAWL_IO_SYSCALL, &disk.real), 0));
+    cr_assert(eq(int, pawl_io_open(PAWL_IO_SYSCALL, &disk.front.real), 0));
     struct pawl_journal_options options = options_of(&witness);
     options.apply = NULL;
     options.cache_bytes = UINT64_MAX;
     options.segment_bytes = 16 << 20;
-    cr_assert(eq(int, pawl_journal_open(&disk.io, dir_fd, &options, &journal, NULL), 0));
+    cr_assert(eq(int, pawl_journal_open(&disk.front.io, dir_fd, &options, &journal, NULL), 0));
     for (uint32_t number = 0; number < RECORDS; number++)
         append(number);
     cr_assert(eq(int, pawl_journal_sync(journal), 0));
@@ -86,7 +65,7 @@ static void begin(void)
 static void end(void)
 {
     cr_assert(eq(int, pawl_journal_close(journal, true), 0));
-    pawl_io_close(disk.real);
+    pawl_io_close(disk.front.real);
     remove_dir(dir_fd, path);
 }
 

@@ -1,13 +1,12 @@
 /* Rules of zeros that are written ahead of small frames, and of frames that are written over them. On both
  * kinds of I/O. */
-#include "tests/unit/journal_support.h"
+#include "tests/unit/front_disk.h"
 
 static const enum pawl_io_kind kinds[] = {PAWL_IO_SYSCALL, PAWL_IO_URING};
 
 /* A disk that keeps back or fails the writing of zeros. */
 struct watched {
-    struct pawl_io io;
-    struct pawl_io *real;
+    struct front front;
     int overwrites, commits, zeros; /* asked for so far: frames over written blocks, other frames, zeros */
     bool keep_back;
     enum pawl_io_failure failure;
@@ -39,17 +38,7 @@ static int watched_commit(struct pawl_io *io, struct pawl_io_request *request)
         self->kept = request;
         return 0;
     }
-    return self->real->ops->commit(self->real, request);
-}
-
-static int watched_write(struct pawl_io *io, struct pawl_io_request *request)
-{
-    return of(io)->real->ops->write(of(io)->real, request);
-}
-
-static int watched_fsync(struct pawl_io *io, struct pawl_io_request *request, bool datasync)
-{
-    return of(io)->real->ops->fsync(of(io)->real, request, datasync);
+    return front_commit(io, request);
 }
 
 static int watched_wait(struct pawl_io *io, uint64_t timeout_ns)
@@ -57,7 +46,7 @@ static int watched_wait(struct pawl_io *io, uint64_t timeout_ns)
     struct watched *self = of(io);
     struct pawl_io_request *kept = self->kept;
     if (!kept || self->keep_back)
-        return self->real->ops->wait(self->real, kept ? 0 : timeout_ns);
+        return front_wait(io, kept ? 0 : timeout_ns);
     self->kept = NULL;
     kept->active = false;
     kept->failure = self->failure;
@@ -70,28 +59,28 @@ static int watched_wait(struct pawl_io *io, uint64_t timeout_ns)
 static const struct pawl_io_ops watched_ops = {
     .name = "watched",
     .commit = watched_commit,
-    .write = watched_write,
-    .fsync = watched_fsync,
+    .write = front_write,
+    .fsync = front_fsync,
     .wait = watched_wait,
 };
 
 static void begin(int kind)
 {
     memset(&t, 0, sizeof t);
-    t.disk.io.ops = &watched_ops;
-    cr_assert(eq(int, pawl_io_open(kinds[kind], &t.disk.real), 0));
+    t.disk.front.io.ops = &watched_ops;
+    cr_assert(eq(int, pawl_io_open(kinds[kind], &t.disk.front.real), 0));
     t.dir_fd = new_dir(t.path);
     t.options = options_of(&t.witness);
     t.options.segment_bytes = 256 << 10;
     t.options.ahead_from_bytes = 16 << 10;
     t.options.ahead_bytes = 64 << 10;
     t.options.in_place = true;
-    cr_assert(eq(int, pawl_journal_open(&t.disk.io, t.dir_fd, &t.options, &t.journal, NULL), 0));
+    cr_assert(eq(int, pawl_journal_open(&t.disk.front.io, t.dir_fd, &t.options, &t.journal, NULL), 0));
 }
 
 static void end(void)
 {
-    pawl_io_close(t.disk.real);
+    pawl_io_close(t.disk.front.real);
     remove_dir(t.dir_fd, t.path);
 }
 
@@ -112,8 +101,8 @@ static void expect_found(uint64_t last)
 {
     struct pawl_journal_report report;
     memset(&t.witness, 0, sizeof t.witness);
-    cr_assert(eq(int, pawl_journal_open(&t.disk.io, t.dir_fd, &t.options, &t.journal, &report), 0), "%s",
-              report.reason);
+    cr_assert(eq(int, pawl_journal_open(&t.disk.front.io, t.dir_fd, &t.options, &t.journal, &report), 0),
+              "%s", report.reason);
     cr_expect(eq(u64, t.witness.last_applied, last));
     cr_expect(not(t.witness.altered || t.witness.disordered));
     cr_assert(eq(int, pawl_journal_close(t.journal, false), 0));
@@ -161,7 +150,7 @@ Test(journal_extent, a_frame_waits_for_zeros_that_would_be_written_at_its_place)
         int commits = t.disk.commits;
         append_numbers(t.journal, number, number);
         cr_assert(eq(int, pawl_journal_flush(t.journal), 0));
-        while (pawl_io_wait(&t.disk.io, 0) > 0)
+        while (pawl_io_wait(&t.disk.front.io, 0) > 0)
             ;
         cr_expect(eq(int, t.disk.commits + t.disk.overwrites, commits), "zeros would be written over it");
         t.disk.keep_back = false;
@@ -198,7 +187,7 @@ Test(journal_extent, failed_sync_of_zeros_is_fail_stop)
             append_numbers(t.journal, number, number);
             (void)pawl_journal_sync(t.journal);
             if (t.disk.kept)
-                (void)pawl_io_wait(&t.disk.io, 0);
+                (void)pawl_io_wait(&t.disk.front.io, 0);
         }
         cr_expect(eq(int, t.witness.failed, PAWL_E_SYNC_FAILED));
         (void)pawl_journal_close(t.journal, false);
@@ -231,7 +220,7 @@ Test(journal_extent, a_clean_close_leaves_no_zeros_and_the_next_life_writes_some
         cr_expect(lt(u64, size_of(t.dir_fd, "00000001.seg"), 100 << 10));
         int zeros = t.disk.zeros, overwrites = t.disk.overwrites;
         memset(&t.witness, 0, sizeof t.witness);
-        cr_assert(eq(int, pawl_journal_open(&t.disk.io, t.dir_fd, &t.options, &t.journal, NULL), 0));
+        cr_assert(eq(int, pawl_journal_open(&t.disk.front.io, t.dir_fd, &t.options, &t.journal, NULL), 0));
         commit_numbers(t.journal, 13, 20);
         cr_expect(eq(int, t.disk.zeros, zeros + 1));
         cr_expect(not(le(int, t.disk.overwrites, overwrites)));
@@ -248,7 +237,7 @@ Test(journal_extent, a_file_system_that_is_not_known_to_sync_a_write_gets_a_sync
         int dir_fd = new_dir_in("/dev/shm", path);
         cr_assert(eq(int, pawl_journal_close(t.journal, false), 0));
         t.options.in_place = false;
-        cr_assert(eq(int, pawl_journal_open(&t.disk.io, dir_fd, &t.options, &t.journal, NULL), 0));
+        cr_assert(eq(int, pawl_journal_open(&t.disk.front.io, dir_fd, &t.options, &t.journal, NULL), 0));
         t.disk.commits = 0;
         commit_numbers(t.journal, 1, 20);
         cr_expect(eq(int, t.disk.zeros + t.disk.overwrites, 0));

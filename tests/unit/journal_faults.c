@@ -2,121 +2,7 @@
  * journal_faults.c - a disk that refuses: failed syncs, full disks, short writes; and the life of the
  * journal's files: rotation, release, snapshots, places. On both kinds of I/O, with faults put between.
  */
-#include "tests/unit/journal_support.h"
-
-/* A table in front of a real one. */
-struct faulty {
-    struct pawl_io io;
-    struct pawl_io *real;
-    int32_t result; /* of a failing commit */
-    enum pawl_io_failure failure;
-    int commits_until_failure; /* 0: this one; negative: none fails */
-    int failures_left;
-    int sync_error; /* of file syncs */
-    int open_error; /* when a file would be created */
-    int allocate_error;
-    int read_error; /* of reads behind a segment's header */
-    uint64_t room;
-    struct pawl_io_request *failing[64];
-    int failing_count;
-};
-
-static struct faulty *faulty_of(struct pawl_io *io)
-{
-    return (struct faulty *)io;
-}
-
-static int faulty_commit(struct pawl_io *io, struct pawl_io_request *request)
-{
-    struct faulty *self = faulty_of(io);
-    if (self->failures_left > 0 && self->commits_until_failure-- <= 0) {
-        self->failures_left--;
-        request->failure = self->failure;
-        request->result = self->result;
-        if (self->failure == PAWL_IO_FAILED_SHORT_WRITE)
-            cr_assert(eq(i64, pwrite(request->fd, request->iov->iov_base, 4096, (off_t)request->byte_offset),
-                         4096));
-        self->failing[self->failing_count++] = request;
-        return 0;
-    }
-    return self->real->ops->commit(self->real, request);
-}
-
-static int faulty_write(struct pawl_io *io, struct pawl_io_request *request)
-{
-    return faulty_of(io)->real->ops->write(faulty_of(io)->real, request);
-}
-
-static int faulty_fsync(struct pawl_io *io, struct pawl_io_request *request, bool datasync)
-{
-    return faulty_of(io)->real->ops->fsync(faulty_of(io)->real, request, datasync);
-}
-
-static int faulty_wait(struct pawl_io *io, uint64_t timeout_ns)
-{
-    struct faulty *self = faulty_of(io);
-    int count = self->failing_count;
-    if (count > 0) {
-        struct pawl_io_request *failing[64];
-        memcpy(failing, self->failing, sizeof failing);
-        self->failing_count = 0;
-        for (int i = 0; i < count; i++) {
-            failing[i]->active = false;
-            failing[i]->done(failing[i], failing[i]->result);
-        }
-        timeout_ns = 0;
-    }
-    int more = self->real->ops->wait(self->real, timeout_ns);
-    return more < 0 ? more : more + count;
-}
-
-static int faulty_open(struct pawl_io *io, int dir_fd, const char *name, int flags, mode_t mode)
-{
-    if ((flags & O_CREAT) && faulty_of(io)->open_error)
-        return faulty_of(io)->open_error;
-    int fd = openat(dir_fd, name, flags | O_CLOEXEC, mode);
-    return fd < 0 ? -errno : fd;
-}
-
-static int faulty_sync(struct pawl_io *io, int fd)
-{
-    return faulty_of(io)->sync_error ? faulty_of(io)->sync_error : fsync(fd) < 0 ? -errno : 0;
-}
-
-static ssize_t faulty_read(struct pawl_io *io, int fd, void *bytes, size_t count, uint64_t byte_offset)
-{
-    if (faulty_of(io)->read_error && byte_offset > 0)
-        return faulty_of(io)->read_error;
-    ssize_t got = pread(fd, bytes, count, (off_t)byte_offset);
-    return got < 0 ? -errno : got;
-}
-
-static int faulty_allocate(struct pawl_io *io, int fd, uint64_t bytes)
-{
-    if (faulty_of(io)->allocate_error)
-        return faulty_of(io)->allocate_error;
-    return fallocate(fd, 0, 0, (off_t)bytes) < 0 ? -errno : 0;
-}
-
-static int faulty_room(struct pawl_io *io, int dir_fd, uint64_t *bytes_out)
-{
-    (void)dir_fd;
-    *bytes_out = faulty_of(io)->room;
-    return 0;
-}
-
-static const struct pawl_io_ops faulty_ops = {
-    .name = "faulty",
-    .commit = faulty_commit,
-    .write = faulty_write,
-    .fsync = faulty_fsync,
-    .wait = faulty_wait,
-    .file_open = faulty_open,
-    .file_sync = faulty_sync,
-    .file_read = faulty_read,
-    .file_allocate = faulty_allocate,
-    .file_room = faulty_room,
-};
+#include "tests/unit/faulty_disk.h"
 
 static struct {
     struct faulty disk;
@@ -133,10 +19,10 @@ static void begin(int kind)
 {
     memset(&t, 0, sizeof t);
     t.dir_fd = new_dir(t.path);
-    t.disk.io.ops = &faulty_ops;
+    t.disk.front.io.ops = &faulty_ops;
     t.disk.room = 1 << 30;
-    cr_assert(eq(int, io_kind_open(kind, &t.disk.real), 0));
-    t.io = &t.disk.io;
+    cr_assert(eq(int, io_kind_open(kind, &t.disk.front.real), 0));
+    t.io = &t.disk.front.io;
     t.options = options_of(&t.witness);
 }
 
@@ -153,7 +39,7 @@ static void shut(bool clean)
 
 static void end(void)
 {
-    pawl_io_close(t.disk.real);
+    pawl_io_close(t.disk.front.real);
     remove_dir(t.dir_fd, t.path);
 }
 

@@ -29,10 +29,10 @@ static void begin(int kind)
 {
     memset(&t, 0, sizeof t);
     t.dir_fd = new_dir(t.path);
-    t.disk.io.ops = &small_disk_ops;
+    t.disk.front.io.ops = &small_disk_ops;
     t.disk.capacity = DISK_BYTES;
-    cr_assert(eq(int, io_kind_open(kind, &t.disk.real), 0));
-    t.io = &t.disk.io;
+    cr_assert(eq(int, io_kind_open(kind, &t.disk.front.real), 0));
+    t.io = &t.disk.front.io;
     t.options = options_of(&t.witness);
     t.options.segment_bytes = SEGMENT_BYTES;
     t.options.reserve_bytes = RESERVE_BYTES;
@@ -54,7 +54,7 @@ static void crash(void)
 
 static void end(void)
 {
-    pawl_io_close(t.disk.real);
+    pawl_io_close(t.disk.front.real);
     remove_dir(t.dir_fd, t.path);
 }
 

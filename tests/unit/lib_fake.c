@@ -146,8 +146,15 @@ static void on_message(struct fake *fake, const struct pawl_wire_message *messag
             hang_up(fake);
         } else if (fake->reply_error)
             answer_error(fake, tag, fake->reply_error);
+        else if (fake->answers_second && fake->asked == 1)
+            fake->late_tag = tag;
         else if (fake->reply_json)
             answer(fake, PAWL_WIRE_BUS_OK, tag, fake->reply_json, strlen(fake->reply_json), NULL, 0);
+        if (fake->late_tag && fake->late_tag != tag) {
+            answer(fake, PAWL_WIRE_BUS_OK, fake->late_tag, fake->reply_json, strlen(fake->reply_json), NULL,
+                   0);
+            fake->late_tag = 0;
+        }
     }
 }
 

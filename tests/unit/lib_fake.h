@@ -41,6 +41,8 @@ struct fake {
     int32_t settle_result;
     bool takes_end; /* a take is answered when it is to end */
     uint64_t take_tag;
+    bool answers_second; /* a question once another was asked */
+    uint64_t late_tag;
     bool dies_when_asked;              /* once, instead of answering */
     _Alignas(8) uint8_t copy[1 << 20]; /* a submission is read where it lies here */
 };

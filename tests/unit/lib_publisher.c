@@ -4,6 +4,8 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -163,6 +165,40 @@ Test(lib_publisher, publish_that_is_not_confirmed_in_time_says_so_and_forgets_it
     fake_unlock(&fake);
     cr_expect(eq(int, pawl_dispatch(client, 60000), 1));
     cr_expect(eq(u64, pawl_unconfirmed(client), 0));
+}
+
+/* What a kick in the batch has shown is answered here, by the thread that waits for it. */
+static void *answer_with_drops(void *context)
+{
+    (void)context;
+    unsigned seen = 0;
+    while (seen < 4) {
+        fake_lock(&fake);
+        while (fake.attached && fake_submission(&fake))
+            seen++;
+        fake_unlock(&fake);
+        sched_yield();
+    }
+    fake_lock(&fake);
+    fake_confirm(&fake, 1, 1, 7);
+    fake_reply(&fake, (struct pawl_reply){.type = PAWL_REPLY_CONFIRM, .first = 2, .last = 3}); /* dropped */
+    fake_reply(&fake, (struct pawl_reply){
+                          .type = PAWL_REPLY_CONFIRM, .first = 4, .last = 4, .flags = PAWL_REPLY_UNROUTED});
+    fake_unlock(&fake);
+    return NULL;
+}
+
+Test(lib_publisher, a_batch_does_not_count_as_stored_what_a_full_queue_dropped)
+{
+    struct pawl_message messages[4];
+    size_t stored = 0;
+    pthread_t thread;
+    for (int i = 0; i < 4; i++)
+        messages[i] = message("a", "x");
+    cr_assert(eq(int, pthread_create(&thread, NULL, answer_with_drops, NULL), 0));
+    cr_expect(eq(int, pawl_publish_batch(client, messages, 4, 60000, &stored), 0));
+    pthread_join(thread, NULL);
+    cr_expect(eq(sz, stored, 2), "the first, and the one that nobody wanted");
 }
 
 Test(lib_publisher, a_batch_waits_for_all_and_counts_what_was_stored)

@@ -3,6 +3,7 @@
 #include <criterion/new/assert.h>
 
 #include <poll.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -151,11 +152,46 @@ Test(client_reply, words_for_who_reads_none_of_them_take_bounded_memory)
     cr_assert(eq(int, socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0));
     cr_assert(eq(int, pawl_wire_init(&connection.wire, ends[0]), 0));
     for (int i = 0; i < 100000; i++) {
-        pawl_control_tell(&connection, "queue q is paused: nothing is delivered until somebody says");
+        (void)pawl_control_tell(&connection, "queue q is paused: nothing is delivered until somebody says");
         (void)pawl_wire_flush(&connection.wire);
     }
     cr_expect(ge(sz, pawl_wire_pending(&connection.wire), 1), "words wait for a client that is slow to read");
     cr_expect(le(sz, pawl_wire_pending(&connection.wire), 2 * PAWL_OUTPUT_BYTES_HIGH));
     pawl_wire_fini(&connection.wire);
     close(ends[1]);
+}
+
+static bool is_full_words(const struct pawl_wire_message *message)
+{
+    return memmem(message->body, message->header.bytes, "the disk of /state is full", 26) != NULL;
+}
+
+Test(client_reply, that_the_disk_is_full_is_told_when_what_came_before_was_read_and_only_once)
+{
+    const struct pawl_scheduler_options options = {.state_path = "/state"};
+    struct pawl_connection connection = {.role = PAWL_ROLE_CLIENT, .loop = &loop, .attached = &client};
+    struct pawl_wire reader;
+    struct pawl_wire_message message;
+    int ends[2], told = 0;
+    loop.options = &options;
+    journal.room = PAWL_JOURNAL_TIGHT;
+    cr_assert(eq(int, socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0));
+    cr_assert(eq(int, pawl_wire_init(&connection.wire, ends[0]), 0));
+    cr_assert(eq(int, pawl_wire_init(&reader, ends[1]), 0));
+    while (pawl_control_tell(&connection, "words that nobody reads"))
+        ;
+    pawl_control_tell_room(&connection);
+    do {
+        (void)pawl_wire_flush(&connection.wire);
+        while (pawl_wire_receive(&reader, &message) > 0)
+            cr_expect(not(is_full_words(&message)), "there was no room for it");
+    } while (pawl_wire_pending(&connection.wire) > 0);
+    for (int i = 0; i < 3; i++)
+        pawl_control_tell_room(&connection);
+    (void)pawl_wire_flush(&connection.wire);
+    while (pawl_wire_receive(&reader, &message) > 0)
+        told += is_full_words(&message);
+    cr_expect(eq(int, told, 1));
+    pawl_wire_fini(&connection.wire);
+    pawl_wire_fini(&reader);
 }

@@ -5,7 +5,7 @@
 #ifndef PAWL_TESTS_SMALL_DISK_H
 #define PAWL_TESTS_SMALL_DISK_H
 
-#include "tests/unit/journal_support.h"
+#include "tests/unit/front_disk.h"
 
 enum { SMALL_DISK_FILES = 256, SMALL_DISK_BLOCK = 4096 };
 
@@ -15,13 +15,10 @@ struct small_file {
 };
 
 struct small_disk {
-    struct pawl_io io;
-    struct pawl_io *real;
+    struct front front;
     uint64_t capacity, used;
     bool greedy; /* somebody else takes what becomes free, at once */
     struct small_file files[SMALL_DISK_FILES];
-    struct pawl_io_request *refused[64]; /* told of in the next wait */
-    int refused_count;
 };
 
 static inline struct small_disk *small_disk_of(struct pawl_io *io)
@@ -71,48 +68,21 @@ static inline bool small_disk_take(struct small_disk *disk, int fd, uint64_t end
     return true;
 }
 
-static inline int small_disk_refuse(struct small_disk *disk, struct pawl_io_request *request)
+static inline bool small_disk_takes(struct pawl_io *io, const struct pawl_io_request *request)
 {
-    request->failure = PAWL_IO_FAILED_WRITE;
-    request->result = -ENOSPC;
-    disk->refused[disk->refused_count++] = request;
-    return 0;
+    return small_disk_take(small_disk_of(io), request->fd, request->byte_offset + request->bytes);
 }
 
 static inline int small_disk_commit(struct pawl_io *io, struct pawl_io_request *request)
 {
-    struct small_disk *disk = small_disk_of(io);
-    return small_disk_take(disk, request->fd, request->byte_offset + request->bytes)
-               ? disk->real->ops->commit(disk->real, request)
-               : small_disk_refuse(disk, request);
+    return small_disk_takes(io, request) ? front_commit(io, request)
+                                         : front_refuse(io, request, PAWL_IO_FAILED_WRITE, -ENOSPC);
 }
 
 static inline int small_disk_write(struct pawl_io *io, struct pawl_io_request *request)
 {
-    struct small_disk *disk = small_disk_of(io);
-    return small_disk_take(disk, request->fd, request->byte_offset + request->bytes)
-               ? disk->real->ops->write(disk->real, request)
-               : small_disk_refuse(disk, request);
-}
-
-static inline int small_disk_fsync(struct pawl_io *io, struct pawl_io_request *request, bool datasync)
-{
-    return small_disk_of(io)->real->ops->fsync(small_disk_of(io)->real, request, datasync);
-}
-
-static inline int small_disk_wait(struct pawl_io *io, uint64_t timeout_ns)
-{
-    struct small_disk *disk = small_disk_of(io);
-    struct pawl_io_request *refused[64];
-    int count = disk->refused_count;
-    memcpy(refused, disk->refused, sizeof refused);
-    disk->refused_count = 0;
-    for (int i = 0; i < count; i++) {
-        refused[i]->active = false;
-        refused[i]->done(refused[i], refused[i]->result);
-    }
-    int more = disk->real->ops->wait(disk->real, count > 0 ? 0 : timeout_ns);
-    return more < 0 ? more : more + count;
+    return small_disk_takes(io, request) ? front_write(io, request)
+                                         : front_refuse(io, request, PAWL_IO_FAILED_WRITE, -ENOSPC);
 }
 
 static inline int small_disk_open(struct pawl_io *io, int dir_fd, const char *name, int flags, mode_t mode)
@@ -171,8 +141,8 @@ static const struct pawl_io_ops small_disk_ops = {
     .name = "small",
     .commit = small_disk_commit,
     .write = small_disk_write,
-    .fsync = small_disk_fsync,
-    .wait = small_disk_wait,
+    .fsync = front_fsync,
+    .wait = front_wait,
     .file_open = small_disk_open,
     .file_unlink = small_disk_unlink,
     .file_allocate = small_disk_allocate,

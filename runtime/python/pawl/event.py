@@ -308,7 +308,8 @@ def event_of(delivery, settled_soon=None):
     event.correlation_id = headers.pop("correlation_id", None)
     event.partition_key = headers.pop("partition_key", None)
     if headers:
-        for name in [name for name in headers if name.startswith("x-") and _is_taken(name)]:
+        # The shorter ones first: so the name that each goes to is free.
+        for name in sorted((name for name in headers if name.startswith("x-") and _is_taken(name)), key=len):
             headers[name[2:]] = headers.pop(name)
     event.headers = headers
     event.delivery_guarantee = None

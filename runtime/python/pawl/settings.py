@@ -18,10 +18,13 @@ _PLAIN = (
     "durability",
     "ordering_key",
     "retain_bytes",
+    "retain_events",
+    "strict_attempts",
+    "stream",
     "unrouted",
     "interruptions",
 )
-_FLAGS = ("strict_attempts", "stream", "temporary")
+_BREAKER = ("failures", "cooldown", "probes", "successes")
 
 
 def nanoseconds(value, what="a duration"):
@@ -72,6 +75,35 @@ def _rate(value):
     return {"count": int(count), "per_ns": nanoseconds(seconds, "rate")}
 
 
+def _breaker(value):
+    """Failures in a row, or a text or dict of FAILURES,COOLDOWN,PROBES,SUCCESSES. 0 failures: none."""
+    if isinstance(value, str):
+        words = value.split(",")
+        if len(words) > len(_BREAKER) or not all(re.fullmatch(r"\d+", word) for word in words[:1] + words[2:]):
+            raise Invalid("breaker: '%s' is not FAILURES,COOLDOWN,PROBES,SUCCESSES as in 5,30s,3,2" % value)
+        value = {name: word if name == "cooldown" else int(word) for name, word in zip(_BREAKER, words)}
+    elif isinstance(value, int):
+        value = {"failures": value}
+    elif not isinstance(value, dict):
+        raise Invalid("breaker: %r is neither a number of failures nor a dict nor a text such as 5,30s,3" % (value,))
+    if "cooldown" in value:
+        value = dict(value)
+        value["cooldown_ns"] = nanoseconds(value.pop("cooldown"), "breaker: cooldown")
+    return value
+
+
+def _retry(retry, max_deliver, backoff):
+    """None: nothing is said of it. `retry` is as the scheduler reads it; the other two go before what it says."""
+    if retry is None and max_deliver is None and backoff is None:
+        return None
+    retry = dict(retry or {})
+    if max_deliver is not None:
+        retry["limit"] = max(0, int(max_deliver))  # -1 and 0: no limit
+    if backoff is not None:
+        retry["backoff"] = _backoff(backoff)
+    return retry
+
+
 def queue_json(topics=None, *, max_deliver=None, backoff=None, rate=None, breaker=None, retry=None, **settings):
     """The configuration of a queue as JSON text. What is None is left as it is, or at its default."""
     config = {}
@@ -82,23 +114,18 @@ def queue_json(topics=None, *, max_deliver=None, backoff=None, rate=None, breake
             continue
         if name in _SECONDS:
             config[_SECONDS[name]] = nanoseconds(value, name)
-        elif name in _FLAGS:
+        elif name == "temporary":
             if value:
                 config[name] = True
         elif name in _PLAIN:
             config[name] = getattr(value, "value", value)
         else:
             raise TypeError("a queue has no setting '%s'" % name)
-    if retry is None and (max_deliver is not None or backoff is not None):
-        retry = {}
-        if max_deliver is not None:
-            retry["limit"] = max(0, int(max_deliver))  # -1 and 0: no limit
-        if backoff is not None:
-            retry["backoff"] = _backoff(backoff)
+    retry = _retry(retry, max_deliver, backoff)
     if retry is not None:
         config["retry"] = retry
     if rate is not None:
         config["rate"] = _rate(rate)
     if breaker is not None:
-        config["breaker"] = breaker
+        config["breaker"] = _breaker(breaker)
     return json.dumps(config, allow_nan=False)
