@@ -83,9 +83,10 @@ apt() {
     # shellcheck disable=SC2086  # as_root is empty or one word
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 "$@" >"$log" 2>&1 </dev/null
 }
-# A list that is a little old usually still serves, so a failed update is only told when the install fails too.
+# A list that is a little old usually still serves, so a failed update is only told when the install fails too. For apt
+# itself it is a mere warning.
 update_failed=no
-apt -q update || update_failed=yes
+apt -q -o APT::Update::Error-Mode=any update || update_failed=yes
 # shellcheck disable=SC2086
 if ! apt -q -y install --no-install-recommends $missing; then
     cat "$log" >&2

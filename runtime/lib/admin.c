@@ -283,7 +283,7 @@ int pawl_queue_purge(struct pawl *pawl, const char *name, uint64_t *count_out)
 /* ---- who refused ---- */
 
 /* A refusal has the queue's number, which no other queue gets. */
-static void ask_name(struct pawl *pawl, char name[PAWL_NAME_BYTES])
+static int ask_name(struct pawl *pawl, char name[PAWL_NAME_BYTES])
 {
     char text[64];
     int bytes = snprintf(text, sizeof text, "{\"op\":\"queue.name\",\"number\":%u}", pawl->refusing);
@@ -294,6 +294,7 @@ static void ask_name(struct pawl *pawl, char name[PAWL_NAME_BYTES])
     snprintf(name, PAWL_NAME_BYTES, "%s", answer ? answer : "");
     json_decref(reply);
     pawl_lib_arm(pawl);
+    return error;
 }
 
 const char *pawl_lib_refusing_queue(struct pawl *pawl)
@@ -304,9 +305,9 @@ const char *pawl_lib_refusing_queue(struct pawl *pawl)
     if (pawl->refusing == 0 || pawl->awaited_tag)
         return "";
     memcpy(words, pawl->error, sizeof words); /* what it is asked for stays */
-    pawl->refusing_name[0] = 0;
-    pawl->refusing_known = pawl->refusing;
-    ask_name(pawl, pawl->refusing_name);
+    pawl->refusing_known = 0; /* an answer that did not come in time is asked for again by the next refusal */
+    if (ask_name(pawl, pawl->refusing_name) == 0)
+        pawl->refusing_known = pawl->refusing;
     memcpy(pawl->error, words, sizeof words);
     return pawl->refusing_name;
 }

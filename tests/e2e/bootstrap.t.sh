@@ -62,6 +62,14 @@ test_an_install_that_fails_shows_what_apt_said() {
     expect_stderr 'could not install scdoc'
 }
 
+# apt-get update ends with 0 without a network, unless it is told what an error is.
+test_an_install_that_fails_without_a_network_says_so() {
+    machine 0 gcc
+    stand_in apt-get 'case $* in *Error-Mode=any*update) exit 100 ;; *update) exit 0 ;; *) echo "E: no such host"; exit 100 ;; esac'
+    expect_exit 1 bootstrap docs
+    expect_stderr "'apt-get update' had failed before: is there a network?"
+}
+
 test_elsewhere_than_on_debian_the_list_is_printed_and_that_is_all() {
     machine 0
     rm bin/dpkg-query

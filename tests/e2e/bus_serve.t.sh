@@ -594,7 +594,7 @@ C
     lines=$!
     exec 3>lines
     echo one >&3
-    "$PAWL" publish t y >y 2>waiting.err &
+    "$PAWL" publish t y >told 2>waiting.err &
     waiting=$!
     "$PAWL" consume paused >taken 2>taker.err &
     taker=$!

@@ -12,6 +12,7 @@
 
 #include <sys/timerfd.h>
 
+#include "runtime/lib/command.h"
 #include "runtime/lib/lib.h"
 #include "shm/doorbell.h"
 #include "shm/error.h"
@@ -462,4 +463,20 @@ Test(lib_publisher, a_refused_lane_is_told_to_whoever_needed_it_and_requests_sti
     free(reply);
     fake.attach_error = 0;
     cr_expect(eq(int, pawl_publish_async(client, &m, 60000, NULL, NULL, NULL), 0));
+}
+
+Test(lib_publisher, a_queue_whose_name_was_not_told_is_asked_for_again_at_its_next_refusal_and_then_known)
+{
+    client->refusing = 7;
+    fake.reply_error = PAWL_E_LIMIT;
+    cr_expect(eq(str, (char *)pawl_lib_refusing_queue(client), ""));
+    fake_lock(&fake);
+    fake.reply_error = 0;
+    fake.reply_json = "{\"name\": \"tight\"}";
+    fake_unlock(&fake);
+    cr_expect(eq(str, (char *)pawl_lib_refusing_queue(client), "tight"));
+    cr_expect(eq(str, (char *)pawl_lib_refusing_queue(client), "tight"));
+    fake_lock(&fake);
+    cr_expect(eq(uint, fake.asked, 2));
+    fake_unlock(&fake);
 }
