@@ -112,7 +112,7 @@ static void take_setting(struct file *file, const struct pawl_queue_setting *set
                          "`%s`: %s", setting->name, why);
 }
 
-static void keep_queue(struct file *file, const char *name, const json_t *settings)
+static void keep_queue(struct file *file, const struct pawl_yaml_node *key, const json_t *settings)
 {
     struct pawl_config *config = file->config;
     struct pawl_config_queue *queues =
@@ -122,8 +122,10 @@ static void keep_queue(struct file *file, const char *name, const json_t *settin
         return;
     }
     config->queues = queues;
-    queues[config->queue_count] =
-        (struct pawl_config_queue){.name = strdup(name), .json = json_dumps(settings, JSON_COMPACT)};
+    queues[config->queue_count] = (struct pawl_config_queue){.name = strdup(key->text),
+                                                             .json = json_dumps(settings, JSON_COMPACT),
+                                                             .line = (unsigned)key->line,
+                                                             .column = (unsigned)key->column};
     config->queue_count++;
     if (queues[config->queue_count - 1].name == NULL || queues[config->queue_count - 1].json == NULL)
         file->error = -ENOMEM;
@@ -154,7 +156,7 @@ static void take_queue(struct file *file, const struct pawl_yaml_node *key, cons
     if (!has_topic && !json_is_true(json_object_get(settings, "unrouted")))
         pawl_load_refuse(file->errors, key->line, key->column, "no_topic", "write `topic: PATTERN`",
                          "queue `%.64s` has no topic", key->text);
-    keep_queue(file, key->text, settings);
+    keep_queue(file, key, settings);
     json_decref(settings);
 }
 

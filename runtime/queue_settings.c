@@ -193,13 +193,17 @@ static int put_topic_overflow(json_t *config, const char *value, char why[WHY_BY
     return 0;
 }
 
-/* N/D: 100/s, 100/1m, 5/250ms */
+/* N/D: 100/s, 100/1m, 5/250ms; 0: no limit */
 static int put_rate(json_t *config, const char *value, char why[WHY_BYTES])
 {
-    static const char form[] = "is no rate: write 100/s, 30/1m or 5/250ms";
+    static const char form[] = "is no rate: write 100/s, 30/1m or 5/250ms (0: no limit)";
     uint64_t count, per_ns;
     const char *at;
     char duration[64];
+    if (strcmp(value, "0") == 0) {
+        json_object_set_new(config, "rate", json_pack("{s:i}", "count", 0));
+        return 0;
+    }
     if (!read_count(value, &count, &at) || count == 0 || *at != '/')
         return refuse(why, PAWL_E_INVALID, value, form);
     at++;
@@ -230,20 +234,25 @@ static int put_durability(json_t *config, const char *value, char why[WHY_BYTES]
     return 0;
 }
 
-/* A duration keeps by age, a size by bytes. */
+/* A duration keeps by age, a size by bytes; "none" takes both back. */
 static int put_retain(json_t *config, const char *value, char why[WHY_BYTES])
 {
     uint64_t amount;
     size_t bytes = strlen(value);
     const char *key = "retain_ns";
+    if (strcmp(value, "none") == 0) {
+        json_object_set_new(config, "retain_ns", number(0));
+        json_object_set_new(config, "retain_bytes", number(0));
+        return 0;
+    }
     if (pawl_parse_duration_ns(value, bytes, &amount) != 0) {
         key = "retain_bytes";
         if (pawl_parse_bytes(value, bytes, &amount) != 0)
             return refuse(why, PAWL_E_INVALID, value,
-                          "is neither a duration nor a size: write 12h, 30d, 10GiB");
+                          "is neither a duration nor a size: write 12h, 30d, 10GiB, or none");
     }
     if (amount == 0)
-        return refuse(why, PAWL_E_INVALID, value, "keeps nothing");
+        return refuse(why, PAWL_E_INVALID, value, "keeps nothing (none: no bound)");
     json_object_set_new(config, key, number(amount));
     return 0;
 }

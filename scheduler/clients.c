@@ -36,8 +36,8 @@ void pawl_client_condemn(struct pawl_client *client, const char *why)
     if (client->bad)
         return;
     client->bad = true;
-    pawl_log(PAWL_LOG_WARNING, "client %u (pid %d) is closed: %s", client->number,
-             (int)client->connection->pid, why);
+    pawl_log_limited(&client->loop->bad_lanes, client->loop->now.boottime_ns, PAWL_LOG_WARNING,
+                     "client %u (pid %d) is closed: %s", client->number, (int)client->connection->pid, why);
     pawl_counter_add(&client->loop->world->counters, PAWL_COUNTER_CLIENTS_CLOSED_BAD, 1);
     pawl_control_error(client->connection, 0, PAWL_E_BAD_MESSAGE, NULL, "your lane does not hold: %s", why);
     (void)pawl_wire_flush(&client->connection->wire);

@@ -444,7 +444,8 @@ static void read_connection(struct pawl_connection *connection)
         }
         if (got < 0) {
             if (got == PAWL_E_BAD_MESSAGE) {
-                pawl_log(PAWL_LOG_WARNING, "pid %d sent what does not hold: closed", (int)connection->pid);
+                pawl_log_limited(&loop->bad_messages, loop->now.boottime_ns, PAWL_LOG_WARNING,
+                                 "pid %d sent what does not hold: closed", (int)connection->pid);
                 pawl_control_error(connection, 0, got, NULL, "%s", pawl_error_text(got));
                 (void)pawl_wire_flush(&connection->wire);
             }

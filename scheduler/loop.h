@@ -35,7 +35,8 @@ struct pawl_loop {
     struct pawl_core *core;
     struct pawl_now now;
     uint64_t epoch;
-    struct pawl_config config; /* in force: reload.h */
+    struct pawl_config config;                     /* in force: reload.h */
+    struct pawl_log_limit bad_messages, bad_lanes; /* guests may send as many as they like */
 
     /* the journal's news, taken up after each wait */
     uint64_t durable_lsn, told_lsn;

@@ -43,29 +43,51 @@ static void log_lines(const char *text)
     }
 }
 
-static int declare(struct pawl_loop *loop, const struct pawl_config_queue *queue, char why[256])
+/* @check: only whether it could be. */
+static int declare(struct pawl_loop *loop, const struct pawl_config_queue *queue, bool check, char why[256])
 {
     uint64_t lsn = 0;
     json_t *reply = NULL, *config = json_loads(queue->json, 0, NULL);
-    json_t *request =
-        config ? json_pack("{s:s,s:s,s:o}", "op", "queue.declare", "name", queue->name, "config", config)
-               : NULL;
+    json_t *request = config ? json_pack("{s:s,s:s,s:o,s:b}", "op", "queue.declare", "name", queue->name,
+                                         "config", config, "check", check)
+                             : NULL;
     int error = request ? pawl_bus_request(loop->bus, loop->now, 0, request, &reply, &lsn, why) : -ENOMEM;
     json_decref(request);
     json_decref(reply);
     return error;
 }
 
-/* What a queue has that exists already is changed where it can be; where not, the queue stays as it is. */
+static int declare_or_log(struct pawl_loop *loop, const struct pawl_config_queue *queue, bool check)
+{
+    char why[256] = "";
+    int error = declare(loop, queue, check, why);
+    if (error)
+        pawl_log(PAWL_LOG_ERROR, "configuration: line %u, column %u: queue %s: %s", queue->line,
+                 queue->column, queue->name, why[0] ? why : pawl_error_text(error));
+    return error;
+}
+
+/* By the limits of @config, which may not be taken up. 0, or why a queue of it cannot be had. */
+static int check_queues(struct pawl_loop *loop, const struct pawl_config *config)
+{
+    int error = 0;
+    struct pawl_bus_limits limits = config->bus;
+    limits.dedupe_keys = loop->config.bus.dedupe_keys; /* or keys would be forgotten by looking */
+    limits.dedupe_age_ns = loop->config.bus.dedupe_age_ns;
+    pawl_bus_set_limits(loop->bus, &limits);
+    for (size_t i = 0; i < config->queue_count; i++) {
+        int wrong = declare_or_log(loop, &config->queues[i], true);
+        error = error ? error : wrong;
+    }
+    pawl_bus_set_limits(loop->bus, &loop->config.bus);
+    return error;
+}
+
+/* At a start a queue that exists, and cannot be changed so, stays as it is. */
 void pawl_reload_declare(struct pawl_loop *loop)
 {
     for (size_t i = 0; i < loop->config.queue_count; i++) {
-        const struct pawl_config_queue *queue = &loop->config.queues[i];
-        char why[256] = "";
-        int error = declare(loop, queue, why);
-        if (error)
-            pawl_log(PAWL_LOG_ERROR, "configuration: queue %s: %s", queue->name,
-                     why[0] ? why : pawl_error_text(error));
+        (void)declare_or_log(loop, &loop->config.queues[i], false);
         pawl_loop_cut(loop);
     }
 }
@@ -85,6 +107,10 @@ void pawl_reload(struct pawl_loop *loop)
     int error = read_config(loop, &config, text, sizeof text);
     if (error) {
         log_lines(text);
+    } else if ((error = check_queues(loop, &config)) != 0) {
+        pawl_config_fini(&config);
+    }
+    if (error) {
         pawl_log(PAWL_LOG_ERROR, "configuration: not taken up, the one before stays in force: %s",
                  pawl_error_text(error));
     } else {

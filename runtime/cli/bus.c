@@ -71,7 +71,7 @@ static const char *hint_of(int error, const char *said)
     case PAWL_ERR_NO_SPACE:
         return "make room on the disk; what is in the queues can still be settled";
     case PAWL_ERR_LIMIT:
-        return "pawl config show lists the limits";
+        return "pawl config show lists the limits, pawl queue show those of a queue";
     case PAWL_ERR_INDEFINITE:
         return "it may have been done or not: look first (a delivery that was not shown comes again by "
                "itself)";

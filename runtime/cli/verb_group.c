@@ -1,5 +1,5 @@
 /*
- * verb_group.c - `pawl group`: consumer groups of a stream: create, commit, seek, lag.
+ * verb_group.c - `pawl group`: consumer groups of a stream: create, commit, seek, lag, delete.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -126,6 +126,18 @@ static int run_lag(struct pawl_cli *cli, const void *options, int operand_count,
     return pawl_output_finish(cli, status);
 }
 
+static int run_delete(struct pawl_cli *cli, const void *options, int operand_count, char **operands)
+{
+    (void)options;
+    (void)operand_count;
+    json_t *reply = NULL;
+    int status = about(cli, "group.delete", operands, NULL, NULL, &reply);
+    if (status == 0 && cli->json)
+        pawl_json_print(reply, stdout);
+    json_decref(reply);
+    return pawl_output_finish(cli, status);
+}
+
 struct no_options {
     uint64_t given;
 };
@@ -176,12 +188,25 @@ static const struct pawl_verb pawl_verb_group_lag = {
     .run = run_lag,
 };
 
+static const struct pawl_verb pawl_verb_group_delete = {
+    .name = "group delete",
+    .summary = "forget a consumer group; the stream stays",
+    .operands = "STREAM GROUP",
+    .examples = "pawl group delete clicks billing",
+    .notes = "who consumes by it is told; one of the same name begins anew",
+    .options_bytes = sizeof(struct no_options),
+    .operands_min = 2,
+    .operands_max = 2,
+    .run = run_delete,
+};
+
 static const struct pawl_verb *const group_verbs[] = {&pawl_verb_group_create, &pawl_verb_group_commit,
-                                                      &pawl_verb_group_seek, &pawl_verb_group_lag, NULL};
+                                                      &pawl_verb_group_seek,   &pawl_verb_group_lag,
+                                                      &pawl_verb_group_delete, NULL};
 
 const struct pawl_verb pawl_verb_group = {
     .name = "group",
-    .summary = "consumer groups of streams: create, commit, seek, lag",
+    .summary = "consumer groups of streams: create, commit, seek, lag, delete",
     .operands = "WHAT",
     .examples = "pawl group create clicks billing --from earliest\npawl group lag clicks",
     .subverbs = group_verbs,

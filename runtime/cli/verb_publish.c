@@ -168,10 +168,12 @@ static int publish_one(struct pawl_publishing *publishing, struct pawl_message *
         error = answer.confirm.error;
     if (error != 0) {
         /* Other limits of an event are looked at before it is sent. */
-        bool delayed = error == PAWL_ERR_LIMIT && (message->delay_ms > 0 || message->priority > 0);
-        char what[128] = "";
+        bool delayed =
+            error == PAWL_ERR_LIMIT && by[0] == '\0' && (message->delay_ms > 0 || message->priority > 0);
+        char what[160] = "";
         if (refused && error != PAWL_ERR_INDEFINITE && by[0] != '\0')
-            snprintf(what, sizeof what, ": queue %.64s refused the event", by);
+            snprintf(what, sizeof what, ": queue %.64s refused the event%s", by,
+                     error == PAWL_ERR_LIMIT ? ", which is larger than its max-bytes" : "");
         else if (refused && error != PAWL_ERR_INDEFINITE)
             snprintf(what, sizeof what, ": the event was refused");
         int status = pawl_cli_fail(publishing->cli, pawl, error, "%.80s%s%s", message->topic, what,

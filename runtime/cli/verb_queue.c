@@ -11,6 +11,7 @@
 #include "runtime/cli/errors.h"
 #include "runtime/cli/output.h"
 #include "runtime/cli/verbs.h"
+#include "scheduler/bus/limits.h"
 
 struct no_options {
     uint64_t given;
@@ -73,6 +74,21 @@ static const struct pawl_verb pawl_verb_queue_list = {
 
 /* ---- show ---- */
 
+/* A bound that there is not: 0 where that says so, or what no disk holds. */
+static bool is_unbounded(const char *key, const json_t *value)
+{
+    static const char *const zero_is_none[] = {"max_in_flight", "retain_bytes", "retain_events"};
+    if (json_is_object(value))
+        return strcmp(key, "rate") == 0 && pawl_cli_count(value, "count") == 0;
+    if (!json_is_integer(value))
+        return false;
+    uint64_t bound = (uint64_t)json_integer_value(value);
+    for (size_t i = 0; bound == 0 && i < sizeof zero_is_none / sizeof *zero_is_none; i++)
+        if (strcmp(key, zero_is_none[i]) == 0)
+            return true;
+    return bound >= PAWL_LIMIT_DISK;
+}
+
 /* A value of the reply on a line of its own; times and sizes as people write them. */
 static void print_value(int depth, const char *key, const json_t *value)
 {
@@ -81,6 +97,10 @@ static void print_value(int depth, const char *key, const json_t *value)
     int width = 20 - 2 * depth;
     bool nanoseconds = bytes > 3 && strcmp(key + bytes - 3, "_ns") == 0;
     printf("%*s%-*.*s", 2 * depth, "", width, (int)(nanoseconds ? bytes - 3 : bytes), key);
+    if (is_unbounded(key, value)) {
+        printf("  none\n");
+        return;
+    }
     if (json_is_object(value)) {
         const char *inner;
         json_t *part;

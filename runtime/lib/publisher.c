@@ -146,7 +146,8 @@ int pawl_lib_refusal(struct pawl *pawl, const struct pawl_confirm *confirm)
         pawl_lib_fail(pawl, confirm->error, "%s", pawl_error_text(confirm->error));
     else if (confirm->error && queue[0])
         pawl_lib_fail(pawl, confirm->error, "queue %s refused the event: %s", queue,
-                      pawl_error_text(confirm->error));
+                      confirm->error == PAWL_E_LIMIT ? "it is larger than the queue's max-bytes"
+                                                     : pawl_error_text(confirm->error));
     else if (confirm->error)
         pawl_lib_fail(pawl, confirm->error, "the event was refused: %s", pawl_error_text(confirm->error));
     return confirm->error;

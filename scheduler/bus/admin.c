@@ -101,6 +101,12 @@ static int on_declare(struct bus_request *request)
             request, PAWL_E_STATE,
             "a temporary queue ends with the attached client that declared it, and there is none");
     }
+    if (json_is_true(json_object_get(request->in, "check"))) {
+        error = bus_queue_allowed(bus, name, &config, request->why);
+        pawl_queue_config_fini(&config);
+        request->out = error ? NULL : json_pack("{s:i,s:s}", "schema", 1, "name", name);
+        return error;
+    }
     error = bus_queue_declare(bus, name, &config, &request->lsn, request->why);
     pawl_queue_config_fini(&config);
     if (error)

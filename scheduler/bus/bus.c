@@ -4,6 +4,7 @@
  * Runs in: scheduler, tests. Does no I/O, reads no clock.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 #include "shm/log.h"
 
 enum { ROUTES_HASH = 4096 };
+#define SAY_AGAIN_NS UINT64_C(1000000000)
 
 int bus_grow(void **array, size_t *room, size_t count, size_t item_bytes)
 {
@@ -30,15 +32,24 @@ int bus_grow(void **array, size_t *room, size_t count, size_t item_bytes)
     return 0;
 }
 
-void bus_log(struct pawl_bus *bus, int level, const char *format, ...)
+void bus_log(struct pawl_bus *bus, struct bus_queue *queue, int level, const char *format, ...)
 {
-    char text[512];
+    char text[400], line[512], more[64] = "";
+    struct pawl_log_limit *limit = &queue->said[level >= PAWL_LOG_ERROR];
+    if (limit->said_at_ns != 0 && bus->now.boottime_ns - limit->said_at_ns < SAY_AGAIN_NS) {
+        limit->left_out++;
+        return;
+    }
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
+    if (limit->left_out)
+        snprintf(more, sizeof more, "(%" PRIu64 " times more) ", limit->left_out);
+    *limit = (struct pawl_log_limit){.said_at_ns = bus->now.boottime_ns};
+    snprintf(line, sizeof line, "%squeue %s: %s", more, queue->name, text);
     if (bus->backend.log)
-        bus->backend.log(bus->ctx, level, text);
+        bus->backend.log(bus->ctx, level, line);
 }
 
 /* Either at 0 means that no key is remembered: a window of one key and one nanosecond is as good. */

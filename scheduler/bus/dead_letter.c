@@ -137,22 +137,21 @@ void bus_dlq_find_all(struct pawl_bus *bus)
 
 /* ---- burials ---- */
 
-static void tell_unburied(struct pawl_bus *bus, const struct bus_queue *queue, const struct bus_queue *dlq,
+static void tell_unburied(struct pawl_bus *bus, struct bus_queue *queue, const struct bus_queue *dlq,
                           const struct pawl_event *copy, enum pawl_dead_reason reason)
 {
     const char *why = pawl_dead_reason_name(reason);
     if (!dlq)
-        bus_log(bus, PAWL_LOG_ERROR, "queue %s: an event is dead (%s) and has no dead-letter queue to go to",
-                queue->name, why);
+        bus_log(bus, queue, PAWL_LOG_ERROR, "an event is dead (%s) and has no dead-letter queue to go to",
+                why);
     else if (bus_queue_never_fits(dlq, copy->bytes))
-        bus_log(bus, PAWL_LOG_ERROR,
-                "queue %s: an event is dead (%s), but is larger (%u bytes) than max-bytes of its dead-letter "
+        bus_log(bus, queue, PAWL_LOG_ERROR,
+                "an event is dead (%s), but is larger (%u bytes) than max-bytes of its dead-letter "
                 "queue %s: it is not stored there",
-                queue->name, why, copy->bytes, dlq->name);
+                why, copy->bytes, dlq->name);
     else
-        bus_log(bus, PAWL_LOG_ERROR,
-                "queue %s: an event is dead (%s), but its dead-letter queue %s has no room for it",
-                queue->name, why, dlq->name);
+        bus_log(bus, queue, PAWL_LOG_ERROR,
+                "an event is dead (%s), but its dead-letter queue %s has no room for it", why, dlq->name);
 }
 
 static bool bury(struct pawl_bus *bus, struct bus_queue *queue, const struct pawl_event *event,
@@ -233,7 +232,7 @@ void bus_dead(struct pawl_bus *bus, struct bus_sub *sub, uint64_t seq, uint32_t 
     bus_cut(bus);
     const struct pawl_event *event = backlog_read(bus, queue, &cursor, seq, &error);
     if (!event)
-        bus_log(bus, PAWL_LOG_ERROR, "queue %s: event %" PRIu64 " cannot be read: %s", queue->name, seq,
+        bus_log(bus, queue, PAWL_LOG_ERROR, "event %" PRIu64 " cannot be read: %s", seq,
                 pawl_error_text(error));
     bool has_grave = !queue->config.dead_letters && queue->config.guarantee != PAWL_GUARANTEE_AT_MOST_ONCE;
     if (!event ||

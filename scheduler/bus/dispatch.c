@@ -118,8 +118,8 @@ bool bus_choose(struct pawl_bus *bus, struct bus_sub *sub, struct bus_choice *ch
                 bus_sub_drop_range(bus, sub, seq, seq, PAWL_BUS_END_DROPPED);
                 continue;
             }
-            bus_log(bus, PAWL_LOG_ERROR, "queue %s: event %llu cannot be read: %s", queue->name,
-                    (unsigned long long)seq, pawl_error_text(error));
+            bus_log(bus, queue, PAWL_LOG_ERROR, "event %llu cannot be read: %s", (unsigned long long)seq,
+                    pawl_error_text(error));
             return false;
         }
         if ((event->ttl_ns || queue->config.ttl_ns) &&

@@ -59,7 +59,8 @@ enum { PAWL_ALLOWED_MAX = 256 /* uids, and as many gids */ };
 
 struct pawl_config_queue {
     char *name;
-    char *json; /* its configuration, as queue.declare takes it */
+    char *json;            /* its configuration, as queue.declare takes it */
+    unsigned line, column; /* where the file has it, from 1 */
 };
 
 /* Processes that `pawl serve` has for a queue; the scheduler never looks at it. */

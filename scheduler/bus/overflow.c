@@ -47,7 +47,7 @@ static bool drop_oldest(struct pawl_bus *bus, struct bus_queue *queue)
         if (queue->row)
             pawl_metrics_row_add(queue->row, PAWL_QUEUE_DROPPED, 1);
         if (queue->config.dead_letters)
-            bus_log(bus, 1, "queue %s is at its limit: its oldest dead letter was dropped", queue->name);
+            bus_log(bus, queue, PAWL_LOG_INFO, "it is at its limit: its oldest dead letter was dropped");
         return true;
     }
     return false;

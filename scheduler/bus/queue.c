@@ -308,19 +308,33 @@ static uint64_t append_queue(struct pawl_bus *bus, uint32_t number, const char *
     return lsn;
 }
 
+int bus_queue_allowed(struct pawl_bus *bus, const char *name, const struct pawl_queue_config *config,
+                      char why[256])
+{
+    const struct bus_queue *queue = bus_queue_find(bus, name);
+    const char *key = queue ? pawl_queue_config_compatible(&queue->config, config) : NULL;
+    if (key) {
+        snprintf(why, 256,
+                 "queue %s exists, and its setting %s cannot be changed: delete it first, or leave that out",
+                 name, key);
+        return PAWL_E_INCOMPATIBLE;
+    }
+    if (!queue && bus->queue_count >= bus->limits.queues && !config->dead_letters) {
+        snprintf(why, 256, "there are %u queues, and the limit is %llu", bus->queue_count,
+                 (unsigned long long)bus->limits.queues);
+        return PAWL_E_LIMIT;
+    }
+    return 0;
+}
+
 int bus_queue_declare(struct pawl_bus *bus, const char *name, const struct pawl_queue_config *config,
                       uint64_t *lsn_out, char why[256])
 {
     struct bus_queue *queue = bus_queue_find(bus, name);
+    int error = bus_queue_allowed(bus, name, config, why);
+    if (error)
+        return error;
     if (queue) {
-        const char *key = pawl_queue_config_compatible(&queue->config, config);
-        if (key) {
-            snprintf(
-                why, 256,
-                "queue %s exists, and its setting %s cannot be changed: delete it first, or leave that out",
-                name, key);
-            return PAWL_E_INCOMPATIBLE;
-        }
         json_t *before = pawl_queue_config_json(&queue->config), *after = pawl_queue_config_json(config);
         bool same = before && after && json_equal(before, after);
         json_decref(before);
@@ -329,10 +343,6 @@ int bus_queue_declare(struct pawl_bus *bus, const char *name, const struct pawl_
             *lsn_out = queue->config_lsn;
             return 0;
         }
-    } else if (bus->queue_count >= bus->limits.queues && !config->dead_letters) {
-        snprintf(why, 256, "there are %u queues, and the limit is %llu", bus->queue_count,
-                 (unsigned long long)bus->limits.queues);
-        return PAWL_E_LIMIT;
     }
     if (!config->dead_letters && bus->backend.has_room(bus->ctx, 4096) == PAWL_E_NO_SPACE) {
         snprintf(why, 256, "the disk has no room for a new queue");

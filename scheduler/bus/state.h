@@ -17,6 +17,7 @@
 #include "scheduler/bus/record.h"
 #include "scheduler/bus/seqset.h"
 #include "scheduler/bus/timers.h"
+#include "shm/log.h"
 
 enum {
     BUS_PARKED_BYTES_MAX = 16 << 20,
@@ -43,9 +44,10 @@ struct bus_queue {
     char name[PAWL_NAME_BYTES];
     struct pawl_queue_config config;
     struct pawl_metrics_row *row;
-    uint64_t tail;         /* next seq to give; the first is 1 */
-    uint64_t first_kept;   /* a stream: retention took what is below it, in the midst of an extent */
-    uint64_t visible_tail; /* seqs below it may be delivered: their durability is reached */
+    struct pawl_log_limit said[2]; /* errors, and all else */
+    uint64_t tail;                 /* next seq to give; the first is 1 */
+    uint64_t first_kept;           /* a stream: retention took what is below it, in the midst of an extent */
+    uint64_t visible_tail;         /* seqs below it may be delivered: their durability is reached */
     struct backlog backlog;
     uint64_t depth, bytes;                 /* unsettled (a stream: kept) */
     uint64_t pending_depth, pending_bytes; /* of the open group */
@@ -283,7 +285,9 @@ static inline uint32_t bus_timer_group(uint32_t b)
 
 /* bus.c, due.c */
 int bus_grow(void **array, size_t *room, size_t count, size_t item_bytes);
-void bus_log(struct pawl_bus *bus, int level, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* About one queue: what may be said of every event is said once a second, with how often it was left out. */
+void bus_log(struct pawl_bus *bus, struct bus_queue *queue, int level, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
 void bus_wait_for(struct pawl_bus *bus, const struct bus_wait *wait);
 /* A reply that may be given once @lsn is durable. */
 /** bus_tell - words for the person at @client, at most 255 bytes. */
@@ -343,6 +347,9 @@ int bus_queue_apply(struct pawl_bus *bus, const struct pawl_bus_queue_record *re
 /* @lsn: of what deletes it. */
 void bus_queue_free(struct pawl_bus *bus, struct bus_queue *queue, uint64_t lsn);
 /* Declares with this configuration; lsn 0 and PAWL_E_*: refused with why. */
+/* Would it be compatible, and is there a place for it? */
+int bus_queue_allowed(struct pawl_bus *bus, const char *name, const struct pawl_queue_config *config,
+                      char why[256]);
 int bus_queue_declare(struct pawl_bus *bus, const char *name, const struct pawl_queue_config *config,
                       uint64_t *lsn_out, char why[256]);
 /* Free number of a new group; 0: the stream has as many as it may. */

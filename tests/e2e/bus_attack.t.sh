@@ -174,3 +174,19 @@ assert most < 100, most
 PY
     end_well
 }
+
+test_who_sends_nonsense_again_and_again_does_not_fill_the_log() {
+    serve
+    expect_exit 0 python3 - "$PAWL_STATE/socket" <<'PY'
+import os, socket, sys
+os.chdir(os.path.dirname(sys.argv[1]))  # the whole path may be longer than an address holds
+for _ in range(2000):
+    client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    client.connect("socket")
+    client.sendall(b"\xff" * 64)
+    while client.recv(4096):  # until it is closed
+        pass
+PY
+    [ "$(grep -c 'sent what does not hold' "$PAWL_STATE/scheduler.log")" -lt 1000 ] || fail "a line for each"
+    end_serve
+}

@@ -213,6 +213,7 @@ test_an_event_that_no_room_would_do_for_is_refused_at_once_and_costs_nothing() {
         pawl publish "$policy" 1
         expect_exit 1 pawl publish "$policy" "$(cat large)" --json
         expect_json_err .error.code limit
+        expect_stderr "queue $policy refused the event, which is larger than its max-bytes"
         expect_exit 0 pawl publish "$policy" 2
         expect_eq "$(depth "$policy")" 2
     done

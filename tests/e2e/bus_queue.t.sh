@@ -57,6 +57,26 @@ test_what_was_bounded_can_be_unbounded_again() {
     pawl queue declare q --topic a --max-in-flight 1 --ttl 1h
     expect_exit 0 pawl queue declare q --max-in-flight 0 --ttl 0
     expect_eq "$(config_of q max_in_flight) $(config_of q ttl_ns)" '0 0'
+    pawl queue declare q --rate 1/s
+    expect_exit 0 pawl queue declare q --rate 0
+    expect_eq "$(config_of q rate.count)" 0
+    pawl queue declare s --topic a --stream --retain 1h --retain 1MiB
+    expect_exit 0 pawl queue declare s --retain none
+    expect_eq "$(config_of s retain_ns) $(config_of s retain_bytes)" '0 0'
+}
+
+test_a_bound_that_there_is_not_is_shown_as_none() {
+    pawl queue declare s --topic a --stream
+    expect_exit 0 pawl queue show s
+    expect_match '^ +max_depth +none$'
+    expect_match '^ +max_bytes +none$'
+    expect_match '^ +max_in_flight +none$'
+    expect_match '^ +rate +none$'
+    pawl queue declare q --topic a --max-in-flight 3 --rate 5/s --max-depth 7
+    expect_exit 0 pawl queue show q
+    expect_match '^ +max_depth +7$'
+    expect_match '^ +max_in_flight +3$'
+    expect_match '^ +count +5$'
 }
 
 test_retention_is_for_streams() {
@@ -228,6 +248,14 @@ test_what_neighbours_call_it_gets_a_hint() {
     expect_stderr reply-to=
     expect_exit 2 pawl xread clicks
     expect_stderr --peek
+    expect_exit 2 pawl queue create q
+    expect_stderr 'queue declare'
+    expect_exit 2 pawl queue bind q a
+    expect_stderr --topic
+    expect_exit 2 pawl dlq replay q
+    expect_stderr 'dlq redrive'
+    expect_exit 2 pawl group list s
+    expect_stderr 'group lag'
     expect_exit 2 pawl publish a --cron '* * * * *'
     expect_stderr --delay
     expect_exit 2 pawl subscribe a

@@ -151,6 +151,20 @@ test_a_mistake_in_the_configuration_changes_nothing_and_is_logged_with_its_place
     end_serve
 }
 
+test_a_queue_that_cannot_be_changed_so_is_such_a_mistake() {
+    mkdir -m 700 state
+    echo 'ack-wait: 41s' >state/pawl.yaml
+    serve
+    pawl queue declare q --topic a
+    printf 'ack-wait: 42s\nqueues:\n  new: {topic: b}\n  q: {topic: a, stream: true}\n' >state/pawl.yaml
+    kill -HUP "$SERVE"
+    wait_until 'grep -q "not taken up" state/scheduler.log'
+    grep -q 'line 4, column 3: queue q: .*stream' state/scheduler.log || fail 'no place'
+    expect_eq "$(pawl queue list --json | jq -r '[.queues[].name] | join(" ")')" q
+    expect_eq "$(ack_wait_of_new two)" 41000000000
+    end_serve
+}
+
 test_a_scheduler_that_is_restarted_with_a_broken_configuration_keeps_the_one_before() {
     mkdir -m 700 state
     echo 'ack-wait: 41s' >state/pawl.yaml
@@ -580,7 +594,7 @@ C
     lines=$!
     exec 3>lines
     echo one >&3
-    "$PAWL" publish t y >y 2>waiting.err &
+    "$PAWL" publish t y >told 2>waiting.err &
     waiting=$!
     "$PAWL" consume paused >taken 2>taker.err &
     taker=$!

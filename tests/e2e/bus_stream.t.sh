@@ -183,3 +183,16 @@ test_a_stream_that_is_trimmed_again_and_again_counts_what_it_keeps() {
     expect_json .depth "$kept"
     expect_json .bytes $((kept * 72))
 }
+
+test_a_group_that_is_deleted_is_gone_and_makes_room_for_another() {
+    stream_of 3
+    pawl group create clicks g --from earliest
+    pawl consume clicks --group g --count 2 --wait 2m --auto-ack >/dev/null
+    expect_exit 0 pawl group delete clicks g --json
+    expect_json '[.queue, .group] | join(" ")' 'clicks g'
+    expect_eq "$(pawl group lag clicks --json | jq '.groups | length')" 0
+    expect_exit 2 pawl group delete clicks g
+    expect_stderr 'no group g'
+    pawl group create clicks g --from earliest
+    expect_eq "$(lag g)" 3
+}

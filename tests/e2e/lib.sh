@@ -106,7 +106,7 @@ step_count() { pawl status --json | jq -r ".steps.$1"; }
 # step_field STEP FIELD [RUN]: of the step's first instance.
 step_field() { pawl steps "${3:-last}" --json | jq -rs "map(select(.step == \"$1\"))[0].$2"; }
 
-now_ms() { date +%s%3N; }
+now_ms() { echo $((${EPOCHREALTIME/[.,]/} / 1000)); }
 
 # wait_until 'CONDITION' [SECONDS]: look again every 20 ms until the shell condition holds; 10 s unless told, and
 # PATIENCE times as long before it fails.
@@ -163,13 +163,14 @@ end_serve() {
 # Processes of this test that live now. By the mark in their environment, or, since a process that has named itself
 # may have overwritten that, by what it holds open below $T.
 processes() {
-    {
+    local named found
+    # Few programs for them all, however many processes other tests have: this is asked again and again.
+    mapfile -t named < <(grep -ls '^pawl' /proc/[0-9]*/comm || true)
+    mapfile -t found < <({
         grep -lsaF "E2E_MARK=$T;" /proc/[0-9]*/environ || true
-        # One find for them all, however many other tests have: this is asked again and again.
-        grep -ls '^pawl' /proc/[0-9]*/comm | sed 's/comm$/fd/' | xargs -r sh -c 'exec find "$@" -lname "$0/*"' "$T" 2>/dev/null || true
-    } | cut -d/ -f3 | sort -un | while read -r pid; do
-        grep -qs '^State:.[ZX]' "/proc/$pid/status" || [ ! -e "/proc/$pid" ] || echo "$pid"
-    done
+        [ "${#named[@]}" -eq 0 ] || find "${named[@]/%comm/fd}" -lname "$T/*" 2>/dev/null || true
+    } | cut -d/ -f1-3 | sort -t/ -k3,3n -u)
+    [ "${#found[@]}" -eq 0 ] || grep -Ls '^State:.[ZX]' "${found[@]/%//status}" | cut -d/ -f3 || true
 }
 
 # pid_of ROLE: the processes of this test that call themselves `pawl: ROLE...` (supervisor, scheduler, worker): none,
@@ -303,7 +304,7 @@ list_tests() {
     # shellcheck disable=SC1090
     . "$1"
     sed -n 's/^\(test_[A-Za-z0-9_]*\)() *{.*/\1/p' "$1" | while read -r name; do
-        echo "${SECONDS_OF[$name]:-60} ${ONCE[$name]:-each} $(basename "$1") $name"
+        echo "${SECONDS_OF[$name]:-60} ${ONCE[$name]:-each} ${1##*/} $name"
     done
 }
 

@@ -59,7 +59,7 @@ for file in "$here"/*.t.sh; do
     }
 done >"$E2E_DIR/all" || exit 1
 while read -r seconds often file name; do
-    base=$(basename "$file" .t.sh) words=${name//_/ }
+    base=${file%.t.sh} words=${name//_/ }
     case "$base $words $name $base: ${words#test }" in # the last is how results name it
     *"$filter"*)
         for kind in $kinds; do

@@ -210,7 +210,8 @@ static uint64_t random_word(void *ctx)
 static void say(void *ctx, int level, const char *text)
 {
     struct memory *memory = ctx;
-    memory->errors_logged += level <= 0;
+    memory->lines_logged++;
+    (void)level;
     snprintf(memory->logged, sizeof memory->logged, "%s", text);
 }
 

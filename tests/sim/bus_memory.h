@@ -76,7 +76,7 @@ struct memory {
     uint64_t snapshot_lsn;
 
     struct memory_client clients[MEMORY_CLIENTS_MAX];
-    uint64_t changes, errors_logged;
+    uint64_t changes, lines_logged;
     char logged[512];
 
     int error; /* of the last request */

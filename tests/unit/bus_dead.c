@@ -198,3 +198,24 @@ Test(bus_dead, what_brings_the_scheduler_down_each_time_is_dead_in_the_end)
     expect_text(one, "reason", "interrupted");
     json_decref(one);
 }
+
+/* The log has no bound of its own. */
+Test(bus_dead, what_may_be_said_of_every_event_is_said_once_a_second)
+{
+    m.limits.dlq_depth = 1;
+    pawl_bus_set_limits(m.bus, &m.limits);
+    memory_declare(&m, "q", "'topics': ['t']");
+    struct memory_client *client = consumer_of(&m, "q", 100);
+    for (int i = 0; i < 100; i++)
+        (void)memory_say(&m, client, "t", "one");
+    memory_turn(&m);
+    for (uint64_t n = 0; n < 99; n++)
+        kill_one(client, n);
+    cr_expect(eq(u64, m.lines_logged, 1));
+    memory_pass(&m, SECOND);
+    kill_one(client, 99);
+    cr_expect(eq(u64, m.lines_logged, 2));
+    cr_expect(eq(str, m.logged,
+                 "(97 times more) queue q.dlq: it is at its limit: its oldest dead letter was dropped"));
+    expect_number(&m, "q.dlq", "depth", 1);
+}

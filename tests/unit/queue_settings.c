@@ -64,6 +64,8 @@ Test(queue_settings, each_form_becomes_its_json)
     expect_put("rate", "5/250ms", "{\"rate\":{\"count\":5,\"per_ns\":250000000}}");
     expect_put("stream", NULL, "{\"stream\":true}");
     expect_put("stream", "false", "{\"stream\":false}");
+    expect_put("rate", "0", "{\"rate\":{\"count\":0}}");
+    expect_put("retain", "none", "{\"retain_bytes\":0,\"retain_ns\":0}");
     expect_put("retain", "7d", "{\"retain_ns\":604800000000000}");
     expect_put("retain", "10GiB", "{\"retain_bytes\":10737418240}");
     expect_put("breaker", "0", "{\"breaker\":{\"failures\":0}}");
