@@ -113,10 +113,22 @@ static uint64_t append_run(struct pawl_core *core, uint8_t type, uint64_t number
     return pawl_apply_append(core, type, &record, sizeof record, more, 6);
 }
 
-/* The batch that the request names, if it is this client's and still open; else a number of its own. */
+/* A batch of this client's that is open. */
+static struct pawl_batch *open_batch_of(const struct pawl_core *core, uint64_t client)
+{
+    struct pawl_batch *batch = core->batches;
+    while (batch && batch->client != client)
+        batch = batch->next;
+    return client != 0 ? batch : NULL;
+}
+
+/* The batch that the request names, if it is this client's and still open. It closes when its last run ends,
+ * while others may be on their way: those share the next one, else each would have slots of its own. */
 static uint64_t choose_batch(struct pawl_core *core, const struct pawl_submission *s)
 {
     struct pawl_batch *batch = s->request->batch ? pawl_core_batch(core, s->request->batch) : NULL;
+    if (s->request->batch && !batch)
+        batch = open_batch_of(core, s->client);
     if (batch && batch->client == s->client && s->client != 0)
         return batch->number;
     return core->next_batch++;

@@ -190,7 +190,7 @@ static int on_submitted(struct attach *a, uint32_t index, const struct pawl_wire
 {
     struct slot *slot = &a->slots[index];
     if (reply != NULL) {
-        a->batch = reply->batch;
+        a->batch = reply->batch != 0 ? reply->batch : a->batch; /* 0: it is over already */
         memcpy(slot->run_id, reply->run_id, sizeof slot->run_id);
         slot->run_id[PAWL_NAME_BYTES - 1] = '\0';
         a->end.nothing_left = reply->resumed == PAWL_RESUMED_NOTHING_LEFT;

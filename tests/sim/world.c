@@ -318,7 +318,8 @@ static struct pawl_run *submit_plan(struct world *world, const struct world_subm
     struct pawl_wire_submit request = {.flags = submit->flags,
                                        .slots = submit->slots ? submit->slots : 4,
                                        .keep_going = submit->keep_going,
-                                       .halt_now = submit->halt_now};
+                                       .halt_now = submit->halt_now,
+                                       .batch = submit->batch};
     struct pawl_submission submission = {.request = &request,
                                          .file = "sim.yaml",
                                          .filter = submit->filter ? submit->filter : "",

@@ -109,7 +109,7 @@ struct world_submit {
     const char *text; /* NULL with resume_id: the plan that it has */
     const char *run_id, *resume_id, *filter;
     uint32_t slots, flags, keep_going, halt_now;
-    uint64_t client;
+    uint64_t client, batch;
 };
 struct pawl_run *world_submit(struct world *world, const struct world_submit *submit, int *error_out);
 /* A workflow with 4 slots, in one call; must succeed. */

@@ -259,6 +259,33 @@ Test(core_flow, max_parallel_bounds_what_is_placed_and_moves_on_with_each_end)
     cr_expect(eq(sz, world_placed(world, "a"), 2));
 }
 
+static struct pawl_run *submit_into(const char *run_id, uint64_t client, uint64_t batch)
+{
+    struct world_submit submit = {.text = "pawl: 1\nsteps: {a: {use: noop}, b: {run: [x]}}\n",
+                                  .run_id = run_id,
+                                  .slots = 1,
+                                  .client = client,
+                                  .batch = batch};
+    struct pawl_run *run = world_submit(world, &submit, NULL);
+    cr_assert(ne(ptr, run, NULL));
+    return run;
+}
+
+Test(core_flow, runs_that_name_a_batch_which_has_ended_share_the_next_one_and_its_slots)
+{
+    struct pawl_run *first = submit_into("r1", 7, 0);
+    uint64_t ended = pawl_batch_number(pawl_run_batch(first));
+    world_finish(world);
+    cr_assert(eq(ptr, pawl_run_batch(first), NULL), "all of it has ended");
+    struct pawl_run *second = submit_into("r2", 7, ended), *third = submit_into("r3", 7, ended);
+    struct pawl_run *stranger = submit_into("r4", 8, ended);
+    cr_expect(eq(ptr, pawl_run_batch(second), pawl_run_batch(third)));
+    cr_expect(ne(ptr, pawl_run_batch(stranger), pawl_run_batch(second)));
+    cr_expect(ne(ptr, pawl_run_batch(submit_into("r5", 7, 0)), pawl_run_batch(second)),
+              "it asks for its own");
+    world_finish(world);
+}
+
 Test(core_flow, higher_priority_is_placed_first_then_the_order_of_the_file)
 {
     struct world_submit submit = {
