@@ -331,11 +331,13 @@ test_a_plain_consumer_goes_on_when_its_server_was_killed_and_another_serves() {
     wait_until '[ -s background.out ]'
     kill -KILL "$SERVE"
     wait "$SERVE" || true
+    serve
     pawl publish a y >/dev/null
     wait_until '[ "$(wc -l <background.out)" -eq 2 ]' 20
     kill -INT "$consumer"
     expect_end 5 "$consumer"
     expect_eq "$(jq -r .data background.out | xargs)" 'x y'
+    end_serve
 }
 
 test_ways_of_consuming_exclude_one_another() {
