@@ -312,7 +312,7 @@ bench-figures: all python
 bench-peers: all $(BUILD)/peers_bus
 	@bash bench/peers.sh $(BUILD)/pawl $(BUILD)/peers_bus
 
-$(BUILD)/peers_bus: $(PEERS_SRCS:%.c=$(BUILD)/%.o) $(BUILD)/bench/bench_support.o
+$(BUILD)/peers_bus: $(PEERS_SRCS:%.c=$(BUILD)/%.o) $(BUILD)/bench/bench_support.o $(BUILD)/shm/clock.o
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^
 

@@ -116,6 +116,9 @@ int pawl_bench_floor_path(const char *directory, double rate, uint64_t events,
 double pawl_bench_cpu_seconds(int who);      /* RUSAGE_SELF or RUSAGE_CHILDREN: user and system */
 double pawl_bench_cpu_seconds_of(pid_t pid); /* of another process that lives */
 uint64_t pawl_bench_rss_bytes(void);         /* of this process, now */
+/* Sleeps until then (CLOCK_MONOTONIC), at once over if that has passed: between two events at a rate nobody
+ * is busy, which would take a core from those who are measured. */
+void pawl_bench_rest_until(uint64_t at_ns);
 
 struct pawl_bench_samples {
     uint64_t *ns;

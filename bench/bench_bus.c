@@ -27,6 +27,7 @@
 
 #include "bench/bench.h"
 #include "runtime/pawl.h"
+#include "shm/clock.h"
 
 enum {
     MEMORY_EVENTS = 5000000,
@@ -48,13 +49,6 @@ struct bus_run {
     int durability; /* enum pawl_durability_mode */
     double rate;
 };
-
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 static int complain(const char *what, int error, const struct pawl *pawl)
 {
@@ -94,17 +88,12 @@ static int publish(const struct bus_run *run, int go_fd, int start_fd)
         goto end;
     struct pawl_message message = {
         .bytes = sizeof message, .topic = "bench.event", .data = data, .data_bytes = run->payload_bytes};
-    uint64_t next_ns = now_ns(), step_ns = run->rate > 0 ? (uint64_t)(1e9 / run->rate) : 0;
+    uint64_t next_ns = pawl_clock_monotonic_ns(), step_ns = run->rate > 0 ? (uint64_t)(1e9 / run->rate) : 0;
     for (uint64_t i = 0; i < run->events && !error; i++) {
         if (step_ns) {
-            /* Not busy between two: that would take a core from those who are measured. */
-            uint64_t now = now_ns();
-            if (now < next_ns) {
-                struct timespec rest = {.tv_nsec = (long)(next_ns - now)};
-                nanosleep(&rest, NULL);
-            }
+            pawl_bench_rest_until(next_ns);
             next_ns += step_ns;
-            now = now_ns();
+            uint64_t now = pawl_clock_monotonic_ns();
             memcpy(data, &now, sizeof now);
         }
         error = pawl_publish_async(pawl, &message, PATIENCE_MS, NULL, NULL, NULL);
@@ -157,7 +146,7 @@ static int consume(const struct bus_run *run, int fd, int go_fd)
         error = pawl_consume(pawl, "bench", &options, &consumer);
     if (!error)
         error = say_ready(go_fd);
-    uint64_t last_ns = now_ns();
+    uint64_t last_ns = pawl_clock_monotonic_ns();
     while (!error && shared.got < run->events) {
         const struct pawl_delivery *deliveries[BATCH];
         int count = pawl_claim(consumer, deliveries, BATCH, run->consumers > 1 ? 500 : PATIENCE_MS);
@@ -166,7 +155,7 @@ static int consume(const struct bus_run *run, int fd, int go_fd)
         if (count <= 0)
             break;
         if (run->rate > 0) {
-            uint64_t now = now_ns(), sent;
+            uint64_t now = pawl_clock_monotonic_ns(), sent;
             for (int i = 0; i < count && !error; i++) {
                 memcpy(&sent, deliveries[i]->data, sizeof sent);
                 error = pawl_bench_sample(&samples, now - sent);
@@ -175,10 +164,10 @@ static int consume(const struct bus_run *run, int fd, int go_fd)
         if (!error)
             error = pawl_ack_batch(deliveries, (size_t)count);
         shared.got += (uint64_t)count;
-        last_ns = now_ns();
+        last_ns = pawl_clock_monotonic_ns();
     }
     if (!error && shared.got > 0 && (error = pawl_flush(pawl, PATIENCE_MS)) == 0 && run->consumers == 1)
-        last_ns = now_ns();
+        last_ns = pawl_clock_monotonic_ns();
     shared.finished_at_ns = last_ns;
     if (error)
         complain("consume", error, pawl);
@@ -345,7 +334,7 @@ static int measure(const struct bus_run *run, pid_t scheduler, struct pawl_bench
     for (uint32_t i = 0; i <= run->consumers && !error; i++)
         error = read_all(go[0], &word, 1);
     double cpu = pawl_bench_cpu_seconds_of(scheduler), children = pawl_bench_cpu_seconds(RUSAGE_CHILDREN);
-    uint64_t from_ns = now_ns();
+    uint64_t from_ns = pawl_clock_monotonic_ns();
     if (!error && write(start[1], "s", 1) != 1)
         error = -EPIPE;
     close(start[1]); /* without a word: nothing is published */
@@ -471,7 +460,7 @@ int pawl_bench_recover(const struct pawl_bench_options *options, const char *dir
     uint64_t bytes = 0;
     char command[700];
     snprintf(command, sizeof command, "cat '%s'/journal/*.seg | wc -c", run.state);
-    uint64_t from_ns = now_ns();
+    uint64_t from_ns = pawl_clock_monotonic_ns();
     FILE *pipe_file = popen(command, "re");
     if (pipe_file) {
         char text[32];
@@ -479,10 +468,10 @@ int pawl_bench_recover(const struct pawl_bench_options *options, const char *dir
             bytes = strtoull(text, NULL, 10);
         pclose(pipe_file);
     }
-    double read_seconds = (double)(now_ns() - from_ns) / 1e9;
-    from_ns = now_ns();
+    double read_seconds = (double)(pawl_clock_monotonic_ns() - from_ns) / 1e9;
+    from_ns = pawl_clock_monotonic_ns();
     error = attach(&run, &pawl);
-    result_out->seconds = (double)(now_ns() - from_ns) / 1e9;
+    result_out->seconds = (double)(pawl_clock_monotonic_ns() - from_ns) / 1e9;
     result_out->events = run.events;
     result_out->per_second = (double)run.events / result_out->seconds;
     result_out->floor_per_second = (double)run.events / read_seconds;

@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "bench/bench.h"
+#include "shm/clock.h"
 #include "shm/doorbell.h"
 #include "shm/segment.h"
 
@@ -34,13 +35,6 @@ enum {
     PATH_BLOCKS = 4096, /* written before, then over and over */
     PATIENCE_MS = 10000,
 };
-
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 /* The first or the second of the processors that we may use; with one only, nothing. */
 static void stay_on(const cpu_set_t *allowed, int which)
@@ -68,13 +62,13 @@ void pawl_bench_floor_waking(bool apart, struct pawl_bench_result *wake_out)
     if (pid == 0) {
         (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
         while (read(there, &word, sizeof word) == sizeof word && word < 1000)
-            (void)!write(back, &(uint64_t){now_ns()}, sizeof word); /* when it was awake */
+            (void)!write(back, &(uint64_t){pawl_clock_monotonic_ns()}, sizeof word); /* when it was awake */
         _exit(0);
     }
     for (int i = 0; i < WAKES && pid > 0; i++) {
         struct timespec rest = {.tv_nsec = 200000};
         nanosleep(&rest, NULL);
-        uint64_t from_ns = now_ns();
+        uint64_t from_ns = pawl_clock_monotonic_ns();
         (void)!write(there, &(uint64_t){1}, sizeof word);
         if (read(back, &word, sizeof word) == sizeof word && word >= from_ns)
             (void)pawl_bench_sample(&samples, word - from_ns);
@@ -96,14 +90,14 @@ void pawl_bench_floor_syncing(const char *directory, struct pawl_bench_result *s
     void *block = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
     snprintf(path, sizeof path, "%s/sync", directory);
     int fd = open(path, O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0600);
-    uint64_t until_ns = now_ns() + SYNCING_NS;
+    uint64_t until_ns = pawl_clock_monotonic_ns() + SYNCING_NS;
     for (int i = 0; i < SYNCS && fd >= 0 && block; i++) {
         memset(block, i, BLOCK_BYTES);
-        uint64_t from_ns = now_ns();
+        uint64_t from_ns = pawl_clock_monotonic_ns();
         if (from_ns >= until_ns || pwrite(fd, block, BLOCK_BYTES, (off_t)i * BLOCK_BYTES) != BLOCK_BYTES ||
             fdatasync(fd) != 0)
             break;
-        (void)pawl_bench_sample(&samples, now_ns() - from_ns);
+        (void)pawl_bench_sample(&samples, pawl_clock_monotonic_ns() - from_ns);
     }
     pawl_bench_percentiles(&samples, sync_out);
     if (fd >= 0)
@@ -157,15 +151,11 @@ static uint64_t leg_wait(struct leg *leg, uint64_t seen)
 
 static void path_publish(struct path *path)
 {
-    uint64_t next_ns = now_ns(), step_ns = (uint64_t)(1e9 / path->rate);
+    uint64_t next_ns = pawl_clock_monotonic_ns(), step_ns = (uint64_t)(1e9 / path->rate);
     for (uint64_t i = 0; i < path->events; i++) {
-        uint64_t now = now_ns();
-        if (now < next_ns) {
-            struct timespec rest = {.tv_nsec = (long)(next_ns - now)};
-            nanosleep(&rest, NULL);
-        }
+        pawl_bench_rest_until(next_ns);
         next_ns += step_ns;
-        path->legs[0].at_ns[i] = now_ns();
+        path->legs[0].at_ns[i] = pawl_clock_monotonic_ns();
         leg_publish(&path->legs[0], i + 1);
     }
 }
@@ -191,7 +181,7 @@ static int path_commit(struct path *path)
 static int path_consume(struct path *path, struct pawl_bench_samples *samples)
 {
     for (uint64_t seen = 0; seen < path->events;) {
-        uint64_t produced = leg_wait(&path->legs[1], seen), now = now_ns();
+        uint64_t produced = leg_wait(&path->legs[1], seen), now = pawl_clock_monotonic_ns();
         if (produced == seen)
             return -ETIMEDOUT;
         for (; seen < produced; seen++)

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 double pawl_bench_cpu_seconds(int who)
@@ -33,6 +34,13 @@ double pawl_bench_cpu_seconds_of(pid_t pid)
     if (file)
         fclose(file);
     return (double)ticks / (double)sysconf(_SC_CLK_TCK);
+}
+
+void pawl_bench_rest_until(uint64_t at_ns)
+{
+    const struct timespec at = {.tv_sec = (time_t)(at_ns / 1000000000),
+                                .tv_nsec = (long)(at_ns % 1000000000)};
+    (void)clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL);
 }
 
 uint64_t pawl_bench_rss_bytes(void)

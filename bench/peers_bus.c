@@ -29,6 +29,7 @@
 #include <unistd.h>
 
 #include "bench/bench.h"
+#include "shm/clock.h"
 
 enum {
     BYTES_MAX = 1 << 20,
@@ -71,13 +72,6 @@ struct link {
     char *out, *in;
     size_t out_used, in_first, in_end;
 };
-
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 static void fail(const char *what)
 {
@@ -217,25 +211,19 @@ static void get_confirm(const struct run *run, struct link *link)
     (void)get_line(link);
 }
 
-static void rest_until(uint64_t at_ns)
-{
-    struct timespec at = {(time_t)(at_ns / 1000000000), (long)(at_ns % 1000000000)};
-    (void)clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL);
-}
-
 static void publish(const struct run *run)
 {
     struct link link;
     char *data = calloc(1, run->payload_bytes);
     if (!data || !link_open(&link, run->socket_path))
         fail("connect");
-    uint64_t sent = 0, confirmed = 0, next_ns = now_ns();
+    uint64_t sent = 0, confirmed = 0, next_ns = pawl_clock_monotonic_ns();
     uint64_t step_ns = run->rate > 0 ? (uint64_t)(1e9 / run->rate) : 0;
     while (confirmed < run->events) {
         if (step_ns && sent < run->events) {
-            rest_until(next_ns);
+            pawl_bench_rest_until(next_ns);
             next_ns += step_ns;
-            uint64_t now = now_ns();
+            uint64_t now = pawl_clock_monotonic_ns();
             memcpy(data, &now, sizeof now);
         }
         for (int i = 0; i < (step_ns ? 1 : PUBLISH_BATCH) && sent < run->events; i++, sent++)
@@ -262,7 +250,7 @@ static void note(const struct run *run, struct pawl_bench_samples *samples, cons
 {
     uint64_t sent;
     memcpy(&sent, data, sizeof sent);
-    if (run->rate > 0 && pawl_bench_sample(samples, now_ns() - sent) != 0)
+    if (run->rate > 0 && pawl_bench_sample(samples, pawl_clock_monotonic_ns() - sent) != 0)
         fail("memory");
 }
 
@@ -378,7 +366,7 @@ static void consume(const struct run *run, int fd)
         fail("connect");
     result.events = run->peer->protocol == REDIS ? consume_redis(run, &link, &samples)
                                                  : consume_beanstalkd(run, &link, &samples);
-    uint64_t finished_ns = now_ns();
+    uint64_t finished_ns = pawl_clock_monotonic_ns();
     pawl_bench_percentiles(&samples, &result);
     uint64_t figures[4] = {result.events, finished_ns, result.p50_ns, result.p99_ns};
     if (write(fd, figures, sizeof figures) != (ssize_t)sizeof figures)
@@ -460,7 +448,7 @@ static int measure(const struct run *run, pid_t server)
         fail("pipe");
     double cpu = pawl_bench_cpu_seconds_of(server);
     pid_t consumer = start(run, fds[1]);
-    uint64_t from_ns = now_ns();
+    uint64_t from_ns = pawl_clock_monotonic_ns();
     pid_t publisher = start(run, -1);
     close(fds[1]);
     bool whole = read(fds[0], figures, sizeof figures) == (ssize_t)sizeof figures;
