@@ -10,6 +10,18 @@ steps:
 YAML
 }
 
+# disk SIZE: ./disk is a small file system from now on. serve_on SIZE: and its state directory is served, by $server.
+# shellcheck disable=SC2016
+on_disk='
+    disk() { mount -t tmpfs -o size=$1 disk disk; }
+    serve_on() {
+        disk "$1"
+        export PAWL_STATE=$PWD/disk/state
+        "$PAWL" serve 2>serve.err &
+        server=$!
+        until grep -q "serving /" serve.err; do kill -0 "$server"; sleep 0.05; done
+    }'
+
 # in_namespace SCRIPT: a bash with $PAWL and the helpers of this file, that may mount. As a user it is root in a
 # namespace of its own.
 in_namespace() {
@@ -17,7 +29,7 @@ in_namespace() {
     [ "$(id -u)" -eq 0 ] || unshare=(unshare -rm)
     # Below a chroot / is no mount point, whose propagation could be changed.
     "${unshare[@]}" true 2>/dev/null || unshare+=(--propagation unchanged)
-    body="set -eu; disk() { mount -t tmpfs -o size=\$1 disk disk; }; trap 'umount -l disk 2>/dev/null || true' EXIT; $1"
+    body="set -eu; $on_disk; trap 'umount -l disk 2>/dev/null || true' EXIT; $1"
     mkdir -p disk
     PAWL=$PAWL "${unshare[@]}" bash -c "$body"
 }
@@ -143,6 +155,8 @@ test_a_full_disk_refuses_new_work_until_there_is_room_again() {
         export PAWL_STATE=disk/state
         disk 64m
         "$PAWL" run --run-id before ok.yaml 2>/dev/null
+        gone() { until flock -n disk/state/lock true; do sleep 0.02; done; }
+        gone # it gives space back when it ends
         head -c 100m /dev/zero >disk/fill 2>/dev/null || true
         for verb in "run ok.yaml" "map echo ::: a"; do
             rc=0
@@ -151,6 +165,7 @@ test_a_full_disk_refuses_new_work_until_there_is_room_again() {
             [ $rc -eq 1 ] || [ $rc -eq 4 ]
         done
         "$PAWL" logs before hello
+        gone # it looks for room once a second
         rm disk/fill
         "$PAWL" run --run-id after ok.yaml 2>/dev/null
         "$PAWL" logs after hello'
@@ -230,11 +245,7 @@ test_without_io_uring_everything_works_and_doctor_says_so() {
 test_a_disk_that_a_backlog_filled_takes_events_again_once_they_are_consumed() {
     # shellcheck disable=SC2016
     expect_exit 0 in_namespace '
-        disk 40M
-        export PAWL_STATE=$PWD/disk/state
-        "$PAWL" serve 2>serve.err &
-        server=$!
-        until grep -q "serving /" serve.err; do kill -0 "$server"; sleep 0.05; done
+        serve_on 40M
         "$PAWL" queue declare q --topic t --max-bytes 4G
         head -c 20000 /dev/zero | tr "\0" x >line
         for i in {1..2500}; do echo -n "$i " && cat line && echo; done >lines
@@ -254,11 +265,7 @@ test_a_disk_that_a_backlog_filled_takes_events_again_once_they_are_consumed() {
 test_a_few_events_that_stay_do_not_keep_a_disk_full_that_a_backlog_filled() {
     # shellcheck disable=SC2016
     expect_exit 0 in_namespace '
-        disk 40M
-        export PAWL_STATE=$PWD/disk/state
-        "$PAWL" serve 2>serve.err &
-        server=$!
-        until grep -q "serving /" serve.err; do kill -0 "$server"; sleep 0.05; done
+        serve_on 40M
         "$PAWL" queue declare q --topic t --max-bytes 4G
         "$PAWL" queue declare later --topic later
         head -c 20000 /dev/zero | tr "\0" x >line
@@ -285,10 +292,7 @@ test_a_few_events_that_stay_do_not_keep_a_disk_full_that_a_backlog_filled() {
 test_publishers_of_large_events_leave_room_to_consume_all_that_was_confirmed() {
     # shellcheck disable=SC2016
     expect_exit 0 in_namespace '
-        disk 48M
-        export PAWL_STATE=$PWD/disk/state
-        "$PAWL" serve 2>serve.err &
-        until grep -q "serving /" serve.err; do sleep 0.05; done
+        serve_on 48M
         "$PAWL" queue declare q --topic t --max-bytes 4G
         head -c 1000000 /dev/zero | tr "\0" x >line
         for i in {1..30}; do echo -n "$i " && cat line && echo; done >lines
