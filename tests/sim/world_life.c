@@ -52,12 +52,20 @@ void world_judge_reopened(struct world *world, const void *reopen_record)
         world_break(world, "run %s: the journal has it open again before readers know", record.run_id);
 }
 
+/* Its image is told from while it waits to be sealed once more: a snapshot may have taken it from there. */
+static bool has_ended_as_its_image_says(struct world *world, const struct pawl_run *run)
+{
+    uint64_t mark = 0;
+    return run->superseded || (run->ending && pawl_image_fetch_mark(world->core, run->id, &mark) == 0 &&
+                               mark == run->base_image);
+}
+
 void world_check_reopened(struct world *world)
 {
     for (size_t r = 0; r < world->core->run_count; r++) {
         const struct pawl_run *run = world->core->runs[r];
         const struct world_image *image = find_image(world, run->id);
-        bool open_again = run->base_image != 0 && !run->superseded && !run->leaving;
+        bool open_again = run->base_image != 0 && !run->leaving && !has_ended_as_its_image_says(world, run);
         if (open_again && image && !image->reopened)
             world_break(world, "run %s is open again, and readers believe its image", run->id);
     }

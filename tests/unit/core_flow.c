@@ -276,7 +276,7 @@ Test(core_flow, runs_that_name_a_batch_which_has_ended_share_the_next_one_and_it
     struct pawl_run *first = submit_into("r1", 7, 0);
     uint64_t ended = pawl_batch_number(pawl_run_batch(first));
     world_finish(world);
-    cr_assert(eq(ptr, pawl_run_batch(first), NULL), "all of it has ended");
+    cr_assert(eq(ptr, world_find_run(world, "r1"), NULL), "all of it has ended");
     struct pawl_run *second = submit_into("r2", 7, ended), *third = submit_into("r3", 7, ended);
     struct pawl_run *stranger = submit_into("r4", 8, ended);
     cr_expect(eq(ptr, pawl_run_batch(second), pawl_run_batch(third)));

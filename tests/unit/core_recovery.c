@@ -307,6 +307,27 @@ Test(core_recovery,
     cr_expect(not(world->images[0].reopened));
 }
 
+Test(core_recovery, snapshot_of_a_run_that_waits_to_be_sealed_once_more_leaves_readers_its_image)
+{
+    world_run(world, CHAIN);
+    world_exit(world, world_find(world, "a", 0), 1);
+    world_finish(world);
+    resume("r");
+    world_exit(world, world_find(world, "a", 0), 1);
+    world_sync(world);
+    world_seal(world);
+    world_crash(world, world->durable, false); /* the journal does not know the image */
+    world_snapshot(world);
+    world_crash(world, world->durable, false);
+    cr_assert(ne(ptr, world_find_run(world, "r"), NULL));
+    world_check_reopened(world);
+    world_serve(world);
+    world_finish(world);
+    cr_expect(eq(ptr, world_find_run(world, "r"), NULL));
+    cr_expect(eq(u32, world_run_state(world, "r"), PAWL_RUN_FAILED));
+    cr_expect(eq(u32, world_attempts(world, "r", "a", 0), 2));
+}
+
 Test(core_recovery, power_loss_between_the_mark_of_a_reopening_and_its_record_leaves_the_run_sealed)
 {
     int error = 0;
