@@ -1,7 +1,7 @@
 # docs.t.sh - what the documents tell people to type works: commands as pasted, verbs and flags as named, links.
 # shellcheck disable=SC2016  # expansions in quotes are for the documents' shell
 
-DOCS="README.md docs/bus.md docs/guarantees.md docs/coming-from.md docs/c-api.md docs/observability.md docs/architecture.md docs/glossary.md"
+DOCS="README.md docs/bus.md docs/guarantees.md docs/coming-from.md docs/c-api.md docs/observability.md docs/architecture.md docs/glossary.md docs/operations.md"
 
 # commands FILE: what is in its fenced blocks of shell.
 commands() { awk '/^```sh$/ { on = 1; next } /^```/ { on = 0 } on' "$E2E_TOP/$1"; }
@@ -28,6 +28,12 @@ test_the_commands_of_the_page_about_the_bus_run_in_order() {
     paste docs/bus.md
     expect_match '^7$'
     expect_match '^billing +'
+}
+
+test_a_state_directory_is_backed_up_and_moved_as_the_page_about_operations_does_it() {
+    paste docs/operations.md
+    expect_contains 'closed cleanly'
+    expect_match '^orders +active +1 '
 }
 
 # calls FILE...: "VERB [SUBVERB] FLAG..." of every `pawl ...` that is named in running text, one a line.
