@@ -139,8 +139,9 @@ test_a_read_only_file_system_is_named_at_once_and_can_be_read() {
     expect_exit 0 in_namespace '
         disk 64m
         "$PAWL" --state disk/state run --run-id before ok.yaml 2>/dev/null
-        # Busy until the scheduler has closed the journal, which is after its command ended.
-        until mount -o remount,ro disk 2>/dev/null; do sleep 0.02; done
+        # Busy until the scheduler has closed the journal, which is after its command ended. The mount, not what is
+        # mounted: its options name an owner whom the namespace of a plain user does not know.
+        until mount -o remount,bind,ro disk 2>/dev/null; do sleep 0.02; done
         rc=0
         timeout 60 "$PAWL" --state disk/state run ok.yaml || rc=$?
         [ $rc -eq 4 ]
