@@ -189,8 +189,10 @@ static int open_directory(const char *path, enum pawl_state_mode mode, struct pa
     if (fstat(state->dirfd, &status) != 0)
         return -errno;
     if (status.st_uid != geteuid()) {
-        say(why, "state directory %s belongs to user %u, not to you; choose another with --state", path,
-            (unsigned)status.st_uid);
+        say(why,
+            "state directory %s belongs to user %u, not to you; do it as that user, or choose another with "
+            "--state",
+            path, (unsigned)status.st_uid);
         return PAWL_E_INVALID;
     }
     if (status.st_mode & (S_IWGRP | S_IWOTH)) {

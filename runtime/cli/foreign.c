@@ -139,7 +139,7 @@ static const struct foreign {
     {NULL, "xargs", "`pawl map` does what xargs does"},
     {NULL, "exec", "`pawl run FILE` runs a workflow, `pawl map CMD` a command for each argument"},
     {NULL, "start", "`pawl run FILE --detach` starts a run and leaves it"},
-    {NULL, "stop", "`pawl cancel RUN` ends a run"},
+    {NULL, "stop", "`pawl cancel RUN` ends a run; SIGTERM ends `pawl serve`, `pawl health` has its pid"},
     {NULL, "kill", "`pawl cancel RUN` ends a run"},
     {NULL, "ls", "`pawl runs` lists the runs"},
     {NULL, "list", "`pawl runs` lists the runs"},
