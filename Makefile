@@ -45,7 +45,7 @@ LIB_SRCS       := $(sort $(wildcard runtime/lib/*.c))
 MAIN_SRCS      := runtime/cli/main.c
 CLI_SRCS       := $(filter-out $(MAIN_SRCS),$(sort $(wildcard runtime/cli/*.c)))
 # A program of its own, for `make bench-peers` alone.
-PEERS_SRCS     := bench/peers_bus.c
+PEERS_SRCS     := $(sort $(wildcard bench/peers_*.c))
 BENCH_SRCS     := $(filter-out $(PEERS_SRCS),$(sort $(wildcard bench/*.c)))
 UNIT_SRCS      := $(sort $(wildcard tests/unit/*.c))
 SIM_SRCS       := $(sort $(wildcard tests/sim/*.c))

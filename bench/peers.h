@@ -1,0 +1,62 @@
+/*
+ * peers.h - what peers_bus knows of a peer: its server, and how one publishes and consumes there.
+ *
+ * One file for each peer fills a struct server; peers_bus.c does the rest.
+ */
+#ifndef PAWL_BENCH_PEERS_H
+#define PAWL_BENCH_PEERS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/un.h>
+
+#include "bench/bench.h"
+
+enum {
+    PEER_PUBLISH_BATCH = 64,  /* events written together */
+    PEER_PUBLISH_AHEAD = 512, /* and sent without a confirm */
+    PEER_ARGUMENTS = 4,
+};
+
+struct peer;
+
+struct run {
+    const struct peer *peer;
+    uint64_t events;
+    size_t payload_bytes;
+    double rate; /* events a second; 0: as many as can be */
+    const char *directory;
+    char socket_path[sizeof(((struct sockaddr_un *)0)->sun_path)];
+};
+
+/* Whatever fails ends the process that it fails in, with words. */
+struct server {
+    const char *program;
+    int start_ms;                           /* it is there within that */
+    void (*serve)(const struct run *run);   /* becomes the server, in run->directory; returns if it cannot */
+    bool (*ready)(const struct run *run);   /* it can be asked */
+    void (*prepare)(const struct run *run); /* makes the queue; NULL: nothing to do */
+    void (*publish)(const struct run *run); /* all events, each confirmed */
+    void (*consume)(const struct run *run, struct pawl_bench_samples *samples); /* all, and each removed */
+};
+
+struct peer {
+    const char *name;
+    const struct server *server;
+    const char *arguments[PEER_ARGUMENTS]; /* the server's, of this mode; "." is its directory */
+};
+
+extern const struct server peer_redis, peer_beanstalkd;
+
+/* errno in words too, if it is set. */
+_Noreturn void peer_fail(const char *what);
+
+/* With run->peer->arguments behind @words, which end with NULL. Returns if the program cannot be started. */
+void peer_exec(const struct run *run, const char *const *words);
+
+/* What was published now carries the time, at a rate. */
+void peer_stamp(const struct run *run, char *data);
+void peer_note(const struct run *run, struct pawl_bench_samples *samples, const char *data);
+
+#endif
