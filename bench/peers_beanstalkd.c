@@ -16,7 +16,7 @@ static void serve(const struct run *run)
 {
     char listen[sizeof run->socket_path + 8];
     snprintf(listen, sizeof listen, "unix:%s", run->socket_path);
-    peer_exec(run, (const char *const[]){"beanstalkd", "-l", listen, NULL});
+    peer_exec((const char *const[]){"beanstalkd", "-l", listen, NULL}, run->peer->mode);
 }
 
 static void put_event(const struct run *run, struct link *link, const char *data)
@@ -73,7 +73,7 @@ static void consume(const struct run *run, struct pawl_bench_samples *samples)
 }
 
 const struct server peer_beanstalkd = {.program = "beanstalkd",
-                                       .start_ms = 5000,
+                                       .start_seconds = 10,
                                        .serve = serve,
                                        .ready = link_ready,
                                        .publish = publish,

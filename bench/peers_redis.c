@@ -16,7 +16,7 @@ static void serve(const struct run *run)
 {
     const char *const words[] = {"redis-server", "--port",         "0", "--save", "",
                                  "--unixsocket", run->socket_path, NULL};
-    peer_exec(run, words);
+    peer_exec(words, run->peer->mode);
 }
 
 static void prepare(const struct run *run)
@@ -118,7 +118,7 @@ static void consume(const struct run *run, struct pawl_bench_samples *samples)
 }
 
 const struct server peer_redis = {.program = "redis-server",
-                                  .start_ms = 5000,
+                                  .start_seconds = 10,
                                   .serve = serve,
                                   .ready = link_ready,
                                   .prepare = prepare,
