@@ -15,7 +15,7 @@
 
 enum {
     PEER_PUBLISH_BATCH = 64,  /* events written together */
-    PEER_PUBLISH_AHEAD = 512, /* and sent without a confirm */
+    PEER_PUBLISH_AHEAD = 512, /* and sent without a confirm, if a peer gains nothing by more */
     PEER_MODE_WORDS = 4,
     PEER_PORTS = 3,
 };

@@ -186,8 +186,10 @@ static bool wait_for_server(const struct run *run, pid_t pid)
             return true;
         nanosleep(&rest, NULL);
     }
-    fprintf(stderr, "peers_bus: %s did not serve within %d s; what it said last:\n", server->program,
-            server->start_seconds);
+    if (interrupted)
+        return false;
+    fprintf(stderr, "peers_bus: %s ended, or did not serve within %d s; what it said last:\n",
+            server->program, server->start_seconds);
     show_log(run);
     return false;
 }

@@ -19,6 +19,7 @@
 #include "shm/clock.h"
 
 enum {
+    AHEAD = 4096, /* published without a confirm: with 512 a classic queue is slower by 15 % */
     PREFETCH = 512,
     ACK_BATCH = 64,
     CHANNEL = 1,
@@ -133,7 +134,7 @@ static void prepare(const struct run *run)
 /* Numbers begin with 1; below @next all are confirmed, and of those that are not sure yet it is said here. */
 struct confirms {
     uint64_t next;
-    bool got[PEER_PUBLISH_AHEAD];
+    bool got[AHEAD];
 };
 
 /* False: none there, and not @wait. */
@@ -149,9 +150,9 @@ static bool get_confirm(amqp_connection_state_t connection, struct confirms *con
         peer_fail("confirm");
     const amqp_basic_ack_t *ack = frame.payload.method.decoded;
     for (uint64_t i = ack->multiple ? confirms->next : ack->delivery_tag; i <= ack->delivery_tag; i++)
-        confirms->got[i % PEER_PUBLISH_AHEAD] = true;
-    for (; confirms->got[confirms->next % PEER_PUBLISH_AHEAD]; confirms->next++)
-        confirms->got[confirms->next % PEER_PUBLISH_AHEAD] = false;
+        confirms->got[i % AHEAD] = true;
+    for (; confirms->got[confirms->next % AHEAD]; confirms->next++)
+        confirms->got[confirms->next % AHEAD] = false;
     amqp_maybe_release_buffers(connection);
     return true;
 }
@@ -181,7 +182,7 @@ static void publish(const struct run *run)
         bool look = run->rate > 0 || number % PEER_PUBLISH_BATCH == 0;
         while (look && get_confirm(connection, &confirms, false))
             ;
-        while (number + 1 - confirms.next >= PEER_PUBLISH_AHEAD)
+        while (number + 1 - confirms.next >= AHEAD)
             (void)get_confirm(connection, &confirms, true);
     }
     while (confirms.next <= run->events)
