@@ -2,8 +2,8 @@
  * peers_nats.c - NATS JetStream: one stream with the retention of a work queue, which removes what is
  * acknowledged; one consumer to which the server pushes.
  *
- * Runs in: peers_bus, over libnats. Modes: where the stream lies, "memory" or "file". A file is not synced
- * with each event, nor soon: this server does it every few minutes.
+ * Runs in: peers_bus, over libnats. Modes: where the stream lies, "memory" or "file". During a run this
+ * server syncs no file.
  */
 #include "bench/peers.h"
 
