@@ -152,7 +152,7 @@ $(BUILD)/tests/stress/%: $(BUILD)/tests/stress/%.o $(BUILD)/sim.a $(BUILD)/rooms
 PYTHON    ?= /usr/bin/python3
 PY_SRCS   := $(sort $(wildcard runtime/python/ext/*.c))
 PY_OBJS   := $(PY_SRCS:%.c=$(BUILD)/%.o)
-PY_FILES  := $(sort $(wildcard runtime/python/pawl/*.py runtime/python/pawl/py.typed))
+PY_FILES  := $(sort $(wildcard runtime/python/pawl/*.py runtime/python/pawl/*.pyi runtime/python/pawl/py.typed))
 PY_MODULE := $(BUILD)/python/pawl/_pawl.abi3.so
 PY_COPIES := $(PY_FILES:runtime/python/%=$(BUILD)/python/%)
 
