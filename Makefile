@@ -44,8 +44,11 @@ RUNTIME_SRCS   := $(sort $(wildcard runtime/*.c))
 LIB_SRCS       := $(sort $(wildcard runtime/lib/*.c))
 MAIN_SRCS      := runtime/cli/main.c
 CLI_SRCS       := $(filter-out $(MAIN_SRCS),$(sort $(wildcard runtime/cli/*.c)))
-# A program of its own, for `make bench-peers` alone.
-PEERS_SRCS     := bench/peers_bus.c
+# A program of its own, for `make bench-peers` alone. Peers with a client library only where that is.
+PEERS_SRCS     := $(sort $(wildcard bench/peers_*.c))
+has_header      = $(shell echo '#include <$(1)>' | $(CC) $(CPPFLAGS) -E -x c - >/dev/null 2>&1 && echo yes)
+PEERS_ABSENT    = $(if $(call has_header,nats/nats.h),,bench/peers_nats.c) $(if $(call has_header,amqp.h),,bench/peers_rabbitmq.c)
+PEERS_LIBS      = $(if $(filter %_nats.o,$^),-lnats) $(if $(filter %_rabbitmq.o,$^),-lrabbitmq)
 BENCH_SRCS     := $(filter-out $(PEERS_SRCS),$(sort $(wildcard bench/*.c)))
 UNIT_SRCS      := $(sort $(wildcard tests/unit/*.c))
 SIM_SRCS       := $(sort $(wildcard tests/sim/*.c))
@@ -149,7 +152,7 @@ $(BUILD)/tests/stress/%: $(BUILD)/tests/stress/%.o $(BUILD)/sim.a $(BUILD)/rooms
 PYTHON    ?= /usr/bin/python3
 PY_SRCS   := $(sort $(wildcard runtime/python/ext/*.c))
 PY_OBJS   := $(PY_SRCS:%.c=$(BUILD)/%.o)
-PY_FILES  := $(sort $(wildcard runtime/python/pawl/*.py runtime/python/pawl/py.typed))
+PY_FILES  := $(sort $(wildcard runtime/python/pawl/*.py runtime/python/pawl/*.pyi runtime/python/pawl/py.typed))
 PY_MODULE := $(BUILD)/python/pawl/_pawl.abi3.so
 PY_COPIES := $(PY_FILES:runtime/python/%=$(BUILD)/python/%)
 
@@ -281,7 +284,7 @@ format:
 TIDY_BUDGET := $(addprefix --extra-arg=,-Xclang -analyzer-config -Xclang max-nodes=75000)
 
 lint-tidy:
-	@printf '%s\n' $(ALL_SRCS) | xargs -P $(JOBS) -n 4 sh -c '$(CLANG_TIDY) --quiet $(TIDY_BUDGET) "$$@" -- -std=c11 \
+	@printf '%s\n' $(filter-out $(PEERS_ABSENT),$(ALL_SRCS)) | xargs -P $(JOBS) -n 4 sh -c '$(CLANG_TIDY) --quiet $(TIDY_BUDGET) "$$@" -- -std=c11 \
 		-D_GNU_SOURCE -DPAWL_VERSION=\"$(VERSION)\" -I. 2>/dev/null' tidy
 	@$(CLANG_TIDY) --quiet $(TIDY_BUDGET) $(PY_SRCS) -- -std=c11 -D_GNU_SOURCE -I. $(PY_INCLUDE) 2>/dev/null
 
@@ -312,9 +315,19 @@ bench-figures: all python
 bench-peers: all $(BUILD)/peers_bus
 	@bash bench/peers.sh $(BUILD)/pawl $(BUILD)/peers_bus
 
-$(BUILD)/peers_bus: $(PEERS_SRCS:%.c=$(BUILD)/%.o) $(BUILD)/bench/bench_support.o $(BUILD)/shm/clock.o
+# Nobody else has to wait for the compiler to look.
+ifneq ($(filter bench-peers $(BUILD)/peers_bus,$(MAKECMDGOALS)),)
+PEERS := $(filter-out $(PEERS_ABSENT),$(PEERS_SRCS))
+endif
+
+# Linked again when a library came or went.
+$(BUILD)/peers: FORCE
+	@mkdir -p $(@D)
+	@echo '$(PEERS)' | cmp -s - $@ || echo '$(PEERS)' >$@
+
+$(BUILD)/peers_bus: $(PEERS:%.c=$(BUILD)/%.o) $(BUILD)/bench/bench_support.o $(BUILD)/shm/clock.o $(BUILD)/peers
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) $(PEERS_LIBS)
 
 clean:
 	rm -rf build build-asan build-tsan build-fuzz pawl runtime/python/build runtime/python/*.egg-info

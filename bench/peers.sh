@@ -8,9 +8,13 @@
 # every result on disk and syncs it; the others record nothing (GNU parallel: a joblog, unsynced). Median of ROUNDS.
 #
 # Events: one publisher, one queue, one consumer, each a process; 100 bytes; published, delivered, acknowledged,
-# removed, every one counted. Peers get EVENTS of them (those that sync each: a fortieth), pawl ten times as many,
-# since it would be done before it has begun. Then RATE a second for latency.
+# removed, every one counted. Redis gets EVENTS of them, slower peers fewer (beanstalkd that syncs each: a fortieth),
+# pawl ten times as many, since it would be done before it has begun. Then RATE a second for latency. Servers are
+# started for each run, in a directory of their own, and ended; those that the system runs are left alone.
 set -euo pipefail
+
+# Servers are in sbin. Debian's rabbitmq-server there is a wrapper that becomes another user; this is what it runs.
+PATH=/usr/lib/rabbitmq/bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 pawl=$(realpath "$1")
 peers_bus=$(realpath "$2")
@@ -120,7 +124,7 @@ table_bus() {
     base=$speed
     shift 2
     while [ $# -gt 0 ]; do
-        if command -v "$(server_of "$1")" >/dev/null; then
+        if has_peer "$1-$2" && command -v "$(server_of "$1")" >/dev/null; then
             row_bus "$1" "$2" "$3" "$base"
         else
             printf '%-22s %10s\n' "$1 $2" 'not installed'
@@ -129,18 +133,23 @@ table_bus() {
     done
 }
 
+# The program was built with its client library, if there is one.
+has_peer() { "$peers_bus" --list | awk -v name="$1" '$0 == name { found = 1 } END { exit !found }'; }
+
 server_of() {
     case $1 in
-    redis) echo redis-server ;;
+    redis | nats | rabbitmq) echo "$1-server" ;;
     *) echo "$1" ;;
     esac
 }
 
 bench_bus() {
     echo "$events events of 100 bytes, publish, deliver, ack; latency at $event_rate/s; load $(cut -d' ' -f1 /proc/loadavg)"
-    table_bus 'in memory' memory redis memory "$events" beanstalkd memory "$((events / 2))"
-    table_bus 'synced soon' async redis everysec "$events" beanstalkd 50ms "$((events / 4))"
-    table_bus 'synced, then confirmed' fsync redis always "$events" beanstalkd always "$((events / 40))"
+    table_bus 'in memory' memory redis memory "$events" nats memory "$((events / 2))" \
+        rabbitmq memory "$((events / 2))" beanstalkd memory "$((events / 2))"
+    table_bus 'synced soon' async redis everysec "$events" nats file "$((events / 2))" beanstalkd 50ms "$((events / 4))"
+    table_bus 'synced, then confirmed' fsync redis always "$events" rabbitmq quorum "$((events / 4))" \
+        beanstalkd always "$((events / 40))"
 }
 
 case $only in *exec*) bench_exec ;; esac

@@ -281,7 +281,8 @@ PAWL_API uint64_t pawl_unconfirmed(const struct pawl *pawl);
 
 /* ---- consume ---- */
 
-/* Read it in place; everything is valid until the delivery is settled. Fields are only ever appended. */
+/* Read it in place; everything is valid until the delivery is settled, and nothing of it in a forked child:
+ * copy what one needs before. Fields are only ever appended. */
 struct pawl_delivery {
     const char *queue;
     const char *topic; /* NUL-terminated */

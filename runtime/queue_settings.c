@@ -204,7 +204,7 @@ static int put_rate(json_t *config, const char *value, char why[WHY_BYTES])
         json_object_set_new(config, "rate", json_pack("{s:i}", "count", 0));
         return 0;
     }
-    if (!read_count(value, &count, &at) || count == 0 || *at != '/')
+    if (!read_count(value, &count, &at) || count == 0 || *at != '/' || at[1] == '\0')
         return refuse(why, PAWL_E_INVALID, value, form);
     at++;
     snprintf(duration, sizeof duration, "%s%s", *at >= '0' && *at <= '9' ? "" : "1", at);

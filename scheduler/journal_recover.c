@@ -83,8 +83,10 @@ static int open_segments(struct recovery *recovery)
         bool direct = false, last = i == count - 1;
         int fd = last ? pawl_segment_open_direct(journal, name, O_RDWR, &direct)
                       : pawl_io_file_open(journal->io, journal->dir_fd, name, O_RDONLY, 0);
-        if (fd < 0)
+        if (fd < 0) {
+            snprintf(recovery->report->file, sizeof recovery->report->file, "%s", name);
             return fd;
+        }
         struct journal_segment segment = {.number = number, .read_fd = -1, .lock_fd = fd};
         int error = pawl_segment_add(journal, &segment);
         if (error) {

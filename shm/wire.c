@@ -172,6 +172,8 @@ int pawl_wire_queue_message(struct pawl_wire *wire, uint16_t type, uint64_t tag,
 {
     struct pawl_wire_buffer *out = wire->out;
 
+    if (!out)
+        return PAWL_E_CLOSED;
     if (bytes > PAWL_WIRE_BYTES_MAX || more_bytes > PAWL_WIRE_BYTES_MAX - bytes ||
         fd_count > PAWL_WIRE_FDS_MAX)
         return PAWL_E_LIMIT;
@@ -213,7 +215,7 @@ drop_fds:
 
 size_t pawl_wire_pending(const struct pawl_wire *wire)
 {
-    return wire->out->end - wire->out->begin;
+    return wire->out ? wire->out->end - wire->out->begin : 0;
 }
 
 size_t pawl_wire_pending_fds(const struct pawl_wire *wire)
@@ -261,7 +263,7 @@ int pawl_wire_flush(struct pawl_wire *wire)
 {
     struct pawl_wire_buffer *out = wire->out;
 
-    while (out->begin < out->end) {
+    while (out && out->begin < out->end) {
         ssize_t sent = send_some(wire->fd, out);
         if (sent == -EINTR)
             continue;
@@ -370,6 +372,8 @@ int pawl_wire_receive(struct pawl_wire *wire, struct pawl_wire_message *message_
     struct pawl_wire_buffer *in = wire->in;
     struct pawl_wire_header header;
 
+    if (!in)
+        return PAWL_E_CLOSED;
     release_held(in);
     for (;;) {
         int whole = look(in, &header);

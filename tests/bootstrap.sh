@@ -1,7 +1,10 @@
 #!/bin/sh
 # bootstrap.sh - have the Debian packages that the named sets of work need, install what is missing.
 #
-#   sh tests/bootstrap.sh [--list] SET...        sets: build test docs lint fuzz python
+#   sh tests/bootstrap.sh [--list] SET...        sets: build test docs lint fuzz python peers
+#
+# peers is for `make bench-peers` alone, which starts servers itself: the services of those that this installs are stopped
+# and disabled.
 #
 # Costs one dpkg-query when everything is there. PAWL_BOOTSTRAP=no skips it: you have the libraries some other way.
 set -eu
@@ -12,6 +15,8 @@ DOCS='scdoc'
 LINT='clang-format-14 clang-tidy-14 cppcheck shellcheck zsh fish'
 FUZZ='clang-14 libclang-rt-14-dev'
 PYTHON='python3-dev python3-pip python3-venv python3-setuptools python3-wheel python3-pytest'
+SERVERS='redis-server beanstalkd nats-server rabbitmq-server'
+PEERS="$SERVERS libnats-dev librabbitmq-dev make ninja-build parallel xjobs"
 
 list_only=no
 packages=
@@ -24,8 +29,9 @@ for set in "$@"; do
     lint) packages="$packages $LINT" ;;
     fuzz) packages="$packages $FUZZ" ;;
     python) packages="$packages $PYTHON" ;;
+    peers) packages="$packages $PEERS" ;;
     *)
-        echo "bootstrap: no set is called '$set' (build test docs lint fuzz python)" >&2
+        echo "bootstrap: no set is called '$set' (build test docs lint fuzz python peers)" >&2
         exit 2
         ;;
     esac
@@ -94,3 +100,12 @@ if ! apt -q -y install --no-install-recommends $missing; then
     echo "bootstrap: could not install$missing" >&2
     exit 1
 fi
+for name in $SERVERS; do
+    case "$missing " in
+    *" $name "*)
+        # Not all have been started: where nothing runs services, none.
+        $as_root invoke-rc.d "$name" stop >"$log" 2>&1 || :
+        $as_root update-rc.d "$name" disable >"$log" 2>&1 || echo "bootstrap: the service $name stays enabled" >&2
+        ;;
+    esac
+done

@@ -158,9 +158,11 @@ static int open_as(const struct pawl_cli *cli, bool create, bool asks, struct pa
     if (error == 0)
         return 0;
     int status = pawl_cli_fail(cli, NULL, error, "%s", cli->state);
-    /* too many clients; or the start could not sync, which the library tells as it tells it of a later sync
-     */
-    return error == PAWL_ERR_LIMIT || error == PAWL_E_SYNC_FAILED ? PAWL_EXIT_UNREACHABLE : status;
+    /* Too many clients, a start that failed: whatever it was, there is no scheduler to talk to. A start that
+     * could not sync is told by the library as it tells of a later sync. */
+    return error == PAWL_ERR_LIMIT || error == PAWL_E_SYNC_FAILED || status == PAWL_EXIT_INTERNAL
+               ? PAWL_EXIT_UNREACHABLE
+               : status;
 }
 
 int pawl_cli_open(const struct pawl_cli *cli, bool create, struct pawl **pawl_out)

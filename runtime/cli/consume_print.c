@@ -89,6 +89,33 @@ static bool is_ours(const char *entry)
     return false;
 }
 
+enum { VARIABLE_BYTES = 128 };
+
+/* The name of a header as a variable's. Return: its bytes, 0: it is too long for one. */
+static size_t name_variable(const char *name, size_t bytes, char variable[VARIABLE_BYTES])
+{
+    if (bytes >= VARIABLE_BYTES)
+        return 0;
+    for (size_t i = 0; i < bytes; i++) {
+        bool good = (name[i] >= 'A' && name[i] <= 'Z') || (name[i] >= '0' && name[i] <= '9');
+        variable[i] = (char)(name[i] >= 'a' && name[i] <= 'z' ? name[i] - 32 : good ? name[i] : '_');
+    }
+    return bytes;
+}
+
+/* Has a header that begins before @end the same variable? The first one counts, as in JSON. */
+static bool is_taken(const struct pawl_delivery *delivery, size_t end, const char *variable, size_t bytes)
+{
+    const char *name, *value;
+    char other[VARIABLE_BYTES];
+    size_t at = 0, name_bytes, value_bytes;
+    while (at < end && pawl_event_header_next(delivery->headers, delivery->headers_bytes, &at, &name,
+                                              &name_bytes, &value, &value_bytes))
+        if (name_variable(name, name_bytes, other) == bytes && memcmp(other, variable, bytes) == 0)
+            return true;
+    return false;
+}
+
 static void build(struct builder *b, const struct pawl_delivery *delivery, const char *tag, const char *state)
 {
     const char *name, *value;
@@ -102,17 +129,14 @@ static void build(struct builder *b, const struct pawl_delivery *delivery, const
     add(b, "PAWL_EVENT=%" PRIu64, delivery->event_id);
     add(b, "PAWL_ATTEMPT=%" PRIu32, delivery->attempt);
     add(b, "PAWL_DELIVERY=%s", tag);
-    while (pawl_event_header_next(delivery->headers, delivery->headers_bytes, &at, &name, &name_bytes, &value,
-                                  &value_bytes)) {
-        char upper[128];
-        size_t n = name_bytes < sizeof upper ? name_bytes : 0;
-        for (size_t i = 0; i < n; i++) {
-            bool good = (name[i] >= 'A' && name[i] <= 'Z') || (name[i] >= '0' && name[i] <= '9');
-            upper[i] = (char)(name[i] >= 'a' && name[i] <= 'z' ? name[i] - 32 : good ? name[i] : '_');
-        }
+    for (size_t begin = 0; pawl_event_header_next(delivery->headers, delivery->headers_bytes, &at, &name,
+                                                  &name_bytes, &value, &value_bytes);
+         begin = at) {
+        char variable[VARIABLE_BYTES];
+        size_t n = name_variable(name, name_bytes, variable);
         /* What an environment cannot hold is left out. */
-        if (n != 0 && memchr(value, '\0', value_bytes) == NULL)
-            add(b, "PAWL_HEADER_%.*s=%.*s", (int)n, upper, (int)value_bytes, value);
+        if (n != 0 && memchr(value, '\0', value_bytes) == NULL && !is_taken(delivery, begin, variable, n))
+            add(b, "PAWL_HEADER_%.*s=%.*s", (int)n, variable, (int)value_bytes, value);
     }
 }
 

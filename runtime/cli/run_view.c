@@ -302,19 +302,20 @@ void pawl_run_view_close(struct pawl_run_view *view)
     view->image = NULL;
 }
 
-void pawl_run_settle(struct pawl_session *session, const char *run_id)
+int pawl_run_settle(struct pawl_session *session, const char *run_id)
 {
     struct pawl_wire_summary summary;
     struct pawl_error_report report;
-    for (int tries = 0; tries < 1000 && session->connected; tries++) {
+    bool ends = session->connected, was_connected = session->connected;
+    for (int tries = 0; tries < 1000 && ends; tries++) {
         if (ask_summary(session, run_id, &summary, &report) != 0)
-            return; /* sealed and gone */
-        bool ends = summary.state == PAWL_RUN_SUCCEEDED || summary.state == PAWL_RUN_FAILED ||
-                    summary.state == PAWL_RUN_CANCELLED;
-        if (!ends)
-            return;
-        poll(NULL, 0, 5);
+            break; /* sealed and gone, or the scheduler is */
+        ends = summary.state == PAWL_RUN_SUCCEEDED || summary.state == PAWL_RUN_FAILED ||
+               summary.state == PAWL_RUN_CANCELLED;
+        if (ends)
+            poll(NULL, 0, 5);
     }
+    return was_connected ? pawl_session_connect(session, true) : 0;
 }
 
 /* ---- parts of it ---- */

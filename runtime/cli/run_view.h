@@ -52,8 +52,8 @@ void pawl_run_view_close(struct pawl_run_view *view);
 int pawl_run_view_find(struct pawl_session *session, const char *run_id, struct pawl_run_view *view_out);
 
 /** pawl_run_settle - a run that has just ended is sealed first, before it can go on: wait for that, at most 5
- * s. Quiet. */
-void pawl_run_settle(struct pawl_session *session, const char *run_id);
+ * s. A scheduler that dies meanwhile is found or started again. Return: 0, or a printed exit code. */
+int pawl_run_settle(struct pawl_session *session, const char *run_id);
 
 /** pawl_run_view_plan - its plan, in view->plan. Return: 0 or a printed exit code. */
 int pawl_run_view_plan(struct pawl_run_view *view);

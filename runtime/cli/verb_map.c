@@ -132,7 +132,7 @@ static int find_resumable(struct pawl_session *session, uint64_t identity, char 
     for (size_t i = 0; status == 0 && i < count; i++) {
         if (runs[i].identity == identity) {
             pawl_session_copy_name(resume_id, runs[i].run_id);
-            pawl_run_settle(session, resume_id);
+            status = pawl_run_settle(session, resume_id);
             break;
         }
     }

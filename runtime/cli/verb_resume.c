@@ -219,10 +219,10 @@ static int go_on(struct pawl_cli *cli, const struct resume_options *o, const cha
             status = check_filter(cli, o->filter, &view);
         if (status == 0)
             status = pawl_session_connect(&session, true);
-        if (status == 0) {
-            pawl_run_settle(&session, view.summary.run_id);
+        if (status == 0)
+            status = pawl_run_settle(&session, view.summary.run_id);
+        if (status == 0)
             status = pawl_attach(&session, &options);
-        }
     }
     pawl_run_view_close(&view);
     pawl_session_close(&session);

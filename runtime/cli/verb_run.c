@@ -297,10 +297,10 @@ static int check_name(const struct run_command *command, const char *workflow)
 static int list_runs(struct run_command *command, struct pawl_session *session)
 {
     int status = pawl_runs_list(session, &command->runs, &command->run_count);
-    for (size_t i = 0; i < command->run_count;
-         i++) /* now: later answers to other questions may be under way */
+    /* Now: later answers to other questions may be under way. */
+    for (size_t i = 0; status == 0 && i < command->run_count; i++)
         if (command->runs[i].sealed == 0)
-            pawl_run_settle(session, command->runs[i].run_id);
+            status = pawl_run_settle(session, command->runs[i].run_id);
     return status;
 }
 

@@ -103,6 +103,7 @@ steps:
 YAML
     export GATE=$T/gate
     expect_exit 1 pawl run flow.yaml --run-id r
+    wait_until 'flock -n "$T/state/lock" true' 60 # sealed, and its scheduler gone: what is on disk is what is read
 }
 
 test_an_altered_output_file_is_neither_shown_nor_computed_with() {

@@ -53,6 +53,21 @@ test_who_may_use_sudo_installs_by_it_and_who_may_not_is_told_so() {
     [ ! -e calls ] || fail "it called $(cat calls)"
 }
 
+# A measurement starts a server of its own, and a system's service that was there before is not ours to end.
+test_of_servers_that_are_installed_no_service_stays_and_those_that_were_there_are_left_alone() {
+    local name
+    # shellcheck disable=SC2046
+    machine 0 $(sh "$E2E_TOP/tests/bootstrap.sh" --list peers | grep -v -e nats -e rabbitmq)
+    for name in invoke-rc.d update-rc.d; do
+        stand_in "$name" "echo \"$name \$*\" >>calls"
+    done
+    expect_exit 0 bootstrap peers
+    expect_eq "$(grep -- -rc.d calls | sort)" "invoke-rc.d nats-server stop
+invoke-rc.d rabbitmq-server stop
+update-rc.d nats-server disable
+update-rc.d rabbitmq-server disable"
+}
+
 test_an_install_that_fails_shows_what_apt_said() {
     machine 0 gcc
     touch broken

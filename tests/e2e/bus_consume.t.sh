@@ -212,6 +212,13 @@ test_a_command_gets_data_and_environment_and_acks_with_0() {
     expect_eq "$(depth q)" 0
 }
 
+test_of_headers_with_one_variable_the_first_is_in_the_environment() {
+    pawl queue declare q --topic a
+    pawl publish a x --header a-b=1 --header a-b=2 --header a.b=3 --header c=4 >/dev/null
+    expect_exit 0 pawl consume q --count 1 --wait 2m --exec sh -c 'tr "\0" "\n" </proc/$$/environ | grep ^PAWL_HEADER_'
+    expect_stdout $'PAWL_HEADER_A_B=1\nPAWL_HEADER_C=4'
+}
+
 test_exit_65_rejects_and_others_are_tried_again_till_the_limit() {
     pawl queue declare q --topic a --max-deliver 3 --backoff fixed:0s
     pawl publish a reject >/dev/null

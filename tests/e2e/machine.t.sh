@@ -134,6 +134,18 @@ test_doctor_says_how_much_shared_memory_there_may_be() {
     expect_json '.checks[] | select(.check == "shm") | .detail | test("[0-9]+ MiB of memory are available")' true
 }
 
+test_a_file_of_the_journal_that_cannot_be_opened_is_named_and_the_start_has_failed_whoever_starts() {
+    local verb
+    pawl map true ::: 1
+    rm state/journal/*.seg
+    mkdir state/journal/00000001.seg # nobody can write to it, root neither
+    for verb in 'map true ::: 1' 'publish t x' 'queue list' 'consume q --count 1' serve; do
+        # shellcheck disable=SC2086 # words
+        expect_exit 4 at_most 20 "$PAWL" $verb
+        expect_stderr 'journal/00000001.seg: Is a directory'
+    done
+}
+
 test_verify_changes_nothing() {
     three_runs
     wait_until '[ -z "$(processes)" ]' # the last scheduler closes the journal after its command has ended

@@ -287,6 +287,28 @@ YAML
     expect_eq "$(step_count succeeded) $(step_count failed)" '5 1'
 }
 
+test_a_scheduler_that_dies_while_a_run_is_waited_for_to_be_sealed_is_started_again() {
+    write flow.yaml <<'YAML'
+pawl: 1
+steps:
+  fail: {shell: 'test -e "$GATE"'}
+YAML
+    export GATE=$T/gate
+    mkdir -p state/runs/mine/image.tmp # in the way of its seal
+    serve
+    expect_exit 1 pawl run flow.yaml --run-id mine
+    local scheduler resume
+    scheduler=$(the_pid_of scheduler)
+    background pawl resume mine
+    resume=$!
+    sleep 0.3 # it asks every 5 ms now, for 5 s; if it has not begun, it has less to bear
+    kill -KILL "$SERVE" "$scheduler"
+    rmdir state/runs/mine/image.tmp
+    : >"$GATE"
+    expect_end 0 "$resume"
+    expect_eq "$(run_state mine)" succeeded
+}
+
 test_two_interrupts_end_running_steps() {
     blocking
     background pawl run --run-id i flow.yaml

@@ -291,3 +291,53 @@ async def test_an_idle_backend_lets_its_loop_rest():
         for link in links:
             link.client.dispatch()
         assert not select.select([link.client.fileno() for link in links], [], [], 0)[0]
+
+
+@in_loop
+async def test_a_forked_child_that_disconnects_takes_nothing_from_its_parents_loop():
+    collector = Collector()
+    async with pawl.EventBackend() as backend:
+        await backend.subscribe("a", collector)
+        child = os.fork()
+        if child == 0:
+            try:
+                asyncio._set_running_loop(None)  # pylint: disable=protected-access
+                asyncio.run(backend.disconnect())
+                os._exit(0 if not backend.is_connected else 2)
+            finally:
+                os._exit(1)
+        await until(lambda: os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None)
+        assert os.waitpid(child, 0)[1] == 0
+        assert await asyncio.wait_for(backend.publish(pawl.MessagingEvent("a")), 120)
+        await until(lambda: collector.events)
+
+
+def test_a_backend_whose_loop_was_closed_amid_a_handler_can_be_disconnected():
+    backend = pawl.EventBackend()
+    loop = asyncio.new_event_loop()
+
+    async def leave_a_handler():
+        runs = asyncio.Event()
+
+        async def handler(_event):
+            runs.set()
+            await asyncio.Event().wait()
+
+        await backend.connect()
+        await backend.subscribe("a", handler)
+        await backend.publish(pawl.MessagingEvent("a"))
+        await runs.wait()
+
+    loop.run_until_complete(leave_a_handler())
+    for task in asyncio.all_tasks(loop):
+        task._log_destroy_pending = False  # pylint: disable=protected-access
+    loop.close()
+    state = backend.state
+
+    async def use_it_here():
+        await backend.disconnect()
+        assert not backend.is_connected and not os.path.exists(state)
+        async with backend:
+            assert await backend.publish(pawl.MessagingEvent("a"))
+
+    asyncio.run(use_it_here())

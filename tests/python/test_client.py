@@ -564,3 +564,41 @@ def test_a_client_of_a_socket_does_not_know_of_the_disk(server):
 
 def test_the_library_and_the_package_are_of_one_version():
     assert pawl.__version__ == pawl.LIBRARY_VERSION == _pawl.LIBRARY_VERSION
+
+
+def test_a_settled_delivery_still_says_what_it_was(client):
+    client.declare("q", "a")
+    client.declare("s", "a", stream=True)
+    client.publish("a", b"1")
+    for consumer, start in ((client.consume("q"), "q:1:1:"), (client.consume("s", group="g", start=0), "s/g:1:1:")):
+        delivery = claim_one(consumer)
+        delivery.ack()
+        known = delivery.tag
+        assert known.startswith(start) and int(known[len(start) :]) == delivery.epoch
+        with pytest.raises(pawl.Stale):
+            client.settle(known)
+
+
+def test_arguments_have_the_names_that_the_documentation_gives_them(client):
+    client.declare("q", "a", backoff=0.001)
+    client.publish_batch([("a", b"%d" % number) for number in range(3)])
+    consumer = client.consume(queue="q", group=None, prefetch=3, auto_ack=False, start=None)
+    got = []
+    wait_until(lambda: got.extend(consumer.claim(max=3, timeout=1)) or len(got) >= 3)
+    got[0].extend(seconds=5)
+    got[0].nack(requeue=True, delay=0, reason="once more")
+    got[1].reject(reason="never")
+    got[2].ack_publish(messages=[("a", b"next")], timeout=120)
+    client.flush(timeout=120)
+    assert client.dispatch(timeout=0) == []
+    (taken,) = client.take(queue="q", count=1, timeout=120, group=None)
+    client.settle(tag=taken.tag, op="ack", value=None, reason=None)
+
+
+def test_what_a_client_can_do_is_told_by_its_class():
+    for name in "close consume dispatch fileno flush kick submit take publish publish_batch settle declare".split():
+        assert callable(getattr(pawl.Client, name)), name
+    for cls in (pawl.Client, pawl.EventBackend, pawl.MessagingEvent, pawl.DeliveryGuarantee):
+        for name in (name for name in vars(cls) if name[0] != "_" and name[0].islower()):
+            member = getattr(cls, name)
+            assert not (callable(member) or isinstance(member, property)) or member.__doc__, (cls, name)

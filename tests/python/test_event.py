@@ -1,8 +1,11 @@
 """Events, patterns, settings and errors: what needs no scheduler."""
 
+import asyncio
+import copy
 import enum
 import json
 import os
+import pickle
 
 import pytest
 
@@ -259,3 +262,15 @@ def test_a_forked_process_draws_ids_of_its_own():
     theirs = {text[at : at + 16].decode() for at in range(0, len(text), 16)}
     assert len(theirs) == 300
     assert not theirs & {new_id() for _ in range(300)}
+
+
+def test_a_received_event_travels_between_processes_without_its_delivery():
+    """A pickle, as process pools make; a deep copy. A plain copy is of the same delivery."""
+    delivery = Delivery("a.b", b'{"k": [1]}', {"id": "1" * 16, "correlation_id": "c", "own": "header"})
+    event = event_of(delivery)
+    for there in (pickle.loads(pickle.dumps(event)), copy.deepcopy(event)):
+        assert all(getattr(there, field) == getattr(event, field) for field in FIELDS)
+        assert there.delivery is None and there.delivery_count == 0
+        with pytest.raises(pawl.Stale):
+            asyncio.run(there.ack())
+    assert copy.copy(event).delivery is delivery and copy.copy(event).data is event.data

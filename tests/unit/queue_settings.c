@@ -102,6 +102,7 @@ Test(queue_settings, values_beyond_their_maximum_are_a_limit_and_others_invalid)
         {"ttl", "3651d", PAWL_E_LIMIT},
         {"rate", "0/s", PAWL_E_INVALID},
         {"rate", "5", PAWL_E_INVALID},
+        {"rate", "5/", PAWL_E_INVALID},
         {"rate", "5/0s", PAWL_E_INVALID},
         {"rate", "5/2d", PAWL_E_LIMIT},
         {"breaker", "5,", PAWL_E_INVALID},

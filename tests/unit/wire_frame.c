@@ -240,3 +240,14 @@ Test(wire, call_takes_a_refusal_of_the_conversation_as_its_answer)
         1));
     cr_assert(eq(u16, message.header.type, PAWL_WIRE_ERROR));
 }
+
+Test(wire, one_that_was_ended_is_closed_to_who_still_speaks_on_it)
+{
+    struct pawl_wire_message message;
+    pawl_wire_fini(&left);
+    cr_expect(
+        eq(int, pawl_wire_queue_message(&left, PAWL_WIRE_OK, 1, NULL, 0, NULL, 0, NULL, 0), PAWL_E_CLOSED));
+    cr_expect(eq(int, pawl_wire_flush(&left), 0));
+    cr_expect(eq(int, pawl_wire_receive(&left, &message), PAWL_E_CLOSED));
+    cr_expect(zero(sz, pawl_wire_pending(&left)));
+}

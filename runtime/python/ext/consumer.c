@@ -49,6 +49,7 @@ PyObject *client_consume(struct client *self, PyObject *args, PyObject *keywords
     consumer->client = self;
     consumer->queue = queue;
     consumer->self = made;
+    PyOS_snprintf(consumer->group, sizeof consumer->group, "%s", options.group ? options.group : "");
     consumer->auto_ack = options.auto_ack != 0;
     if (error) {
         raise_asked(self, error);
@@ -91,12 +92,14 @@ static PyObject *claimed_list(struct consumer *self, const struct pawl_delivery 
     return list;
 }
 
-static PyObject *consumer_claim(struct consumer *self, PyObject *args)
+static PyObject *consumer_claim(struct consumer *self, PyObject *args, PyObject *keywords)
 {
+    static char *names[] = {"max", "timeout", NULL};
     Py_ssize_t max = 64;
     PyObject *timeout = NULL;
     int64_t deadline_ms;
-    if (!PyArg_ParseTuple(args, "|nO", &max, &timeout) || !read_timeout(timeout, &deadline_ms))
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "|nO", names, &max, &timeout) ||
+        !read_timeout(timeout, &deadline_ms))
         return NULL;
     if (max < 1)
         return PyErr_Format(PyExc_ValueError, "claim at least one");
@@ -270,7 +273,7 @@ static PyObject *get_queue(struct consumer *self, void *unused)
 }
 
 static PyMethodDef consumer_methods[] = {
-    {"claim", (PyCFunction)(void (*)(void))consumer_claim, METH_VARARGS,
+    {"claim", (PyCFunction)(void (*)(void))consumer_claim, METH_VARARGS | METH_KEYWORDS,
      "claim(max=64, timeout=None) -> deliveries; none when the timeout has passed"},
     {"ack", (PyCFunction)(void (*)(void))consumer_ack, METH_O, "ack(deliveries) -> how many"},
     {"close", (PyCFunction)(void (*)(void))consumer_close, METH_NOARGS, "what is unsettled goes back"},

@@ -186,10 +186,11 @@ static PyObject *delivery_nack(struct delivery *self, PyObject *args, PyObject *
     return settled(self, pawl_nack_cause(settling(self)->delivery, -1, delay_ms, spare_breaker, reason));
 }
 
-static PyObject *delivery_reject(struct delivery *self, PyObject *args)
+static PyObject *delivery_reject(struct delivery *self, PyObject *args, PyObject *keywords)
 {
+    static char *names[] = {"reason", NULL};
     const char *reason = NULL;
-    if (!PyArg_ParseTuple(args, "|z", &reason) || !delivery_own(self))
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "|z", names, &reason) || !delivery_own(self))
         return NULL;
     return delivery_reject_for(self, reason);
 }
@@ -204,11 +205,13 @@ static PyObject *delivery_release(struct delivery *self, PyObject *unused)
     return settled(self, pawl_release(settling(self)->delivery));
 }
 
-static PyObject *delivery_extend(struct delivery *self, PyObject *args)
+static PyObject *delivery_extend(struct delivery *self, PyObject *args, PyObject *keywords)
 {
+    static char *names[] = {"seconds", NULL};
     PyObject *by = Py_None;
     long long by_ms;
-    if (!PyArg_ParseTuple(args, "|O", &by) || !read_seconds(by, 0, &by_ms) || !delivery_own(self))
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "|O", names, &by) || !read_seconds(by, 0, &by_ms) ||
+        !delivery_own(self))
         return NULL;
     if (!self->consumer)
         return settle_detached(self, "extend", by_ms, NULL);
@@ -219,11 +222,12 @@ static PyObject *delivery_extend(struct delivery *self, PyObject *args)
     return result;
 }
 
-static PyObject *delivery_ack_publish(struct delivery *self, PyObject *args)
+static PyObject *delivery_ack_publish(struct delivery *self, PyObject *args, PyObject *keywords)
 {
+    static char *names[] = {"messages", "timeout", NULL};
     PyObject *messages, *timeout = NULL, *result = NULL;
     int64_t deadline_ms;
-    if (!PyArg_ParseTuple(args, "O!|O", &PyList_Type, &messages, &timeout) ||
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O!|O", names, &PyList_Type, &messages, &timeout) ||
         !read_timeout(timeout, &deadline_ms) || !delivery_own(self))
         return NULL;
     if (!self->consumer)
@@ -305,13 +309,10 @@ static PyObject *get_tag(struct delivery *self, void *unused)
 {
     (void)unused;
     if (!self->tag) {
-        if (!delivery_own(self))
-            return NULL;
-        char text[192];
-        int error = pawl_delivery_tag(self->delivery, text, sizeof text);
-        if (error)
-            return raise_last(self->client, error);
-        self->tag = PyUnicode_FromString(text);
+        const char *group = self->consumer->group;
+        self->tag = PyUnicode_FromFormat("%U%s%s:%llu:%u:%llu", self->queue, group[0] ? "/" : "", group,
+                                         (unsigned long long)self->seq, (unsigned)self->attempt,
+                                         (unsigned long long)self->epoch);
     }
     Py_XINCREF(self->tag);
     return self->tag;
@@ -356,11 +357,12 @@ static PyMethodDef delivery_methods[] = {
     METHOD("nack", delivery_nack, METH_VARARGS | METH_KEYWORDS,
            "nack(requeue=True, delay=None, reason=None, handler_error=False, spare_breaker=False): again, "
            "after `delay` seconds or the queue's backoff"),
-    METHOD("reject", delivery_reject, METH_VARARGS, "reject(reason=None): to the dead letters"),
+    METHOD("reject", delivery_reject, METH_VARARGS | METH_KEYWORDS,
+           "reject(reason=None): to the dead letters"),
     METHOD("release", delivery_release, METH_NOARGS, "hand it back without a failure"),
-    METHOD("extend", delivery_extend, METH_VARARGS,
-           "extend(by=None): so many more seconds; None: one ack wait"),
-    METHOD("ack_publish", delivery_ack_publish, METH_VARARGS,
+    METHOD("extend", delivery_extend, METH_VARARGS | METH_KEYWORDS,
+           "extend(seconds=None): so many more seconds; None: one ack wait"),
+    METHOD("ack_publish", delivery_ack_publish, METH_VARARGS | METH_KEYWORDS,
            "ack_publish(messages, timeout=None): ack and events that follow from it, as one record"),
     {NULL, NULL, 0, NULL},
 };

@@ -54,6 +54,7 @@ struct consumer {
     PyObject_HEAD struct client *client; /* strong */
     struct pawl_consumer *self;          /* NULL: closed; also void once the client is */
     PyObject *queue;
+    char group[65]; /* of a stream; "" */
     bool auto_ack;
     uint64_t settled_below; /* numbers: ack_up_to() settled them all */
     PyObject *topic;        /* of the delivery before, and its bytes */

@@ -139,10 +139,12 @@ class EventBackend:
 
     @property
     def backend_type(self):
+        """What the constructor was given: a framework's enum value."""
         return self._backend_type
 
     @property
     def is_connected(self):
+        """From connect() to disconnect(), or until a lost scheduler was given up."""
         return self._is_connected
 
     @property
@@ -152,9 +154,12 @@ class EventBackend:
 
     @property
     def subscription_count(self):
+        """Subscriptions that are active."""
         return len(self._subscriptions)
 
-    get_subscription_count = lambda self: len(self._subscriptions)  # noqa: E731  # frameworks ask by this name
+    def get_subscription_count(self):
+        """As subscription_count: frameworks ask by this name."""
+        return len(self._subscriptions)
 
     # ---- begin and end ----
 
@@ -335,7 +340,7 @@ class EventBackend:
     def _give_up(self, error):
         self._stalled.clear()
         for told in self._waiting.values():
-            if not told.done():
+            if not told.done() and not told.get_loop().is_closed():
                 told.set_exception(error)
         self._waiting.clear()
 

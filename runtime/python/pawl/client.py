@@ -67,16 +67,12 @@ class Client:
     """A connection to a scheduler, for one thread at a time. Waiting calls release the GIL and heed ^C.
 
     Deliveries that consumers hand out have queue, topic, data, headers, attempt, failures, seq, event_id, tag,
-    published_at_ns, and ack(), nack(requeue=True, delay=None, reason=None), reject(reason=None), extend(by=None),
+    published_at_ns, and ack(), nack(requeue=True, delay=None, reason=None), reject(reason=None), extend(seconds=None),
     release(), ack_up_to(), ack_publish(messages). Settlements are confirmed by flush().
     """
 
     def __init__(self, inner):
         self._inner = inner
-        for name in (
-            "fileno dispatch kick flush submit consume take close"  # as they are
-        ).split():
-            setattr(self, name, getattr(inner, name))
 
     def __enter__(self):
         return self
@@ -84,16 +80,23 @@ class Client:
     def __exit__(self, *_):
         self.close()
 
+    def close(self):
+        """End it. What is unconfirmed has an unknown fate, what is unsettled goes again."""
+        self._inner.close()
+
     @property
     def closed(self):
+        """Was close() called?"""
         return self._inner.closed
 
     @property
     def unconfirmed(self):
+        """Publishes whose confirm has not come."""
         return self._inner.unconfirmed
 
     @property
     def late_settlements(self):
+        """Settlements that came too late: the event was given again."""
         return self._inner.late_settlements
 
     # publish
@@ -114,6 +117,40 @@ class Client:
             error.stored, error.refused = batch.stored, batch.refused
             raise error
         return batch.stored
+
+    # consume
+
+    def consume(self, queue, group=None, prefetch=0, auto_ack=False, start=None):
+        """A consumer of a queue, with claim(max=64, timeout=None), ack(deliveries) and close(). group, and the offset
+        that a new group starts at: of streams."""
+        return self._inner.consume(queue, group, prefetch, auto_ack, start)
+
+    def take(self, queue, count=1, timeout=0, group=None):
+        """Deliveries that are bound to no process: each is settled by its tag, anywhere. timeout None: wait for one."""
+        return self._inner.take(queue, count, timeout, group)
+
+    def flush(self, timeout=None):
+        """Wait until every publish and settlement so far is confirmed."""
+        self._inner.flush(timeout)
+
+    # in a poll loop
+
+    def fileno(self):
+        """Readable when dispatch() has something to do."""
+        return self._inner.fileno()
+
+    def dispatch(self, timeout=0):
+        """Take in what came. Return: the batches of submit() that are completed. timeout None: wait for something."""
+        return self._inner.dispatch(timeout)
+
+    def submit(self, messages):
+        """A list of messages, put into the lane without waiting. Return: a batch: stored, refused, error, why; while
+        it is `pending` there was no room for all, and resume() goes on."""
+        return self._inner.submit(messages)
+
+    def kick(self):
+        """Let the scheduler see what was submitted and settled."""
+        self._inner.kick()
 
     # settle anywhere
 
@@ -137,9 +174,11 @@ class Client:
         return answer.get("queue", answer)
 
     def queues(self):
+        """All of them, as queue() has each but for its configuration."""
         return self.request({"op": "queue.list"})["queues"]
 
     def delete(self, name):
+        """Remove a queue, with all that is in it."""
         self.request({"op": "queue.delete", "name": name})
 
     def purge(self, name):
@@ -147,17 +186,21 @@ class Client:
         return self.request({"op": "queue.purge", "name": name})["purged"]
 
     def pause(self, name):
+        """No more deliveries; publishes go on."""
         self.request({"op": "queue.pause", "name": name})
 
     def resume(self, name):
+        """Deliveries go on."""
         self.request({"op": "queue.resume", "name": name})
 
     # looking
 
     def metrics(self):
+        """As `pawl metrics --format json`."""
         return json.loads(self._inner.metrics())
 
     def health(self):
+        """As `pawl health --json`."""
         return json.loads(self._inner.health())
 
 

@@ -9,6 +9,8 @@ from .errors import Stale
 
 
 class DeliveryGuarantee(str, enum.Enum):
+    """What a publish asks for; the weakest first."""
+
     AT_MOST_ONCE = "at_most_once"
     AT_LEAST_ONCE = "at_least_once"
     EXACTLY_ONCE = "exactly_once"  # at least once, and published once however often it is sent
@@ -158,14 +160,32 @@ class MessagingEvent:
     def __repr__(self):
         return "MessagingEvent(topic=%r, data=%r, id=%r)" % (self.topic, self.data, self.id)
 
+    def __getstate__(self):
+        """Of a pickle or a deep copy: what the event says. Its delivery is of this process, and settled by this one."""
+        return {name: getattr(self, name) for name in self._dict_fields}
+
+    def __setstate__(self, state):
+        self._delivery = self._settled_soon = None
+        for name, value in state.items():
+            setattr(self, name, value)
+
+    def __copy__(self):
+        same = type(self).__new__(type(self))
+        same.__setstate__(self.__getstate__())
+        same._delivery, same._settled_soon = self._delivery, self._settled_soon
+        return same
+
     @property
     def category(self):
+        """The first segment of the topic."""
         return self.topic.split(".", 1)[0] or "unknown"
 
     def matches_pattern(self, pattern):
+        """Does a queue with this pattern get this event?"""
         return topic_matches(pattern, self.topic)
 
     def to_dict(self):
+        """Its fields, as from_dict() takes them; the guarantee by its name."""
         guarantee = self.delivery_guarantee
         return {
             "topic": self.topic,
@@ -181,6 +201,7 @@ class MessagingEvent:
 
     @classmethod
     def from_dict(cls, fields):
+        """An event of a dict that has at least `topic`; what is no field of an event is ignored."""
         known = {name: fields[name] for name in cls._dict_fields if name in fields}
         guarantee = known.get("delivery_guarantee")
         if guarantee is not None:
@@ -201,10 +222,12 @@ class MessagingEvent:
 
     @property
     def redelivered(self):
+        """Is this not the first delivery?"""
         return self.delivery_count > 1
 
     @property
     def queue(self):
+        """The queue that it came from, or None: this event was not received."""
         return self._delivery.queue if self._delivery else None
 
     def is_acknowledged(self):

@@ -1,5 +1,7 @@
 """A client within an event loop: dispatched when its descriptor is readable, or soon after it was used."""
 
+import os
+
 from .errors import Error
 
 
@@ -12,6 +14,7 @@ class Link:
         self._on_news = on_news
         self._on_lost = on_lost
         self._is_due = False
+        self._owner = os.getpid()
         self._fd = client.fileno()
         loop.add_reader(self._fd, self._run)
 
@@ -40,7 +43,9 @@ class Link:
     def stop(self):
         """No more dispatching; the client stays open."""
         if self._fd >= 0:
-            self._loop.remove_reader(self._fd)
+            # A forked child shares the epoll of its parent's loop, and would take the descriptor out of that.
+            if os.getpid() == self._owner and not self._loop.is_closed():
+                self._loop.remove_reader(self._fd)
             self._fd = -1
 
     def close(self):

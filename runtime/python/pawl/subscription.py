@@ -265,7 +265,7 @@ class Subscription:
         if self._is_ending:
             return
         self._is_ending = True
-        if self._reopening:
+        if self._reopening and not self._loop.is_closed():
             self._reopening.cancel()
         for delivery in self._ready:
             self._settle(delivery.release, delivery)
@@ -275,8 +275,9 @@ class Subscription:
             self._close()
 
     async def abort(self, timeout):
-        """End, and cancel the handlers that run."""
-        workers = list(self._workers)
+        """End, and cancel the handlers that run. Those of another loop, which was closed or is the parent's of this
+        process, nobody runs here: what they had goes back with the client."""
+        workers = list(self._workers) if self._loop is asyncio.get_running_loop() else []
         self.end()
         for worker in workers:
             worker.cancel()
