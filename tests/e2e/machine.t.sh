@@ -137,6 +137,7 @@ test_doctor_says_how_much_shared_memory_there_may_be() {
 test_a_file_of_the_journal_that_cannot_be_opened_is_named_and_the_start_has_failed_whoever_starts() {
     local verb
     pawl map true ::: 1
+    wait_until 'flock -n state/lock true' 60 # the scheduler that has the journal open is gone
     rm state/journal/*.seg
     mkdir state/journal/00000001.seg # nobody can write to it, root neither
     for verb in 'map true ::: 1' 'publish t x' 'queue list' 'consume q --count 1' serve; do
