@@ -220,7 +220,7 @@ size_t pawl_wire_pending(const struct pawl_wire *wire)
 
 size_t pawl_wire_pending_fds(const struct pawl_wire *wire)
 {
-    return wire->out->fd_end - wire->out->fd_begin;
+    return wire->out ? wire->out->fd_end - wire->out->fd_begin : 0;
 }
 
 /* One sendmsg: from the front to where the next message with descriptors begins. */
@@ -439,6 +439,8 @@ int pawl_wire_call(struct pawl_wire *wire, uint16_t type, const void *body, size
                    size_t more_bytes, const int *fds, unsigned fd_count, uint64_t timeout_ns,
                    struct pawl_wire_message *reply_out)
 {
+    if (!wire->out)
+        return PAWL_E_CLOSED;
     uint64_t tag = CALL_TAG | ++wire->out->call_count;
     int error = pawl_wire_queue_message(wire, type, tag, body, bytes, more, more_bytes, fds, fd_count);
     return error ? error : pawl_wire_call_on(wire, timeout_ns, reply_out);

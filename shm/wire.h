@@ -491,7 +491,8 @@ struct pawl_wire {
 };
 
 int pawl_wire_init(struct pawl_wire *wire, int fd);
-void pawl_wire_fini(struct pawl_wire *wire); /* closes fd and undelivered descriptors */
+/* Closes fd and undelivered descriptors. Who still speaks on it is told PAWL_E_CLOSED. */
+void pawl_wire_fini(struct pawl_wire *wire);
 
 /**
  * pawl_wire_queue_message - append a message to the send buffer; descriptors are duplicated

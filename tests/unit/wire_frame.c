@@ -250,4 +250,7 @@ Test(wire, one_that_was_ended_is_closed_to_who_still_speaks_on_it)
     cr_expect(eq(int, pawl_wire_flush(&left), 0));
     cr_expect(eq(int, pawl_wire_receive(&left, &message), PAWL_E_CLOSED));
     cr_expect(zero(sz, pawl_wire_pending(&left)));
+    cr_expect(zero(sz, pawl_wire_pending_fds(&left)));
+    cr_expect(
+        eq(int, pawl_wire_call(&left, PAWL_WIRE_OK, NULL, 0, NULL, 0, NULL, 0, 0, &message), PAWL_E_CLOSED));
 }
