@@ -372,7 +372,7 @@ static int measure(const struct bus_run *run, pid_t scheduler, struct pawl_bench
     return error;
 }
 
-static int set_up(struct bus_run *run, const struct pawl_bench_options *options, const char *directory)
+static void set_up(struct bus_run *run, const struct pawl_bench_options *options, const char *directory)
 {
     const char *durability = options->durability ? options->durability : "fsync";
     *run = (struct bus_run){.options = options,
@@ -388,16 +388,6 @@ static int set_up(struct bus_run *run, const struct pawl_bench_options *options,
     if (run->payload_bytes < sizeof(uint64_t))
         run->payload_bytes = sizeof(uint64_t);
     snprintf(run->state, sizeof run->state, "%s/state", directory);
-    run->settled =
-        mmap(NULL, sizeof *run->settled, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    return run->settled == MAP_FAILED ? -errno : 0;
-}
-
-static void tear_down(struct bus_run *run, struct pawl *pawl)
-{
-    pawl_close(pawl);
-    wait_for_all();
-    (void)munmap(run->settled, sizeof *run->settled);
 }
 
 int pawl_bench_bus(const struct pawl_bench_options *options, const char *directory,
@@ -408,9 +398,10 @@ int pawl_bench_bus(const struct pawl_bench_options *options, const char *directo
     struct pawl_bench_result ring = {0};
     struct pawl_bench_options small = {.events = RING_EVENTS};
     *result_out = (struct pawl_bench_result){.bench = "bus"};
-    int error = set_up(&run, options, directory);
-    if (error)
-        return error;
+    set_up(&run, options, directory);
+    run.settled = mmap(NULL, sizeof *run.settled, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (run.settled == MAP_FAILED)
+        return -errno;
     if (run.events == 0 && options->seconds > 0)
         run.events = (uint64_t)(options->seconds * (run.rate > 0 ? run.rate : 1000000));
     if (run.events == 0)
@@ -424,7 +415,7 @@ int pawl_bench_bus(const struct pawl_bench_options *options, const char *directo
         result_out->floor = "a bare ring between two processes";
     }
     measure_floors(&run, directory, result_out);
-    error = attach(&run, &pawl);
+    int error = attach(&run, &pawl);
     if (!error)
         error = declare(&run, pawl);
     pid_t scheduler = error ? 0 : pid_of(pawl, "scheduler");
@@ -432,7 +423,9 @@ int pawl_bench_bus(const struct pawl_bench_options *options, const char *directo
         error = -ESRCH;
     if (!error)
         error = measure(&run, scheduler, result_out);
-    tear_down(&run, pawl);
+    pawl_close(pawl);
+    wait_for_all();
+    (void)munmap(run.settled, sizeof *run.settled);
     return error;
 }
 
@@ -456,13 +449,11 @@ int pawl_bench_recover(const struct pawl_bench_options *options, const char *dir
     struct bus_run run;
     struct pawl *pawl = NULL;
     *result_out = (struct pawl_bench_result){.bench = "recover", .floor = "the journal's files, read"};
-    int error = set_up(&run, options, directory);
-    if (error)
-        return error;
+    set_up(&run, options, directory);
     run.durability = PAWL_DURABLE_FSYNC;
     if (run.events == 0)
         run.events = RECOVER_EVENTS;
-    error = attach(&run, &pawl);
+    int error = attach(&run, &pawl);
     if (!error)
         error = declare(&run, pawl);
     if (!error)
@@ -503,6 +494,7 @@ int pawl_bench_recover(const struct pawl_bench_options *options, const char *dir
         result_out->cpu_seconds_per_million = pawl_bench_cpu_seconds_of(scheduler) / (double)run.events * 1e6;
     }
 end:
-    tear_down(&run, pawl);
+    pawl_close(pawl);
+    wait_for_all();
     return error;
 }
