@@ -306,7 +306,8 @@ int pawl_run_settle(struct pawl_session *session, const char *run_id)
 {
     struct pawl_wire_summary summary;
     struct pawl_error_report report;
-    bool ends = session->connected, was_connected = session->connected;
+    const bool was_connected = session->connected;
+    bool ends = was_connected;
     for (int tries = 0; tries < 1000 && ends; tries++) {
         if (ask_summary(session, run_id, &summary, &report) != 0)
             break; /* sealed and gone, or the scheduler is */
