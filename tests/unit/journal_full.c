@@ -252,6 +252,28 @@ Test(journal_full, snapshot_that_is_given_up_while_it_is_written_leaves_its_file
     }
 }
 
+static void expect_what_waits_to_leave_too_little_space_alone(void)
+{
+    append(WORK_BYTES);
+    cr_expect(eq(int, pawl_journal_sync(t.journal), PAWL_E_NO_SPACE));
+    t.disk.capacity += WORK_BYTES;
+    uint64_t used = t.disk.used;
+    for (int i = 0; i < 5; i++) {
+        a_second_passes();
+        cr_expect(eq(int, pawl_journal_sync(t.journal), PAWL_E_NO_SPACE));
+    }
+    cr_expect(eq(u64, t.disk.used, used));
+    cr_expect(eq(int, (int)t.witness.room, PAWL_JOURNAL_FULL));
+    t.disk.capacity += 2 * SMALL_DISK_BLOCK; /* headers of the segment, the frame and the record */
+    a_second_passes();
+    cr_assert(eq(int, pawl_journal_sync(t.journal), 0));
+    crash();
+    cr_assert(eq(int, reopen(), 0));
+    cr_expect(eq(u64, t.witness.last_applied, 2));
+    expect_whole();
+    crash();
+}
+
 /* It would be eaten up by the headers of segments that hold nothing. */
 Test(journal_full, space_too_small_for_what_waits_first_is_left_alone)
 {
@@ -260,22 +282,20 @@ Test(journal_full, space_too_small_for_what_waits_first_is_left_alone)
         cr_assert(eq(int, reopen(), 0));
         settle();
         others_fill_the_disk();
-        append(WORK_BYTES);
-        cr_expect(eq(int, pawl_journal_sync(t.journal), PAWL_E_NO_SPACE));
-        t.disk.capacity += WORK_BYTES;
-        uint64_t used = t.disk.used;
-        for (int i = 0; i < 5; i++)
-            a_second_passes();
-        cr_expect(eq(u64, t.disk.used, used));
-        cr_expect(eq(int, (int)t.witness.room, PAWL_JOURNAL_FULL));
-        t.disk.capacity += 2 * SMALL_DISK_BLOCK; /* headers of the segment, the frame and the record */
-        a_second_passes();
-        cr_assert(eq(int, pawl_journal_sync(t.journal), 0));
-        crash();
+        expect_what_waits_to_leave_too_little_space_alone();
+    }
+}
+
+/* The free space of the file system says nothing then. */
+Test(journal_full, space_of_a_quota_too_small_for_what_waits_first_is_left_alone)
+{
+    ON_BOTH
+    {
         cr_assert(eq(int, reopen(), 0));
-        cr_expect(eq(u64, t.witness.last_applied, 2));
-        expect_whole();
-        crash();
+        settle();
+        t.disk.quota = true;
+        others_fill_the_disk();
+        expect_what_waits_to_leave_too_little_space_alone();
     }
 }
 
