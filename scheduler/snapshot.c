@@ -237,8 +237,11 @@ void pawl_snapshot_release(struct pawl_loop *loop)
         pawl_loop_cut(loop);
 }
 
+/* Nothing is waited for that a full disk may never bring: what a snapshot covers is durable before. */
 static void take_and_release(struct pawl_loop *loop)
 {
+    if (pawl_journal_sync(loop->journal) != 0)
+        return;
     begin(loop);
     while (loop->snapshotting && !loop->journal_error)
         if (pawl_io_wait(loop->io, UINT64_MAX) < 0)
