@@ -77,7 +77,8 @@ struct bus_sub {
     uint32_t generation;
     char name[PAWL_NAME_BYTES];
     uint64_t next;        /* next first delivery */
-    uint64_t looked_next; /* the same when it was last thought of copying forward */
+    uint64_t looked_next; /* the same at the last look of pawl_bus_look() */
+    uint64_t passed_next; /* and at the look before */
     struct pawl_seqset settled;
     struct exceptions exceptions;
     struct backlog_cursor cursor,
