@@ -39,6 +39,7 @@ enum {
 enum pawl_journal_reserve {
     PAWL_JOURNAL_FOR_WORK = 0,    /* new work: refused first */
     PAWL_JOURNAL_FOR_RESULTS = 1, /* results, acks, snapshots: may use the reserve */
+    PAWL_JOURNAL_FOR_ACTS = 2,    /* work that gives back what it takes, later: may use a part of it */
 };
 
 /*

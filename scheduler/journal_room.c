@@ -261,6 +261,13 @@ void pawl_journal_secure(struct pawl_journal *journal)
         pawl_journal_set_room(journal, PAWL_JOURNAL_TIGHT);
 }
 
+/* A frame must fit into one file of the reserve, whatever else is in it. */
+static bool may_spend(const struct pawl_journal *journal, uint64_t bytes)
+{
+    uint64_t frame = bytes + journal->options.frame_bytes + PAWL_SEGMENT_HEADER_BYTES + PAWL_BLOCK_BYTES;
+    return frame <= journal->options.reserve_bytes && leaves(journal, ACTS_LEAVE_FILES, bytes);
+}
+
 int pawl_journal_has_room(struct pawl_journal *journal, uint64_t bytes, enum pawl_journal_reserve reserve)
 {
     if (journal->failed)
@@ -271,6 +278,8 @@ int pawl_journal_has_room(struct pawl_journal *journal, uint64_t bytes, enum paw
             return PAWL_E_NO_SPACE;
         return journal->pending_bytes + bytes > 2 * limit ? PAWL_E_LIMIT : 0;
     }
+    if (reserve == PAWL_JOURNAL_FOR_ACTS && may_spend(journal, bytes))
+        return 0;
     if (journal->room != PAWL_JOURNAL_ROOMY)
         return PAWL_E_NO_SPACE;
     if (journal->pending_bytes + bytes > (bytes > limit / 2 ? bytes + limit / 2 : limit))

@@ -69,6 +69,9 @@ struct pawl_bus_backend {
     bool (*may_keep)(void *ctx, size_t bytes);
     /* 0: new events of this size may be appended; PAWL_E_NO_SPACE, PAWL_E_LIMIT (later). */
     int (*has_room)(void *ctx, size_t bytes);
+    /* Is the disk full, and has it room for this nevertheless, that may not be needed for settlements? What
+     * is stored afterwards is no more than before. NULL: it has not. */
+    bool (*may_spend)(void *ctx, size_t bytes);
     /* The body of the record at a place; valid until the next call of the backend. 0 or an error. */
     int (*read)(void *ctx, uint64_t place, uint8_t *type_out, const void **body_out, size_t *bytes_out);
     /* The place of the record after it in the log; 0: none. Never asked of volatile places. */
@@ -144,9 +147,9 @@ void pawl_bus_publish(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus
  * ones are answered by replies. @text: settle->text_bytes, or NULL. */
 int pawl_bus_settle(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus_client *client,
                     const struct pawl_settle *settle, const char *text);
-/** pawl_bus_may_settle - may it be part of an atomic act: does it hold all of these now? 0;
- * PAWL_E_STALE_RECEIPT; PAWL_E_INVALID: failures are not, a dead letter has a size; PAWL_E_LIMIT: more time
- * than there may be. */
+/** pawl_bus_may_settle - may it be part of an atomic act: does it hold all of these now, and was none of them
+ * acked or released since act_begin()? 0; PAWL_E_STALE_RECEIPT; PAWL_E_INVALID: failures are not, a dead
+ * letter has a size; PAWL_E_LIMIT: more time than there may be. */
 int pawl_bus_may_settle(struct pawl_bus *bus, struct pawl_bus_client *client,
                         const struct pawl_settle *settle);
 /** pawl_bus_begun - its handlers have seen the deliveries below this number. */
