@@ -91,8 +91,9 @@ enum pawl_wire_type {
     PAWL_WIRE_WORKER_DOWN,  /* supervisor: pawl_wire_process + wait status: it was reaped, and nothing of its
                                job lives */
     PAWL_WIRE_RETIRE,       /* scheduler: pawl_wire_process: this worker is leaving: do not replace it */
-    PAWL_WIRE_SERVES,       /* scheduler: empty: it has recovered and serves; again after each reload */
-    PAWL_WIRE_HANDLER_UP, /* supervisor: pawl_wire_process: a handler process of its was forked; for health */
+    PAWL_WIRE_SERVES, /* scheduler: empty: it has recovered and serves; after each reload: pawl_wire_reloaded
+                       */
+    PAWL_WIRE_HANDLER_UP,   /* supervisor: pawl_wire_process: a helper of its was forked; for health */
     PAWL_WIRE_HANDLER_DOWN, /* supervisor: the same: it has ended, with this status (0: as it was to) */
 
     /* workers */
@@ -339,6 +340,11 @@ struct pawl_wire_gc {
 
 struct pawl_wire_workers {
     uint32_t count;
+    uint32_t reserved;
+};
+
+struct pawl_wire_reloaded {
+    uint32_t taken_up; /* 0: the configuration before stays in force, all of it */
     uint32_t reserved;
 };
 
