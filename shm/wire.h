@@ -116,6 +116,7 @@ enum pawl_wire_role {
     PAWL_ROLE_WORKER = 2,
     PAWL_ROLE_SUPERVISOR = 3,
     PAWL_ROLE_HANDLER = 4, /* never greets with it: to the scheduler a handler process is a client */
+    PAWL_ROLE_METRICS = 5, /* the same: it answers HTTP */
 };
 
 enum {
