@@ -495,6 +495,10 @@ struct pawl_wire_message {
 struct pawl_wire {
     int fd;
     struct pawl_wire_buffer *in, *out;
+    uint64_t received_count; /* messages that came */
+    /* The owner's, NULL after init: what comes of type NOTICE while pawl_wire_call() waits for its reply. */
+    void (*on_notice)(void *ctx, const struct pawl_wire_message *message);
+    void *notice_ctx;
 };
 
 int pawl_wire_init(struct pawl_wire *wire, int fd);
@@ -534,7 +538,7 @@ int pawl_wire_receive(struct pawl_wire *wire, struct pawl_wire_message *message_
  * pawl_wire_call - blocking: send one message and wait for the reply with its tag (clients)
  *
  * @timeout_ns: UINT64_MAX for none. A reply of type ERROR is returned like any other message. Messages that
- * come meanwhile with another tag are dropped.
+ * come meanwhile with another tag are dropped, but counted, and told of to wire->on_notice.
  * Return: 1, -ETIMEDOUT, PAWL_E_CLOSED, PAWL_E_BAD_MESSAGE, -errno.
  */
 int pawl_wire_call(struct pawl_wire *wire, uint16_t type, const void *body, size_t bytes, const void *more,
