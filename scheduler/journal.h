@@ -196,7 +196,7 @@ enum pawl_journal_room pawl_journal_room(const struct pawl_journal *journal);
  * 1 GiB was free at the last look. */
 bool pawl_journal_is_behind(const struct pawl_journal *journal);
 
-/* pawl_journal_is_pressed - is the disk full, and at most half of the reserve left? */
+/* pawl_journal_is_pressed - is the disk full, and at most half of the reserve left, or little for acts? */
 bool pawl_journal_is_pressed(const struct pawl_journal *journal);
 
 /** pawl_journal_may_move - on a full disk: may @bytes, which are all that is wanted of this segment, be

@@ -188,12 +188,6 @@ bool pawl_journal_is_behind(const struct pawl_journal *journal)
            journal->pending_bytes >= PAWL_JOURNAL_RESERVE_FILES * journal->options.reserve_bytes / 4;
 }
 
-bool pawl_journal_is_pressed(const struct pawl_journal *journal)
-{
-    return journal->room == PAWL_JOURNAL_TIGHT &&
-           __builtin_popcount(journal->reserve_mask) <= PAWL_JOURNAL_RESERVE_FILES / 2;
-}
-
 /* What of the reserve is free, or is a snapshot now, that comes back to it: two segments and three snapshots
  * are what settlements need to go on without end, one of the segments is there. */
 static uint32_t circling_files(const struct pawl_journal *journal)
@@ -207,6 +201,13 @@ static uint32_t circling_files(const struct pawl_journal *journal)
         count += fstatat(journal->dir_fd, name, &st, 0) == 0 && is_as_a_reserve_file(journal, &st);
     }
     return count;
+}
+
+bool pawl_journal_is_pressed(const struct pawl_journal *journal)
+{
+    return journal->room == PAWL_JOURNAL_TIGHT &&
+           (__builtin_popcount(journal->reserve_mask) <= PAWL_JOURNAL_RESERVE_FILES / 2 ||
+            circling_files(journal) <= ACTS_LEAVE_FILES + 1);
 }
 
 /* On a full disk: is there room for so many bytes that stay, beside @files of the reserve, for what does not?

@@ -169,7 +169,7 @@ static uint32_t worth_moving(struct pawl_loop *loop, uint32_t end)
 static bool full_disk_is_due(struct pawl_loop *loop, const struct pawl_journal_stats *stats)
 {
     uint32_t current = pawl_journal_current_segment(loop->journal);
-    bool pressed = pawl_journal_is_pressed(loop->journal) && current != loop->full_segment;
+    bool pressed = current != loop->full_segment && pawl_journal_is_pressed(loop->journal);
     if (pawl_journal_room(loop->journal) != PAWL_JOURNAL_TIGHT ||
         (loop->now.boottime_ns < loop->full_at_ns && !pressed))
         return false;
@@ -241,6 +241,7 @@ void pawl_snapshot_release(struct pawl_loop *loop)
     } else {
         uint32_t segment = worth_moving(loop, current);
         moved = segment && pawl_bus_copy_forward(loop->bus, loop->now, segment, COMPACT_BYTES);
+        loop->full_at_ns = moved ? 0 : loop->full_at_ns; /* it is dead now */
     }
     if (moved)
         pawl_loop_cut(loop);

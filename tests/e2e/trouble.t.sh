@@ -286,8 +286,8 @@ C
         serve_on 40M
         "$PAWL" queue declare q --topic t --max-bytes 4G --max-deliver 0 --backoff fixed:100ms
         "$PAWL" queue declare results --topic result
-        head -c 5000 /dev/zero | tr "\0" x >line
-        for i in {1..9000}; do echo -n "$i " && cat line && echo; done >lines
+        line=$(head -c 5000 /dev/zero | tr "\0" x)
+        for i in {1..9000}; do echo "$i $line"; done >lines
         ! timeout 240 "$PAWL" publish t --lines <lines >ids 2>refusals
         grep -q "no room for new work (16 MiB are kept back" refusals
         kept=$(wc -l <ids)
