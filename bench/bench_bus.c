@@ -8,16 +8,16 @@
  * wake-up, a device sync.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <fcntl.h>
-#include <poll.h>
-#include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
-#include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -38,6 +38,7 @@ enum {
     BATCH = 1024,
     PREFETCH = 16384,
     PATIENCE_MS = 60000,
+    LOOK_MS = 100, /* how often a consumer beside others looks whether all is settled */
     PATH_SECONDS = 2,
 };
 
@@ -48,6 +49,7 @@ struct bus_run {
     uint32_t payload_bytes, consumers;
     int durability; /* enum pawl_durability_mode */
     double rate;
+    _Atomic uint64_t *settled; /* events, by all consumers: shared memory */
 };
 
 static int complain(const char *what, int error, const struct pawl *pawl)
@@ -112,7 +114,7 @@ end:
     return error;
 }
 
-struct shared {
+struct figures {
     uint64_t got; /* events that this consumer settled */
     uint64_t finished_at_ns;
 };
@@ -133,13 +135,13 @@ static int write_samples(int fd, const struct pawl_bench_samples *samples)
     return 0;
 }
 
-/* Until the others' silence says that all is consumed; then its figures go through the pipe. */
+/* Until all are settled, by whom ever; then its figures go through the pipe. */
 static int consume(const struct bus_run *run, int fd, int go_fd)
 {
     struct pawl *pawl = NULL;
     struct pawl_consumer *consumer = NULL;
     struct pawl_bench_samples samples = {0};
-    struct shared shared = {0};
+    struct figures figures = {0};
     int error = attach(run, &pawl);
     const struct pawl_consumer_options options = {.bytes = sizeof options, .prefetch = PREFETCH};
     if (!error)
@@ -147,13 +149,16 @@ static int consume(const struct bus_run *run, int fd, int go_fd)
     if (!error)
         error = say_ready(go_fd);
     uint64_t last_ns = pawl_clock_monotonic_ns();
-    while (!error && shared.got < run->events) {
+    bool mine_is_last = false;
+    while (!error && *run->settled < run->events) {
         const struct pawl_delivery *deliveries[BATCH];
-        int count = pawl_claim(consumer, deliveries, BATCH, run->consumers > 1 ? 500 : PATIENCE_MS);
+        int count = pawl_claim(consumer, deliveries, BATCH, run->consumers > 1 ? LOOK_MS : PATIENCE_MS);
+        if (count == 0 && pawl_clock_monotonic_ns() - last_ns >= (uint64_t)PATIENCE_MS * 1000000)
+            error = -ETIMEDOUT;
         if (count < 0)
             error = count;
-        if (count <= 0)
-            break;
+        if (error || count == 0)
+            continue;
         if (run->rate > 0) {
             uint64_t now = pawl_clock_monotonic_ns(), sent;
             for (int i = 0; i < count && !error; i++) {
@@ -163,15 +168,16 @@ static int consume(const struct bus_run *run, int fd, int go_fd)
         }
         if (!error)
             error = pawl_ack_batch(deliveries, (size_t)count);
-        shared.got += (uint64_t)count;
+        figures.got += (uint64_t)count;
+        mine_is_last = atomic_fetch_add(run->settled, (uint64_t)count) + (uint64_t)count >= run->events;
         last_ns = pawl_clock_monotonic_ns();
     }
-    if (!error && shared.got > 0 && (error = pawl_flush(pawl, PATIENCE_MS)) == 0 && run->consumers == 1)
+    if (!error && (error = pawl_flush(pawl, PATIENCE_MS)) == 0 && mine_is_last)
         last_ns = pawl_clock_monotonic_ns();
-    shared.finished_at_ns = last_ns;
+    figures.finished_at_ns = last_ns;
     if (error)
         complain("consume", error, pawl);
-    if (!error && write(fd, &shared, sizeof shared) != (ssize_t)sizeof shared)
+    if (!error && write(fd, &figures, sizeof figures) != (ssize_t)sizeof figures)
         error = -EPIPE;
     if (!error)
         error = write_samples(fd, &samples);
@@ -287,14 +293,14 @@ static int read_all(int fd, void *bytes, size_t n)
 
 static int collect(int fd, struct pawl_bench_samples *samples, uint64_t *got, uint64_t *finished_ns)
 {
-    struct shared shared;
+    struct figures figures;
     uint64_t ns;
-    int error = read_all(fd, &shared, sizeof shared);
+    int error = read_all(fd, &figures, sizeof figures);
     if (error)
         return error;
-    *got += shared.got;
-    if (shared.finished_at_ns > *finished_ns)
-        *finished_ns = shared.finished_at_ns;
+    *got += figures.got;
+    if (figures.finished_at_ns > *finished_ns)
+        *finished_ns = figures.finished_at_ns;
     while (read_all(fd, &ns, sizeof ns) == 0)
         if (pawl_bench_sample(samples, ns) != 0)
             return -ENOMEM;
@@ -346,8 +352,10 @@ static int measure(const struct bus_run *run, pid_t scheduler, struct pawl_bench
             (waitpid(pids[i], &status, 0) != pids[i] || !WIFEXITED(status) || WEXITSTATUS(status) != 0))
             error = -ECANCELED;
     }
-    if (!error && got < run->events)
+    if (!error && got < run->events) {
+        fprintf(stderr, "pawl bench: %" PRIu64 " of %" PRIu64 " events were consumed\n", got, run->events);
         error = -ECANCELED;
+    }
     result->events = got;
     result->seconds = (double)(finished_ns - from_ns) / 1e9;
     result->per_second = (double)got / result->seconds;
@@ -380,7 +388,16 @@ static int set_up(struct bus_run *run, const struct pawl_bench_options *options,
     if (run->payload_bytes < sizeof(uint64_t))
         run->payload_bytes = sizeof(uint64_t);
     snprintf(run->state, sizeof run->state, "%s/state", directory);
-    return 0;
+    run->settled =
+        mmap(NULL, sizeof *run->settled, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    return run->settled == MAP_FAILED ? -errno : 0;
+}
+
+static void tear_down(struct bus_run *run, struct pawl *pawl)
+{
+    pawl_close(pawl);
+    wait_for_all();
+    (void)munmap(run->settled, sizeof *run->settled);
 }
 
 int pawl_bench_bus(const struct pawl_bench_options *options, const char *directory,
@@ -391,7 +408,9 @@ int pawl_bench_bus(const struct pawl_bench_options *options, const char *directo
     struct pawl_bench_result ring = {0};
     struct pawl_bench_options small = {.events = RING_EVENTS};
     *result_out = (struct pawl_bench_result){.bench = "bus"};
-    set_up(&run, options, directory);
+    int error = set_up(&run, options, directory);
+    if (error)
+        return error;
     if (run.events == 0 && options->seconds > 0)
         run.events = (uint64_t)(options->seconds * (run.rate > 0 ? run.rate : 1000000));
     if (run.events == 0)
@@ -405,7 +424,7 @@ int pawl_bench_bus(const struct pawl_bench_options *options, const char *directo
         result_out->floor = "a bare ring between two processes";
     }
     measure_floors(&run, directory, result_out);
-    int error = attach(&run, &pawl);
+    error = attach(&run, &pawl);
     if (!error)
         error = declare(&run, pawl);
     pid_t scheduler = error ? 0 : pid_of(pawl, "scheduler");
@@ -413,8 +432,7 @@ int pawl_bench_bus(const struct pawl_bench_options *options, const char *directo
         error = -ESRCH;
     if (!error)
         error = measure(&run, scheduler, result_out);
-    pawl_close(pawl);
-    wait_for_all();
+    tear_down(&run, pawl);
     return error;
 }
 
@@ -438,11 +456,13 @@ int pawl_bench_recover(const struct pawl_bench_options *options, const char *dir
     struct bus_run run;
     struct pawl *pawl = NULL;
     *result_out = (struct pawl_bench_result){.bench = "recover", .floor = "the journal's files, read"};
-    set_up(&run, options, directory);
+    int error = set_up(&run, options, directory);
+    if (error)
+        return error;
     run.durability = PAWL_DURABLE_FSYNC;
     if (run.events == 0)
         run.events = RECOVER_EVENTS;
-    int error = attach(&run, &pawl);
+    error = attach(&run, &pawl);
     if (!error)
         error = declare(&run, pawl);
     if (!error)
@@ -483,7 +503,6 @@ int pawl_bench_recover(const struct pawl_bench_options *options, const char *dir
         result_out->cpu_seconds_per_million = pawl_bench_cpu_seconds_of(scheduler) / (double)run.events * 1e6;
     }
 end:
-    pawl_close(pawl);
-    wait_for_all();
+    tear_down(&run, pawl);
     return error;
 }

@@ -51,6 +51,12 @@ test_bus_measures_each_durability_and_latency_at_a_rate() {
     nothing_is_left
 }
 
+test_consumers_beside_one_another_wait_for_events_that_come_seldom() {
+    export PAWL_STATE=$PWD/state
+    expect_exit 0 pawl bench bus --events 3 --rate 1 --durability memory -j 2 --json
+    expect_json .events 3
+}
+
 test_people_get_the_floor_beside_the_figure() {
     export PAWL_STATE=$PWD/state
     expect_exit 0 pawl bench journal --events 1000

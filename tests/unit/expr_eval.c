@@ -11,6 +11,7 @@
 #include "scheduler/expr.h"
 #include "scheduler/plan_builder.h"
 #include "shm/error.h"
+#include "tests/unit/text_sink.h"
 
 static const char params_json[] = "{\"n\": 5, \"f\": 2.5, \"s\": \"text\", \"e\": \"\", \"z\": null, \"l\": "
                                   "[1, \"two\", [3]], \"m\": {\"k\": 1, \"two words\": 2}, "
@@ -105,21 +106,6 @@ static int outcome(void *context, enum pawl_expr_outcome which, bool *holds_out)
 {
     (void)context;
     *holds_out = which == PAWL_EXPR_SUCCESS;
-    return 0;
-}
-
-struct text {
-    char bytes[512];
-    size_t length;
-};
-
-static int to_text(void *context, const void *bytes, size_t length)
-{
-    struct text *text = context;
-    cr_assert(lt(sz, text->length + length, sizeof text->bytes));
-    memcpy(text->bytes + text->length, bytes, length);
-    text->length += length;
-    text->bytes[text->length] = '\0';
     return 0;
 }
 

@@ -13,6 +13,7 @@
 #include "runtime/units.h"
 #include "scheduler/expr.h"
 #include "shm/error.h"
+#include "tests/unit/text_sink.h"
 
 static struct pawl_plan *load_as(const char *path, const char *source)
 {
@@ -40,21 +41,6 @@ static const char *constant(const struct pawl_plan *plan, uint32_t template_inde
     size_t length;
     const char *text = pawl_template_constant(plan, template_index, &length);
     return text ? text : "(no constant)";
-}
-
-struct text {
-    char bytes[512];
-    size_t length;
-};
-
-static int to_text(void *context, const void *bytes, size_t length)
-{
-    struct text *text = context;
-    cr_assert(lt(sz, text->length + length, sizeof text->bytes));
-    memcpy(text->bytes + text->length, bytes, length);
-    text->length += length;
-    text->bytes[text->length] = '\0';
-    return 0;
 }
 
 /* The JSON of a template that asks for nothing but item. */

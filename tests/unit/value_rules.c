@@ -10,21 +10,7 @@
 
 #include "scheduler/value.h"
 #include "shm/error.h"
-
-struct text {
-    char bytes[4096];
-    size_t length;
-};
-
-static int to_text(void *context, const void *bytes, size_t length)
-{
-    struct text *text = context;
-    cr_assert(lt(sz, text->length + length, sizeof text->bytes));
-    memcpy(text->bytes + text->length, bytes, length);
-    text->length += length;
-    text->bytes[text->length] = '\0';
-    return 0;
-}
+#include "tests/unit/text_sink.h"
 
 Test(value, lines_are_found_at_their_index_whatever_ends_the_text)
 {
