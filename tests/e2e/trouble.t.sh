@@ -261,51 +261,6 @@ test_a_disk_that_a_backlog_filled_takes_events_again_once_they_are_consumed() {
         kill "$server" && wait "$server"'
 }
 
-# Nobody acks plainly: what each act publishes is small, but it takes a block of the disk, and stays.
-slow test_a_pipeline_empties_the_backlog_that_filled_its_disk 120
-test_a_pipeline_empties_the_backlog_that_filled_its_disk() {
-    write pipe.c <<'C'
-#include <string.h>
-#include <pawl.h>
-
-static int handle(const struct pawl_delivery *delivery, void *context)
-{
-    const char *data = delivery->data;
-    const struct pawl_message result = {
-        .bytes = sizeof result, .topic = "result", .data = data, .data_bytes = strcspn(data, " ")};
-    (void)context;
-    return pawl_ack_publish(delivery, &result, 1, 60000) == 0 ? PAWL_HANDLER_ACK : PAWL_HANDLER_NACK;
-}
-
-PAWL_API const struct pawl_plugin pawl_plugin = {
-    .abi = PAWL_PLUGIN_ABI, .bytes = sizeof pawl_plugin, .name = "pipe", .version = "1", .handle = handle};
-C
-    gcc -shared -fPIC -Wall -Wextra -Werror -I"$E2E_TOP/runtime" -o pipe.so pipe.c
-    # shellcheck disable=SC2016
-    expect_exit 0 in_namespace '
-        serve_on 40M
-        "$PAWL" queue declare q --topic t --max-bytes 4G --max-deliver 0 --backoff fixed:100ms
-        "$PAWL" queue declare results --topic result
-        line=$(head -c 5000 /dev/zero | tr "\0" x)
-        for i in {1..9000}; do echo "$i $line"; done >lines
-        ! timeout 240 "$PAWL" publish t --lines <lines >ids 2>refusals
-        grep -q "no room for new work (16 MiB are kept back" refusals
-        kept=$(wc -l <ids)
-        [ "$kept" -gt 2000 ] && [ "$kept" -lt 9000 ]
-        deadline=$((SECONDS + 400))
-        until [ "$("$PAWL" queue show q --json | jq .depth)" = 0 ]; do
-            [ $SECONDS -lt $deadline ]
-            timeout 240 "$PAWL" consume q --plugin ./pipe.so --wait 1s 2>>consumed || true
-        done
-        ! grep "reserve of 16 MiB is used" disk/state/scheduler.log
-        deadline=$((SECONDS + 120))
-        until echo more | "$PAWL" publish t 2>/dev/null; do [ $SECONDS -lt $deadline ]; sleep 0.2; done
-        timeout 240 "$PAWL" consume results --auto-ack --count "$kept" --wait 60s | jq -r .data | sort -u >got
-        [ "$(wc -l <got)" = "$kept" ]
-        kill "$server" && wait "$server"
-        "$PAWL" journal verify'
-}
-
 # The few that wait for longer do not keep the space of all that was consumed.
 test_a_few_events_that_stay_do_not_keep_a_disk_full_that_a_backlog_filled() {
     # shellcheck disable=SC2016
