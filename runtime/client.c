@@ -20,6 +20,7 @@
 
 #include "runtime/launch.h"
 #include "runtime/patience.h"
+#include "runtime/silence.h"
 #include "shm/error.h"
 
 #define OPEN_LIMIT_NS UINT64_C(10000000000)
@@ -113,15 +114,18 @@ int pawl_client_ask(struct pawl_wire *wire, uint16_t type, const void *body, siz
                     size_t reply_bytes_min, struct pawl_wire_message *reply_out,
                     struct pawl_error_report *report_out)
 {
-    struct pawl_patience patience;
+    struct pawl_silence silence;
     memset(report_out, 0, sizeof *report_out);
-    pawl_patience_init(&patience, wire->fd);
+    pawl_silence_begin(&silence, wire, 0);
     int got = pawl_wire_call(wire, type, body, bytes, more, more_bytes, fds, fd_count, PAWL_PATIENCE_SLICE_NS,
                              reply_out);
-    while (got == -ETIMEDOUT && !pawl_patience_slice(&patience))
-        got = pawl_wire_call_on(wire, PAWL_PATIENCE_SLICE_NS, reply_out);
-    return got == -ETIMEDOUT ? pawl_client_report_silence(report_out, &patience)
-                             : judge(got, want, reply_bytes_min, reply_out, report_out);
+    while (got == -ETIMEDOUT) {
+        int error = pawl_silence_look(&silence, wire, report_out);
+        if (error == -ETIMEDOUT)
+            return error;
+        got = error ? error : pawl_wire_call_on(wire, PAWL_PATIENCE_SLICE_NS, reply_out);
+    }
+    return judge(got, want, reply_bytes_min, reply_out, report_out);
 }
 
 /* HELLO on a fresh connection. The descriptor is given to *wire_out or closed. */

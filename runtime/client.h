@@ -58,6 +58,8 @@ int pawl_client_call(struct pawl_wire *wire, uint16_t type, const void *body, si
 /**
  * pawl_client_ask - the same of a request that the scheduler answers at once, or when the answer is on disk
  *
+ * The disk may take its time: then it says so (wire->on_notice), and answers another question (silence.h).
+ *
  * Return: also -ETIMEDOUT (exit code 4): it said nothing and did nothing for half a minute (patience.h). The
  * connection is of no use then.
  */

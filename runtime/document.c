@@ -146,6 +146,7 @@ static const char *role_name(uint32_t role)
 {
     return role == PAWL_ROLE_WORKER || role == PAWL_ROLE_HANDLER ? "worker"
            : role == PAWL_ROLE_SUPERVISOR                        ? "supervisor"
+           : role == PAWL_ROLE_METRICS                           ? "metrics"
                                                                  : NULL;
 }
 
@@ -169,8 +170,9 @@ void pawl_processes_json(json_t *list, uint32_t scheduler_pid, const struct pawl
         const char *role = role_name(processes[i].role);
         if (role != NULL)
             add_process(list, role, processes[i].pid,
-                        processes[i].role == PAWL_ROLE_SUPERVISOR ? "serving"
-                                                                  : process_state_name(processes[i].state),
+                        processes[i].role == PAWL_ROLE_SUPERVISOR || processes[i].role == PAWL_ROLE_METRICS
+                            ? "serving"
+                            : process_state_name(processes[i].state),
                         processes[i].number, processes[i].since_ns);
     }
 }

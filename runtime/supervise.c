@@ -174,16 +174,32 @@ static void reap(struct pawl_supervisor *supervisor)
 static void reload(struct pawl_supervisor *supervisor)
 {
     char text[64];
-    supervisor->reload_wanted = !supervisor->serves;
-    if (supervisor->stopping || !supervisor->serves)
+    supervisor->reload_wanted = !supervisor->serves || supervisor->reloads; /* one after the other */
+    if (supervisor->stopping || supervisor->reload_wanted)
         return;
     snprintf(text, sizeof text, "RELOADING=1\nMONOTONIC_USEC=%llu",
              (unsigned long long)(pawl_supervisor_clock_ns(CLOCK_MONOTONIC) / 1000));
     notify(supervisor, text);
+    pawl_supervisor_read_config(supervisor);
+    supervisor->reloads = kill(supervisor->scheduler.pid, SIGHUP) == 0;
+}
+
+/* The scheduler is the judge of a configuration: what it does not take up is taken up by nobody. One that
+ * was restarted meanwhile began with it. */
+static void on_serves(struct pawl_supervisor *supervisor, const struct pawl_wire_message *message)
+{
+    struct pawl_wire_reloaded reloaded = {.taken_up = true};
     struct pawl_helpers *helpers = supervisor->options->helpers;
-    if (pawl_supervisor_remember_config(supervisor) && helpers && helpers->reconfigure)
+    if (message->header.bytes >= sizeof reloaded)
+        memcpy(&reloaded, message->body, sizeof reloaded);
+    if (pawl_supervisor_end_reload(supervisor, reloaded.taken_up) && helpers && helpers->reconfigure)
         helpers->reconfigure(helpers, &supervisor->config, pawl_supervisor_clock_ns(CLOCK_BOOTTIME));
-    (void)kill(supervisor->scheduler.pid, SIGHUP);
+    if (supervisor->options->serving && !supervisor->serves)
+        pawl_log(PAWL_LOG_INFO, "serving %s", supervisor->state->path);
+    supervisor->serves = true;
+    notify(supervisor, "READY=1");
+    if (supervisor->reload_wanted)
+        reload(supervisor);
 }
 
 static void on_message(struct pawl_supervisor *supervisor, const struct pawl_wire_message *message)
@@ -196,12 +212,7 @@ static void on_message(struct pawl_supervisor *supervisor, const struct pawl_wir
         return;
     }
     if (message->header.type == PAWL_WIRE_SERVES) {
-        if (supervisor->options->serving && !supervisor->serves)
-            pawl_log(PAWL_LOG_INFO, "serving %s", supervisor->state->path);
-        supervisor->serves = true;
-        notify(supervisor, "READY=1");
-        if (supervisor->reload_wanted)
-            reload(supervisor);
+        on_serves(supervisor, message);
         return;
     }
     if (message->header.bytes < sizeof(struct pawl_wire_process))
@@ -382,7 +393,8 @@ int pawl_supervise(const struct pawl_supervise_options *options)
         free(supervisor.workers);
         return EXIT_INTERNAL;
     }
-    (void)pawl_supervisor_remember_config(&supervisor);
+    pawl_supervisor_read_config(&supervisor);
+    (void)pawl_supervisor_end_reload(&supervisor, true);
     int error = pawl_supervisor_fork_scheduler(&supervisor, false);
     if (error) {
         pawl_supervisor_say("cannot fork the scheduler: errno %lld", -error, 0);
@@ -391,6 +403,7 @@ int pawl_supervise(const struct pawl_supervise_options *options)
     }
     run(&supervisor);
     free(supervisor.workers);
+    (void)pawl_supervisor_end_reload(&supervisor, false);
     if (supervisor.has_config)
         pawl_config_fini(&supervisor.config);
     return supervisor.exit_code;

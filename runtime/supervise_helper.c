@@ -10,12 +10,12 @@
 void pawl_supervisor_send_handler(struct pawl_supervisor *supervisor, uint16_t type, uint32_t number,
                                   pid_t pid, int status)
 {
-    struct pawl_wire_process body = {.role = PAWL_ROLE_HANDLER,
+    struct pawl_wire_process body = {.role = number ? PAWL_ROLE_HANDLER : PAWL_ROLE_METRICS,
                                      .number = number,
                                      .pid = (uint32_t)pid,
                                      .status = status,
                                      .since_ns = pawl_supervisor_clock_ns(CLOCK_REALTIME)};
-    if (supervisor->wire.fd >= 0 && number != 0)
+    if (supervisor->wire.fd >= 0)
         (void)pawl_wire_queue_message(&supervisor->wire, type, 0, &body, sizeof body, NULL, 0, NULL, 0);
 }
 

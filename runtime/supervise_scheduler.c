@@ -64,18 +64,28 @@ static int read_config(void *ctx, struct pawl_config *config_out, char *text, un
     return error;
 }
 
-/* In the supervisor: what a later scheduler falls back to. False: there is a mistake in it. */
-bool pawl_supervisor_remember_config(struct pawl_supervisor *supervisor)
+void pawl_supervisor_read_config(struct pawl_supervisor *supervisor)
 {
-    struct pawl_config config;
     char text[8];
-    if (!supervisor->options->serving || load_config(supervisor, &config, text, sizeof text) != 0)
+    (void)pawl_supervisor_end_reload(supervisor, false);
+    supervisor->has_asked =
+        supervisor->options->serving && load_config(supervisor, &supervisor->asked, text, sizeof text) == 0;
+}
+
+bool pawl_supervisor_end_reload(struct pawl_supervisor *supervisor, bool taken_up)
+{
+    struct pawl_config *over = taken_up ? &supervisor->config : &supervisor->asked;
+    supervisor->reloads = false;
+    if (!supervisor->has_asked)
         return false;
-    if (supervisor->has_config)
-        pawl_config_fini(&supervisor->config);
-    supervisor->config = config;
-    supervisor->has_config = true;
-    return true;
+    supervisor->has_asked = false;
+    if (!taken_up || supervisor->has_config)
+        pawl_config_fini(over);
+    if (taken_up) {
+        supervisor->config = supervisor->asked;
+        supervisor->has_config = true;
+    }
+    return taken_up;
 }
 
 _Noreturn static void be_scheduler(struct pawl_supervisor *supervisor, int fd, bool restarted)

@@ -39,8 +39,11 @@ struct pawl_supervisor {
     uint64_t fork_wait_ns, fork_at_ns; /* after workers that die at once */
     bool serves, reload_wanted;        /* the scheduler can hear SIGHUP; it is to be sent one */
     bool restarted;
-    bool has_config; /* `pawl serve`: the last one without a mistake, for a scheduler that is restarted */
+    bool has_config; /* `pawl serve`: the last one in force, for a scheduler that is restarted */
     struct pawl_config config;
+    bool reloads;   /* the scheduler was sent SIGHUP, and has not said yet what came of it */
+    bool has_asked; /* meanwhile, if there is no mistake in it: what it was asked to take up */
+    struct pawl_config asked;
     bool stopping;
     int exit_code;
     uint64_t stop_at_ns;
@@ -57,9 +60,11 @@ void pawl_supervisor_leave(struct pawl_supervisor *supervisor);
 void pawl_supervisor_leave_with_host(struct pawl_supervisor *supervisor);
 
 /* supervise_scheduler.c */
-/** pawl_supervisor_remember_config - what a later scheduler falls back to. False: there is a mistake in it.
- */
-bool pawl_supervisor_remember_config(struct pawl_supervisor *supervisor);
+/** pawl_supervisor_read_config - the configuration as it is now is `asked`, if there is no mistake in it. */
+void pawl_supervisor_read_config(struct pawl_supervisor *supervisor);
+/** pawl_supervisor_end_reload - `asked`, if it is there, is in force, and what a later scheduler falls back
+ * to; or is given up. Return: did it come into force? */
+bool pawl_supervisor_end_reload(struct pawl_supervisor *supervisor, bool taken_up);
 /** pawl_supervisor_fork_scheduler - it is told of all workers and helpers. Return: 0 or -errno. */
 int pawl_supervisor_fork_scheduler(struct pawl_supervisor *supervisor, bool restarted);
 

@@ -48,6 +48,12 @@ static int has_room(void *ctx, size_t bytes)
     return pawl_journal_has_room(loop->journal, bytes, PAWL_JOURNAL_FOR_WORK);
 }
 
+static bool may_spend(void *ctx, size_t bytes)
+{
+    struct pawl_loop *loop = ctx;
+    return pawl_journal_has_room(loop->journal, bytes, PAWL_JOURNAL_FOR_ACTS) == 0;
+}
+
 static int read_record(void *ctx, uint64_t place, uint8_t *type_out, const void **body_out, size_t *bytes_out)
 {
     struct pawl_loop *loop = ctx;
@@ -120,6 +126,7 @@ const struct pawl_bus_backend pawl_journal_backend = {
     .release = release,
     .cut = cut,
     .has_room = has_room,
+    .may_spend = may_spend,
     .read = read_record,
     .next = next,
     .resolve = resolve,

@@ -48,7 +48,7 @@ bool pawl_handlers_message(struct pawl_loop *loop, const struct pawl_wire_messag
         add(loop, process);
     else if (known)
         *known = loop->handlers[--loop->handler_count];
-    if (!up && known && process->status != 0)
+    if (!up && known && process->role == PAWL_ROLE_HANDLER && process->status != 0)
         pawl_figures_handler_lost(loop); /* the supervisor forks another */
     return true;
 }
@@ -70,19 +70,23 @@ static uint32_t state_of(const struct pawl_connection *connection)
 
 void pawl_handlers_count(const struct pawl_loop *loop, uint64_t count[PAWL_PROCESS_LEAVING + 1])
 {
-    uint64_t attached = 0;
-    if (loop->handler_count == 0)
+    uint64_t attached = 0, handlers = 0;
+    for (uint32_t i = 0; i < loop->handler_count; i++)
+        handlers += loop->handlers[i].role == PAWL_ROLE_HANDLER;
+    if (handlers == 0)
         return;
     for (const struct pawl_connection *connection = loop->connections; connection;
          connection = connection->next) {
         uint32_t state = state_of(connection);
-        if (state == PAWL_PROCESS_STARTING || !find(loop, (uint32_t)connection->pid))
+        const struct pawl_wire_process *process =
+            state == PAWL_PROCESS_STARTING ? NULL : find(loop, (uint32_t)connection->pid);
+        if (!process || process->role != PAWL_ROLE_HANDLER)
             continue;
         count[state]++;
         attached++;
     }
-    if (attached < loop->handler_count)
-        count[PAWL_PROCESS_STARTING] += loop->handler_count - attached;
+    if (attached < handlers)
+        count[PAWL_PROCESS_STARTING] += handlers - attached;
 }
 
 bool pawl_handlers_look(const struct pawl_loop *loop, uint32_t index, struct pawl_wire_process *process_out)
@@ -91,6 +95,10 @@ bool pawl_handlers_look(const struct pawl_loop *loop, uint32_t index, struct paw
         return false;
     *process_out = loop->handlers[index];
     process_out->state = PAWL_PROCESS_STARTING;
+    if (process_out->role != PAWL_ROLE_HANDLER) { /* it is no client, and works without being told to */
+        process_out->state = PAWL_PROCESS_IDLE;
+        return true;
+    }
     for (const struct pawl_connection *connection = loop->connections; connection;
          connection = connection->next) {
         uint32_t state = state_of(connection);

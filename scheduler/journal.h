@@ -39,6 +39,7 @@ enum {
 enum pawl_journal_reserve {
     PAWL_JOURNAL_FOR_WORK = 0,    /* new work: refused first */
     PAWL_JOURNAL_FOR_RESULTS = 1, /* results, acks, snapshots: may use the reserve */
+    PAWL_JOURNAL_FOR_ACTS = 2,    /* work that gives back what it takes, later: may use a part of it */
 };
 
 /*
@@ -195,7 +196,7 @@ enum pawl_journal_room pawl_journal_room(const struct pawl_journal *journal);
  * 1 GiB was free at the last look. */
 bool pawl_journal_is_behind(const struct pawl_journal *journal);
 
-/* pawl_journal_is_pressed - is the disk full, and at most half of the reserve left? */
+/* pawl_journal_is_pressed - is the disk full, and at most half of the reserve left, or little for acts? */
 bool pawl_journal_is_pressed(const struct pawl_journal *journal);
 
 /** pawl_journal_may_move - on a full disk: may @bytes, which are all that is wanted of this segment, be

@@ -23,6 +23,8 @@ enum {
     BACK_BYTES = 2 << 20,         /* beyond what is needed, before work is taken again */
     RESERVE_AFTER_BYTES = 1 << 20,
     RETRY_NS = 1000000000,
+    MOVES_LEAVE_FILES = PAWL_JOURNAL_RESERVE_FILES / 2,
+    ACTS_LEAVE_FILES = MOVES_LEAVE_FILES + 1, /* so that what they made can still be moved together */
 };
 
 #define ALL_FILES ((1u << PAWL_JOURNAL_RESERVE_FILES) - 1)
@@ -88,14 +90,19 @@ void pawl_journal_drop_reserve(struct pawl_journal *journal)
     journal->reserve_mask = 0;
 }
 
+static bool is_as_a_reserve_file(const struct pawl_journal *journal, const struct stat *st)
+{
+    return (uint64_t)st->st_size >= journal->options.reserve_bytes &&
+           (uint64_t)st->st_blocks * 512 >= journal->options.reserve_bytes;
+}
+
 /* Space that becomes free on a full disk goes to whoever is first: what is ours already is kept as it is. */
 int pawl_journal_retire(struct pawl_journal *journal, const char *name)
 {
     uint32_t missing = ALL_FILES & ~journal->reserve_mask;
     struct stat st;
     int fd = missing ? pawl_io_file_open(journal->io, journal->dir_fd, name, O_RDWR, 0) : -ENOENT;
-    bool fits = fd >= 0 && fstat(fd, &st) == 0 && (uint64_t)st.st_size >= journal->options.reserve_bytes &&
-                (uint64_t)st.st_blocks * 512 >= journal->options.reserve_bytes;
+    bool fits = fd >= 0 && fstat(fd, &st) == 0 && is_as_a_reserve_file(journal, &st);
     if (fits) {
         uint32_t index = (uint32_t)__builtin_ctz(missing);
         char reserve[PAWL_SEGMENT_NAME_BYTES];
@@ -181,17 +188,43 @@ bool pawl_journal_is_behind(const struct pawl_journal *journal)
            journal->pending_bytes >= PAWL_JOURNAL_RESERVE_FILES * journal->options.reserve_bytes / 4;
 }
 
+/* What of the reserve is free, or is a snapshot now, that comes back to it: two segments and three snapshots
+ * are what settlements need to go on without end, one of the segments is there. */
+static uint32_t circling_files(const struct pawl_journal *journal)
+{
+    uint32_t count = (uint32_t)__builtin_popcount(journal->reserve_mask);
+    char name[PAWL_SEGMENT_NAME_BYTES] = "snapshot.new";
+    struct stat st;
+    for (uint32_t i = 0; i <= journal->snapshot_count; i++) {
+        if (i > 0)
+            pawl_snapshot_name(name, journal->snapshots[i - 1].number);
+        count += fstatat(journal->dir_fd, name, &st, 0) == 0 && is_as_a_reserve_file(journal, &st);
+    }
+    return count;
+}
+
 bool pawl_journal_is_pressed(const struct pawl_journal *journal)
 {
     return journal->room == PAWL_JOURNAL_TIGHT &&
-           __builtin_popcount(journal->reserve_mask) <= PAWL_JOURNAL_RESERVE_FILES / 2;
+           (__builtin_popcount(journal->reserve_mask) <= PAWL_JOURNAL_RESERVE_FILES / 2 ||
+            circling_files(journal) <= ACTS_LEAVE_FILES + 1);
+}
+
+/* On a full disk: is there room for so many bytes that stay, beside @files of the reserve, for what does not?
+ */
+static bool leaves(const struct pawl_journal *journal, uint32_t files, uint64_t bytes)
+{
+    uint64_t file = journal->options.reserve_bytes, snapshot = journal->newest_snapshot_bytes * 5 / 4;
+    uint64_t kept = files * file + (snapshot > file ? snapshot - file : 0);
+    return journal->room == PAWL_JOURNAL_TIGHT &&
+           kept + journal->pending_bytes + bytes <= circling_files(journal) * file;
 }
 
 bool pawl_journal_may_move(struct pawl_journal *journal, uint32_t segment, uint64_t bytes)
 {
     const struct journal_segment *from = pawl_segment_find(journal, segment);
-    return from && journal->room == PAWL_JOURNAL_TIGHT && !pawl_journal_is_pressed(journal) &&
-           bytes <= journal->options.reserve_bytes && bytes <= from->bytes / 4;
+    return from && bytes <= journal->options.reserve_bytes && bytes <= from->bytes / 4 &&
+           leaves(journal, MOVES_LEAVE_FILES, bytes);
 }
 
 bool pawl_journal_first_fits(const struct pawl_journal *journal)
@@ -229,6 +262,13 @@ void pawl_journal_secure(struct pawl_journal *journal)
         pawl_journal_set_room(journal, PAWL_JOURNAL_TIGHT);
 }
 
+/* A frame must fit into one file of the reserve, whatever else is in it. */
+static bool may_spend(const struct pawl_journal *journal, uint64_t bytes)
+{
+    uint64_t frame = bytes + journal->options.frame_bytes + PAWL_SEGMENT_HEADER_BYTES + PAWL_BLOCK_BYTES;
+    return frame <= journal->options.reserve_bytes && leaves(journal, ACTS_LEAVE_FILES, bytes);
+}
+
 int pawl_journal_has_room(struct pawl_journal *journal, uint64_t bytes, enum pawl_journal_reserve reserve)
 {
     if (journal->failed)
@@ -239,6 +279,8 @@ int pawl_journal_has_room(struct pawl_journal *journal, uint64_t bytes, enum paw
             return PAWL_E_NO_SPACE;
         return journal->pending_bytes + bytes > 2 * limit ? PAWL_E_LIMIT : 0;
     }
+    if (reserve == PAWL_JOURNAL_FOR_ACTS && may_spend(journal, bytes))
+        return 0;
     if (journal->room != PAWL_JOURNAL_ROOMY)
         return PAWL_E_NO_SPACE;
     if (journal->pending_bytes + bytes > (bytes > limit / 2 ? bytes + limit / 2 : limit))

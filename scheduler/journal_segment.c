@@ -259,6 +259,14 @@ static int start_in(struct pawl_journal *journal, int fd, const char *name, bool
     return 0;
 }
 
+/* A quota is not told of by the free space: only a file that gets its blocks knows of it. */
+static int allocate_first(struct pawl_journal *journal, int fd)
+{
+    uint64_t bytes = journal->first ? pawl_frame_bytes(journal->first->record_bytes) : 0;
+    int error = pawl_io_file_allocate(journal->io, fd, PAWL_SEGMENT_HEADER_BYTES + bytes);
+    return error == -EOPNOTSUPP ? 0 : error;
+}
+
 int pawl_segment_start(struct pawl_journal *journal, uint32_t number, struct journal_frame *rewritten)
 {
     for (;;) {
@@ -273,7 +281,9 @@ int pawl_segment_start(struct pawl_journal *journal, uint32_t number, struct jou
             return fd;
         if (kind == FILE_RESERVE)
             pawl_journal_set_room(journal, PAWL_JOURNAL_TIGHT);
-        int error = start_in(journal, fd, name, direct, kind == FILE_RECYCLED, number, rewritten);
+        int error = last_try && kind == FILE_NEW && !rewritten ? allocate_first(journal, fd) : 0;
+        if (error == 0)
+            error = start_in(journal, fd, name, direct, kind == FILE_RECYCLED, number, rewritten);
         if (error == 0 && last_try)
             pawl_journal_set_room(journal, PAWL_JOURNAL_TIGHT);
         if (error == 0)

@@ -48,6 +48,7 @@ struct pawl_loop {
     bool full_again;                /* a full disk: the first of two snapshots was begun */
     bool full_lend;                 /* and the last one found no room: the next may have all of the reserve */
     uint32_t full_segment;          /* and the current segment when dead ones were looked for */
+    uint64_t look_at_ns;            /* and when it is looked again how far consumers have come */
     uint64_t full_at_ns, reclaim_at_ns,
         reclaim_lsn;            /* boottime: when dead segments are looked for; what was known then */
     uint64_t snapshot_at_ns;    /* boottime: not before, after one that failed */

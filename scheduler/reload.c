@@ -92,12 +92,13 @@ void pawl_reload_declare(struct pawl_loop *loop)
     }
 }
 
-/* The supervisor tells whoever waits for the reload. */
-static void tell_supervisor(struct pawl_loop *loop)
+/* The supervisor tells whoever waits for the reload, and has what of it is its own to take up. */
+static void tell_supervisor(struct pawl_loop *loop, bool taken_up)
 {
     struct pawl_connection *supervisor = loop->lanes ? loop->lanes->supervisor : NULL;
+    const struct pawl_wire_reloaded body = {.taken_up = taken_up};
     if (supervisor && loop->serving)
-        pawl_control_reply(supervisor, PAWL_WIRE_SERVES, 0, NULL, 0, NULL, 0);
+        pawl_control_reply(supervisor, PAWL_WIRE_SERVES, 0, &body, sizeof body, NULL, 0);
 }
 
 void pawl_reload(struct pawl_loop *loop)
@@ -120,5 +121,5 @@ void pawl_reload(struct pawl_loop *loop)
         pawl_reload_declare(loop);
         pawl_log(PAWL_LOG_INFO, "configuration: read again");
     }
-    tell_supervisor(loop);
+    tell_supervisor(loop, error == 0);
 }

@@ -148,14 +148,19 @@ static bool reclaim_is_due(struct pawl_loop *loop, const struct pawl_journal_sta
     return true;
 }
 
-/* On a full disk: a segment below @end of which so little lives that it is worth some of the reserve. 0:
- * none.
- */
-static uint32_t worth_moving(const struct pawl_loop *loop, uint32_t end)
+static bool is_worth_moving(void *ctx, uint32_t segment, uint64_t live_bytes)
 {
-    uint64_t live;
-    uint32_t segment = loop->serving ? pawl_bus_mostly_dead(loop->bus, end, &live) : 0;
-    return segment != 0 && pawl_journal_may_move(loop->journal, segment, live) ? segment : 0;
+    const struct pawl_loop *loop = ctx;
+    return !pawl_core_segment_pinned(loop->core, segment) &&
+           pawl_journal_may_move(loop->journal, segment, live_bytes);
+}
+
+/* On a full disk: a segment below @end of which so little lives that it is worth some of the reserve. 0:
+ * none. */
+static uint32_t worth_moving(struct pawl_loop *loop, uint32_t end)
+{
+    uint32_t first = pawl_journal_first_segment(loop->journal);
+    return loop->serving ? pawl_bus_worth_moving(loop->bus, first, end, is_worth_moving, loop) : 0;
 }
 
 /* It may be the journal itself that fills the disk. What is settled by now, and the settlements themselves,
@@ -164,13 +169,17 @@ static uint32_t worth_moving(const struct pawl_loop *loop, uint32_t end)
 static bool full_disk_is_due(struct pawl_loop *loop, const struct pawl_journal_stats *stats)
 {
     uint32_t current = pawl_journal_current_segment(loop->journal);
-    bool pressed = pawl_journal_is_pressed(loop->journal) && current != loop->full_segment;
+    bool pressed = current != loop->full_segment && pawl_journal_is_pressed(loop->journal);
     if (pawl_journal_room(loop->journal) != PAWL_JOURNAL_TIGHT ||
         (loop->now.boottime_ns < loop->full_at_ns && !pressed))
         return false;
     uint64_t later_ns = loop->now.boottime_ns + RECLAIM_NS * (1 + stats->snapshot_bytes / LARGE_BYTES);
     bool may_end = pawl_journal_may_end_segment(loop->journal), dead = dead_segments(loop, may_end) > 0;
     loop->full_segment = current;
+    if (loop->now.boottime_ns >= loop->look_at_ns) { /* not for the second of a pair */
+        pawl_bus_look(loop->bus);
+        loop->look_at_ns = later_ns;
+    }
     /* Only two snapshots give a segment back: the second of a pair is written at once. */
     loop->full_again = dead && !loop->full_again;
     loop->full_at_ns = loop->full_again ? 0 : later_ns;
@@ -232,13 +241,17 @@ void pawl_snapshot_release(struct pawl_loop *loop)
     } else {
         uint32_t segment = worth_moving(loop, current);
         moved = segment && pawl_bus_copy_forward(loop->bus, loop->now, segment, COMPACT_BYTES);
+        loop->full_at_ns = moved ? 0 : loop->full_at_ns; /* it is dead now */
     }
     if (moved)
         pawl_loop_cut(loop);
 }
 
+/* Nothing is waited for that a full disk may never bring: what a snapshot covers is durable before. */
 static void take_and_release(struct pawl_loop *loop)
 {
+    if (pawl_journal_sync(loop->journal) != 0)
+        return;
     begin(loop);
     while (loop->snapshotting && !loop->journal_error)
         if (pawl_io_wait(loop->io, UINT64_MAX) < 0)

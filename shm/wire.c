@@ -126,7 +126,7 @@ static void consume(struct pawl_wire_buffer *buffer, size_t bytes)
 
 int pawl_wire_init(struct pawl_wire *wire, int fd)
 {
-    wire->fd = fd;
+    *wire = (struct pawl_wire){.fd = fd};
     wire->in = calloc(1, sizeof *wire->in);
     wire->out = calloc(1, sizeof *wire->out);
     if (wire->in && wire->out)
@@ -400,6 +400,7 @@ int pawl_wire_receive(struct pawl_wire *wire, struct pawl_wire_message *message_
     }
     in->held = header.fd_count ? message_out : NULL;
     in->release_bytes = sizeof header + padded(header.bytes);
+    wire->received_count++;
     return 1;
 }
 
@@ -471,6 +472,8 @@ int pawl_wire_call_on(struct pawl_wire *wire, uint64_t timeout_ns, struct pawl_w
         if (got > 0 && (reply_out->header.tag == tag ||
                         (reply_out->header.type == PAWL_WIRE_ERROR && reply_out->header.tag == 0)))
             return 1;
+        if (got > 0 && reply_out->header.type == PAWL_WIRE_NOTICE && wire->on_notice)
+            wire->on_notice(wire->notice_ctx, reply_out);
         if (got > 0)
             continue;
         error = await(wire->fd, (short)(sending ? POLLIN | POLLOUT : POLLIN), deadline_ns);

@@ -91,8 +91,9 @@ enum pawl_wire_type {
     PAWL_WIRE_WORKER_DOWN,  /* supervisor: pawl_wire_process + wait status: it was reaped, and nothing of its
                                job lives */
     PAWL_WIRE_RETIRE,       /* scheduler: pawl_wire_process: this worker is leaving: do not replace it */
-    PAWL_WIRE_SERVES,       /* scheduler: empty: it has recovered and serves; again after each reload */
-    PAWL_WIRE_HANDLER_UP, /* supervisor: pawl_wire_process: a handler process of its was forked; for health */
+    PAWL_WIRE_SERVES, /* scheduler: empty: it has recovered and serves; after each reload: pawl_wire_reloaded
+                       */
+    PAWL_WIRE_HANDLER_UP,   /* supervisor: pawl_wire_process: a helper of its was forked; for health */
     PAWL_WIRE_HANDLER_DOWN, /* supervisor: the same: it has ended, with this status (0: as it was to) */
 
     /* workers */
@@ -115,6 +116,7 @@ enum pawl_wire_role {
     PAWL_ROLE_WORKER = 2,
     PAWL_ROLE_SUPERVISOR = 3,
     PAWL_ROLE_HANDLER = 4, /* never greets with it: to the scheduler a handler process is a client */
+    PAWL_ROLE_METRICS = 5, /* the same: it answers HTTP */
 };
 
 enum {
@@ -342,6 +344,11 @@ struct pawl_wire_workers {
     uint32_t reserved;
 };
 
+struct pawl_wire_reloaded {
+    uint32_t taken_up; /* 0: the configuration before stays in force, all of it */
+    uint32_t reserved;
+};
+
 struct pawl_wire_lane {
     uint32_t lane;
     uint32_t reserved;
@@ -488,6 +495,10 @@ struct pawl_wire_message {
 struct pawl_wire {
     int fd;
     struct pawl_wire_buffer *in, *out;
+    uint64_t received_count; /* messages that came */
+    /* The owner's, NULL after init: what comes of type NOTICE while pawl_wire_call() waits for its reply. */
+    void (*on_notice)(void *ctx, const struct pawl_wire_message *message);
+    void *notice_ctx;
 };
 
 int pawl_wire_init(struct pawl_wire *wire, int fd);
@@ -528,7 +539,7 @@ int pawl_wire_receive(struct pawl_wire *wire, struct pawl_wire_message *message_
  * pawl_wire_call - blocking: send one message and wait for the reply with its tag (clients)
  *
  * @timeout_ns: UINT64_MAX for none. A reply of type ERROR is returned like any other message. Messages that
- * come meanwhile with another tag are dropped.
+ * come meanwhile with another tag are dropped, but counted, and told of to wire->on_notice.
  * Return: 1, -ETIMEDOUT, PAWL_E_CLOSED, PAWL_E_BAD_MESSAGE, -errno.
  */
 int pawl_wire_call(struct pawl_wire *wire, uint16_t type, const void *body, size_t bytes, const void *more,

@@ -20,6 +20,7 @@
 #include "runtime/cli/signals.h"
 #include "runtime/cli/submit.h"
 #include "runtime/cli/watch.h"
+#include "runtime/silence.h"
 #include "scheduler/run.h"
 #include "shm/error.h"
 
@@ -48,9 +49,12 @@ struct attach {
     struct slot *slots;
     uint32_t in_flight;
     uint64_t batch;
-    bool exhausted;               /* no more jobs */
-    enum pawl_signal_level level; /* that has been acted upon */
-    bool stop_told;               /* that nothing new starts */
+    bool exhausted;                  /* no more jobs */
+    enum pawl_signal_level level;    /* that has been acted upon */
+    bool stop_told;                  /* that nothing new starts */
+    bool awaits;                     /* the answer to a submission */
+    struct pawl_silence silence;     /* since it does */
+    struct pawl_error_report report; /* of -ETIMEDOUT */
     struct pawl_attach_end end;
 };
 
@@ -400,7 +404,22 @@ static void sleep_until_something(struct attach *a, uint64_t until_ns)
     poll(fds, 2, timeout_ms);
 }
 
-/* Return: 0 when all has ended, PAWL_E_CLOSED, or another error. */
+/* A run says nothing for as long as it likes; a submission is answered at once, or when it is on disk. */
+static int look_at_silence(struct attach *a, uint64_t *until_ns)
+{
+    bool awaits = false;
+    for (uint32_t i = 0; i < a->options->window; i++)
+        awaits = awaits || a->slots[i].state == SLOT_SUBMITTING;
+    if (awaits && !a->awaits)
+        pawl_silence_begin(&a->silence, &a->session->wire, (pid_t)a->session->welcome.scheduler_pid);
+    a->awaits = awaits;
+    int error = awaits ? pawl_silence_look(&a->silence, &a->session->wire, &a->report) : 0;
+    if (awaits && a->silence.due_ns < *until_ns)
+        *until_ns = a->silence.due_ns;
+    return error;
+}
+
+/* Return: 0 when all has ended, PAWL_E_CLOSED, -ETIMEDOUT with a->report, or another error. */
 static int converse(struct attach *a)
 {
     for (;;) {
@@ -421,7 +440,11 @@ static int converse(struct attach *a)
         tell_stop(a);
         if (a->in_flight < before) /* there is room for another run, or nothing is left to wait for */
             continue;
-        sleep_until_something(a, tick(a));
+        uint64_t until_ns = tick(a);
+        error = look_at_silence(a, &until_ns);
+        if (error != 0)
+            return error;
+        sleep_until_something(a, until_ns);
     }
 }
 
@@ -457,11 +480,13 @@ int pawl_attach(struct pawl_session *session, const struct pawl_attach_options *
             break;
         if (error != PAWL_E_CLOSED && error != -EPIPE && error != -ECONNRESET) {
             pawl_watch_clear(&a.watch);
-            a.end.exit_code =
-                pawl_fail_error(a.cli, PAWL_EXIT_INTERNAL, error, NULL, "talking to the scheduler");
+            a.end.exit_code = error == -ETIMEDOUT ? pawl_fail_report(a.cli, &a.report)
+                                                  : pawl_fail_error(a.cli, PAWL_EXIT_INTERNAL, error, NULL,
+                                                                    "talking to the scheduler");
             break;
         }
         pawl_watch_clear(&a.watch);
+        a.awaits = false;
         if (all_ended_meanwhile(&a))
             break;
         int status = pawl_reconnect(session);

@@ -104,7 +104,7 @@ bool pawl_filter_holds(const struct pawl_filter *filter, const char *step_name,
 
 static int parse_letter_term(const struct pawl_cli *cli, const char *term, json_t *filter)
 {
-    static const char *const keys[] = {"reason", "topic", "queue", NULL};
+    static const char *const keys[] = {"reason", "topic", "queue", "group", NULL};
     static const char *const reasons[] = {"delivery-limit", "rejected",    "expired",
                                           "overflow",       "interrupted", NULL};
     const char *equals = strchr(term, '='), *key = NULL;
@@ -113,7 +113,7 @@ static int parse_letter_term(const struct pawl_cli *cli, const char *term, json_
         if (strlen(keys[k]) == (size_t)(equals - term) && memcmp(keys[k], term, strlen(keys[k])) == 0)
             key = keys[k];
     if (key == NULL)
-        return refuse(cli, term, "write reason=rejected, topic=order.new or queue=orders");
+        return refuse(cli, term, "write reason=rejected, topic=order.new, queue=orders or group=billing");
     bool known = strcmp(key, "reason") != 0;
     for (size_t r = 0; reasons[r] != NULL; r++)
         known = known || strcmp(reasons[r], equals + 1) == 0;

@@ -27,8 +27,8 @@ int pawl_filter_parse(const struct pawl_cli *cli, const char *text, struct pawl_
 bool pawl_filter_holds(const struct pawl_filter *filter, const char *step_name,
                        const struct pawl_wire_step *step);
 
-/** pawl_filter_letters - of dlq: KEY=VALUE each, keys reason, topic, queue; put into the object @filter, for
- * the scheduler. Return: 0 or a printed exit code (2). */
+/** pawl_filter_letters - of dlq: KEY=VALUE each, keys reason, topic, queue, group; put into the object
+ * @filter, for the scheduler. Return: 0 or a printed exit code (2). */
 int pawl_filter_letters(const struct pawl_cli *cli, const struct pawl_text_list *terms, json_t *filter);
 
 #endif

@@ -105,6 +105,10 @@ static int refuse_value(struct parse *p, const struct pawl_option *option, const
     case PAWL_OPTION_MAYBE_COUNT:
         hint_range(option, p->error->hint, sizeof p->error->hint);
         break;
+    case PAWL_OPTION_SWITCH:
+        snprintf(p->error->hint, sizeof p->error->hint, "--%s, or --%s=false to take it back", option->name,
+                 option->name);
+        break;
     case PAWL_OPTION_FLAG:
     case PAWL_OPTION_TEXT:
     case PAWL_OPTION_LIST:
@@ -157,6 +161,11 @@ static int store(struct parse *p, const struct found *found, const char *value)
     case PAWL_OPTION_FLAG:
         *(bool *)slot = true;
         return 0;
+    case PAWL_OPTION_SWITCH:
+        *(bool *)slot = value == NULL || strcmp(value, "true") == 0;
+        return *(bool *)slot || strcmp(value, "false") == 0
+                   ? 0
+                   : refuse_value(p, option, value, "is neither true nor false");
     case PAWL_OPTION_TEXT:
         *(const char **)slot = value;
         return 0;
@@ -244,6 +253,7 @@ static int parse_long(struct parse *p, const char *flag)
         }
         return store(p, &found, NULL);
     case PAWL_OPTION_MAYBE_COUNT:
+    case PAWL_OPTION_SWITCH:
         return store(p, &found, attached);
     case PAWL_OPTION_REST:
         return need_rest(p, &found, attached);
@@ -266,7 +276,8 @@ static int parse_letters(struct parse *p, const char *flag)
             const char wrong[3] = {'-', *at, '\0'};
             return refuse_unknown(p, wrong);
         }
-        if (found.option->kind != PAWL_OPTION_FLAG && found.option->kind != PAWL_OPTION_MAYBE_COUNT)
+        if (found.option->kind != PAWL_OPTION_FLAG && found.option->kind != PAWL_OPTION_MAYBE_COUNT &&
+            found.option->kind != PAWL_OPTION_SWITCH)
             return need_value(p, &found, at[1] != '\0' ? at + 1 : NULL);
         int error = store(p, &found, NULL);
         if (error != 0)

@@ -22,6 +22,7 @@ enum pawl_option_kind {
     PAWL_OPTION_DURATION,    /* uint64_t ns, minimum..maximum */
     PAWL_OPTION_BYTES,       /* uint64_t, minimum..maximum */
     PAWL_OPTION_MAYBE_COUNT, /* uint64_t: only `--name=N` takes a value; 0 without one */
+    PAWL_OPTION_SWITCH,      /* bool: `--name` and `--name=true`; `--name=false` takes it back */
     PAWL_OPTION_REST, /* struct pawl_text_list: all words that follow, options or not (--exec CMD...) */
 };
 

@@ -36,6 +36,18 @@ int pawl_session_open(const struct pawl_cli *cli, enum pawl_state_mode mode, str
     return 0;
 }
 
+static void print_notice(void *ctx, const struct pawl_wire_message *message)
+{
+    pawl_note(ctx, "%.*s", (int)message->header.bytes, (const char *)message->body);
+}
+
+static void connected(struct pawl_session *session)
+{
+    session->connected = true;
+    session->wire.on_notice = print_notice;
+    session->wire.notice_ctx = (void *)(uintptr_t)session->cli;
+}
+
 int pawl_session_connect(struct pawl_session *session, bool may_launch)
 {
     struct pawl_error_report report;
@@ -46,7 +58,7 @@ int pawl_session_connect(struct pawl_session *session, bool may_launch)
         return -ENOENT;
     if (error != 0)
         return pawl_fail_report(session->cli, &report);
-    session->connected = true;
+    connected(session);
     return 0;
 }
 
@@ -101,7 +113,7 @@ int pawl_reconnect(struct pawl_session *session)
         struct pawl_error_report report;
         int error = pawl_client_reopen(&session->state, &session->wire, &session->welcome, &report);
         if (error == 0) {
-            session->connected = true;
+            connected(session);
             return 0;
         }
         if (error != -ENOENT && error != PAWL_E_CLOSED && error != -ECONNREFUSED)

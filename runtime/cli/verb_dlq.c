@@ -23,20 +23,20 @@ struct dlq_options {
 };
 
 static const struct pawl_option list_option_table[] = {
-    {0, "filter", "K=V", "only those with reason=, topic= or queue=", PAWL_OPTION_LIST,
+    {0, "filter", "K=V", "only those with reason=, topic=, queue= or group=", PAWL_OPTION_LIST,
      offsetof(struct dlq_options, filters), 0, 0},
     {0, "count", "N", "at most so many", PAWL_OPTION_COUNT, offsetof(struct dlq_options, count), 1, 0},
     {0},
 };
 static const struct pawl_option redrive_option_table[] = {
-    {0, "filter", "K=V", "only those with reason=, topic= or queue=", PAWL_OPTION_LIST,
+    {0, "filter", "K=V", "only those with reason=, topic=, queue= or group=", PAWL_OPTION_LIST,
      offsetof(struct dlq_options, filters), 0, 0},
     {0, "to", "QUEUE", "into this queue (default: where they came from)", PAWL_OPTION_TEXT,
      offsetof(struct dlq_options, to), 0, 0},
     {0},
 };
 static const struct pawl_option filter_option_table[] = {
-    {0, "filter", "K=V", "only those with reason=, topic= or queue=", PAWL_OPTION_LIST,
+    {0, "filter", "K=V", "only those with reason=, topic=, queue= or group=", PAWL_OPTION_LIST,
      offsetof(struct dlq_options, filters), 0, 0},
     {0},
 };

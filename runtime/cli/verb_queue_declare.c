@@ -27,7 +27,7 @@ struct declare_options {
     }
 #define FLAG(i, name, help)                                                                                  \
     {                                                                                                        \
-        0, name, NULL, help, PAWL_OPTION_FLAG, offsetof(struct declare_options, flag[i]), 0, 0               \
+        0, name, NULL, help, PAWL_OPTION_SWITCH, offsetof(struct declare_options, flag[i]), 0, 0             \
     }
 
 static const struct pawl_option declare_option_table[] = {
@@ -78,7 +78,7 @@ static int read_settings(const struct pawl_cli *cli, const struct declare_option
         if ((o->given >> i & 1) == 0 || setting == NULL)
             continue;
         if (setting->kind == PAWL_SETTING_FLAG) {
-            status = put(cli, config, setting, NULL);
+            status = put(cli, config, setting, o->flag[i] ? "true" : "false");
             continue;
         }
         const struct pawl_text_list *list = &o->texts[i];

@@ -43,7 +43,7 @@ static const char *header(const struct pawl_event *event, const char *name, char
     return out;
 }
 
-/* Filter of dlq requests: {"reason": R, "topic": T, "queue": Q}; missing: any. */
+/* Filter of dlq requests: {"reason": R, "topic": T, "queue": Q, "group": G}; missing: any. */
 static bool passes(const struct bus_request *request, const struct pawl_event *event)
 {
     json_t *filter = json_object_get(request->in, "filter"), *value;
@@ -78,9 +78,10 @@ static int check_filter(struct bus_request *request)
         return bus_request_fail(request, PAWL_E_INVALID, "filter: not an object");
     json_object_foreach(filter, key, value)
     {
-        if (strcmp(key, "reason") != 0 && strcmp(key, "topic") != 0 && strcmp(key, "queue") != 0)
+        if (strcmp(key, "reason") != 0 && strcmp(key, "topic") != 0 && strcmp(key, "queue") != 0 &&
+            strcmp(key, "group") != 0)
             return bus_request_fail(request, PAWL_E_INVALID,
-                                    "a filter by '%.40s' is not known: reason, topic, queue", key);
+                                    "a filter by '%.40s' is not known: reason, topic, queue, group", key);
         if (!json_is_string(value))
             return bus_request_fail(request, PAWL_E_INVALID, "filter: '%.40s' is not a text", key);
     }
@@ -202,6 +203,8 @@ static int list_letter(struct bus_request *request, struct bus_queue *dlq, uint6
     json_object_set_new(json, "event", json_string(id));
     json_object_set_new(json, "topic", json_string(pawl_event_topic(event)));
     json_object_set_new(json, "queue", json_string(header(event, "pawl-dead-queue", text, sizeof text)));
+    if (header(event, "pawl-dead-group", text, sizeof text)[0])
+        json_object_set_new(json, "group", json_string(text));
     json_object_set_new(json, "reason", json_string(header(event, "pawl-dead-reason", text, sizeof text)));
     json_object_set_new(
         json, "attempts",

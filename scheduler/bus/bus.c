@@ -74,6 +74,7 @@ int pawl_bus_create(const struct pawl_bus_limits *limits, const struct pawl_bus_
     bus->ctx = ctx;
     bus->replaying = true;
     bus->stamp = 1;
+    bus->act = 1; /* 0: of none */
     bus->routes = calloc(ROUTES_HASH, sizeof(struct bus_route *));
     pawl_publishers_init(&bus->publishers, PAWL_PUBLISHERS_MAX, limits->dedupe_age_ns);
     int error =

@@ -69,6 +69,9 @@ struct pawl_bus_backend {
     bool (*may_keep)(void *ctx, size_t bytes);
     /* 0: new events of this size may be appended; PAWL_E_NO_SPACE, PAWL_E_LIMIT (later). */
     int (*has_room)(void *ctx, size_t bytes);
+    /* Is the disk full, and has it room for this nevertheless, that may not be needed for settlements? What
+     * is stored afterwards is no more than before. NULL: it has not. */
+    bool (*may_spend)(void *ctx, size_t bytes);
     /* The body of the record at a place; valid until the next call of the backend. 0 or an error. */
     int (*read)(void *ctx, uint64_t place, uint8_t *type_out, const void **body_out, size_t *bytes_out);
     /* The place of the record after it in the log; 0: none. Never asked of volatile places. */
@@ -144,9 +147,9 @@ void pawl_bus_publish(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus
  * ones are answered by replies. @text: settle->text_bytes, or NULL. */
 int pawl_bus_settle(struct pawl_bus *bus, struct pawl_now now, struct pawl_bus_client *client,
                     const struct pawl_settle *settle, const char *text);
-/** pawl_bus_may_settle - may it be part of an atomic act: does it hold all of these now? 0;
- * PAWL_E_STALE_RECEIPT; PAWL_E_INVALID: failures are not, a dead letter has a size; PAWL_E_LIMIT: more time
- * than there may be. */
+/** pawl_bus_may_settle - may it be part of an atomic act: does it hold all of these now, and was none of them
+ * acked or released since act_begin()? 0; PAWL_E_STALE_RECEIPT; PAWL_E_INVALID: failures are not, a dead
+ * letter has a size; PAWL_E_LIMIT: more time than there may be. */
 int pawl_bus_may_settle(struct pawl_bus *bus, struct pawl_bus_client *client,
                         const struct pawl_settle *settle);
 /** pawl_bus_begun - its handlers have seen the deliveries below this number. */
@@ -217,13 +220,18 @@ bool pawl_bus_failed(const struct pawl_bus *bus); /* as pawl_core_failed() */
 /** pawl_bus_mark_pinned - marks[n] becomes 1 where segment @first + n of the journal holds an event that is
  * still wanted. One pass over all backlogs. */
 void pawl_bus_mark_pinned(const struct pawl_bus *bus, uint32_t first, uint8_t *marks, uint32_t count);
-/** pawl_bus_mostly_dead - the oldest segment below @end that holds what is still wanted, if that is little
- * (@live_out bytes) and neither a stream's nor about to be consumed. 0: it is not so. */
-uint32_t pawl_bus_mostly_dead(struct pawl_bus *bus, uint32_t end, uint64_t *live_out);
+/** pawl_bus_look - how far consumers have come. They are taken to come as far again until the next look. */
+void pawl_bus_look(struct pawl_bus *bus);
+/** pawl_bus_worth_moving - on a full disk: the oldest segment of [@first, @end) that holds what is still
+ * wanted, none of it a stream's, and not all of it about to be consumed, as the last two looks tell, if
+ * @is_worth says so of the bytes that live. Changes nothing. 0: there is none. */
+uint32_t pawl_bus_worth_moving(const struct pawl_bus *bus, uint32_t first, uint32_t end,
+                               bool (*is_worth)(void *ctx, uint32_t segment, uint64_t live_bytes), void *ctx);
 /** pawl_bus_copy_forward - what keeps this segment alive is written again; at most @bytes_max (and one
  * event). True: something was. */
 bool pawl_bus_copy_forward(struct pawl_bus *bus, struct pawl_now now, uint32_t segment, uint64_t bytes_max);
-/** pawl_bus_compact - both, where there is room. */
+/** pawl_bus_compact - where there is room: a look, and a part of the oldest pinned segment below @end is
+ * written again, if little of it lives and what does stays. */
 bool pawl_bus_compact(struct pawl_bus *bus, struct pawl_now now, uint32_t end, uint64_t bytes_max);
 uint32_t pawl_bus_queue_count(const struct pawl_bus *bus);
 /** pawl_bus_queues_lsn - of the record that last changed which queues and groups there are, and how: who is

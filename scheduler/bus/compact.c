@@ -47,35 +47,43 @@ static uint32_t oldest_pinned(const struct pawl_bus *bus, uint32_t end, uint64_t
     return stream || oldest >= end ? 0 : oldest;
 }
 
-/* Is all that lives of the segment what this queue's consumers come to before it is looked at again? Then it
- * dies by itself, and to copy it would be for nothing. What they had passed when it was last looked at, and
- * is still there, stays. */
+/* Is all that lives of it what the queue's consumers come to before the next look? Then it dies by itself,
+ * and to copy it would be for nothing. What they had passed at the look before the last, and is still there,
+ * stays. */
+static bool extent_dies_soon(const struct bus_sub *sub, const struct extent *extent)
+{
+    uint64_t reached = sub->looked_next > sub->passed_next ? sub->looked_next - sub->passed_next : 0;
+    return extent->first + extent->count <= sub->next + reached &&
+           pawl_seqset_next_unset(&sub->settled, extent->first) >= sub->passed_next;
+}
+
 static bool dies_soon(const struct pawl_bus *bus, const struct bus_queue *queue, uint32_t segment)
 {
-    const struct bus_sub *sub = queue->sub;
-    uint64_t reached = sub->next > sub->looked_next ? sub->next - sub->looked_next : 0;
     for (size_t i = 0; i < queue->backlog.count; i++) {
         const struct extent *extent = backlog_extent(&queue->backlog, i);
-        if (!in_journal(extent) || segment_of(bus, extent) != segment)
-            continue;
-        if (extent->first + extent->count > sub->next + reached ||
-            pawl_seqset_next_unset(&sub->settled, extent->first) < sub->looked_next)
+        if (in_journal(extent) && segment_of(bus, extent) == segment && !extent_dies_soon(queue->sub, extent))
             return false;
     }
     return true;
 }
 
-static bool all_dies_soon(struct pawl_bus *bus, uint32_t segment)
+static bool all_dies_soon(const struct pawl_bus *bus, uint32_t segment)
 {
-    bool soon = true;
+    for (uint32_t q = 0; q < bus->queue_end; q++)
+        if (bus->queues[q] && bus->queues[q]->sub && !dies_soon(bus, bus->queues[q], segment))
+            return false;
+    return true;
+}
+
+void pawl_bus_look(struct pawl_bus *bus)
+{
     for (uint32_t q = 0; q < bus->queue_end; q++) {
-        const struct bus_queue *queue = bus->queues[q];
-        if (!queue || !queue->sub)
+        struct bus_sub *sub = bus->queues[q] ? bus->queues[q]->sub : NULL;
+        if (!sub)
             continue;
-        soon = soon && dies_soon(bus, queue, segment);
-        queue->sub->looked_next = queue->sub->next;
+        sub->passed_next = sub->looked_next;
+        sub->looked_next = sub->next;
     }
-    return soon;
 }
 
 /* Return: bytes written. */
@@ -129,11 +137,41 @@ static uint64_t move_queue(struct pawl_bus *bus, struct bus_queue *queue, uint32
     return moved;
 }
 
-uint32_t pawl_bus_mostly_dead(struct pawl_bus *bus, uint32_t end, uint64_t *live_out)
+struct lives {
+    uint64_t bytes;
+    bool stays;  /* longer than to the next look */
+    bool stream; /* retention alone decides */
+};
+
+/* Of each segment of [@first, @first + @count), in one pass over all backlogs. */
+static void add_up_lives(const struct pawl_bus *bus, uint32_t first, uint32_t count, struct lives *lives)
 {
-    uint32_t segment = oldest_pinned(bus, end, live_out);
-    bool soon = all_dies_soon(bus, segment);
-    return soon || *live_out > MOSTLY_DEAD_BYTES ? 0 : segment;
+    for (uint32_t q = 0; q < bus->queue_end; q++)
+        for (size_t i = 0; bus->queues[q] && i < bus->queues[q]->backlog.count; i++) {
+            const struct bus_queue *queue = bus->queues[q];
+            const struct extent *extent = backlog_extent(&queue->backlog, i);
+            uint32_t at = in_journal(extent) ? segment_of(bus, extent) - first : UINT32_MAX;
+            if (at >= count)
+                continue;
+            lives[at].bytes += extent->live_bytes;
+            lives[at].stream = lives[at].stream || !queue->sub;
+            lives[at].stays = lives[at].stays || !queue->sub || !extent_dies_soon(queue->sub, extent);
+        }
+}
+
+uint32_t pawl_bus_worth_moving(const struct pawl_bus *bus, uint32_t first, uint32_t end,
+                               bool (*is_worth)(void *ctx, uint32_t segment, uint64_t live_bytes), void *ctx)
+{
+    uint32_t count = end > first ? end - first : 0, found = 0;
+    struct lives *lives = count ? calloc(count, sizeof *lives) : NULL;
+    if (!lives)
+        return 0;
+    add_up_lives(bus, first, count, lives);
+    for (uint32_t i = 0; i < count && !found; i++)
+        if (lives[i].stays && !lives[i].stream && is_worth(ctx, first + i, lives[i].bytes))
+            found = first + i;
+    free(lives);
+    return found;
 }
 
 bool pawl_bus_copy_forward(struct pawl_bus *bus, struct pawl_now now, uint32_t segment, uint64_t bytes_max)
@@ -149,7 +187,9 @@ bool pawl_bus_copy_forward(struct pawl_bus *bus, struct pawl_now now, uint32_t s
 bool pawl_bus_compact(struct pawl_bus *bus, struct pawl_now now, uint32_t end, uint64_t bytes_max)
 {
     uint64_t live;
-    uint32_t segment = pawl_bus_mostly_dead(bus, end, &live);
-    return segment != 0 && bus->backend.has_room(bus->ctx, live) == 0 &&
+    pawl_bus_look(bus);
+    uint32_t segment = oldest_pinned(bus, end, &live);
+    bool worth = segment != 0 && live <= MOSTLY_DEAD_BYTES && !all_dies_soon(bus, segment);
+    return worth && bus->backend.has_room(bus->ctx, live) == 0 &&
            pawl_bus_copy_forward(bus, now, segment, bytes_max);
 }

@@ -154,9 +154,10 @@ static void tell_unburied(struct pawl_bus *bus, struct bus_queue *queue, const s
                 "an event is dead (%s), but its dead-letter queue %s has no room for it", why, dlq->name);
 }
 
-static bool bury(struct pawl_bus *bus, struct bus_queue *queue, const struct pawl_event *event,
-                 enum pawl_dead_reason reason, uint32_t attempts, uint64_t first_at_ns, const char *text,
-                 size_t text_bytes, uint64_t seq)
+/* @group: of a stream, that gave it up; "" in a queue. */
+static bool bury(struct pawl_bus *bus, struct bus_queue *queue, const char *group,
+                 const struct pawl_event *event, enum pawl_dead_reason reason, uint32_t attempts,
+                 uint64_t first_at_ns, const char *text, size_t text_bytes, uint64_t seq)
 {
     char attempts_text[16], first[24], last[24], seq_text[24], error[1025];
     snprintf(attempts_text, sizeof attempts_text, "%" PRIu32, attempts);
@@ -164,13 +165,15 @@ static bool bury(struct pawl_bus *bus, struct bus_queue *queue, const struct paw
     snprintf(last, sizeof last, "%" PRIu64, bus->now.realtime_ns);
     snprintf(seq_text, sizeof seq_text, "%" PRIu64, seq);
     snprintf(error, sizeof error, "%.*s", (int)(text_bytes < 1024 ? text_bytes : 1024), text ? text : "");
-    const char *names[] = {"pawl-dead-queue",    "pawl-dead-reason",  "pawl-dead-attempts", "pawl-dead-error",
-                           "pawl-dead-first-at", "pawl-dead-last-at", "pawl-dead-seq"};
-    const char *values[] = {queue->name, pawl_dead_reason_name(reason), attempts_text, error, first, last,
-                            seq_text};
+    const char *names[] = {"pawl-dead-queue", "pawl-dead-reason",   "pawl-dead-attempts",
+                           "pawl-dead-error", "pawl-dead-first-at", "pawl-dead-last-at",
+                           "pawl-dead-seq",   "pawl-dead-group"};
+    const char *values[] = {
+        queue->name, pawl_dead_reason_name(reason), attempts_text, error, first, last, seq_text, group};
+    size_t count = sizeof names / sizeof *names - (group[0] == '\0');
     /* This copy may be all that is stored of it: its key was not seen before. */
-    struct pawl_event *copy = bus_event_with_headers(bus, event, names, values, sizeof names / sizeof *names,
-                                                     "pawl-dead-", reason == PAWL_DEAD_OVERFLOW);
+    struct pawl_event *copy =
+        bus_event_with_headers(bus, event, names, values, count, "pawl-dead-", reason == PAWL_DEAD_OVERFLOW);
     struct bus_queue *dlq = copy ? dlq_of(bus, queue) : NULL;
     if (!dlq || bus_put(bus, dlq, copy) == 0) {
         tell_unburied(bus, queue, dlq, copy, reason);
@@ -185,7 +188,7 @@ bool bus_dead_event(struct pawl_bus *bus, struct bus_queue *queue, const struct 
 {
     /* What dies among the dead is gone. */
     bool has_grave = !queue->config.dead_letters && queue->config.guarantee != PAWL_GUARANTEE_AT_MOST_ONCE;
-    if (has_grave && !bury(bus, queue, event, reason, attempts, 0, text, text_bytes, seq))
+    if (has_grave && !bury(bus, queue, "", event, reason, attempts, 0, text, text_bytes, seq))
         return false;
     if (queue->row)
         pawl_metrics_row_add(queue->row, PAWL_QUEUE_DEAD + (uint32_t)reason, 1);
@@ -235,8 +238,8 @@ void bus_dead(struct pawl_bus *bus, struct bus_sub *sub, uint64_t seq, uint32_t 
         bus_log(bus, queue, PAWL_LOG_ERROR, "event %" PRIu64 " cannot be read: %s", seq,
                 pawl_error_text(error));
     bool has_grave = !queue->config.dead_letters && queue->config.guarantee != PAWL_GUARANTEE_AT_MOST_ONCE;
-    if (!event ||
-        (has_grave && !bury(bus, queue, event, reason, attempt, first_at_ns, text, text_bytes, seq))) {
+    if (!event || (has_grave && !bury(bus, queue, sub->name, event, reason, attempt, first_at_ns, text,
+                                      text_bytes, seq))) {
         keep_for_later(bus, sub, &record);
         return;
     }

@@ -375,7 +375,8 @@ static int find_route(struct pawl_bus *bus, const struct pawl_bus_client *client
         confirm_unrouted(bus, client, submit->sequence);
         return 0;
     }
-    if (bus->group.route != route && bus_strongest_of(route, durability) > PAWL_DURABILITY_MEMORY &&
+    if (!bus->acting && bus->group.route != route &&
+        bus_strongest_of(route, durability) > PAWL_DURABILITY_MEMORY &&
         bus->backend.has_room(bus->ctx, event->bytes) == PAWL_E_NO_SPACE)
         return PAWL_E_NO_SPACE;
     return check_delayed(bus, route, event);
@@ -437,6 +438,7 @@ void pawl_bus_act_begin(struct pawl_bus *bus)
 {
     bus->act++;
     bus->act_bytes = bus->act_kept_bytes = 0;
+    bus->act_growth = 0;
 }
 
 void pawl_bus_act_hold(struct pawl_bus *bus, bool holds)
@@ -450,7 +452,8 @@ void pawl_bus_act_hold(struct pawl_bus *bus, bool holds)
             bus_unpark(bus, bus->queues[i]);
 }
 
-void bus_act_promise(const struct pawl_bus *bus, struct bus_queue *queue, int64_t events, int64_t bytes)
+/* So many events, and bytes, more will be in the queue by this act. */
+static void promise(const struct pawl_bus *bus, struct bus_queue *queue, int64_t events, int64_t bytes)
 {
     if (queue->act != bus->act)
         queue->act_depth = queue->act_bytes = 0;
@@ -459,11 +462,29 @@ void bus_act_promise(const struct pawl_bus *bus, struct bus_queue *queue, int64_
     queue->act_bytes += (uint64_t)bytes;
 }
 
+void bus_act_acks(struct pawl_bus *bus, struct bus_queue *queue, uint64_t seq)
+{
+    int64_t bytes = (int64_t)backlog_share(&queue->backlog, seq);
+    promise(bus, queue, -1, -bytes);
+    if (!queue->config.stream && !backlog_is_volatile(&queue->backlog, seq))
+        bus->act_growth -= bytes;
+}
+
+/* On a full disk too, if less is stored after it than before: that frees space, in the end. */
+static int act_has_room(const struct pawl_bus *bus)
+{
+    uint64_t bytes = bus->act_bytes - bus->act_kept_bytes;
+    if (bytes == 0 || bus->backend.has_room(bus->ctx, bytes) != PAWL_E_NO_SPACE)
+        return 0;
+    bool frees = bus->act_growth <= 0 && bus->backend.may_spend && bus->backend.may_spend(bus->ctx, bytes);
+    return frees ? 0 : PAWL_E_NO_SPACE;
+}
+
 static bool all_promise(const struct pawl_bus *bus, const struct bus_route *route, uint64_t bytes)
 {
     for (uint32_t i = 0; i < route->queue_count; i++) {
         struct bus_queue *queue = route->queues[i];
-        bus_act_promise(bus, queue, 0, 0);
+        promise(bus, queue, 0, 0);
         queue->pending_depth += queue->act_depth;
         queue->pending_bytes += queue->act_bytes;
         bool full = bus_queue_is_full(queue, bytes) || queue->parked;
@@ -471,7 +492,7 @@ static bool all_promise(const struct pawl_bus *bus, const struct bus_route *rout
         queue->pending_bytes -= queue->act_bytes;
         if (full)
             return false;
-        bus_act_promise(bus, queue, 1, (int64_t)bytes);
+        promise(bus, queue, 1, (int64_t)bytes);
     }
     return true;
 }
@@ -495,11 +516,12 @@ int pawl_bus_may_publish(struct pawl_bus *bus, const struct pawl_submit *submit,
                   bus_strongest_of(route, submit->durability) == PAWL_DURABILITY_MEMORY;
     bus->act_bytes += bytes;
     bus->act_kept_bytes += memory ? bytes : 0;
+    bus->act_growth += memory ? 0 : (int64_t)event->bytes * route->queue_count;
     if (bus->act_bytes > ACT_BYTES_MAX || never_fits(route, event->bytes))
         return PAWL_E_LIMIT;
     if (memory && bus->backend.may_keep && !bus->backend.may_keep(bus->ctx, bus->act_kept_bytes))
         return PAWL_E_NO_SPACE;
     if (!all_promise(bus, route, event->bytes))
         return PAWL_E_QUEUE_FULL;
-    return bus->backend.has_room(bus->ctx, bus->act_bytes) == PAWL_E_NO_SPACE ? PAWL_E_NO_SPACE : 0;
+    return act_has_room(bus);
 }

@@ -238,14 +238,16 @@ int pawl_bus_may_settle(struct pawl_bus *bus, struct pawl_bus_client *client,
     if (client->replaced || settle->first > settle->last || settle->first < client->held_first ||
         settle->last >= client->held_next)
         return PAWL_E_STALE_RECEIPT;
-    for (uint64_t n = settle->first; n <= settle->last; n++)
-        if (bus_held_at(client, n)->state != BUS_HELD_UNSETTLED || !bus_held_at(client, n)->sub)
-            return PAWL_E_STALE_RECEIPT;
-    for (uint64_t n = settle->first; n <= settle->last && settle->op == PAWL_SETTLE_OP_ACK; n++) {
+    for (uint64_t n = settle->first; n <= settle->last; n++) {
         const struct bus_held *held = bus_held_at(client, n);
-        struct bus_queue *queue = held->sub->queue;
-        /* Its place and its bytes are free then. */
-        bus_act_promise(bus, queue, -1, -(int64_t)backlog_share(&queue->backlog, held->seq));
+        if (held->state != BUS_HELD_UNSETTLED || !held->sub || held->act == bus->act)
+            return PAWL_E_STALE_RECEIPT;
+    }
+    for (uint64_t n = settle->first; n <= settle->last && settle->op != PAWL_SETTLE_OP_EXTEND; n++) {
+        struct bus_held *held = bus_held_at(client, n);
+        held->act = bus->act; /* each makes room once */
+        if (settle->op == PAWL_SETTLE_OP_ACK)
+            bus_act_acks(bus, held->sub->queue, held->seq);
     }
     return 0;
 }

@@ -77,7 +77,8 @@ struct bus_sub {
     uint32_t generation;
     char name[PAWL_NAME_BYTES];
     uint64_t next;        /* next first delivery */
-    uint64_t looked_next; /* the same when it was last thought of copying forward */
+    uint64_t looked_next; /* the same at the last look of pawl_bus_look() */
+    uint64_t passed_next; /* and at the look before */
     struct pawl_seqset settled;
     struct exceptions exceptions;
     struct backlog_cursor cursor,
@@ -117,6 +118,7 @@ struct bus_held {
     uint8_t state;
     bool claimed; /* its begin is in the journal, or need not be */
     bool auto_ack;
+    uint64_t act; /* the newest that would settle it; 0: none */
 };
 
 struct bus_consumer {
@@ -229,12 +231,13 @@ struct pawl_bus {
     uint32_t generation; /* rises whenever a name's seqs may begin anew: a seek, a deletion. 0 at the start */
     bool replaying, failed, draining;
     uint64_t durable_lsn, queues_lsn;
-    uint64_t log_lsn;               /* of what was appended last */
-    uint64_t act;                   /* number of the newest atomic act */
-    uint64_t act_bytes;             /* of what it would append */
-    uint64_t act_kept_bytes;        /* of those: what it would keep in memory */
-    bool acting;                    /* its parts are being done */
-    bool unpark_due;                /* it made room in a queue for which somebody waits */
+    uint64_t log_lsn;        /* of what was appended last */
+    uint64_t act;            /* number of the newest atomic act, from 1 */
+    uint64_t act_bytes;      /* of what it would append */
+    uint64_t act_kept_bytes; /* of those: what it would keep in memory */
+    int64_t act_growth;      /* bytes of stored events, once for each queue, that come, less those that go */
+    bool acting;             /* its parts are being done */
+    bool unpark_due;         /* it made room in a queue for which somebody waits */
     uint64_t orphans, orphan_bytes; /* parked publishes whose clients went */
     uint64_t stamp;                 /* rises with every call that may move what read() gave */
 
@@ -406,8 +409,8 @@ void bus_partial(struct pawl_bus *bus, struct pawl_bus_client *client, uint64_t 
  * refused. */
 uint64_t bus_put(struct pawl_bus *bus, struct bus_queue *queue, struct pawl_event *event);
 
-/* So many events, and bytes, more will be in the queue by this act. */
-void bus_act_promise(const struct pawl_bus *bus, struct bus_queue *queue, int64_t events, int64_t bytes);
+/* This act acks that event of the queue: its place and its bytes are free then. */
+void bus_act_acks(struct pawl_bus *bus, struct bus_queue *queue, uint64_t seq);
 
 /* As which publish it is known: its client's own, or another's that had its key before and went on without
  * being done. @event_id: some queues have it already, as that event; 0: none has. */

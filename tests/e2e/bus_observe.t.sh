@@ -249,12 +249,19 @@ test_a_scheduler_that_does_not_answer_is_unhealthy_and_its_figures_can_be_read()
     wait_until 'get /health; [ "$(http_code)" = 200 ]'
 }
 
+metrics_in_health() { pawl health --json | jq -r '.processes[] | select(.role == "metrics") | "\(.pid) \(.state)"'; }
+
 test_the_process_that_answers_is_one_of_its_own_and_is_started_again() {
     local before
     serve_figures
     before=$(the_pid_of metrics)
+    wait_until '[ "$(metrics_in_health)" = "'"$before serving"'" ]'
+    expect_eq "$(pawl metrics --format json | jq -c '[.workers[]] | add')" 0 # it is none of them
     kill -KILL "$before"
     wait_until '[ -n "$(pid_of metrics)" ] && [ "$(pid_of metrics)" != '"$before"' ]'
+    wait_until '[ "$(metrics_in_health)" = "$(pid_of metrics) serving" ]'
+    kill -KILL "$(the_pid_of scheduler)"
+    wait_until '[ "$(metrics_in_health)" = "$(pid_of metrics) serving" ]'
     wait_until 'get /metrics; [ "$(http_code)" = 200 ]'
     end_serve
     wait_until '[ -z "$(processes)" ]' 5

@@ -359,6 +359,24 @@ test_a_mistake_in_a_reload_leaves_the_handlers_as_they_are() {
     end_serve
 }
 
+test_a_queue_that_cannot_be_changed_so_leaves_the_handlers_as_they_are() {
+    plugin
+    write my.yaml <<<'{queues: {q: {topic: a}}, handlers: [{queue: q, plugin: plugin.so, processes: 2}]}'
+    serve --config my.yaml
+    wait_until '[ "$(worker_count)" = 2 ]'
+    local before
+    before=$(workers)
+    echo '{queues: {q: {topic: a, stream: true}}, handlers: [{queue: q, plugin: plugin.so, processes: 1}]}' >my.yaml
+    kill -HUP "$SERVE"
+    wait_until 'grep -q "not taken up" state/scheduler.log'
+    # The next one is taken up, and only it: the process that it adds comes to those of before.
+    reload <<<'{queues: {q: {topic: a}}, handlers: [{queue: q, plugin: plugin.so, processes: 3}]}'
+    wait_until '[ "$(worker_count)" = 3 ]'
+    local pid
+    for pid in $before; do [[ " $(workers)" = *" $pid "* ]] || fail "worker $pid of $before has ended: $(workers)"; done
+    end_serve
+}
+
 test_handlers_go_on_when_the_scheduler_is_restarted() {
     plugin
     write my.yaml <<<'{queues: {q: {topic: a}}, handlers: [{queue: q, plugin: plugin.so, processes: 1}]}'

@@ -222,6 +222,18 @@ test_events_that_no_queue_wants_go_where_unrouted_to_says() {
     expect_json '"\(.topic) \(.data)"' 'b stray'
 }
 
+test_what_was_declared_by_a_flag_without_a_value_is_taken_back_by_its_false() {
+    pawl queue declare q --topic a --strict-attempts --unrouted
+    expect_eq "$(pawl queue show q --json | jq -c '.config | [.strict_attempts, .unrouted]')" '[true,true]'
+    pawl queue declare q --ack-wait 1m
+    expect_eq "$(pawl queue show q --json | jq -c '.config | [.strict_attempts, .unrouted]')" '[true,true]'
+    expect_exit 0 pawl queue declare q --strict-attempts=false --unrouted=false
+    expect_eq "$(pawl queue show q --json | jq -c '.config | [.strict_attempts, .unrouted]')" '[false,false]'
+    expect_exit 1 pawl publish stray x --expect-routed
+    expect_exit 2 pawl queue declare q --strict-attempts=no
+    expect_stderr 'neither true nor false'
+}
+
 test_verbs_of_several_say_what_there_is_and_guess_typos() {
     local verb
     for verb in queue dlq group; do

@@ -112,6 +112,11 @@ static void release(void *ctx, uint64_t place)
     memory->kept_live--;
 }
 
+static bool may_spend(void *ctx, size_t bytes)
+{
+    return bytes <= ((struct memory *)ctx)->spare;
+}
+
 static int has_room(void *ctx, size_t bytes)
 {
     (void)bytes;
@@ -221,6 +226,7 @@ static const struct pawl_bus_backend memory_backend = {
     .may_keep = may_keep,
     .release = release,
     .has_room = has_room,
+    .may_spend = may_spend,
     .read = read_record,
     .next = next,
     .resolve = resolve,

@@ -58,6 +58,7 @@ struct memory {
     struct pawl_now now;
     uint64_t epoch, epoch_lsn, random;
     int has_room; /* what the disk says to new events */
+    size_t spare; /* of a full disk, for acts that free space */
     bool failing; /* the journal takes nothing any more */
     bool kept_full;
     size_t kept_max; /* may_keep(): bytes; 0: any number */

@@ -68,6 +68,68 @@ Test(bus_compact, what_was_passed_and_is_not_settled_is_copied_forward_while_oth
     expect_number(&m, "q", "depth", 401);
 }
 
+static bool is_little(void *ctx, uint32_t segment, uint64_t live_bytes)
+{
+    (void)segment;
+    return live_bytes <= *(const uint64_t *)ctx;
+}
+
+static uint32_t worth_moving(uint64_t live_bytes_max)
+{
+    uint32_t end = (uint32_t)(m.record_count / MEMORY_RECORDS_A_SEGMENT + 1);
+    return pawl_bus_worth_moving(m.bus, 1, end, is_little, &live_bytes_max);
+}
+
+/* On a full disk it is asked before a snapshot and after it, and nothing was consumed between. */
+Test(bus_compact, asking_what_is_worth_moving_changes_no_later_answer)
+{
+    memory_declare(&m, "q", "'topics': ['t']");
+    struct memory_client *client = consumer_of(&m, "q", 200);
+    say_many(client, 0, 2000);
+    for (uint64_t n = 0; n < 1800; n += 200) {
+        (void)memory_settle(&m, client, PAWL_SETTLE_OP_ACK, n, n + 199, 0);
+        memory_turn(&m);
+        pawl_bus_look(m.bus);
+        uint32_t segment = worth_moving(UINT64_MAX);
+        cr_expect(eq(int, segment == 0, n >= 1400), "after %llu", (unsigned long long)n);
+        for (int i = 0; i < 3; i++)
+            cr_expect(eq(u32, worth_moving(UINT64_MAX), segment), "question %d", i);
+    }
+    pawl_bus_look(m.bus); /* nobody takes them any more */
+    uint32_t segment = worth_moving(UINT64_MAX);
+    cr_expect(ne(u32, segment, 0));
+    cr_expect(eq(u32, worth_moving(UINT64_MAX), segment));
+}
+
+/* Acts on a full disk leave a few events in each segment that they write, behind a backlog that is whole. */
+Test(bus_compact, a_segment_behind_others_is_worth_moving_if_little_of_it_lives)
+{
+    memory_declare(&m, "old", "'topics': ['old']");
+    memory_declare(&m, "q", "'topics': ['t', 'rest']");
+    struct memory_client *client = consumer_of(&m, "q", 1000);
+    do {
+        (void)memory_say(&m, client, "old", "a backlog");
+        memory_turn(&m);
+    } while (m.record_count < 3 * MEMORY_RECORDS_A_SEGMENT || m.record_count % MEMORY_RECORDS_A_SEGMENT != 0);
+    uint32_t behind = (uint32_t)(m.record_count / MEMORY_RECORDS_A_SEGMENT + 1);
+    (void)memory_say(&m, client, "t", "stays");
+    memory_turn(&m);
+    for (uint64_t n = 1; m.record_count / MEMORY_RECORDS_A_SEGMENT < behind + 1; n++) {
+        (void)memory_say(&m, client, "t", "goes");
+        memory_turn(&m);
+        (void)memory_settle(&m, client, PAWL_SETTLE_OP_ACK, n, n, 0);
+        memory_turn(&m);
+    }
+    pawl_bus_look(m.bus);
+    pawl_bus_look(m.bus);
+    cr_expect(eq(u32, worth_moving(UINT64_MAX), 1), "the oldest, if it may be");
+    cr_expect(eq(u32, worth_moving(200), behind));
+    cr_expect(eq(u32, worth_moving(10), 0));
+    cr_expect(pawl_bus_copy_forward(m.bus, m.now, behind, 1 << 20));
+    memory_turn(&m);
+    cr_expect(eq(u32, worth_moving(200), 0), "it is dead, and where that lies now is not below the end");
+}
+
 Test(bus_compact, a_run_that_is_copied_forward_is_one_stretch_again)
 {
     memory_declare(&m, "q", "'topics': ['t']");

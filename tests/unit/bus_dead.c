@@ -53,6 +53,7 @@ Test(bus_dead, a_rejected_event_is_dead_at_once_and_says_all_about_it)
     expect_number(&m, "q", "dlq_depth", 1);
     json_t *one = letter("q", 0);
     expect_text(one, "queue", "q");
+    expect_text(one, "group", "(none)");
     expect_text(one, "reason", "rejected");
     expect_text(one, "error", "no good");
     expect_text(one, "topic", "t");

@@ -434,79 +434,6 @@ Test(bus_exchange, what_cannot_be_changed_is_refused_and_the_same_again_is_fine)
     cr_expect(ne(ptr, strstr(m.why, "topics"), NULL));
 }
 
-Test(bus_exchange, parts_of_an_atomic_act_must_all_fit_together)
-{
-    memory_declare(&m, "q", "'topics': ['t'], 'max_depth': 2");
-    struct memory_client *client = memory_open(&m, 0);
-    fill(client, "t", 1);
-    struct pawl_event *event = memory_event(&(struct memory_publish){.topic = "t", .data = "x"});
-    struct pawl_submit submit = {.type = PAWL_SUBMIT_EVENT};
-    pawl_bus_act_begin(m.bus);
-    cr_expect(eq(int, pawl_bus_may_publish(m.bus, &submit, event), 0));
-    cr_expect(eq(int, pawl_bus_may_publish(m.bus, &submit, event), PAWL_E_QUEUE_FULL));
-    pawl_bus_act_begin(m.bus);
-    cr_expect(eq(int, pawl_bus_may_publish(m.bus, &submit, event), 0));
-    free(event);
-}
-
-Test(bus_exchange, the_bytes_of_what_an_act_acks_are_free_for_what_it_publishes)
-{
-    struct memory_publish small = {.topic = "t", .data = "old"},
-                          large = {.topic = "t", .data = "much more than the old one had, by its data"};
-    struct pawl_event *same = memory_event(&small), *more = memory_event(&large);
-    struct pawl_submit submit = {.type = PAWL_SUBMIT_EVENT};
-    const struct pawl_settle ack = {.op = PAWL_SETTLE_OP_ACK};
-    char config[96];
-    snprintf(config, sizeof config, "'topics': ['t'], 'max_bytes': %u", 3 * same->bytes);
-    memory_declare(&m, "q", config);
-    struct memory_client *client = consumer_of(&m, "q", 10);
-    struct pawl_bus_client *held = pawl_bus_client(m.bus, client->number);
-    fill(client, "t", 3);
-    pawl_bus_act_begin(m.bus);
-    cr_expect(eq(int, pawl_bus_may_publish(m.bus, &submit, same), PAWL_E_QUEUE_FULL), "nothing is acked");
-    pawl_bus_act_begin(m.bus);
-    cr_expect(eq(int, pawl_bus_may_settle(m.bus, held, &ack), 0));
-    cr_expect(eq(int, pawl_bus_may_publish(m.bus, &submit, more), PAWL_E_QUEUE_FULL),
-              "there is no room for more");
-    pawl_bus_act_begin(m.bus);
-    cr_expect(eq(int, pawl_bus_may_settle(m.bus, held, &ack), 0));
-    cr_expect(eq(int, pawl_bus_may_publish(m.bus, &submit, same), 0));
-    cr_expect(eq(int, pawl_bus_may_publish(m.bus, &submit, same), PAWL_E_QUEUE_FULL), "it was room for one");
-    pawl_bus_act_hold(m.bus, true);
-    cr_expect(eq(int, memory_ack(&m, client, 0), 0));
-    uint64_t sequence = memory_say(&m, client, "t", "new");
-    pawl_bus_flush(m.bus, m.now);
-    pawl_bus_act_hold(m.bus, false);
-    memory_turn(&m);
-    expect_confirmed(client, sequence);
-    expect_number(&m, "q", "depth", 3);
-    free(same);
-    free(more);
-}
-
-Test(bus_exchange, an_act_that_memory_cannot_hold_is_refused_before_any_of_it_is_done)
-{
-    memory_declare(&m, "q", "'topics': ['t']");
-    memory_declare(&m, "memory", "'topics': ['m'], 'durability': 'memory'");
-    struct pawl_event *disk = memory_event(&(struct memory_publish){.topic = "t", .data = "x"});
-    struct pawl_event *kept = memory_event(&(struct memory_publish){.topic = "m", .data = "x"});
-    struct pawl_submit submit = {.type = PAWL_SUBMIT_EVENT};
-    m.kept_max = kept->bytes + 400;
-    pawl_bus_act_begin(m.bus);
-    cr_expect(eq(int, pawl_bus_may_publish(m.bus, &submit, kept), 0));
-    cr_expect(eq(int, pawl_bus_may_publish(m.bus, &submit, disk), 0));
-    cr_expect(eq(int, pawl_bus_may_publish(m.bus, &submit, kept), PAWL_E_NO_SPACE), "both do not fit");
-    pawl_bus_act_begin(m.bus);
-    cr_expect(eq(int, pawl_bus_may_publish(m.bus, &submit, kept), 0));
-    submit.guarantee = PAWL_GUARANTEE_AT_MOST_ONCE;
-    cr_expect(eq(int, pawl_bus_may_publish(m.bus, &submit, disk), PAWL_E_NO_SPACE), "neither do these");
-    m.kept_full = true;
-    pawl_bus_act_begin(m.bus);
-    cr_expect(eq(int, pawl_bus_may_publish(m.bus, &submit, disk), PAWL_E_NO_SPACE));
-    free(disk);
-    free(kept);
-}
-
 Test(bus_exchange, an_event_in_memory_lives_until_the_last_of_its_queues_has_settled_it)
 {
     memory_declare(&m, "a", "'topics': ['t'], 'durability': 'memory'");
@@ -522,48 +449,6 @@ Test(bus_exchange, an_event_in_memory_lives_until_the_last_of_its_queues_has_set
     cr_expect(eq(int, memory_ack(&m, b, 0), 0));
     memory_turn(&m);
     cr_expect(eq(sz, m.kept_live, 0));
-}
-
-Test(bus_exchange, an_act_as_large_as_a_batch_can_be_is_the_largest_and_no_failure_is_part_of_one)
-{
-    memory_declare(&m, "q", "'topics': ['t'], 'max_bytes': 1000000000");
-    struct memory_client *client = consumer_of(&m, "q", 10);
-    (void)memory_say(&m, client, "t", "x");
-    memory_turn(&m);
-    struct pawl_event *event = memory_event(&(struct memory_publish){.topic = "t", .data = "x"});
-    struct pawl_submit submit = {.type = PAWL_SUBMIT_EVENT};
-    size_t bytes = event->bytes, fit = 0;
-    event->bytes = 1 << 20; /* all that is asked about is its size */
-    pawl_bus_act_begin(m.bus);
-    while (fit < 100 && pawl_bus_may_publish(m.bus, &submit, event) == 0)
-        fit++;
-    cr_expect(all(ge(sz, fit, 64), lt(sz, fit, 72)), "%zu MiB", fit);
-    cr_expect(eq(int, pawl_bus_may_publish(m.bus, &submit, event), PAWL_E_LIMIT));
-    event->bytes = (uint32_t)bytes;
-    free(event);
-    for (int number = PAWL_SETTLE_OP_ACK; number <= PAWL_SETTLE_OP_RELEASE; number++) {
-        uint8_t op = (uint8_t)number;
-        struct pawl_settle settle = {.op = op};
-        bool failure = op == PAWL_SETTLE_OP_NACK || op == PAWL_SETTLE_OP_REJECT;
-        cr_expect(eq(int, pawl_bus_may_settle(m.bus, pawl_bus_client(m.bus, client->number), &settle),
-                     failure ? PAWL_E_INVALID : 0));
-    }
-}
-
-Test(bus_exchange, what_an_act_makes_room_for_comes_after_it)
-{
-    memory_declare(&m, "q", "'topics': ['t'], 'max_depth': 1, 'overflow': 'block'");
-    struct memory_client *client = consumer_of(&m, "q", 10);
-    fill(client, "t", 2);
-    memory_turn(&m);
-    expect_number(&m, "q", "blocked_publishes", 1);
-    pawl_bus_act_hold(m.bus, true);
-    cr_expect(eq(int, memory_ack(&m, client, 0), 0));
-    pawl_bus_flush(m.bus, m.now);
-    expect_number(&m, "q", "blocked_publishes", 1);
-    pawl_bus_act_hold(m.bus, false);
-    expect_number(&m, "q", "blocked_publishes", 0);
-    expect_number(&m, "q", "depth", 1);
 }
 
 Test(bus_exchange, publishes_whose_publishers_went_wait_up_to_the_bound_of_one)

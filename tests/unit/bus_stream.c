@@ -82,6 +82,36 @@ Test(bus_stream, groups_of_a_stream_read_it_each_by_itself_and_go_on_where_they_
     expect_number(&m, "s", "one/committed", 3);
 }
 
+Test(bus_stream, a_dead_letter_names_the_group_that_gave_it_up)
+{
+    memory_declare(&m, "s", "'topics': ['t'], 'stream': true");
+    struct memory_client *client = memory_open(&m, 0);
+    say_numbers(client, 1, 2);
+    cr_assert(eq(int, memory_consume(&m, client, 1, "s", "one", 1, 0), 0));
+    memory_turn(&m);
+    (void)memory_settle(&m, client, PAWL_SETTLE_OP_REJECT, 0, 0, 0);
+    struct memory_client *other = memory_open(&m, 0);
+    cr_assert(eq(int, memory_consume(&m, other, 1, "s", "two", 1, 0), 0));
+    memory_turn(&m);
+    (void)memory_settle(&m, other, PAWL_SETTLE_OP_REJECT, 0, 0, 0);
+    memory_turn(&m);
+    memory_restart(&m, m.record_count);
+    static const char *const asked[] = {"{'op': 'dlq.list', 'queue': 's'}",
+                                        "{'op': 'dlq.list', 'queue': 's', 'filter': {'group': 'two'}}"};
+    static const char *const groups[2][2] = {{"one", "two"}, {"two", NULL}};
+    for (int i = 0; i < 2; i++) {
+        json_t *list = memory_request(&m, 0, "%s", asked[i]), *letters = json_object_get(list, "events");
+        cr_expect(eq(sz, json_array_size(letters), 2 - (size_t)i));
+        for (size_t n = 0; n < json_array_size(letters); n++) {
+            json_t *letter = json_array_get(letters, n);
+            cr_expect(
+                eq(str, (char *)json_string_value(json_object_get(letter, "group")), (char *)groups[i][n]));
+            cr_expect(eq(sz, json_object_size(json_object_get(letter, "headers")), 0));
+        }
+        json_decref(list);
+    }
+}
+
 Test(bus_stream, the_breaker_that_is_shown_of_a_stream_is_the_worst_of_its_groups)
 {
     memory_declare(&m, "s", "'topics': ['t'], 'stream': true, 'breaker': {'failures': 1}");

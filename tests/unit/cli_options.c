@@ -14,7 +14,7 @@ struct sample {
     uint64_t jobs, wait_ns, bytes, keep_going;
     struct pawl_text_list sets;
     const char *name;
-    bool quick, loud;
+    bool quick, loud, strict;
 };
 
 #define OFFSET(member) offsetof(struct sample, member)
@@ -27,6 +27,7 @@ static const struct pawl_option table[] = {
     {0, "name", "TEXT", "name", PAWL_OPTION_TEXT, OFFSET(name), 0, 0},
     {'q', "quick", NULL, "quick", PAWL_OPTION_FLAG, OFFSET(quick), 0, 0},
     {'l', "loud", NULL, "loud", PAWL_OPTION_FLAG, OFFSET(loud), 0, 0},
+    {0, "strict", NULL, "strict", PAWL_OPTION_SWITCH, OFFSET(strict), 0, 0},
     {0},
 };
 
@@ -63,6 +64,21 @@ static int parse(const char *line)
         words[count++] = word;
     operands = 0;
     return pawl_options_parse(&verb, count, words, &sample, &global, &operands, &error);
+}
+
+Test(cli_options, a_switch_is_on_by_its_name_and_taken_back_by_an_attached_false)
+{
+    cr_assert(eq(int, parse("--strict false"), 0));
+    cr_expect(sample.strict);
+    cr_expect(eq(int, operands, 1), "what follows is no value");
+    cr_assert(eq(int, parse("--strict=false"), 0));
+    cr_expect(not(sample.strict));
+    cr_expect(pawl_option_given(&verb, &sample, "strict"));
+    cr_assert(eq(int, parse("--strict=true"), 0));
+    cr_expect(sample.strict);
+    cr_assert(eq(int, parse("--strict=no"), PAWL_E_INVALID));
+    cr_expect(ne(ptr, strstr(error.text, "neither true nor false"), NULL));
+    cr_expect(ne(ptr, strstr(error.hint, "--strict=false"), NULL));
 }
 
 Test(cli_options, a_value_may_follow_or_be_attached)

@@ -13,10 +13,10 @@ struct faulty {
     enum pawl_io_failure failure;
     int commits_until_failure; /* 0: this one; negative: none fails */
     int failures_left;
-    int sync_error; /* of file syncs */
-    int open_error; /* when a file would be created */
-    int allocate_error;
-    int read_error; /* of reads behind a segment's header */
+    int sync_error;     /* of file syncs */
+    int open_error;     /* when a file would be created */
+    int allocate_error; /* of a file of the reserve */
+    int read_error;     /* of reads behind a segment's header */
     uint64_t room;
 };
 
@@ -61,7 +61,7 @@ static inline ssize_t faulty_read(struct pawl_io *io, int fd, void *bytes, size_
 
 static inline int faulty_allocate(struct pawl_io *io, int fd, uint64_t bytes)
 {
-    if (faulty_of(io)->allocate_error)
+    if (faulty_of(io)->allocate_error && bytes >= 16 << 10)
         return faulty_of(io)->allocate_error;
     return fallocate(fd, 0, 0, (off_t)bytes) < 0 ? -errno : 0;
 }

@@ -199,6 +199,82 @@ Test(journal_full, settlements_and_snapshots_live_on_the_reserve_without_end)
     }
 }
 
+/* What acts publish stays, and nothing that others hold on to is given back: they get no more then, and
+ * settlements go on. */
+Test(journal_full, acts_leave_settlements_and_snapshots_what_these_live_on)
+{
+    ON_BOTH
+    {
+        cr_assert(eq(int, reopen(), 0));
+        fill_with_work();
+        others_fill_the_disk();
+        t.disk.greedy = true;
+        int acts = 0;
+        for (; pawl_journal_has_room(t.journal, WORK_BYTES, PAWL_JOURNAL_FOR_ACTS) == 0; acts++) {
+            append(WORK_BYTES);
+            if (acts % 3 == 0)
+                cr_assert(eq(int, pawl_journal_sync(t.journal), 0));
+            cr_assert(eq(int, (int)t.witness.room, PAWL_JOURNAL_TIGHT));
+        }
+        cr_assert(eq(int, pawl_journal_sync(t.journal), 0));
+        cr_expect(ge(int, acts, RESERVE_BYTES / WORK_BYTES), "they are let through");
+        t.work_segment = pawl_journal_current_segment(t.journal);
+        uint32_t segment = t.work_segment;
+        for (int i = 0; i < 1500; i++) { /* a block each: three times the reserve */
+            settle();
+            cr_assert(eq(int, (int)t.witness.room, PAWL_JOURNAL_TIGHT), "%d", i);
+            if (pawl_journal_current_segment(t.journal) != segment && pawl_journal_is_pressed(t.journal))
+                let_go();
+            segment = pawl_journal_current_segment(t.journal);
+        }
+        crash();
+        cr_assert(eq(int, reopen(), 0));
+        cr_expect(eq(u64, t.witness.last_applied, t.next - 1));
+        expect_whole();
+        crash();
+    }
+}
+
+Test(journal_full, acts_go_on_without_end_while_what_they_ack_gives_back_as_much)
+{
+    ON_BOTH
+    {
+        cr_assert(eq(int, reopen(), 0));
+        fill_with_work();
+        others_fill_the_disk();
+        t.disk.greedy = true;
+        for (int i = 0; i < 400; i++) {
+            if (pawl_journal_has_room(t.journal, WORK_BYTES / 4, PAWL_JOURNAL_FOR_ACTS) != 0) {
+                t.work_segment = 0; /* all is consumed by now */
+                let_go();
+            }
+            cr_assert(eq(int, pawl_journal_has_room(t.journal, WORK_BYTES / 4, PAWL_JOURNAL_FOR_ACTS), 0));
+            append(WORK_BYTES / 4);
+            cr_assert(eq(int, pawl_journal_sync(t.journal), 0));
+            cr_assert(eq(int, (int)t.witness.room, PAWL_JOURNAL_TIGHT));
+        }
+        crash();
+        cr_assert(eq(int, reopen(), 0));
+        cr_expect(eq(u64, t.witness.last_applied, t.next - 1));
+        expect_whole();
+        crash();
+    }
+}
+
+Test(journal_full, an_act_that_no_file_of_the_reserve_holds_is_refused)
+{
+    ON_BOTH
+    {
+        cr_assert(eq(int, reopen(), 0));
+        cr_expect(eq(int, pawl_journal_has_room(t.journal, RESERVE_BYTES, PAWL_JOURNAL_FOR_ACTS), 0));
+        fill_with_work();
+        cr_expect(eq(int, pawl_journal_has_room(t.journal, WORK_BYTES, PAWL_JOURNAL_FOR_ACTS), 0));
+        cr_expect(
+            eq(int, pawl_journal_has_room(t.journal, RESERVE_BYTES, PAWL_JOURNAL_FOR_ACTS), PAWL_E_NO_SPACE));
+        crash();
+    }
+}
+
 Test(journal_full, snapshot_larger_than_a_file_of_the_reserve_is_lent_all_of_it)
 {
     ON_BOTH
@@ -252,6 +328,28 @@ Test(journal_full, snapshot_that_is_given_up_while_it_is_written_leaves_its_file
     }
 }
 
+static void expect_what_waits_to_leave_too_little_space_alone(void)
+{
+    append(WORK_BYTES);
+    cr_expect(eq(int, pawl_journal_sync(t.journal), PAWL_E_NO_SPACE));
+    t.disk.capacity += WORK_BYTES;
+    uint64_t used = t.disk.used;
+    for (int i = 0; i < 5; i++) {
+        a_second_passes();
+        cr_expect(eq(int, pawl_journal_sync(t.journal), PAWL_E_NO_SPACE));
+    }
+    cr_expect(eq(u64, t.disk.used, used));
+    cr_expect(eq(int, (int)t.witness.room, PAWL_JOURNAL_FULL));
+    t.disk.capacity += 2 * SMALL_DISK_BLOCK; /* headers of the segment, the frame and the record */
+    a_second_passes();
+    cr_assert(eq(int, pawl_journal_sync(t.journal), 0));
+    crash();
+    cr_assert(eq(int, reopen(), 0));
+    cr_expect(eq(u64, t.witness.last_applied, 2));
+    expect_whole();
+    crash();
+}
+
 /* It would be eaten up by the headers of segments that hold nothing. */
 Test(journal_full, space_too_small_for_what_waits_first_is_left_alone)
 {
@@ -260,22 +358,20 @@ Test(journal_full, space_too_small_for_what_waits_first_is_left_alone)
         cr_assert(eq(int, reopen(), 0));
         settle();
         others_fill_the_disk();
-        append(WORK_BYTES);
-        cr_expect(eq(int, pawl_journal_sync(t.journal), PAWL_E_NO_SPACE));
-        t.disk.capacity += WORK_BYTES;
-        uint64_t used = t.disk.used;
-        for (int i = 0; i < 5; i++)
-            a_second_passes();
-        cr_expect(eq(u64, t.disk.used, used));
-        cr_expect(eq(int, (int)t.witness.room, PAWL_JOURNAL_FULL));
-        t.disk.capacity += 2 * SMALL_DISK_BLOCK; /* headers of the segment, the frame and the record */
-        a_second_passes();
-        cr_assert(eq(int, pawl_journal_sync(t.journal), 0));
-        crash();
+        expect_what_waits_to_leave_too_little_space_alone();
+    }
+}
+
+/* The free space of the file system says nothing then. */
+Test(journal_full, space_of_a_quota_too_small_for_what_waits_first_is_left_alone)
+{
+    ON_BOTH
+    {
         cr_assert(eq(int, reopen(), 0));
-        cr_expect(eq(u64, t.witness.last_applied, 2));
-        expect_whole();
-        crash();
+        settle();
+        t.disk.quota = true;
+        others_fill_the_disk();
+        expect_what_waits_to_leave_too_little_space_alone();
     }
 }
 

@@ -18,6 +18,7 @@ struct small_disk {
     struct front front;
     uint64_t capacity, used;
     bool greedy; /* somebody else takes what becomes free, at once */
+    bool quota;  /* the file system has room without end; what may be used of it is not told */
     struct small_file files[SMALL_DISK_FILES];
 };
 
@@ -133,7 +134,8 @@ static inline ssize_t small_disk_file_write(struct pawl_io *io, int fd, const vo
 static inline int small_disk_room(struct pawl_io *io, int dir_fd, uint64_t *bytes_out)
 {
     (void)dir_fd;
-    *bytes_out = small_disk_of(io)->capacity - small_disk_of(io)->used;
+    const struct small_disk *disk = small_disk_of(io);
+    *bytes_out = disk->quota ? UINT64_C(1) << 40 : disk->capacity - disk->used;
     return 0;
 }
 
