@@ -442,6 +442,7 @@ test_who_waits_for_a_full_disk_gives_up_a_scheduler_that_is_stopped_and_no_other
         "$PAWL" consume q --wait 2h 2>said & # who keeps the scheduler
         consumer=$!
         wait_for "grep -qs paused said"
+        scheduler=$("$PAWL" health --json | jq ".processes[] | select(.role == \"scheduler\") | .pid")
         # Taken just before the disk is full, it waits, unless the scheduler finds something to give back: once more then.
         waits() { sleep "$1" && kill -0 "$submit" 2>/dev/null && kill -0 "$cancel" 2>/dev/null; }
         try=0
@@ -455,7 +456,6 @@ test_who_waits_for_a_full_disk_gives_up_a_scheduler_that_is_stopped_and_no_other
             [ $try -lt 20 ]
             wait "$submit" "$cancel" || true
         done
-        scheduler=$("$PAWL" health --json | jq ".processes[] | select(.role == \"scheduler\") | .pid")
         kill -STOP "$scheduler"
         for pid in "$submit" "$cancel"; do
             rc=0
