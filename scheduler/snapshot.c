@@ -113,14 +113,15 @@ static bool is_pinned(void *ctx, uint32_t segment_number)
            pawl_core_segment_pinned(pins->loop->core, segment_number);
 }
 
-/* Segments that only await being covered by two snapshots. @or_current: which end the current one. */
+/* Segments that only await being covered by two snapshots. @or_current: which end the current one. Those that
+ * were released behind one that stays are none. */
 static uint32_t dead_segments(const struct pawl_loop *loop, bool or_current)
 {
     struct pins pins;
     uint32_t dead = 0;
     find_pins(loop, &pins);
     for (uint32_t i = 0; i + !or_current < pins.count; i++)
-        dead += !is_pinned(&pins, pins.first + i);
+        dead += pawl_journal_has_segment(loop->journal, pins.first + i) && !is_pinned(&pins, pins.first + i);
     free(pins.marks);
     return dead;
 }
