@@ -137,15 +137,6 @@ void bus_dlq_find_all(struct pawl_bus *bus)
 
 /* ---- burials ---- */
 
-/* A letter is stored before the event that died gives its space back. So on a full disk it may take what acts
- * may, and no more: the rest of the reserve is for settlements. */
-static bool disk_takes(const struct pawl_bus *bus, const struct bus_queue *dlq, const struct pawl_event *copy)
-{
-    return dlq->config.durability == PAWL_DURABILITY_MEMORY ||
-           bus->backend.has_room(bus->ctx, copy->bytes) != PAWL_E_NO_SPACE ||
-           (bus->backend.may_spend && bus->backend.may_spend(bus->ctx, copy->bytes));
-}
-
 static void tell_unburied(struct pawl_bus *bus, struct bus_queue *queue, const struct bus_queue *dlq,
                           const struct pawl_event *copy, enum pawl_dead_reason reason)
 {
@@ -160,7 +151,9 @@ static void tell_unburied(struct pawl_bus *bus, struct bus_queue *queue, const s
                 why, copy->bytes, dlq->name);
     else
         bus_log(bus, queue, PAWL_LOG_ERROR, "an event is dead (%s), but %s %s has no room for it", why,
-                disk_takes(bus, dlq, copy) ? "its dead-letter queue" : "the disk of its dead-letter queue",
+                bus_disk_takes(bus, dlq->config.durability, copy->bytes)
+                    ? "its dead-letter queue"
+                    : "the disk of its dead-letter queue",
                 dlq->name);
 }
 
@@ -185,7 +178,7 @@ static bool bury(struct pawl_bus *bus, struct bus_queue *queue, const char *grou
     struct pawl_event *copy =
         bus_event_with_headers(bus, event, names, values, count, "pawl-dead-", reason == PAWL_DEAD_OVERFLOW);
     struct bus_queue *dlq = copy ? dlq_of(bus, queue) : NULL;
-    if (!dlq || !disk_takes(bus, dlq, copy) || bus_put(bus, dlq, copy) == 0) {
+    if (!dlq || !bus_disk_takes(bus, dlq->config.durability, copy->bytes) || bus_put(bus, dlq, copy) == 0) {
         tell_unburied(bus, queue, dlq, copy, reason);
         return false;
     }
