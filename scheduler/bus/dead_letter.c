@@ -198,9 +198,15 @@ bool bus_dead_event(struct pawl_bus *bus, struct bus_queue *queue, const struct 
     return true;
 }
 
-/* It could not be buried: nothing is lost, it is tried again later. */
+/* It could not be buried: nothing is lost, it is tried again later. One whose time is over while it stands in
+ * the line of its ordering key stays there: another of that key is in somebody's hands. */
 static void keep_for_later(struct pawl_bus *bus, struct bus_sub *sub, struct pawl_bus_one *record)
 {
+    const struct exception *exception = exception_find(&sub->exceptions, record->seq);
+    if (exception && exception->state == EXCEPTION_KEYED) {
+        bus_expiry(bus, sub->queue->number, record->seq, bus->now.realtime_ns + BURY_AGAIN_NS);
+        return;
+    }
     record->delay_ns = BURY_AGAIN_NS;
     record->due_at_ns = bus->now.realtime_ns + BURY_AGAIN_NS;
     record->cause = PAWL_CAUSE_NACK;
