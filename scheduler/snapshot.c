@@ -59,7 +59,8 @@ static int write_chunks(struct pawl_loop *loop)
 static void try_again(struct pawl_loop *loop, int error)
 {
     bool full = pawl_io_is_room_error(error) && pawl_journal_room(loop->journal) != PAWL_JOURNAL_ROOMY;
-    loop->snapshot_at_ns = loop->now.boottime_ns + (full && !loop->full_lend ? 0 : AGAIN_NS);
+    bool at_once = (full && !loop->full_lend) || error == -ECANCELED; /* its records were moved meanwhile */
+    loop->snapshot_at_ns = loop->now.boottime_ns + (at_once ? 0 : AGAIN_NS);
     loop->full_lend = full;
     loop->full_again = false;
     loop->full_at_ns = 0;

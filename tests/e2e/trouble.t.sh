@@ -427,23 +427,23 @@ YAML
     expect_eq "$(grep -c 'has room again: it goes on' "$T/out")" 1
 }
 
-# A disk of which others give some back is not full for long enough: a limit on its files keeps the scheduler from
-# writing as well. Without a reserve it has nothing to do either.
+# A scheduler without a reserve has nothing to write to there, and nothing to do either.
 slow test_who_waits_for_a_full_disk_gives_up_a_scheduler_that_is_stopped_and_no_other 240
 once test_who_waits_for_a_full_disk_gives_up_a_scheduler_that_is_stopped_and_no_other # what waits are commands
 test_who_waits_for_a_full_disk_gives_up_a_scheduler_that_is_stopped_and_no_other() {
     ok_flow
     # shellcheck disable=SC2016
-    expect_exit 0 env PAWL="$PAWL" bash -euc '
+    expect_exit 0 in_namespace '
+        export PAWL_STATE=$PWD/disk/state
         wait_for() { for _ in {1..9000}; do ! eval "$1" || return 0; sleep 0.02; done; return 1; }
+        disk 32m
         "$PAWL" queue declare q --topic t
         "$PAWL" queue pause q
         "$PAWL" consume q --wait 2h 2>said & # who keeps the scheduler
         consumer=$!
         wait_for "grep -qs paused said"
         "$PAWL" run --run-id before ok.yaml 2>/dev/null
-        scheduler=$("$PAWL" health --json | jq ".processes[] | select(.role == \"scheduler\") | .pid")
-        prlimit --pid "$scheduler" --fsize=1: # the soft one: it can be taken back
+        for _ in 1 2; do head -c 100m /dev/zero >>disk/fill 2>/dev/null || true; done
         "$PAWL" run --run-id mine ok.yaml 2>submit.err &
         submit=$!
         wait_for "grep -qs \"is full\" submit.err"
@@ -451,6 +451,7 @@ test_who_waits_for_a_full_disk_gives_up_a_scheduler_that_is_stopped_and_no_other
         cancel=$!
         sleep 45 # longer than anybody who says nothing is waited for
         kill -0 "$submit" && kill -0 "$cancel"
+        scheduler=$("$PAWL" health --json | jq ".processes[] | select(.role == \"scheduler\") | .pid")
         kill -STOP "$scheduler"
         for pid in "$submit" "$cancel"; do
             rc=0
@@ -458,7 +459,7 @@ test_who_waits_for_a_full_disk_gives_up_a_scheduler_that_is_stopped_and_no_other
             [ $rc = 4 ]
         done
         grep "does not answer" submit.err cancel.err
-        prlimit --pid "$scheduler" --fsize=unlimited:
+        rm disk/fill
         kill -CONT "$scheduler"
         kill "$consumer"
         wait "$consumer" || [ $? = 5 ]'
