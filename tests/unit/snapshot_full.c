@@ -79,10 +79,11 @@ Test(snapshot_full, what_was_let_go_behind_a_segment_that_stays_is_no_reason_for
     t.disk.capacity = t.disk.used;
     cr_assert(
         eq(int, pawl_journal_has_room(t.loop.journal, 1 << 20, PAWL_JOURNAL_FOR_WORK), PAWL_E_NO_SPACE));
-    turns(2);
-    cr_assert(eq(int, t.witness.snapshot_count, 2), "a pair");
+    turns(4);
+    int count = t.witness.snapshot_count;
+    cr_assert(ge(int, count, 2), "a pair, and one whose records were moved");
     cr_assert(exists(t.dir_fd, "00000001.seg"));
     cr_assert(not(exists(t.dir_fd, "00000002.seg")));
     turns(4);
-    cr_expect(eq(int, t.witness.snapshot_count, 2));
+    cr_expect(eq(int, t.witness.snapshot_count, count));
 }
