@@ -9,7 +9,11 @@
 #include "scheduler/bus/state.h"
 #include "shm/error.h"
 
-enum { TRIM_STEP_NS_DIVISOR = 8, TRIM_SLACK_DIVISOR = 64 /* so that not every event is a trim */ };
+enum {
+    LOOKED_ON = 64,
+    TRIM_STEP_NS_DIVISOR = 8,
+    TRIM_SLACK_DIVISOR = 64 /* so that not every event is a trim */
+};
 #define TRIM_AGAIN_MIN_NS UINT64_C(1000000000)
 
 int bus_trim_apply(struct pawl_bus *bus, const struct pawl_bus_mark *mark)
@@ -59,9 +63,12 @@ uint64_t bus_stream_offset(struct pawl_bus *bus, struct bus_queue *queue, uint64
 {
     uint64_t low = bus_queue_first(queue), high = queue->tail;
     while (low < high) {
-        uint64_t middle = low + (high - low) / 2;
-        if (time_of(bus, queue, middle) < realtime_ns)
-            low = middle + 1;
+        uint64_t middle = low + (high - low) / 2, at = middle, time_ns = time_of(bus, queue, at);
+        /* One that cannot be read is as old as the next that can, and not too old if there is none near. */
+        while (time_ns == 0 && ++at < high && at - middle < LOOKED_ON)
+            time_ns = time_of(bus, queue, at);
+        if (time_ns != 0 && time_ns < realtime_ns)
+            low = at + 1;
         else
             high = middle;
     }

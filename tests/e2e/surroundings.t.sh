@@ -56,3 +56,10 @@ test_a_current_directory_that_is_gone_is_wrong_usage() {
     expect_stderr 'the current directory cannot be named'
     expect_stderr 'cd to a directory that is there'
 }
+
+test_a_kind_of_io_that_is_none_is_refused_by_its_variable() {
+    expect_exit 4 env PAWL_IO=nonsense "$PAWL" serve
+    expect_stderr 'PAWL_IO is none of auto, uring and syscall'
+    expect_exit 4 env PAWL_IO=nonsense "$PAWL" publish t x
+    expect_stderr 'PAWL_IO is none of auto, uring and syscall'
+}
