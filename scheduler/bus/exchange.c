@@ -472,6 +472,13 @@ void bus_act_acks(struct pawl_bus *bus, struct bus_queue *queue, uint64_t seq)
         bus->act_growth -= bytes;
 }
 
+bool bus_disk_takes(const struct pawl_bus *bus, uint8_t durability, uint64_t bytes)
+{
+    return durability == PAWL_DURABILITY_MEMORY ||
+           bus->backend.has_room(bus->ctx, bytes) != PAWL_E_NO_SPACE ||
+           (bus->backend.may_spend && bus->backend.may_spend(bus->ctx, bytes));
+}
+
 /* On a full disk too, if less is stored after it than before: that frees space, in the end. */
 static int act_has_room(const struct pawl_bus *bus)
 {

@@ -302,6 +302,35 @@ Test(journal_full, snapshot_larger_than_a_file_of_the_reserve_is_lent_all_of_it)
     }
 }
 
+/* It says where records lie, and those that are not durable yet may be moved: nobody would find them there.
+ */
+Test(journal_full, snapshot_whose_records_are_moved_before_they_are_durable_does_not_become_good)
+{
+    ON_BOTH
+    {
+        static uint8_t body[WORK_BYTES];
+        struct iovec iov = {body, sizeof body};
+        uint64_t place;
+        cr_assert(eq(int, reopen(), 0));
+        settle();
+        pawl_journal_secure(t.journal);
+        t.disk.capacity = t.disk.used + 2 * SMALL_DISK_BLOCK; /* for the snapshot */
+        cr_assert(eq(int, pawl_journal_append(t.journal, 7, 1, &iov, 1, NULL, &place), 0));
+        pawl_journal_cut(t.journal);
+        cr_assert(eq(int, pawl_journal_snapshot_begin(t.journal, pawl_journal_last_lsn(t.journal)), 0));
+        uint64_t told = pawl_journal_resolve(t.journal, place);
+        cr_assert(eq(int, pawl_journal_snapshot_append(t.journal, "state", 5), 0));
+        cr_assert(eq(int, pawl_journal_snapshot_commit(t.journal), 0));
+        while (t.witness.snapshot_count == 0)
+            cr_assert(ge(int, pawl_io_wait(t.io, 10000000), 0));
+        cr_assert(ne(u64, pawl_journal_resolve(t.journal, place), told), "it is moved");
+        cr_expect(eq(int, t.witness.snapshot_error, -ECANCELED));
+        cr_expect(not(exists(t.dir_fd, "snapshot.1")));
+        take_snapshot();
+        crash();
+    }
+}
+
 /* What is on its way would be written into whatever its file has become. */
 Test(journal_full, snapshot_that_is_given_up_while_it_is_written_leaves_its_file_to_nobody)
 {
