@@ -34,7 +34,7 @@ failed=0
 pytest= # its process, when it runs beside others
 
 run_unit() {
-    local line rc tested good
+    local line rc tested good reports
     "$build/unit" --color=never >"$scratch/unit" 2>&1 </dev/null
     rc=$?
     grep -v '^\[====\] \(Running\|Synthesis\)' "$scratch/unit" | grep -v '^\[\(RUN \|PASS\)\]'
@@ -49,6 +49,12 @@ run_unit() {
     fi
     passed=$((passed + good))
     failed=$((failed + tested - good))
+    # How a test's process ends says nothing once its assertions held: what a sanitizer reported then is counted here.
+    reports=$(grep -cE 'ERROR: [A-Za-z]+Sanitizer|: runtime error: ' "$scratch/unit")
+    if [ "$reports" -gt 0 ]; then
+        echo "unit tests: $reports reports of a sanitizer"
+        failed=$((failed + reports))
+    fi
     # All green by count and yet a bad exit (a leak found at the end, say) is a failure too.
     if [ "$rc" -ne 0 ] && [ "$tested" -eq "$good" ]; then
         echo "unit tests: exit $rc though every test passed"

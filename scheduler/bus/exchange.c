@@ -132,6 +132,7 @@ void bus_group_flush(struct pawl_bus *bus)
         return;
     }
     if (durability > PAWL_DURABILITY_MEMORY) {
+        bus_sum_events(record, group->used);
         lsn = bus->backend.append(bus->ctx, PAWL_BUS_RECORD_EVENTS, &iov, 1, &place);
         bus->failed = bus->failed || lsn == 0;
         bus->log_lsn = lsn ? lsn : bus->log_lsn;
@@ -164,6 +165,7 @@ void bus_group_add_as(struct pawl_bus *bus, struct pawl_event *event, uint64_t i
         group->first_id = id;
     event->id = id;
     event->published_at_ns = published_at_ns;
+    event->sum = 0; /* whatever a client wrote there */
     if (event->delay_ns || event->priority)
         group->flags |= PAWL_BUS_EVENTS_SPECIAL;
     if (event->key_bytes)

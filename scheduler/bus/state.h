@@ -464,6 +464,14 @@ void bus_parked_decide(struct pawl_bus *bus, struct bus_queue *queue);
 void bus_parked_refuse(struct pawl_bus *bus, struct bus_queue *queue, int error); /* the queue goes */
 void bus_parked_drop_client(struct pawl_bus *bus, struct pawl_bus_client *client);
 
+/* sum.c */
+/* Before it is appended: a sum for its head, and for each event of an EVENTS record. */
+void bus_sum_events(struct pawl_bus_events *record, size_t bytes);
+void bus_sum_head(struct pawl_bus_events *record);
+/* Read back: true where there is no sum. Each reads no more than @bytes, or event->bytes. */
+bool bus_head_holds(const struct pawl_bus_events *record, size_t bytes);
+bool bus_event_holds(const struct pawl_event *event);
+
 /* events.c */
 /* The same key on another topic is another event. */
 struct pawl_dedupe_key bus_event_key(const struct pawl_event *event);

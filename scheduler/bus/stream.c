@@ -9,7 +9,11 @@
 #include "scheduler/bus/state.h"
 #include "shm/error.h"
 
-enum { TRIM_STEP_NS_DIVISOR = 8, TRIM_SLACK_DIVISOR = 64 /* so that not every event is a trim */ };
+enum {
+    LOOKED_ON = 64,
+    TRIM_STEP_NS_DIVISOR = 8,
+    TRIM_SLACK_DIVISOR = 64 /* so that not every event is a trim */
+};
 #define TRIM_AGAIN_MIN_NS UINT64_C(1000000000)
 
 int bus_trim_apply(struct pawl_bus *bus, const struct pawl_bus_mark *mark)
@@ -47,19 +51,23 @@ int bus_trim_apply(struct pawl_bus *bus, const struct pawl_bus_mark *mark)
 }
 
 /* The time of the event at @seq; 0: it cannot be read. */
-/* The first event from *@seq on that is there: what was in memory only is missing after a restart. Its number
- * is *@seq then, and its time the result; one that cannot be read now is taken for new. */
+/* The time of the first event from *@seq on that is there and can be read: what was in memory only is missing
+ * after a restart. *@seq is its number then. None is near: taken for new. */
 static uint64_t time_from(struct pawl_bus *bus, struct bus_queue *queue, uint64_t *seq)
 {
-    struct backlog_cursor cursor = {0};
-    int error;
-    const struct extent *extent = backlog_extent(&queue->backlog, backlog_index(&queue->backlog, *seq));
-    if (!extent)
-        *seq = queue->tail;
-    else if (extent->first > *seq)
-        *seq = extent->first;
-    const struct pawl_event *event = extent ? backlog_read(bus, queue, &cursor, *seq, &error) : NULL;
-    return event ? event->published_at_ns : UINT64_MAX;
+    for (uint64_t looks = 0; looks < LOOKED_ON; looks++, ++*seq) {
+        struct backlog_cursor cursor = {0};
+        int error;
+        const struct extent *extent = backlog_extent(&queue->backlog, backlog_index(&queue->backlog, *seq));
+        if (!extent)
+            break;
+        if (extent->first > *seq)
+            *seq = extent->first;
+        const struct pawl_event *event = backlog_read(bus, queue, &cursor, *seq, &error);
+        if (event)
+            return event->published_at_ns;
+    }
+    return UINT64_MAX;
 }
 
 /* Where the clock was set back, times do not rise: then it may be an earlier one, but nothing is passed over

@@ -28,6 +28,27 @@ test_more_dead_letters_than_a_batch_of_the_journal_holds_are_redriven() {
     end_well
 }
 
+# More than the scheduler keeps in memory, so that the first are read back from the disk.
+slow test_an_event_of_which_the_disk_changed_a_byte_is_not_handed_out 120
+test_an_event_of_which_the_disk_changed_a_byte_is_not_handed_out() {
+    local i segment at
+    serve
+    pawl queue declare q --topic 't' --max-bytes 1G
+    for i in {0..39}; do echo "n$i-$(head -c 900000 /dev/zero | tr '\0' x)"; done |
+        at_most 60 "$PAWL" publish t --lines >ids
+    segment=$(printf '%s\n' "$PAWL_STATE"/journal/*.seg | head -n 1)
+    at=$(LC_ALL=C grep -abo n3-x "$segment" | head -n 1 | cut -d : -f 1)
+    printf y | dd of="$segment" bs=1 seek=$((at + 500000)) conv=notrunc status=none
+    at_most 60 "$PAWL" consume q --count 39 --exec cut -c 1-3 >got
+    expect_eq "$(tr -d - <got | xargs)" "n0 n1 n2 $(seq -f n%g 4 39 | xargs)"
+    expect_eq "$(grep -c 'event 4 cannot be read' "$PAWL_STATE/scheduler.log")" 1
+    expect_eq "$(pawl queue show q --json | jq .depth)" 1
+    expect_exit 7 pawl journal verify
+    pawl queue purge q
+    expect_eq "$(pawl queue show q --json | jq .depth)" 0
+    end_well
+}
+
 # Fifty publishers in one process, each with a lane of its own: what fits into it at once, while nobody takes it.
 slow test_publishers_that_fill_their_lanes_all_at_once_are_all_served 120
 test_publishers_that_fill_their_lanes_all_at_once_are_all_served() {

@@ -94,3 +94,10 @@ test_serve_that_waits_to_restart_its_scheduler_ends_at_sigterm() {
     scheduler_dies_where_no_process_can_be_made
     end_serve
 }
+
+test_a_kind_of_io_that_is_none_is_refused_by_its_variable() {
+    expect_exit 4 env PAWL_IO=nonsense "$PAWL" serve
+    expect_stderr 'PAWL_IO is none of auto, uring and syscall'
+    expect_exit 4 env PAWL_IO=nonsense "$PAWL" publish t x
+    expect_stderr 'PAWL_IO is none of auto, uring and syscall'
+}
