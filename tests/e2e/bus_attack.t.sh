@@ -211,3 +211,46 @@ PY
     [ "$(grep -c 'sent what does not hold' "$PAWL_STATE/scheduler.log")" -lt 1000 ] || fail "a line for each"
     end_serve
 }
+
+# Clients ask for lanes until there is none to be had; then one descriptor after the other goes to a client without.
+test_a_lane_that_cannot_be_made_costs_the_scheduler_none_of_its_own_descriptors() {
+    local scheduler
+    serve_by bash -c 'ulimit -n 100; exec "$0" serve' "$PAWL"
+    scheduler=$(the_pid_of scheduler)
+    expect_exit 0 python3 - "$PAWL_STATE/socket" "$scheduler" <<'PY'
+import os, socket, struct, sys
+HELLO, ATTACH, ATTACHED = 1, 130, 131
+os.chdir(os.path.dirname(sys.argv[1]))  # the whole path may be longer than an address holds
+def standard():
+    return [os.readlink(f"/proc/{sys.argv[2]}/fd/{fd}") for fd in range(3)]
+before = standard()
+def greet():
+    client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    client.settimeout(5)
+    client.connect("socket")
+    client.sendall(struct.pack("<IHHQ", 16, HELLO, 0, 1) + struct.pack("<IIII", 1, 1, 0, os.getpid()))
+    assert client.recv(48, socket.MSG_WAITALL)
+    return client
+def attach(client):  # whether it got a lane
+    client.sendall(struct.pack("<IHHQ", 16, ATTACH, 0, 2) + struct.pack("<QII", client.fileno(), 0, 0))
+    answer, ancillary, _, _ = client.recvmsg(4096, socket.CMSG_SPACE(8 * 4))
+    for _, _, fds in ancillary:
+        for at in range(0, len(fds) - 3, 4):
+            os.close(struct.unpack_from("i", fds, at)[0])
+    return answer and struct.unpack_from("<IHHQ", answer)[1] == ATTACHED
+clients = [greet()]
+while attach(clients[-1]):
+    clients.append(greet())
+clients.pop().close()
+try:
+    while True:
+        client = greet()
+        attach(client)
+        client.close()
+        clients.append(greet())
+except (TimeoutError, ConnectionError, AssertionError):
+    pass  # there is not even one for a connection
+assert standard() == before, (before, standard())
+PY
+    end_serve
+}
