@@ -50,7 +50,6 @@ int bus_trim_apply(struct pawl_bus *bus, const struct pawl_bus_mark *mark)
     return 0;
 }
 
-/* The time of the event at @seq; 0: it cannot be read. */
 /* The time of the first event from *@seq on that is there and can be read: what was in memory only is missing
  * after a restart. *@seq is its number then. None is near: taken for new. */
 static uint64_t time_from(struct pawl_bus *bus, struct bus_queue *queue, uint64_t *seq)
