@@ -439,7 +439,7 @@ test_who_waits_for_a_full_disk_gives_up_a_scheduler_that_is_stopped_and_no_other
     # One that comes when the scheduler has just found out by itself is refused: once more then.
     for try in {1..20}; do
         touch "$T/full"
-        "$PAWL" run --run-id mine-$try ok.yaml 2>submit.err &
+        "$PAWL" run --run-id "mine-$try" ok.yaml 2>submit.err &
         submit=$!
         wait_until 'grep -qs "is full" submit.err'
         grep -q 'nothing new is accepted' submit.err || break
@@ -447,7 +447,7 @@ test_who_waits_for_a_full_disk_gives_up_a_scheduler_that_is_stopped_and_no_other
         rm "$T/full"
         wait_until 'pawl run ok.yaml 2>/dev/null'
     done
-    "$PAWL" cancel mine-$try 2>cancel.err &
+    "$PAWL" cancel "mine-$try" 2>cancel.err &
     cancel=$!
     sleep 45 # longer than anybody who says nothing is waited for
     kill -0 "$submit" || fail "run gave it up: $(cat submit.err)"
