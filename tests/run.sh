@@ -32,7 +32,8 @@ pytest= # its process, when it runs beside others
 
 # Criterion's runner forgets some bytes of its own when it ends: a report of leaks is a test's if one is named in it.
 without_the_runners_leaks() {
-    awk '/ERROR: LeakSanitizer/ { report = ""; inside = 1 }
+    awk '/^=+$/ { next } # before each
+        /ERROR: LeakSanitizer/ { report = ""; inside = 1 }
         inside { report = report $0 "\n"; if ($0 ~ /^SUMMARY: /) { inside = 0; if (report ~ /_impl tests\/unit\//) printf "%s", report }; next }
         { print }
         END { if (inside) printf "%s", report }'
