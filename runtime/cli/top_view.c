@@ -301,6 +301,11 @@ static bool set_up(SCREEN **screen_out)
     *screen_out = newterm(NULL, stdout, stdin);
     if (!*screen_out)
         return false;
+    if (!tigetstr("cup")) { /* a dumb one: newterm takes it, and draws what nobody can read */
+        endwin();
+        delscreen(*screen_out);
+        return false;
+    }
     cbreak();
     noecho();
     keypad(stdscr, TRUE);

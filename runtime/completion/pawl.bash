@@ -43,7 +43,8 @@ _pawl() {
             --reason | --by | --to | \
             --topic | --ack-wait | --max-deliver | --backoff | --retry | --dlq | --max-depth | --max-bytes | --overflow | \
             --topic-overflow | --max-in-flight | --rate | --guarantee | --ordering-key | --retain | --breaker | \
-            --unrouted-to | --over | --metrics | --interval | --sort | -j | -f) [ "$verb ${COMP_WORDS[i]}" = 'logs -f' ] || i=$((i + 1)) ;;
+            --unrouted-to | --over | --metrics | --interval | --sort | --grace | --jobs | --events | --seconds | --payload | \
+            -j | -f) [ "$verb ${COMP_WORDS[i]}" = 'logs -f' ] || i=$((i + 1)) ;;
         -*) ;;
         *)
             if [ -z "$verb" ]; then
@@ -107,11 +108,11 @@ _pawl() {
     logs:1 | why:1) _pawl_offer -W "$(_pawl_steps "$tool" "$first")" -- "$current" ;;
     queue:0) _pawl_offer -W $'declare\nlist\nshow\npause\nresume\npurge\ndelete' -- "$current" ;;
     dlq:0) _pawl_offer -W $'list\nshow\nredrive\npurge' -- "$current" ;;
-    group:0) _pawl_offer -W $'create\ncommit\nseek\nlag' -- "$current" ;;
+    group:0) _pawl_offer -W $'create\ncommit\nseek\nlag\ndelete' -- "$current" ;;
     queue:1 | dlq:1 | group:1 | consume:0) _pawl_offer -W "$(_pawl_queues "$tool")" -- "$current" ;;
     config:0) _pawl_offer -W show -- "$current" ;;
     run:0 | check:* | graph:0) _pawl_offer -f -- "$current" ;;
-    bench:0) _pawl_offer -W $'ring\njournal\nexec\nflow' -- "$current" ;;
+    bench:0) _pawl_offer -W $'ring\njournal\nexec\nflow\nbus\nrecover' -- "$current" ;;
     journal:0) _pawl_offer -W $'verify\ndump' -- "$current" ;;
     journal:1) _pawl_offer -d -- "$current" ;;
     help:0) _pawl_offer -W "${verbs// /$'\n'}" -- "$current" ;;

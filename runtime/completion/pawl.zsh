@@ -134,7 +134,7 @@ _pawl() {
         ;;
     group)
         _arguments $everywhere '--from[where it begins]:place:(earliest latest)' \
-            '1:what:(create commit seek lag)' '2:stream:_pawl_queues' '3:group' '4:place:(earliest latest)'
+            '1:what:(create commit seek lag delete)' '2:stream:_pawl_queues' '3:group' '4:place:(earliest latest)'
         ;;
     top)
         _arguments $everywhere '--once[print one look]' '--interval[between two looks]:duration' \
@@ -149,7 +149,8 @@ _pawl() {
         _arguments $everywhere '(-f --format)'{-f,--format}'[form]:form:(ascii dot mermaid json)' \
             '1:workflow file:_files -g "*.(yaml|yml)"' '2:workflow'
         ;;
-    status | resume | cancel) _arguments $everywhere '1:run:_pawl_runs' ;;
+    status | resume) _arguments $everywhere '1:run:_pawl_runs' ;;
+    cancel) _arguments $everywhere '--grace[between SIGTERM and SIGKILL]:duration' '1:run:_pawl_runs' ;;
     steps) _arguments $everywhere "--filter[only these]:filter:(state=${^=states})" '1:run:_pawl_runs' ;;
     retry) _arguments $everywhere '--filter[only these]:filter' '1:run:_pawl_runs' ;;
     wait) _arguments $everywhere '--timeout[at most]:duration' '1:run:_pawl_runs' ;;
@@ -160,7 +161,7 @@ _pawl() {
     why) _arguments $everywhere '1:run:_pawl_runs' '2:step:_pawl_steps' ;;
     gc) _arguments $everywhere '--keep-runs[newest]:number' '--older-than[age]:duration' ;;
     bench) _arguments $everywhere '(-n --events)'{-n,--events}'[how many]:number' '--seconds[how long]:seconds' \
-            '--payload[of one record]:bytes' '(-j --workers)'{-j,--workers}'[slots]:number' '1:what:(ring journal exec flow)' ;;
+            '--payload[of one record or event]:bytes' '--durability[bus]:durability:(memory async fsync)' '--rate[bus\: measures latency]:events a second' '(-j --workers)'{-j,--workers}'[slots]:number' '1:what:(ring journal exec flow bus recover)' ;;
     journal) _arguments $everywhere '1:what:(verify dump)' '2:directory:_files -/' ;;
     help) _arguments '1:verb:_pawl_verbs' ;;
     *) _arguments $everywhere ;;

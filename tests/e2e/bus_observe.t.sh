@@ -395,8 +395,11 @@ test_keys_of_top_pause_redrive_and_purge() {
 }
 
 test_top_on_a_terminal_that_cannot_be_drawn_on_says_so() {
+    local kind
     serve
-    TERM=nonsense script -qec "'$PAWL' top; echo exit \$?" screen </dev/null >/dev/null 2>&1
-    grep -aq 'exit 2' screen
-    grep -aq 'pawl top --once' screen
+    for kind in nonsense dumb ''; do
+        TERM=$kind at_most 10 script -qec "'$PAWL' top; echo exit \$?" screen </dev/null >/dev/null 2>&1
+        grep -aq 'exit 2' screen || fail "TERM='$kind'"
+        grep -aq 'pawl top --once' screen
+    done
 }

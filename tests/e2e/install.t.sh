@@ -72,3 +72,17 @@ YAML
     complete_for logs my-run bu | grep -qx build-it
     complete_for check fl | grep -qx flow.yaml
 }
+
+test_every_completion_offers_all_that_bench_measures_and_that_groups_can() {
+    local shell name benches deeds
+    expect_exit 2 pawl bench nope
+    benches=$(sed -n 's/^ *there are: //p' "$T/err" | tr -d ,)
+    deeds=$(pawl help group | sed -n 's/^  \([a-z]*\)   *[a-z].*/\1/p' | tr '\n' ' ')
+    expect_eq "$(wc -w <<<"$benches $deeds")" 11
+    for shell in bash zsh fish; do
+        for name in $benches $deeds; do
+            grep -E 'ring.*flow|create.*lag' "$E2E_TOP/runtime/completion/pawl.$shell" | sed 's/\\n/ /g' |
+                grep -qw -e "$name" || fail "pawl.$shell does not offer $name"
+        done
+    done
+}
