@@ -36,6 +36,7 @@ enum { PREFETCH_ALONE = 16 };
  * to have ended. */
 struct ending {
     _Atomic int verdict;     /* exit code of what keeps all from working; 0: nothing does */
+    _Atomic int loaded;      /* one of them has loaded the plugin */
     _Atomic uint8_t ended[]; /* by process: it has ended by itself, and not in a handler */
 };
 
@@ -117,6 +118,7 @@ static int work(const struct crew *crew, unsigned index)
         return fails_first(crew)
                    ? tell(crew, pawl_fail(consuming->cli, PAWL_EXIT_USAGE, "plugin", NULL, "%s", why))
                    : PAWL_EXIT_USAGE;
+    atomic_store_explicit(&crew->ending->loaded, 1, memory_order_relaxed);
     int error = pawl_connect(&options, &pawl);
     consuming->pawl = error == 0 ? pawl : NULL;
     if (error == 0 && index == 0) /* one says it for all */
@@ -165,6 +167,20 @@ static void obey_signals(struct crew *crew)
     crew->level = level;
 }
 
+/* It ended while the plugin was loaded, and none has got beyond that: the next ones would end there too. */
+static void cannot_load(const struct crew *crew, int status)
+{
+    const struct pawl_cli *cli = crew->consuming->cli;
+    if (crew->level == PAWL_SIGNAL_NONE && fails_first(crew))
+        (void)tell(crew, WIFSIGNALED(status)
+                             ? pawl_fail(cli, PAWL_EXIT_USAGE, "plugin", NULL,
+                                         "%s: its process was killed by signal %d (%s) in init()", crew->path,
+                                         WTERMSIG(status), strsignal(WTERMSIG(status)))
+                             : pawl_fail(cli, PAWL_EXIT_USAGE, "plugin", NULL,
+                                         "%s: its process ended with exit code %d in init()", crew->path,
+                                         WEXITSTATUS(status)));
+}
+
 static void on_end(struct crew *crew, pid_t pid, int status)
 {
     unsigned index = 0;
@@ -185,6 +201,10 @@ static void on_end(struct crew *crew, pid_t pid, int status)
         return; /* it was told to go before it could listen */
     if (running)
         atomic_fetch_add_explicit(&crew->share->failed, 1, memory_order_relaxed);
+    if (!atomic_load_explicit(&crew->ending->loaded, memory_order_relaxed)) {
+        cannot_load(crew, status);
+        return;
+    }
     if (crew->level < PAWL_SIGNAL_INTERRUPT)
         pawl_note(crew->consuming->cli,
                   WIFSIGNALED(status) ? "a handler was killed by signal %d (%s)"

@@ -24,9 +24,8 @@ static uint64_t event_sum(const struct pawl_event *event)
 
 static uint32_t head_sum(const struct pawl_bus_events *record)
 {
-    const struct pawl_bus_route *first = (const struct pawl_bus_route *)(record + 1);
     size_t before = sizeof *record + offsetof(struct pawl_bus_route, sum);
-    uint32_t sum = (uint32_t)sum_around(record, before, sizeof first->sum, record->events_offset);
+    uint32_t sum = (uint32_t)sum_around(record, before, sizeof sum, record->events_offset);
     return sum ? sum : 1;
 }
 

@@ -17,6 +17,10 @@ static int init(const char *config_json, void **context_out)
     if (config_json)
         config = strdup(config_json);
     *context_out = &config;
+    if (strstr(config, "\"abort\""))
+        abort();
+    if (strstr(config, "\"exit\""))
+        _exit(0);
     return strstr(config, "\"fail\"") ? 7 : 0;
 }
 
@@ -160,6 +164,8 @@ test_a_plugin_that_cannot_be_used_is_told_in_words_and_touches_no_event() {
 ./other.so|made for ABI 7 of plugins, this is ABI 1
 ./short.so|descriptor has 8 bytes
 ./plugin.so,"fail"|init() failed with 7
+./plugin.so,"abort"|killed by signal 6 (Aborted) in init()
+./plugin.so,"exit"|ended with exit code 0 in init()
 ./plugin.so,{|configuration is no JSON
 CASES
     [ ! -e handled ] || fail 'an event was handled'
@@ -445,6 +451,7 @@ plugin: nosuch.so|there is no such plugin
 plugin: other.so|ABI 7
 plugin: plugin.so, config: fail|is a map, a list, or JSON
 plugin: plugin.so, config: [fail]|init() failed with 7
+plugin: plugin.so, config: [abort]|it ended the process that loaded it
 exec: [nosuch-command]|there is no command nosuch-command
 exec: ./nosuch|takes a list
 processes: 1|`plugin` or `exec`, one of them

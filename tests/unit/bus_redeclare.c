@@ -261,7 +261,7 @@ Test(bus_redeclare, what_a_full_disk_refuses_to_declare_it_refuses_to_a_question
     memory_declare(&m, "q", "'topics': ['t']");
     m.has_room = PAWL_E_NO_SPACE;
     for (int i = 0; i < 3; i++) {
-        json_t *reply = memory_request(&m, 0, checks[i]);
+        json_t *reply = memory_request(&m, 0, "%s", checks[i]);
         cr_expect(eq(int, reply == NULL, i < 2), "%s", checks[i]);
         cr_expect(eq(int, m.error, i < 2 ? PAWL_E_NO_SPACE : 0));
         json_decref(reply);
