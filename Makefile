@@ -208,7 +208,7 @@ install: all lib man
 	install -m 644 runtime/completion/pawl.bash '$(DESTDIR)$(PREFIX)/share/bash-completion/completions/pawl'
 	install -m 644 runtime/completion/pawl.zsh '$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_pawl'
 	install -m 644 runtime/completion/pawl.fish '$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/pawl.fish'
-	install -m 644 README.md CHANGELOG.md LICENSE '$(DESTDIR)$(PREFIX)/share/doc/pawl'
+	install -m 644 README.md CHANGELOG.md LICENSE docs/*.md '$(DESTDIR)$(PREFIX)/share/doc/pawl'
 	install -d '$(DESTDIR)$(PREFIX)/share/doc/pawl/systemd'
 	install -m 644 docs/systemd/pawl.service docs/systemd/pawl.socket '$(DESTDIR)$(PREFIX)/share/doc/pawl/systemd'
 	install -m 644 $(EXAMPLES) '$(DESTDIR)$(PREFIX)/share/doc/pawl/examples'

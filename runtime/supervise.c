@@ -33,10 +33,12 @@ enum {
     EXIT_CANNOT_START = 4,
 };
 
-#define DEATHS_WINDOW_NS UINT64_C(60000000000)
-#define LEAVE_TERM_NS    UINT64_C(10000000000) /* workers that should be leaving get SIGTERM after this, */
-#define LEAVE_KILL_NS    UINT64_C(20000000000) /* and SIGKILL after this */
-#define SLEEP_MAX_NS     UINT64_C(5000000000)
+#define DEATHS_WINDOW_NS   UINT64_C(60000000000)
+#define RESTART_AGAIN_NS   UINT64_C(100000000)
+#define RESTART_GIVE_UP_NS UINT64_C(30000000000)
+#define LEAVE_TERM_NS      UINT64_C(10000000000) /* workers that should be leaving get SIGTERM after this, */
+#define LEAVE_KILL_NS      UINT64_C(20000000000) /* and SIGKILL after this */
+#define SLEEP_MAX_NS       UINT64_C(5000000000)
 
 uint64_t pawl_supervisor_clock_ns(clockid_t id)
 {
@@ -89,6 +91,7 @@ static void begin_stop(struct pawl_supervisor *supervisor, int exit_code, bool a
 {
     if (!supervisor->stopping) {
         supervisor->stopping = true;
+        supervisor->restart_at_ns = 0;
         supervisor->exit_code = exit_code;
         supervisor->stop_at_ns = pawl_supervisor_clock_ns(CLOCK_BOOTTIME);
         notify(supervisor, "STOPPING=1");
@@ -100,9 +103,29 @@ static void begin_stop(struct pawl_supervisor *supervisor, int exit_code, bool a
     }
 }
 
+/* Where there is no process to be had, one may be in a moment. Clients wait as long. */
+static void restart_scheduler(struct pawl_supervisor *supervisor, uint64_t now_ns)
+{
+    int error = pawl_supervisor_fork_scheduler(supervisor, true);
+    if (error == 0) {
+        supervisor->restart_at_ns = 0;
+        return;
+    }
+    if (supervisor->restart_at_ns == 0) {
+        pawl_supervisor_say("cannot restart the scheduler yet: errno %lld", -error, 0);
+        supervisor->give_up_at_ns = now_ns + RESTART_GIVE_UP_NS;
+    }
+    supervisor->restart_at_ns = now_ns + RESTART_AGAIN_NS;
+    if (supervisor->restart_at_ns >= supervisor->give_up_at_ns) {
+        pawl_supervisor_say("cannot restart the scheduler: errno %lld", -error, 0);
+        begin_stop(supervisor, EXIT_INTERNAL, true);
+    }
+}
+
 static void on_scheduler_end(struct pawl_supervisor *supervisor, int status)
 {
     supervisor->scheduler.pid = 0;
+    supervisor->serves = false;
     pawl_wire_fini(&supervisor->wire);
     supervisor->wire.fd = -1;
     if (WIFEXITED(status)) {
@@ -131,11 +154,7 @@ static void on_scheduler_end(struct pawl_supervisor *supervisor, int status)
         begin_stop(supervisor, EXIT_INTERNAL, true);
         return;
     }
-    int error = pawl_supervisor_fork_scheduler(supervisor, true);
-    if (error) {
-        pawl_supervisor_say("cannot restart the scheduler: errno %lld", -error, 0);
-        begin_stop(supervisor, EXIT_INTERNAL, true);
-    }
+    restart_scheduler(supervisor, now_ns);
 }
 
 static void reap(struct pawl_supervisor *supervisor)
@@ -254,7 +273,7 @@ static void on_signal(struct pawl_supervisor *supervisor)
         }
         if (supervisor->scheduler.pid)
             (void)kill(supervisor->scheduler.pid, supervisor->stopping ? SIGKILL : SIGTERM);
-        begin_stop(supervisor, 0, false);
+        begin_stop(supervisor, 0, supervisor->restart_at_ns != 0); /* nobody else would tell the workers */
     }
     reap(supervisor);
 }
@@ -283,12 +302,15 @@ static void run(struct pawl_supervisor *supervisor)
 {
     struct pawl_helpers *helpers = supervisor->options->helpers;
     const struct pawl_helpers_parent parent = pawl_supervisor_helper_parent(supervisor);
-    while (supervisor->scheduler.pid || supervisor->alive || pawl_helpers_alive(helpers)) {
+    while (supervisor->scheduler.pid || supervisor->restart_at_ns || supervisor->alive ||
+           pawl_helpers_alive(helpers)) {
         /* One answer for both questions, whether to fork now and when: between two looks at the clock a pause
          * may end, and nobody would come back. */
         uint64_t fork_ns = pawl_supervisor_fill_workers(supervisor);
         uint64_t due_ns = pawl_helpers_fill(helpers, pawl_supervisor_clock_ns(CLOCK_BOOTTIME), &parent);
         due_ns = fork_ns < due_ns ? fork_ns : due_ns;
+        if (supervisor->restart_at_ns && supervisor->restart_at_ns < due_ns)
+            due_ns = supervisor->restart_at_ns;
         bool unsent = supervisor->wire.fd >= 0 && pawl_wire_flush(&supervisor->wire) == -EAGAIN;
         struct pollfd fds[2] = {
             {.fd = supervisor->signal_fd, .events = POLLIN},
@@ -305,6 +327,9 @@ static void run(struct pawl_supervisor *supervisor)
             read_messages(supervisor);
         if (fds[0].revents)
             on_signal(supervisor);
+        now_ns = pawl_supervisor_clock_ns(CLOCK_BOOTTIME);
+        if (supervisor->restart_at_ns && now_ns >= supervisor->restart_at_ns)
+            restart_scheduler(supervisor, now_ns);
     }
 }
 

@@ -33,8 +33,9 @@ struct pawl_supervisor {
     struct pawl_child scheduler;
     uint64_t death_at_ns[PAWL_SUPERVISOR_DEATHS_MAX];
     unsigned death_count;
-    struct pawl_child *workers; /* [PAWL_SUPERVISOR_WORKERS_MAX + 1], by number */
-    uint32_t number_end;        /* above the highest number in use */
+    uint64_t restart_at_ns, give_up_at_ns; /* it could not be forked; 0: it could */
+    struct pawl_child *workers;            /* [PAWL_SUPERVISOR_WORKERS_MAX + 1], by number */
+    uint32_t number_end;                   /* above the highest number in use */
     uint32_t wanted, alive, leaving;
     uint64_t fork_wait_ns, fork_at_ns; /* after workers that die at once */
     bool serves, reload_wanted;        /* the scheduler can hear SIGHUP; it is to be sent one */

@@ -90,6 +90,7 @@ static int make_client(struct pawl_connection *connection, const struct pawl_wir
     client->loop = loop;
     client->connection = connection;
     client->bell_read = (struct pawl_io_request){.done = pawl_client_on_bell, .ctx = client};
+    client->own_bell_fd = -1;
     client->bell_fd = pawl_doorbell_open();
     int error = pawl_doorbell_open_pipe(&client->own_bell_fd, read_end_out);
     if (client->bell_fd < 0)

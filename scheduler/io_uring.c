@@ -447,6 +447,33 @@ static int set_up_ring(struct uring_io *self, unsigned flags)
     return 0;
 }
 
+/* Syncs run in a thread of the kernel's, which counts against the limits of processes: where it cannot be
+ * made the first commit would be cancelled, which is a failed journal. So it is asked for now; once there,
+ * one stays. 0, or -errno: no ring can serve here. */
+static int start_thread(struct uring_io *self)
+{
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&self->ring);
+    struct io_uring_cqe *cqe;
+    if (!sqe)
+        return -EBUSY;
+    io_uring_prep_nop(sqe);
+    sqe->flags |= IOSQE_ASYNC;
+    int error;
+    do {
+        error = io_uring_submit_and_wait(&self->ring, 1);
+    } while (error == -EINTR);
+    if (error < 0)
+        return error;
+    do {
+        error = io_uring_wait_cqe(&self->ring, &cqe);
+    } while (error == -EINTR);
+    if (error < 0)
+        return error;
+    error = cqe->res;
+    io_uring_cqe_seen(&self->ring, cqe);
+    return error;
+}
+
 int pawl_io_uring_open(struct pawl_io **io_out)
 {
     struct uring_io *self = calloc(1, sizeof *self);
@@ -462,6 +489,8 @@ int pawl_io_uring_open(struct pawl_io **io_out)
     if (error)
         goto free_self;
     error = io_uring_ring_dontfork(&self->ring);
+    if (error == 0)
+        error = start_thread(self);
     if (error)
         goto exit_ring;
     self->io.ops = &uring_ops;

@@ -279,6 +279,8 @@ uint32_t pawl_journal_current_segment(const struct pawl_journal *journal);
  * no room for another. */
 bool pawl_journal_may_end_segment(const struct pawl_journal *journal);
 uint32_t pawl_journal_first_segment(const struct pawl_journal *journal); /* the oldest on disk */
+/* Those between the first and the current one may have been released. */
+bool pawl_journal_has_segment(const struct pawl_journal *journal, uint32_t number);
 
 /**
  * pawl_journal_release_before - give back segments that nobody needs

@@ -243,7 +243,7 @@ int pawl_segment_open_direct(struct pawl_journal *journal, const char *name, int
 int pawl_segment_start(struct pawl_journal *journal, uint32_t number, struct journal_frame *rewritten);
 void pawl_journal_drop_recycled(struct pawl_journal *journal);
 int pawl_segment_add(struct pawl_journal *journal, const struct journal_segment *segment);
-struct journal_segment *pawl_segment_find(struct pawl_journal *journal, uint32_t number);
+struct journal_segment *pawl_segment_find(const struct pawl_journal *journal, uint32_t number);
 
 /* journal_room.c: the reserve and a full disk */
 void pawl_reserve_name(char name[static PAWL_SEGMENT_NAME_BYTES], uint32_t index);

@@ -359,6 +359,15 @@ static int plan_again(struct pawl_journal *journal)
     return 0;
 }
 
+/* One that is being written says where the records lay before: only this life knows where they lie now. */
+static void give_snapshot_up(struct pawl_journal *journal)
+{
+    struct snapshot_writer *writer = &journal->snapshot;
+    if (writer->state != SNAPSHOT_NONE && writer->error == 0 && journal->first &&
+        journal->first->first_lsn <= writer->lsn)
+        writer->error = -ECANCELED;
+}
+
 /* The head of the window found no space. Nothing is in flight any more, and nothing goes to this segment
  * again: what a short write left behind its end is room for the next. A file of the reserve of which some is
  * used stays whole, to be one again. */
@@ -373,6 +382,7 @@ void pawl_journal_rescue(struct pawl_journal *journal)
         pawl_journal_set_room(journal, PAWL_JOURNAL_FULL);
         return;
     }
+    give_snapshot_up(journal);
     journal->stalled = false;
     pawl_journal_submit(journal);
 }

@@ -86,7 +86,7 @@ int pawl_segment_add(struct pawl_journal *journal, const struct journal_segment 
     return 0;
 }
 
-struct journal_segment *pawl_segment_find(struct pawl_journal *journal, uint32_t number)
+struct journal_segment *pawl_segment_find(const struct pawl_journal *journal, uint32_t number)
 {
     uint32_t low = 0, high = journal->segment_count;
     while (low < high) {
@@ -312,6 +312,11 @@ uint32_t pawl_journal_current_segment(const struct pawl_journal *journal)
 uint32_t pawl_journal_first_segment(const struct pawl_journal *journal)
 {
     return journal->segment_count ? journal->segments[0].number : journal->current.number;
+}
+
+bool pawl_journal_has_segment(const struct pawl_journal *journal, uint32_t number)
+{
+    return pawl_segment_find(journal, number) != NULL;
 }
 
 /* Dead: either a written file for the next segment, or gone. */

@@ -165,7 +165,8 @@ struct pawl_queue *pawl_queue_find(struct pawl_loop *loop, uint32_t number)
 
 static void want_workers(struct pawl_loop *loop, struct pawl_queue *queue)
 {
-    uint32_t wanted = queue->in_flight < queue->slots ? queue->in_flight : queue->slots;
+    uint64_t busy = queue->in_flight + (uint64_t)pawl_roster_adopted_count(loop->lanes, queue->batch);
+    uint32_t wanted = busy < queue->slots ? (uint32_t)busy : queue->slots;
     if (wanted > queue->wanted) {
         queue->wanted = wanted;
         pawl_lanes_rebalance(loop);

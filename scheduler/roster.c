@@ -177,6 +177,14 @@ struct pawl_delivery *pawl_roster_adopted(const struct pawl_lanes *lanes, uint32
     return NULL;
 }
 
+uint32_t pawl_roster_adopted_count(const struct pawl_lanes *lanes, const struct pawl_batch *batch)
+{
+    uint32_t count = 0;
+    for (struct pawl_adopted *adopted = lanes->adopted; adopted; adopted = adopted->next)
+        count += adopted->delivery->batch == batch;
+    return count;
+}
+
 void pawl_lanes_forget_adopted(struct pawl_loop *loop, struct pawl_delivery *delivery)
 {
     for (struct pawl_adopted **link = &loop->lanes->adopted; *link; link = &(*link)->next)

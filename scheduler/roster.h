@@ -44,5 +44,7 @@ void pawl_roster_attach(struct pawl_loop *loop, struct pawl_worker *worker);
 int pawl_roster_adopt(struct pawl_lanes *lanes, struct pawl_delivery *delivery, uint32_t worker);
 /* By ticket; ticket 0: any of this worker. */
 struct pawl_delivery *pawl_roster_adopted(const struct pawl_lanes *lanes, uint32_t worker, uint32_t ticket);
+/* Jobs of @batch that were adopted and have not ended: they keep workers busy, and are not in its ring. */
+uint32_t pawl_roster_adopted_count(const struct pawl_lanes *lanes, const struct pawl_batch *batch);
 
 #endif

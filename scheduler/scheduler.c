@@ -361,10 +361,11 @@ int pawl_scheduler_main(const struct pawl_scheduler_options *options)
     int error = listen_to_signals(loop);
     if (!error)
         error = pawl_io_open(PAWL_IO_AUTO, &loop->io);
-    if (error) {
+    if (error == -EINVAL && getenv("PAWL_IO"))
+        refuse(&refusal, error, EXIT_CANNOT_START, "PAWL_IO is none of auto, uring and syscall", "unset it");
+    else if (error)
         refuse(&refusal, error, EXIT_CANNOT_START, "cannot do input and output",
                "pawl doctor looks at io_uring; PAWL_IO=syscall does without");
-    }
     if (options->client_fd >= 0)
         (void)pawl_control_adopt_fd(loop, options->client_fd, 0);
     if (options->supervisor_fd >= 0)

@@ -263,6 +263,14 @@ void pawl_core_worker_lost(struct pawl_core *core, struct pawl_now now, struct p
     pawl_core_settled(core, now, delivery, worker, &settlement, "");
 }
 
+/* How the attempt ended is in the journal: its worker has only not heard yet that it is durable. */
+static bool is_known(const struct pawl_instance *instance, uint32_t attempt)
+{
+    return attempt == instance->attempt && (instance->state == PAWL_STEP_DELAYED ||
+                                            (instance->state == PAWL_STEP_READY && instance->failures > 0 &&
+                                             instance->reason != PAWL_REASON_INTERRUPTED));
+}
+
 struct pawl_delivery *pawl_core_adopt(struct pawl_core *core, struct pawl_now now,
                                       const struct pawl_wire_offer *offer, uint32_t worker)
 {
@@ -283,7 +291,7 @@ struct pawl_delivery *pawl_core_adopt(struct pawl_core *core, struct pawl_now no
     struct pawl_instance *instance = &step->instances[offer->instance];
     bool new_batch = false;
     if (pawl_step_state_is_final(instance->state) || offer->attempt < instance->attempt ||
-        (instance->flags & PAWL_INSTANCE_ADOPTED) != 0 ||
+        is_known(instance, offer->attempt) || (instance->flags & PAWL_INSTANCE_ADOPTED) != 0 ||
         (!run->batch && !pawl_batch_get(core, run, 0, &new_batch)))
         return NULL;
     struct pawl_claim_record record = {.run = run->number,

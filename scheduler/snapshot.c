@@ -59,7 +59,8 @@ static int write_chunks(struct pawl_loop *loop)
 static void try_again(struct pawl_loop *loop, int error)
 {
     bool full = pawl_io_is_room_error(error) && pawl_journal_room(loop->journal) != PAWL_JOURNAL_ROOMY;
-    loop->snapshot_at_ns = loop->now.boottime_ns + (full && !loop->full_lend ? 0 : AGAIN_NS);
+    bool at_once = (full && !loop->full_lend) || error == -ECANCELED; /* its records were moved meanwhile */
+    loop->snapshot_at_ns = loop->now.boottime_ns + (at_once ? 0 : AGAIN_NS);
     loop->full_lend = full;
     loop->full_again = false;
     loop->full_at_ns = 0;
@@ -113,14 +114,15 @@ static bool is_pinned(void *ctx, uint32_t segment_number)
            pawl_core_segment_pinned(pins->loop->core, segment_number);
 }
 
-/* Segments that only await being covered by two snapshots. @or_current: which end the current one. */
+/* Segments that only await being covered by two snapshots. @or_current: which end the current one. Those that
+ * were released behind one that stays are none. */
 static uint32_t dead_segments(const struct pawl_loop *loop, bool or_current)
 {
     struct pins pins;
     uint32_t dead = 0;
     find_pins(loop, &pins);
     for (uint32_t i = 0; i + !or_current < pins.count; i++)
-        dead += !is_pinned(&pins, pins.first + i);
+        dead += pawl_journal_has_segment(loop->journal, pins.first + i) && !is_pinned(&pins, pins.first + i);
     free(pins.marks);
     return dead;
 }

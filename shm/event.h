@@ -38,7 +38,7 @@ struct pawl_event {
     uint64_t published_at_ns; /* scheduler: CLOCK_REALTIME */
     uint64_t delay_ns;        /* not before published_at + this */
     uint64_t ttl_ns;          /* not after published_at + this; 0: no limit */
-    uint64_t reserved;
+    uint64_t sum; /* scheduler: in the journal, of all the other bytes (bus/sum.c); 0: there is none */
 };
 static_assert(sizeof(struct pawl_event) == 56, "event format");
 

@@ -141,6 +141,12 @@ static int each_letter(struct bus_request *request, struct bus_queue *dlq, uint6
             continue;
         bus->stamp++;
         const struct pawl_event *event = backlog_read(bus, dlq, &cursor, seq, &error);
+        if (!event && error == PAWL_E_DAMAGED) {
+            bus_log(request->bus, dlq, PAWL_LOG_ERROR, "event %" PRIu64 " cannot be read: %s; it stays", seq,
+                    pawl_error_text(error));
+            error = 0;
+            continue;
+        }
         if (!event)
             return error;
         bool passed = passes(request, event);

@@ -340,6 +340,8 @@ static int enter(struct pawl_bus *bus, uint32_t queue, struct backlog_cursor *cu
     cursor->stamp = bus->stamp;
     if (type != PAWL_BUS_RECORD_EVENTS && type != PAWL_BUS_RECORD_MOVE)
         return 0;
+    if (!bus_head_holds(body, cursor->body_bytes))
+        return PAWL_E_DAMAGED;
     const struct pawl_bus_route *route = route_to(body, cursor->body_bytes, queue);
     const struct pawl_bus_events *record = body;
     if (!route || seq < route->first_seq || seq >= route->first_seq + record->event_count)
@@ -363,7 +365,8 @@ static int find_record(struct pawl_bus *bus, struct bus_queue *queue, struct bac
     bool walked = extent->walked != 0;
     for (;;) {
         int found = enter(bus, queue->number, cursor, place, seq);
-        if (found < 0)
+        if (found < 0 &&
+            !(found == PAWL_E_DAMAGED && walked)) /* it may be in one behind that does not hold */
             return found;
         if (found == 1)
             return 0;
@@ -425,9 +428,10 @@ const struct pawl_event *backlog_read(struct pawl_bus *bus, struct bus_queue *qu
         cursor->offset += event->bytes;
         cursor->seq++;
     }
-    if (!event) {
-        *error_out = PAWL_E_DAMAGED;
+    if (!event)
         *cursor = (struct backlog_cursor){0};
-    }
-    return event;
+    if (event && bus_event_holds(event))
+        return event;
+    *error_out = PAWL_E_DAMAGED;
+    return NULL;
 }

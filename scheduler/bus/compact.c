@@ -110,6 +110,7 @@ static uint64_t move_one(struct pawl_bus *bus, struct bus_queue *queue, struct b
                                            .events_offset = sizeof head,
                                            .flags = PAWL_BUS_EVENTS_MOVED};
     head.route = (struct pawl_bus_route){.queue = queue->number, .first_seq = seq};
+    bus_sum_head(&head.record);
     return bus_append(bus, PAWL_BUS_RECORD_MOVE, &head, sizeof head, bus->scratch, bytes) ? bytes : 0;
 }
 

@@ -150,8 +150,11 @@ static void tell_unburied(struct pawl_bus *bus, struct bus_queue *queue, const s
                 "queue %s: it is not stored there",
                 why, copy->bytes, dlq->name);
     else
-        bus_log(bus, queue, PAWL_LOG_ERROR,
-                "an event is dead (%s), but its dead-letter queue %s has no room for it", why, dlq->name);
+        bus_log(bus, queue, PAWL_LOG_ERROR, "an event is dead (%s), but %s %s has no room for it", why,
+                bus_disk_takes(bus, dlq->config.durability, copy->bytes)
+                    ? "its dead-letter queue"
+                    : "the disk of its dead-letter queue",
+                dlq->name);
 }
 
 /* @group: of a stream, that gave it up; "" in a queue. */
@@ -175,7 +178,7 @@ static bool bury(struct pawl_bus *bus, struct bus_queue *queue, const char *grou
     struct pawl_event *copy =
         bus_event_with_headers(bus, event, names, values, count, "pawl-dead-", reason == PAWL_DEAD_OVERFLOW);
     struct bus_queue *dlq = copy ? dlq_of(bus, queue) : NULL;
-    if (!dlq || bus_put(bus, dlq, copy) == 0) {
+    if (!dlq || !bus_disk_takes(bus, dlq->config.durability, copy->bytes) || bus_put(bus, dlq, copy) == 0) {
         tell_unburied(bus, queue, dlq, copy, reason);
         return false;
     }
@@ -195,9 +198,15 @@ bool bus_dead_event(struct pawl_bus *bus, struct bus_queue *queue, const struct 
     return true;
 }
 
-/* It could not be buried: nothing is lost, it is tried again later. */
+/* It could not be buried: nothing is lost, it is tried again later. One whose time is over while it stands in
+ * the line of its ordering key stays there: another of that key is in somebody's hands. */
 static void keep_for_later(struct pawl_bus *bus, struct bus_sub *sub, struct pawl_bus_one *record)
 {
+    const struct exception *exception = exception_find(&sub->exceptions, record->seq);
+    if (exception && exception->state == EXCEPTION_KEYED) {
+        bus_expiry(bus, sub->queue->number, record->seq, bus->now.realtime_ns + BURY_AGAIN_NS);
+        return;
+    }
     record->delay_ns = BURY_AGAIN_NS;
     record->due_at_ns = bus->now.realtime_ns + BURY_AGAIN_NS;
     record->cause = PAWL_CAUSE_NACK;

@@ -6,6 +6,7 @@
  * expiry act at once on what waits behind.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,7 +16,17 @@
 #include "shm/error.h"
 #include "shm/log.h"
 
-enum { KEYED_WAITING_MAX = 10000, IN_A_ROW = 16, LOOKED_AT = 16 };
+enum { KEYED_WAITING_MAX = 10000, IN_A_ROW = 16, LOOKED_AT = 16, SET_ASIDE_A_TURN = 16 };
+#define READ_AGAIN_NS UINT64_C(60000000000)
+#define SOON_NS       UINT64_C(1000000)
+
+static void wake_later(struct pawl_bus *bus, struct bus_sub *sub, uint64_t at_ns)
+{
+    if (at_ns == UINT64_MAX || (sub->wake_at_ns && sub->wake_at_ns <= at_ns))
+        return;
+    sub->wake_at_ns = at_ns;
+    bus_timer(bus, at_ns, BUS_TIMER_SUB, 0, bus_timer_of(sub->queue->number, sub->group));
+}
 
 /* ---- which ---- */
 
@@ -93,9 +104,36 @@ static uint64_t cursor_seq(struct bus_sub *sub)
     }
 }
 
+/* What cannot be read stays where it is: others pass it, and it is tried again. False: no more of that now.
+ */
+static bool set_aside(struct pawl_bus *bus, struct bus_sub *sub, struct exception *exception, uint64_t seq,
+                      uint32_t count)
+{
+    if (sub->exceptions.count >= bus->limits.queue_delayed && !exception)
+        return false;
+    if (exception)
+        exception_pull(&sub->exceptions, exception);
+    else
+        exception = exception_add(&sub->exceptions, seq);
+    if (!exception) {
+        bus->failed = true;
+        return false;
+    }
+    exception_become(&sub->exceptions, exception, EXCEPTION_DELAYED);
+    exception->delay_ns = READ_AGAIN_NS;
+    exception->due_at_ns = bus->now.boottime_ns + READ_AGAIN_NS;
+    exception->due_realtime_ns = bus->now.realtime_ns + READ_AGAIN_NS;
+    bus_timer(bus, exception->due_at_ns, BUS_TIMER_DUE, seq, bus_timer_of(sub->queue->number, sub->group));
+    if (count < SET_ASIDE_A_TURN)
+        return true;
+    wake_later(bus, sub, bus->now.boottime_ns + SOON_NS);
+    return false;
+}
+
 bool bus_choose(struct pawl_bus *bus, struct bus_sub *sub, struct bus_choice *choice)
 {
     struct bus_queue *queue = sub->queue;
+    uint32_t unread = 0;
     for (int guard = 0; guard < 100000 && !bus->failed; guard++) {
         struct exception *top = exception_top(&sub->exceptions);
         if (top && top->seq >= queue->visible_tail)
@@ -118,9 +156,12 @@ bool bus_choose(struct pawl_bus *bus, struct bus_sub *sub, struct bus_choice *ch
                 bus_sub_drop_range(bus, sub, seq, seq, PAWL_BUS_END_DROPPED);
                 continue;
             }
-            bus_log(bus, queue, PAWL_LOG_ERROR, "event %llu cannot be read: %s", (unsigned long long)seq,
+            bus_log(bus, queue, PAWL_LOG_ERROR,
+                    "event %" PRIu64 " cannot be read: %s; it stays and is tried again, others pass it", seq,
                     pawl_error_text(error));
-            return false;
+            if ((error != PAWL_E_DAMAGED && error != -EIO) || !set_aside(bus, sub, exception, seq, ++unread))
+                return false;
+            continue;
         }
         if ((event->ttl_ns || queue->config.ttl_ns) &&
             !(exception && exception->state == EXCEPTION_GRANTED) && bus_has_expired(bus, queue, event)) {
@@ -169,14 +210,6 @@ void bus_chosen(struct pawl_bus *bus, struct bus_sub *sub, struct bus_choice *ch
 }
 
 /* ---- how many ---- */
-
-static void wake_later(struct pawl_bus *bus, struct bus_sub *sub, uint64_t at_ns)
-{
-    if (at_ns == UINT64_MAX || (sub->wake_at_ns && sub->wake_at_ns <= at_ns))
-        return;
-    sub->wake_at_ns = at_ns;
-    bus_timer(bus, at_ns, BUS_TIMER_SUB, 0, bus_timer_of(sub->queue->number, sub->group));
-}
 
 /* Deliveries that limits allow now, at most @most. */
 static uint64_t allowance(struct pawl_bus *bus, struct bus_sub *sub, uint64_t most)
@@ -369,7 +402,7 @@ static void watch_head(struct pawl_bus *bus, struct bus_sub *sub)
     uint64_t left_ns = queue->config.ttl_ns, age_ns = bus->now.realtime_ns - head.event->published_at_ns;
     if (bus->now.realtime_ns > head.event->published_at_ns)
         left_ns -= age_ns < left_ns ? age_ns : left_ns;
-    wake_later(bus, sub, bus->now.boottime_ns + left_ns + 1000000);
+    wake_later(bus, sub, bus->now.boottime_ns + left_ns + SOON_NS);
 }
 
 /* True: it stopped for its share of the turn only. */

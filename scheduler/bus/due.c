@@ -66,6 +66,7 @@ static bool is_wanted(void *ctx, const struct pawl_bus_timer *timer)
     }
     case BUS_TIMER_SUB:
     case BUS_TIMER_CLIENT:
+    case BUS_TIMER_PARKED:
         break;
     }
     return true;
@@ -143,6 +144,14 @@ uint64_t pawl_bus_tick(struct pawl_bus *bus, struct pawl_now now)
             struct pawl_bus_client *client = pawl_bus_client(bus, timer.b);
             if (client && client->deadline_check_ns <= now.boottime_ns)
                 bus_client_tick(bus, client);
+            break;
+        }
+        case BUS_TIMER_PARKED: {
+            struct bus_queue *queue = bus_queue_at(bus, timer.b);
+            if (queue && queue->unpark_at_ns == timer.due_ns) {
+                queue->unpark_at_ns = 0;
+                bus_unpark(bus, queue);
+            }
             break;
         }
         case BUS_TIMER_QUEUE: {

@@ -132,6 +132,7 @@ void bus_group_flush(struct pawl_bus *bus)
         return;
     }
     if (durability > PAWL_DURABILITY_MEMORY) {
+        bus_sum_events(record, group->used);
         lsn = bus->backend.append(bus->ctx, PAWL_BUS_RECORD_EVENTS, &iov, 1, &place);
         bus->failed = bus->failed || lsn == 0;
         bus->log_lsn = lsn ? lsn : bus->log_lsn;
@@ -164,6 +165,7 @@ void bus_group_add_as(struct pawl_bus *bus, struct pawl_event *event, uint64_t i
         group->first_id = id;
     event->id = id;
     event->published_at_ns = published_at_ns;
+    event->sum = 0; /* whatever a client wrote there */
     if (event->delay_ns || event->priority)
         group->flags |= PAWL_BUS_EVENTS_SPECIAL;
     if (event->key_bytes)
@@ -468,6 +470,13 @@ void bus_act_acks(struct pawl_bus *bus, struct bus_queue *queue, uint64_t seq)
     promise(bus, queue, -1, -bytes);
     if (!queue->config.stream && !backlog_is_volatile(&queue->backlog, seq))
         bus->act_growth -= bytes;
+}
+
+bool bus_disk_takes(const struct pawl_bus *bus, uint8_t durability, uint64_t bytes)
+{
+    return durability == PAWL_DURABILITY_MEMORY ||
+           bus->backend.has_room(bus->ctx, bytes) != PAWL_E_NO_SPACE ||
+           (bus->backend.may_spend && bus->backend.may_spend(bus->ctx, bytes));
 }
 
 /* On a full disk too, if less is stored after it than before: that frees space, in the end. */

@@ -12,6 +12,8 @@
 #include "scheduler/bus/state.h"
 #include "shm/error.h"
 
+#define DISK_AGAIN_NS UINT64_C(1000000000)
+
 /* One queue fewer is waited for. The last one answers the publisher. What only was dropped lies nowhere. */
 static void parked_done(struct pawl_bus *bus, struct bus_parked_publish *publish, int error, uint32_t queue)
 {
@@ -155,13 +157,27 @@ static int store(struct pawl_bus *bus, struct bus_queue *queue, struct bus_parke
     return 0;
 }
 
+/* False: it waits on, for a full disk, and is looked at again. */
+static bool disk_takes(struct pawl_bus *bus, struct bus_queue *queue,
+                       const struct bus_parked_publish *publish)
+{
+    uint8_t durability = bus_weaker(publish->submit.durability, queue->config.durability);
+    if (bus_disk_takes(bus, durability, publish->event->bytes))
+        return true;
+    if (!queue->unpark_at_ns) {
+        queue->unpark_at_ns = bus->now.boottime_ns + DISK_AGAIN_NS;
+        bus_timer(bus, queue->unpark_at_ns, BUS_TIMER_PARKED, 0, queue->number);
+    }
+    return false;
+}
+
 void bus_unpark(struct pawl_bus *bus, struct bus_queue *queue)
 {
     while (queue->parked && !bus->failed) {
         struct bus_parked *parked = queue->parked;
         struct bus_parked_publish *publish = parked->publish;
         bool never = bus_queue_never_fits(queue, publish->event->bytes); /* its limit was lowered */
-        if (!never && bus_queue_is_full(queue, publish->event->bytes))
+        if (!never && (bus_queue_is_full(queue, publish->event->bytes) || !disk_takes(bus, queue, publish)))
             return;
         queue->parked = parked->next;
         if (!queue->parked)
@@ -234,7 +250,8 @@ void bus_parked_decide(struct pawl_bus *bus, struct bus_queue *queue)
         bus->group.lsn = 0;
         bool duplicate = is_duplicate_by_now(bus, queue, publish);
         enum bus_fate fate = duplicate ? BUS_FATE_DROPPED : bus_admit(bus, queue, publish->event);
-        if (fate == BUS_FATE_WAITS || bus->failed) {
+        bool waits = fate == BUS_FATE_WAITS || (fate == BUS_FATE_TAKEN && !disk_takes(bus, queue, publish));
+        if (waits || bus->failed) {
             *queue->parked_tail = parked;
             queue->parked_tail = &parked->next;
             continue;

@@ -308,6 +308,20 @@ static uint64_t append_queue(struct pawl_bus *bus, uint32_t number, const char *
     return lsn;
 }
 
+static bool is_as_declared(const struct bus_queue *queue, const struct pawl_queue_config *config)
+{
+    json_t *before = pawl_queue_config_json(&queue->config), *after = pawl_queue_config_json(config);
+    bool same = before && after && json_equal(before, after);
+    json_decref(before);
+    json_decref(after);
+    return same;
+}
+
+static uint32_t number_of(const struct pawl_bus *bus, const struct bus_queue *queue)
+{
+    return queue ? queue->number : bus->queue_end ? bus->queue_end : 1;
+}
+
 int bus_queue_allowed(struct pawl_bus *bus, const char *name, const struct pawl_queue_config *config,
                       char why[256])
 {
@@ -324,6 +338,20 @@ int bus_queue_allowed(struct pawl_bus *bus, const char *name, const struct pawl_
                  (unsigned long long)bus->limits.queues);
         return PAWL_E_LIMIT;
     }
+    if (queue && is_as_declared(queue, config))
+        return 0;
+    if (!config->dead_letters && bus->backend.has_room(bus->ctx, 4096) == PAWL_E_NO_SPACE) {
+        snprintf(why, 256, "the disk has no room for %s",
+                 queue ? "what is changed of a queue" : "a new queue");
+        return PAWL_E_NO_SPACE;
+    }
+    /* Refused before it is written: what cannot be applied is damage. */
+    if (number_of(bus, queue) >= BUS_QUEUE_NUMBERS_MAX) {
+        snprintf(why, 256,
+                 "%d queues were declared since the start, and no number is left: restart pawl serve",
+                 BUS_QUEUE_NUMBERS_MAX - 1);
+        return PAWL_E_LIMIT;
+    }
     return 0;
 }
 
@@ -334,28 +362,11 @@ int bus_queue_declare(struct pawl_bus *bus, const char *name, const struct pawl_
     int error = bus_queue_allowed(bus, name, config, why);
     if (error)
         return error;
-    if (queue) {
-        json_t *before = pawl_queue_config_json(&queue->config), *after = pawl_queue_config_json(config);
-        bool same = before && after && json_equal(before, after);
-        json_decref(before);
-        json_decref(after);
-        if (same) {
-            *lsn_out = queue->config_lsn;
-            return 0;
-        }
+    if (queue && is_as_declared(queue, config)) {
+        *lsn_out = queue->config_lsn;
+        return 0;
     }
-    if (!config->dead_letters && bus->backend.has_room(bus->ctx, 4096) == PAWL_E_NO_SPACE) {
-        snprintf(why, 256, "the disk has no room for a new queue");
-        return PAWL_E_NO_SPACE;
-    }
-    uint32_t number = queue ? queue->number : bus->queue_end ? bus->queue_end : 1;
-    if (number >=
-        BUS_QUEUE_NUMBERS_MAX) { /* refused before it is written: what cannot be applied is damage */
-        snprintf(why, 256,
-                 "%d queues were declared since the start, and no number is left: restart pawl serve",
-                 BUS_QUEUE_NUMBERS_MAX - 1);
-        return PAWL_E_LIMIT;
-    }
+    uint32_t number = number_of(bus, queue);
     bus_group_flush(bus); /* its events belong before it */
     uint64_t lsn = append_queue(bus, number, name, config, queue && queue->paused);
     queue = bus_queue_at(bus, number);

@@ -45,7 +45,7 @@ static_assert(sizeof(struct pawl_bus_published) == 40, "journal format");
 
 struct pawl_bus_route {
     uint32_t queue;
-    uint32_t reserved;
+    uint32_t sum;       /* of the first: of all before the events (sum.c); 0: there is none. Else 0 */
     uint64_t first_seq; /* the events have the seqs from here on */
 };
 static_assert(sizeof(struct pawl_bus_route) == 16, "journal format");

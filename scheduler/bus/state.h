@@ -65,7 +65,9 @@ struct bus_queue {
     uint64_t config_lsn;
     uint64_t visible_lsn;                     /* must be durable before what came last may be seen */
     struct bus_parked *parked, **parked_tail; /* publishes that wait for room here */
-    uint64_t trim_at_ns;                      /* a stream by age: when to look again */
+    uint64_t
+        unpark_at_ns;    /* boottime: looked at again whether the disk takes them; 0: they wait for no disk */
+    uint64_t trim_at_ns; /* a stream by age: when to look again */
     uint64_t last_published_ns;
 };
 
@@ -218,7 +220,8 @@ enum bus_timer_kind {
     BUS_TIMER_SUB = 3,
     BUS_TIMER_CLIENT = 4,
     BUS_TIMER_QUEUE = 5,
-    BUS_TIMER_EXPIRY = 6
+    BUS_TIMER_EXPIRY = 6,
+    BUS_TIMER_PARKED = 7
 };
 
 struct pawl_bus {
@@ -409,6 +412,10 @@ void bus_partial(struct pawl_bus *bus, struct pawl_bus_client *client, uint64_t 
  * refused. */
 uint64_t bus_put(struct pawl_bus *bus, struct bus_queue *queue, struct pawl_event *event);
 
+/* May what nobody can refuse any more be stored in this queue: a dead letter, a publish that waited there? It
+ * takes of a full disk what acts may, and no more: the rest of the reserve is for settlements. */
+bool bus_disk_takes(const struct pawl_bus *bus, uint8_t durability, uint64_t bytes);
+
 /* This act acks that event of the queue: its place and its bytes are free then. */
 void bus_act_acks(struct pawl_bus *bus, struct bus_queue *queue, uint64_t seq);
 
@@ -463,6 +470,14 @@ void bus_parked_adopt(struct pawl_bus *bus, struct bus_parked_publish *publish,
 void bus_parked_decide(struct pawl_bus *bus, struct bus_queue *queue);
 void bus_parked_refuse(struct pawl_bus *bus, struct bus_queue *queue, int error); /* the queue goes */
 void bus_parked_drop_client(struct pawl_bus *bus, struct pawl_bus_client *client);
+
+/* sum.c */
+/* Before it is appended: a sum for its head, and for each event of an EVENTS record. */
+void bus_sum_events(struct pawl_bus_events *record, size_t bytes);
+void bus_sum_head(struct pawl_bus_events *record);
+/* Read back: true where there is no sum. Each reads no more than @bytes, or event->bytes. */
+bool bus_head_holds(const struct pawl_bus_events *record, size_t bytes);
+bool bus_event_holds(const struct pawl_event *event);
 
 /* events.c */
 /* The same key on another topic is another event. */

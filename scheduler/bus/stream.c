@@ -9,7 +9,11 @@
 #include "scheduler/bus/state.h"
 #include "shm/error.h"
 
-enum { TRIM_STEP_NS_DIVISOR = 8, TRIM_SLACK_DIVISOR = 64 /* so that not every event is a trim */ };
+enum {
+    LOOKED_ON = 64,
+    TRIM_STEP_NS_DIVISOR = 8,
+    TRIM_SLACK_DIVISOR = 64 /* so that not every event is a trim */
+};
 #define TRIM_AGAIN_MIN_NS UINT64_C(1000000000)
 
 int bus_trim_apply(struct pawl_bus *bus, const struct pawl_bus_mark *mark)
@@ -46,22 +50,36 @@ int bus_trim_apply(struct pawl_bus *bus, const struct pawl_bus_mark *mark)
     return 0;
 }
 
-/* The time of the event at @seq; 0: it cannot be read. */
-static uint64_t time_of(struct pawl_bus *bus, struct bus_queue *queue, uint64_t seq)
+/* The time of the first event from *@seq on that is there and can be read: what was in memory only is missing
+ * after a restart. *@seq is its number then. None is near: taken for new. */
+static uint64_t time_from(struct pawl_bus *bus, struct bus_queue *queue, uint64_t *seq)
 {
-    struct backlog_cursor cursor = {0};
-    int error;
-    const struct pawl_event *event = backlog_read(bus, queue, &cursor, seq, &error);
-    return event ? event->published_at_ns : 0;
+    for (uint64_t looks = 0; looks < LOOKED_ON; looks++, ++*seq) {
+        struct backlog_cursor cursor = {0};
+        int error;
+        const struct extent *extent = backlog_extent(&queue->backlog, backlog_index(&queue->backlog, *seq));
+        if (!extent)
+            break;
+        if (extent->first > *seq)
+            *seq = extent->first;
+        const struct pawl_event *event = backlog_read(bus, queue, &cursor, *seq, &error);
+        if (event)
+            return event->published_at_ns;
+    }
+    return UINT64_MAX;
 }
 
+/* Where the clock was set back, times do not rise: then it may be an earlier one, but nothing is passed over
+ * while the first is that young. */
 uint64_t bus_stream_offset(struct pawl_bus *bus, struct bus_queue *queue, uint64_t realtime_ns)
 {
-    uint64_t low = bus_queue_first(queue), high = queue->tail;
+    uint64_t low = bus_queue_first(queue), high = queue->tail, first = low;
+    if (time_from(bus, queue, &first) >= realtime_ns)
+        return low;
     while (low < high) {
-        uint64_t middle = low + (high - low) / 2;
-        if (time_of(bus, queue, middle) < realtime_ns)
-            low = middle + 1;
+        uint64_t middle = low + (high - low) / 2, found = middle;
+        if (time_from(bus, queue, &found) < realtime_ns)
+            low = found + 1;
         else
             high = middle;
     }

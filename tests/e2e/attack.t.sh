@@ -267,3 +267,18 @@ test_a_map_that_ends_before_its_command_is_back_prints_all_its_results() {
     expect_end 0 "$map"
     expect_eq "$(sort background.out)" "$(printf 'out a\nout b\nout c')"
 }
+
+test_what_comes_after_a_restart_does_not_wait_for_an_adopted_job_while_a_slot_is_free() {
+    mkfifo items
+    exec 9<>items
+    # shellcheck disable=SC2016
+    background pawl map -j 2 -a items sh -c ': >"began.$0"; while [ ! -e go ]; do sleep 0.02; done' 9>&-
+    echo 1 >&9
+    wait_until '[ -e began.1 ]'
+    kill_scheduler
+    echo 2 >&9
+    wait_until '[ -e began.2 ]'
+    : >go
+    exec 9>&-
+    expect_end 0 "$BACKGROUND"
+}

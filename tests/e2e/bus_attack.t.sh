@@ -28,6 +28,27 @@ test_more_dead_letters_than_a_batch_of_the_journal_holds_are_redriven() {
     end_well
 }
 
+# More than the scheduler keeps in memory, so that the first are read back from the disk.
+slow test_an_event_of_which_the_disk_changed_a_byte_is_not_handed_out 120
+test_an_event_of_which_the_disk_changed_a_byte_is_not_handed_out() {
+    local i segment at
+    serve
+    pawl queue declare q --topic 't' --max-bytes 1G
+    for i in {0..39}; do echo "n$i-$(head -c 900000 /dev/zero | tr '\0' x)"; done |
+        at_most 60 "$PAWL" publish t --lines >ids
+    segment=$(printf '%s\n' "$PAWL_STATE"/journal/*.seg | head -n 1)
+    at=$(LC_ALL=C grep -abo n3-x "$segment" | head -n 1 | cut -d : -f 1)
+    printf y | dd of="$segment" bs=1 seek=$((at + 500000)) conv=notrunc status=none
+    at_most 60 "$PAWL" consume q --count 39 --exec cut -c 1-3 >got
+    expect_eq "$(tr -d - <got | xargs)" "n0 n1 n2 $(seq -f n%g 4 39 | xargs)"
+    expect_eq "$(grep -c 'event 4 cannot be read' "$PAWL_STATE/scheduler.log")" 1
+    expect_eq "$(pawl queue show q --json | jq .depth)" 1
+    expect_exit 7 pawl journal verify
+    pawl queue purge q
+    expect_eq "$(pawl queue show q --json | jq .depth)" 0
+    end_well
+}
+
 # Fifty publishers in one process, each with a lane of its own: what fits into it at once, while nobody takes it.
 slow test_publishers_that_fill_their_lanes_all_at_once_are_all_served 120
 test_publishers_that_fill_their_lanes_all_at_once_are_all_served() {
@@ -188,5 +209,48 @@ for _ in range(2000):
         pass
 PY
     [ "$(grep -c 'sent what does not hold' "$PAWL_STATE/scheduler.log")" -lt 1000 ] || fail "a line for each"
+    end_serve
+}
+
+# Clients ask for lanes until there is none to be had; then one descriptor after the other goes to a client without.
+test_a_lane_that_cannot_be_made_costs_the_scheduler_none_of_its_own_descriptors() {
+    local scheduler
+    serve_by bash -c 'ulimit -n 100; exec "$0" serve' "$PAWL"
+    scheduler=$(the_pid_of scheduler)
+    expect_exit 0 python3 - "$PAWL_STATE/socket" "$scheduler" <<'PY'
+import os, socket, struct, sys
+HELLO, ATTACH, ATTACHED = 1, 130, 131
+os.chdir(os.path.dirname(sys.argv[1]))  # the whole path may be longer than an address holds
+def standard():
+    return [os.readlink(f"/proc/{sys.argv[2]}/fd/{fd}") for fd in range(3)]
+before = standard()
+def greet():
+    client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    client.settimeout(5)
+    client.connect("socket")
+    client.sendall(struct.pack("<IHHQ", 16, HELLO, 0, 1) + struct.pack("<IIII", 1, 1, 0, os.getpid()))
+    assert client.recv(48, socket.MSG_WAITALL)
+    return client
+def attach(client):  # whether it got a lane
+    client.sendall(struct.pack("<IHHQ", 16, ATTACH, 0, 2) + struct.pack("<QII", client.fileno(), 0, 0))
+    answer, ancillary, _, _ = client.recvmsg(4096, socket.CMSG_SPACE(8 * 4))
+    for _, _, fds in ancillary:
+        for at in range(0, len(fds) - 3, 4):
+            os.close(struct.unpack_from("i", fds, at)[0])
+    return answer and struct.unpack_from("<IHHQ", answer)[1] == ATTACHED
+clients = [greet()]
+while attach(clients[-1]):
+    clients.append(greet())
+clients.pop().close()
+try:
+    while True:
+        client = greet()
+        attach(client)
+        client.close()
+        clients.append(greet())
+except (TimeoutError, ConnectionError, AssertionError):
+    pass  # there is not even one for a connection
+assert standard() == before, (before, standard())
+PY
     end_serve
 }

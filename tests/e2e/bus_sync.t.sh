@@ -4,8 +4,8 @@
 # cannot be made to fail from outside (the unit tests of the journal do that from inside).
 serve_on_a_bad_disk() {
     export PAWL_IO=syscall
-    gcc -std=gnu11 -Wall -Wextra -o failing_sync "$E2E_TOP/tests/e2e/failing_sync.c"
-    serve_by ./failing_sync "$T/broken" "$PAWL" serve
+    gcc -std=gnu11 -Wall -Wextra -o failing_disk "$E2E_TOP/tests/e2e/failing_disk.c"
+    serve_by ./failing_disk sync "$T/broken" "$PAWL" serve
 }
 
 # refute_well: the one in the background, whose server has ended, does not say that all is well. It may wait for another.
@@ -26,13 +26,13 @@ test_after_a_failed_sync_no_publish_is_confirmed_and_none_that_was_is_lost() {
     expect_lines 200
     touch broken
     seq 201 220 >more.txt
-    background sh -c 'exec ./failing_sync "$T/broken" "$1" publish t --lines <more.txt' sh "$PAWL"
+    background sh -c 'exec ./failing_disk sync "$T/broken" "$1" publish t --lines <more.txt' sh "$PAWL"
     expect_end 70 "$SERVE"
     refute_well
     expect_file background.out ''
     grep -q 'the journal could not be synced' serve.err
     # Nor is anything confirmed by who comes after, as long as the disk is so.
-    capture at_most 20 ./failing_sync "$T/broken" "$PAWL" publish t 221
+    capture at_most 20 ./failing_disk sync "$T/broken" "$PAWL" publish t 221
     [ "$rc" -ne 0 ] || fail 'it says that all is well'
     expect_stdout ''
     rm broken
@@ -53,7 +53,7 @@ test_after_a_failed_sync_no_ack_is_confirmed_and_what_was_acked_before_does_not_
     numbers <out >acked
     expect_eq "$(wc -l <acked)" 30
     touch broken
-    background ./failing_sync "$T/broken" "$PAWL" consume q --auto-ack --count 30
+    background ./failing_disk sync "$T/broken" "$PAWL" consume q --auto-ack --count 30
     expect_end 70 "$SERVE"
     refute_well
     numbers <background.out >seen
@@ -68,7 +68,7 @@ test_after_a_failed_sync_no_ack_is_confirmed_and_what_was_acked_before_does_not_
 
 test_a_run_whose_result_could_not_be_synced_ends_with_70_and_goes_on() {
     export PAWL_IO=syscall
-    gcc -std=gnu11 -Wall -Wextra -o failing_sync "$E2E_TOP/tests/e2e/failing_sync.c"
+    gcc -std=gnu11 -Wall -Wextra -o failing_disk "$E2E_TOP/tests/e2e/failing_disk.c"
     write flow.yaml <<'YAML'
 pawl: 1
 steps:
@@ -76,7 +76,7 @@ steps:
   second: {needs: [first], shell: 'echo second >>"$T/ran"; touch "$T/broken"'}
   third: {needs: [second], shell: 'echo third >>"$T/ran"'}
 YAML
-    expect_exit 70 ./failing_sync "$T/broken" "$PAWL" run --run-id r flow.yaml
+    expect_exit 70 ./failing_disk sync "$T/broken" "$PAWL" run --run-id r flow.yaml
     expect_eq "$(grep -c third ran)" 0
     rm broken
     expect_exit 0 pawl run --resume --run-id r flow.yaml
@@ -87,10 +87,10 @@ YAML
 
 test_a_start_that_cannot_sync_is_one_that_failed_whoever_starts() {
     export PAWL_IO=syscall
-    gcc -std=gnu11 -Wall -Wextra -o failing_sync "$E2E_TOP/tests/e2e/failing_sync.c"
+    gcc -std=gnu11 -Wall -Wextra -o failing_disk "$E2E_TOP/tests/e2e/failing_disk.c"
     touch broken
     write flow.yaml <<<'{pawl: 1, steps: {only: {run: ["true"]}}}'
-    expect_exit 4 at_most 20 ./failing_sync "$T/broken" "$PAWL" serve
-    expect_exit 4 at_most 20 ./failing_sync "$T/broken" "$PAWL" publish t x
-    expect_exit 4 at_most 20 ./failing_sync "$T/broken" "$PAWL" run flow.yaml
+    expect_exit 4 at_most 20 ./failing_disk sync "$T/broken" "$PAWL" serve
+    expect_exit 4 at_most 20 ./failing_disk sync "$T/broken" "$PAWL" publish t x
+    expect_exit 4 at_most 20 ./failing_disk sync "$T/broken" "$PAWL" run flow.yaml
 }

@@ -16,6 +16,7 @@ test_install_lays_everything_below_prefix_and_destdir() {
     [ -s share/zsh/site-functions/_pawl ]
     [ -s share/fish/vendor_completions.d/pawl.fish ]
     [ -s share/doc/pawl/examples/word-count.yaml ]
+    [ -s share/doc/pawl/bus.md ] && [ -s share/doc/pawl/guarantees.md ]
 }
 
 test_what_is_installed_is_everybodys_to_read_under_any_umask() {

@@ -56,3 +56,48 @@ test_a_current_directory_that_is_gone_is_wrong_usage() {
     expect_stderr 'the current directory cannot be named'
     expect_stderr 'cd to a directory that is there'
 }
+
+# serve_as_a_user: by a user whom the limit of processes holds; AS is how to be that user.
+serve_as_a_user() {
+    AS=()
+    if [ "$(id -u)" -eq 0 ]; then # whom it does not stop
+        public_directory
+        cd "$PUBLIC"
+        install -m 755 "$PAWL" tool
+        PAWL=$PUBLIC/tool
+        export PAWL_STATE=$PUBLIC/state
+        install -d -m 700 -o 65534 -g 65534 state
+        AS=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+    fi
+    serve_by "${AS[@]}" "$PAWL" serve
+}
+
+scheduler_dies_where_no_process_can_be_made() {
+    "${AS[@]}" prlimit --pid "$SERVE" --nproc=1:
+    kill -KILL "$(the_pid_of scheduler)"
+    wait_until 'grep -q "cannot restart the scheduler yet" "$T/serve.err" "$PAWL_STATE/scheduler.log"'
+}
+
+test_a_scheduler_that_dies_where_no_process_can_be_made_is_restarted_once_one_can() {
+    serve_as_a_user
+    "${AS[@]}" "$PAWL" queue declare q --topic a
+    "${AS[@]}" "$PAWL" publish a kept >/dev/null
+    scheduler_dies_where_no_process_can_be_made
+    "${AS[@]}" prlimit --pid "$SERVE" --nproc="$(ulimit -Hu):"
+    expect_exit 0 "${AS[@]}" "$PAWL" consume q --count 1 --auto-ack
+    expect_json .data kept
+    end_serve
+}
+
+test_serve_that_waits_to_restart_its_scheduler_ends_at_sigterm() {
+    serve_as_a_user
+    scheduler_dies_where_no_process_can_be_made
+    end_serve
+}
+
+test_a_kind_of_io_that_is_none_is_refused_by_its_variable() {
+    expect_exit 4 env PAWL_IO=nonsense "$PAWL" serve
+    expect_stderr 'PAWL_IO is none of auto, uring and syscall'
+    expect_exit 4 env PAWL_IO=nonsense "$PAWL" publish t x
+    expect_stderr 'PAWL_IO is none of auto, uring and syscall'
+}

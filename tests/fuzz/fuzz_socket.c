@@ -113,6 +113,7 @@ static void start(void)
     static int pair[2];
     struct pawl_plan *loaded = NULL;
     pthread_t thread;
+    (void)signal(SIGPIPE, SIG_IGN); /* as the scheduler's process has it: a client's bell may be gone */
     if (pawl_workflow_load_memory("f.yaml", flow, sizeof flow - 1, NULL, &loaded, &errors) != 0)
         abort();
     const void *blob = pawl_plan_blob(loaded, &plan_bytes);

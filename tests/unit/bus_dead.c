@@ -220,3 +220,53 @@ Test(bus_dead, what_may_be_said_of_every_event_is_said_once_a_second)
                  "(97 times more) queue q.dlq: it is at its limit: its oldest dead letter was dropped"));
     expect_number(&m, "q.dlq", "depth", 1);
 }
+
+Test(bus_dead, on_a_full_disk_a_letter_takes_what_acts_may_and_else_the_event_stays)
+{
+    memory_declare(&m, "q", "'topics': ['t']");
+    struct memory_client *client = consumer_of(&m, "q", 10);
+    for (int i = 0; i < 2; i++)
+        (void)memory_say(&m, client, "t", "x");
+    memory_turn(&m);
+    m.has_room = PAWL_E_NO_SPACE;
+    m.spare = 1000;
+    kill_one(client, 0);
+    expect_number(&m, "q", "dlq_depth", 1);
+    m.spare = 0;
+    kill_one(client, 1);
+    expect_number(&m, "q", "dlq_depth", 1);
+    expect_number(&m, "q", "depth", 1);
+    cr_expect(eq(str, m.logged,
+                 "queue q: an event is dead (rejected), but the disk of its dead-letter queue q.dlq has no "
+                 "room for it"));
+    m.has_room = 0;
+    memory_pass(&m, 60 * SECOND);
+    cr_assert(eq(u64, client->delivery_count, 3), "it comes again");
+    kill_one(client, 2);
+    expect_number(&m, "q", "dlq_depth", 2);
+    expect_number(&m, "q", "depth", 0);
+}
+
+Test(bus_dead, what_cannot_be_buried_keeps_its_place_in_the_line_of_its_key)
+{
+    memory_declare(&m, "q", "'topics': ['t'], 'ordering_key': 'k', 'ack_wait_ns': 600000000000");
+    struct memory_client *client = consumer_of(&m, "q", 10);
+    (void)memory_publish(&m, client,
+                         &(struct memory_publish){.topic = "t", .data = "1", .headers = {{"k", "v"}}});
+    (void)memory_publish(
+        &m, client,
+        &(struct memory_publish){.topic = "t", .data = "2", .headers = {{"k", "v"}}, .ttl_ns = SECOND});
+    memory_turn(&m);
+    m.has_room = PAWL_E_NO_SPACE;
+    memory_pass(&m, 2 * SECOND);
+    expect_number(&m, "q", "dlq_depth", 0);
+    expect_number(&m, "q", "delayed", 0);
+    memory_pass(&m, 120 * SECOND);
+    cr_assert(eq(u64, client->delivery_count, 1), "the first of its key is in somebody's hands");
+    m.has_room = 0;
+    memory_pass(&m, 61 * SECOND);
+    expect_number(&m, "q", "dlq_depth", 1);
+    (void)memory_ack(&m, client, 0);
+    memory_turn(&m);
+    expect_number(&m, "q", "depth", 0);
+}

@@ -294,6 +294,31 @@ Test(bus_exchange, block_parks_the_publish_until_there_is_room_and_keeps_the_ord
     expect_got(client, 0, "old old third fourth");
 }
 
+/* Else what waits would use the reserve up, of which acks live. */
+Test(bus_exchange, what_a_queue_blocks_waits_for_a_full_disk_too_beyond_what_acts_may_take)
+{
+    memory_declare(&m, "q", "'topics': ['t'], 'max_depth': 2, 'overflow': 'block'");
+    struct memory_client *client = consumer_of(&m, "q", 1);
+    fill(client, "t", 2);
+    (void)memory_say(&m, client, "t", "third");
+    (void)memory_say(&m, client, "t", "fourth");
+    memory_turn(&m);
+    m.has_room = PAWL_E_NO_SPACE;
+    m.spare = 1000;
+    (void)memory_ack(&m, client, 0);
+    memory_turn(&m);
+    expect_confirmed(client, 3);
+    m.spare = 0;
+    (void)memory_ack(&m, client, 1);
+    memory_turn(&m);
+    memory_pass(&m, SECOND);
+    expect_unanswered(client, 4);
+    m.has_room = 0;
+    memory_pass(&m, SECOND);
+    expect_confirmed(client, 4);
+    expect_got(client, 0, "old old third");
+}
+
 Test(bus_exchange, a_publish_that_two_queues_block_is_confirmed_when_both_have_it)
 {
     memory_declare(&m, "a", "'topics': ['t'], 'max_depth': 1, 'overflow': 'block'");

@@ -247,3 +247,23 @@ Test(bus_redeclare, a_publish_that_another_queue_has_is_confirmed_with_what_that
     cr_expect(eq(int, refusal(client, PAWL_REPLY_PARTIAL, sequence), PAWL_E_QUEUE_FULL));
     expect_number(&m, "roomy", "depth", 2);
 }
+
+/* ---- whether it could be ---- */
+
+/* A configuration is taken up as a whole: what one of its queues is refused for is found before. */
+Test(bus_redeclare, what_a_full_disk_refuses_to_declare_it_refuses_to_a_question_too)
+{
+    static const char *const checks[] = {
+        "{'op': 'queue.declare', 'check': true, 'name': 'new', 'config': {'topics': ['t']}}",
+        "{'op': 'queue.declare', 'check': true, 'name': 'q', 'config': {'topics': ['t'], 'max_depth': 7}}",
+        "{'op': 'queue.declare', 'check': true, 'name': 'q', 'config': {'topics': ['t']}}",
+    };
+    memory_declare(&m, "q", "'topics': ['t']");
+    m.has_room = PAWL_E_NO_SPACE;
+    for (int i = 0; i < 3; i++) {
+        json_t *reply = memory_request(&m, 0, "%s", checks[i]);
+        cr_expect(eq(int, reply == NULL, i < 2), "%s", checks[i]);
+        cr_expect(eq(int, m.error, i < 2 ? PAWL_E_NO_SPACE : 0));
+        json_decref(reply);
+    }
+}

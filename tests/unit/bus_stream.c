@@ -196,6 +196,46 @@ Test(bus_stream, a_stream_keeps_what_is_young_enough_and_small_enough)
     expect_number(&m, "age", "depth", kept);
 }
 
+static void expect_all_of(const char *queue, const char *data)
+{
+    struct memory_client *client = memory_open(&m, 0);
+    cr_assert(eq(int, memory_consume(&m, client, 1, queue, "g", 100, 0), 0));
+    memory_turn(&m);
+    expect_got(client, 0, data);
+}
+
+Test(bus_stream, a_stream_keeps_what_is_young_before_an_event_that_a_restart_lost)
+{
+    memory_declare(&m, "s", "'topics': ['t'], 'stream': true, 'retain_ns': 3600000000000");
+    struct memory_client *client = memory_open(&m, 7);
+    say(client, "a", PAWL_DURABILITY_DEFAULT);
+    say(client, "b", PAWL_DURABILITY_DEFAULT);
+    memory_turn(&m);
+    for (int i = 0; i < 9; i++)
+        say(client, "lost", PAWL_DURABILITY_MEMORY);
+    say(client, "c", PAWL_DURABILITY_DEFAULT);
+    memory_turn(&m);
+    memory_restart(&m, m.record_count);
+    memory_pass(&m, 600 * SECOND);
+    client = memory_open(&m, 8);
+    say(client, "d", PAWL_DURABILITY_DEFAULT);
+    memory_turn(&m);
+    expect_all_of("s", "a b c d");
+}
+
+Test(bus_stream, a_stream_keeps_what_is_young_though_the_clock_was_wrong_for_a_while)
+{
+    memory_declare(&m, "s", "'topics': ['t'], 'stream': true, 'retain_ns': 3600000000000");
+    struct memory_client *client = memory_open(&m, 0);
+    say_numbers(client, 1, 3);
+    m.now.realtime_ns -= 5 * 3600 * SECOND;
+    say_numbers(client, 4, 3);
+    m.now.realtime_ns += 5 * 3600 * SECOND;
+    memory_pass(&m, 600 * SECOND);
+    say_numbers(client, 7, 1);
+    expect_all_of("s", "1 2 3 4 5 6 7");
+}
+
 Test(bus_stream, limits_of_a_stream_are_how_much_of_it_is_kept_also_over_restart_and_snapshot)
 {
     memory_declare(&m, "few", "'topics': ['t'], 'stream': true, 'max_depth': 5");

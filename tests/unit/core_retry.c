@@ -1,6 +1,8 @@
 /*
  * core_retry - one policy for every cause: exit codes, signals, deadlines, dead workers; and its timers.
  */
+#include <stdio.h>
+
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 
@@ -255,4 +257,25 @@ Test(core_retry, resume_gives_a_fresh_budget)
     cr_expect(eq(u32, world->jobs[0]->attempt, 3), "attempts count on");
     end_with(PAWL_OUTCOME_EXITED, 1);
     cr_expect(eq(u32, state_of(), PAWL_STEP_READY));
+}
+
+/* Its worker has not heard yet that the result is durable, and offers it to the next scheduler. */
+Test(core_retry, a_failure_that_is_known_is_not_counted_again_when_its_worker_offers_it)
+{
+    const struct pawl_wire_offer offer = {.run_id = "r", .attempt = 1};
+    static const char *const waits[] = {"10s", "0s"};
+    for (size_t i = 0; i < 2; i++) {
+        char flow[128];
+        snprintf(flow, sizeof flow, STEP("retries: {limit: 1, backoff: {initial: %s, jitter: 0}}"), waits[i]);
+        world_run(world, flow);
+        end_with(PAWL_OUTCOME_EXITED, 1);
+        world_crash(world, world->record_count, true);
+        cr_expect(eq(ptr, pawl_core_adopt(world->core, world->now, &offer, 1), NULL), "%s", waits[i]);
+        world_serve(world);
+        world_advance(world, 10 * SECOND_NS);
+        world_sync(world);
+        cr_expect(eq(sz, world_placed(world, "a"), 1), "its retry");
+        end_world();
+        make_world();
+    }
 }

@@ -157,6 +157,27 @@ static void expect_whole(void)
     cr_expect(eq(int, pawl_journal_verify(t.dir_fd, NULL, NULL, NULL), 0));
 }
 
+static void expect_all_of_it_after_a_crash(void)
+{
+    crash();
+    cr_assert(eq(int, reopen(), 0));
+    cr_expect(eq(u64, t.witness.last_applied, t.next - 1));
+    expect_whole();
+    crash();
+}
+
+static void settle_for_long(void)
+{
+    uint32_t segment = pawl_journal_current_segment(t.journal);
+    for (int i = 0; i < 1500; i++) { /* a block each: three times the reserve */
+        settle();
+        cr_assert(eq(int, (int)t.witness.room, PAWL_JOURNAL_TIGHT), "%d", i);
+        if (pawl_journal_current_segment(t.journal) != segment && pawl_journal_is_pressed(t.journal))
+            let_go();
+        segment = pawl_journal_current_segment(t.journal);
+    }
+}
+
 Test(journal_full, work_is_refused_while_what_was_taken_up_still_fits_beside_the_reserve)
 {
     ON_BOTH
@@ -167,11 +188,7 @@ Test(journal_full, work_is_refused_while_what_was_taken_up_still_fits_beside_the
         cr_expect(eq(u32, t.witness.moved_count, 0), "no write ever found no space");
         cr_expect(eq(int, reserve_files(), PAWL_JOURNAL_RESERVE_FILES));
         cr_expect(not(le(u64, t.next, 250)), "and not much too early");
-        crash();
-        cr_assert(eq(int, reopen(), 0));
-        cr_expect(eq(u64, t.witness.last_applied, t.next - 1));
-        expect_whole();
-        crash();
+        expect_all_of_it_after_a_crash();
     }
 }
 
@@ -183,19 +200,8 @@ Test(journal_full, settlements_and_snapshots_live_on_the_reserve_without_end)
         fill_with_work();
         others_fill_the_disk();
         t.disk.greedy = true;
-        uint32_t segment = pawl_journal_current_segment(t.journal);
-        for (int i = 0; i < 1500; i++) { /* a block each: three times the reserve */
-            settle();
-            cr_assert(eq(int, (int)t.witness.room, PAWL_JOURNAL_TIGHT));
-            if (pawl_journal_current_segment(t.journal) != segment && pawl_journal_is_pressed(t.journal))
-                let_go();
-            segment = pawl_journal_current_segment(t.journal);
-        }
-        crash();
-        cr_assert(eq(int, reopen(), 0));
-        cr_expect(eq(u64, t.witness.last_applied, t.next - 1));
-        expect_whole();
-        crash();
+        settle_for_long();
+        expect_all_of_it_after_a_crash();
     }
 }
 
@@ -219,19 +225,8 @@ Test(journal_full, acts_leave_settlements_and_snapshots_what_these_live_on)
         cr_assert(eq(int, pawl_journal_sync(t.journal), 0));
         cr_expect(ge(int, acts, RESERVE_BYTES / WORK_BYTES), "they are let through");
         t.work_segment = pawl_journal_current_segment(t.journal);
-        uint32_t segment = t.work_segment;
-        for (int i = 0; i < 1500; i++) { /* a block each: three times the reserve */
-            settle();
-            cr_assert(eq(int, (int)t.witness.room, PAWL_JOURNAL_TIGHT), "%d", i);
-            if (pawl_journal_current_segment(t.journal) != segment && pawl_journal_is_pressed(t.journal))
-                let_go();
-            segment = pawl_journal_current_segment(t.journal);
-        }
-        crash();
-        cr_assert(eq(int, reopen(), 0));
-        cr_expect(eq(u64, t.witness.last_applied, t.next - 1));
-        expect_whole();
-        crash();
+        settle_for_long();
+        expect_all_of_it_after_a_crash();
     }
 }
 
@@ -253,11 +248,7 @@ Test(journal_full, acts_go_on_without_end_while_what_they_ack_gives_back_as_much
             cr_assert(eq(int, pawl_journal_sync(t.journal), 0));
             cr_assert(eq(int, (int)t.witness.room, PAWL_JOURNAL_TIGHT));
         }
-        crash();
-        cr_assert(eq(int, reopen(), 0));
-        cr_expect(eq(u64, t.witness.last_applied, t.next - 1));
-        expect_whole();
-        crash();
+        expect_all_of_it_after_a_crash();
     }
 }
 
@@ -298,6 +289,35 @@ Test(journal_full, snapshot_larger_than_a_file_of_the_reserve_is_lent_all_of_it)
         cr_assert(eq(int, reopen(), 0));
         cr_expect(eq(u64, t.witness.loaded_bytes, 3 * sizeof chunk));
         expect_whole();
+        crash();
+    }
+}
+
+/* It says where records lie, and those that are not durable yet may be moved: nobody would find them there.
+ */
+Test(journal_full, snapshot_whose_records_are_moved_before_they_are_durable_does_not_become_good)
+{
+    ON_BOTH
+    {
+        static uint8_t body[WORK_BYTES];
+        struct iovec iov = {body, sizeof body};
+        uint64_t place;
+        cr_assert(eq(int, reopen(), 0));
+        settle();
+        pawl_journal_secure(t.journal);
+        t.disk.capacity = t.disk.used + 2 * SMALL_DISK_BLOCK; /* for the snapshot */
+        cr_assert(eq(int, pawl_journal_append(t.journal, 7, 1, &iov, 1, NULL, &place), 0));
+        pawl_journal_cut(t.journal);
+        cr_assert(eq(int, pawl_journal_snapshot_begin(t.journal, pawl_journal_last_lsn(t.journal)), 0));
+        uint64_t told = pawl_journal_resolve(t.journal, place);
+        cr_assert(eq(int, pawl_journal_snapshot_append(t.journal, "state", 5), 0));
+        cr_assert(eq(int, pawl_journal_snapshot_commit(t.journal), 0));
+        while (t.witness.snapshot_count == 0)
+            cr_assert(ge(int, pawl_io_wait(t.io, 10000000), 0));
+        cr_assert(ne(u64, pawl_journal_resolve(t.journal, place), told), "it is moved");
+        cr_expect(eq(int, t.witness.snapshot_error, -ECANCELED));
+        cr_expect(not(exists(t.dir_fd, "snapshot.1")));
+        take_snapshot();
         crash();
     }
 }

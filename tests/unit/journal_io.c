@@ -325,6 +325,36 @@ Test(io, close_waits_for_writes_that_still_read_the_buffer)
     }
 }
 
+/* In a process whose user has as many as its limit allows: the kernel can start no thread for us. 0:
+ * committed. */
+static int commit_without_threads(void)
+{
+    const struct rlimit none = {1, 1};
+    struct pawl_io *io;
+    struct pawl_io_request request = {.done = on_done};
+    struct iovec iov = {"abc", 3};
+    int fd = new_file();
+    if ((geteuid() == 0 && setresuid(65534, 65534, 65534) != 0) || setrlimit(RLIMIT_NPROC, &none) != 0 ||
+        pawl_io_open(PAWL_IO_AUTO, &io) != 0 || pawl_io_commit(io, &request, fd, &iov, 1, 0) != 0)
+        return 1;
+    while (seen.count == 0)
+        if (pawl_io_wait(io, UINT64_MAX) < 0)
+            return 2;
+    pawl_io_close(io);
+    return seen.result[0] == 0 ? 0 : 3;
+}
+
+Test(io, a_user_at_the_limit_of_processes_can_commit)
+{
+    int status = 0;
+    memset(&seen, 0, sizeof seen);
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(commit_without_threads());
+    cr_assert(eq(int, waitpid(pid, &status, 0), pid));
+    cr_expect(eq(int, status, 0));
+}
+
 Test(io, environment_chooses_the_implementation)
 {
     struct pawl_io *io;

@@ -199,4 +199,5 @@ Test(worker_offers, nothing_is_claimed_from_the_ring_of_a_lost_scheduler)
     place_noops(1);
     expect_settlement(PAWL_SETTLE_RESULT, NULL, 0);
     cr_expect(eq(int, pawl_delivery_ring_look(&old, slot).state, PAWL_CLAIM_READY));
+    pawl_delivery_ring_destroy(&old);
 }

@@ -1,14 +1,17 @@
 /*
- * failing_sync.c - a disk whose syncs fail: while FILE exists, every fsync() and fdatasync() of the command
- * and of all that it starts fails with EIO, and syncs nothing. What io_uring syncs is not seen.
+ * failing_disk.c - a disk that fails while FILE exists, for the command and all that it starts. What io_uring
+ * asks of it is not seen.
  *
- *   failing_sync FILE COMMAND [ARGUMENT...]
+ *   failing_disk sync FILE COMMAND [ARGUMENT...]   every fsync() and fdatasync() fails with EIO, and syncs
+ * nothing failing_disk full FILE COMMAND [ARGUMENT...]   every pwrite(), pwritev() and fallocate() fails with
+ * ENOSPC
  *
  * The command takes this process's place; a process beside it answers the kernel's questions
  * (seccomp_unotify(2), which needs no privilege) and ends with the last that asks.
  */
 #include <errno.h>
 #include <poll.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -25,12 +28,13 @@
 #define ASK(number)                                                                                          \
     BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (number), 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF)
 
-static int listen_to_syncs(void)
+static int listen_to_calls(bool full)
 {
     struct sock_filter code[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        ASK(SYS_fsync),
-        ASK(SYS_fdatasync),
+        ASK(full ? SYS_pwrite64 : SYS_fsync),
+        ASK(full ? SYS_pwritev : SYS_fdatasync),
+        ASK(full ? SYS_fallocate : SYS_fdatasync),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
     struct sock_fprog program = {.len = sizeof code / sizeof code[0], .filter = code};
@@ -69,7 +73,7 @@ static int take(int socket)
     return fd;
 }
 
-static void answer(int listener, const char *file)
+static void answer(int listener, const char *file, int error)
 {
     struct pollfd asked = {.fd = listener, .events = POLLIN};
     while (poll(&asked, 1, -1) > 0 && (asked.revents & POLLIN)) {
@@ -78,7 +82,7 @@ static void answer(int listener, const char *file)
             continue; /* who asked was killed */
         struct seccomp_notif_resp words = {.id = question.id, .flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE};
         if (access(file, F_OK) == 0)
-            words = (struct seccomp_notif_resp){.id = question.id, .error = -EIO};
+            words = (struct seccomp_notif_resp){.id = question.id, .error = -error};
         (void)ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &words);
     }
 }
@@ -86,7 +90,9 @@ static void answer(int listener, const char *file)
 int main(int argc, char **argv)
 {
     int pair[2];
-    if (argc < 3 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+    bool full = argc > 1 && strcmp(argv[1], "full") == 0;
+    if (argc < 4 || (!full && strcmp(argv[1], "sync") != 0) ||
+        socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
         return 2;
     pid_t between = fork();
     if (between == 0) {
@@ -97,17 +103,17 @@ int main(int argc, char **argv)
         close(pair[0]);
         close(pair[1]);
         if (listener >= 0)
-            answer(listener, argv[1]);
+            answer(listener, argv[2], full ? ENOSPC : EIO);
         _exit(0);
     }
     waitpid(between, NULL, 0);
-    int listener = listen_to_syncs();
+    int listener = listen_to_calls(full);
     if (listener < 0 || give(pair[1], listener) < 0) {
-        perror("failing_sync");
+        perror("failing_disk");
         return 2;
     }
     close(listener);
-    execvp(argv[2], argv + 2);
-    perror(argv[2]);
+    execvp(argv[3], argv + 3);
+    perror(argv[3]);
     return 127;
 }
