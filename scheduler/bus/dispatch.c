@@ -104,8 +104,7 @@ static uint64_t cursor_seq(struct bus_sub *sub)
     }
 }
 
-/* What cannot be read stays where it is: others pass it, and it is tried again. False: no more of that now.
- */
+/* What cannot be read stays where it is: others pass it, it is tried again. False: no more of that now. */
 static bool set_aside(struct pawl_bus *bus, struct bus_sub *sub, struct exception *exception, uint64_t seq,
                       uint32_t count)
 {

@@ -65,9 +65,8 @@ struct bus_queue {
     uint64_t config_lsn;
     uint64_t visible_lsn;                     /* must be durable before what came last may be seen */
     struct bus_parked *parked, **parked_tail; /* publishes that wait for room here */
-    uint64_t
-        unpark_at_ns;    /* boottime: looked at again whether the disk takes them; 0: they wait for no disk */
-    uint64_t trim_at_ns; /* a stream by age: when to look again */
+    uint64_t unpark_at_ns;                    /* boottime: when the disk is asked again for those; 0: never */
+    uint64_t trim_at_ns;                      /* a stream by age: when to look again */
     uint64_t last_published_ns;
 };
 

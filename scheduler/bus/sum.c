@@ -31,14 +31,13 @@ static uint32_t head_sum(const struct pawl_bus_events *record)
 
 void bus_sum_events(struct pawl_bus_events *record, size_t bytes)
 {
-    struct pawl_bus_route *first = (struct pawl_bus_route *)(record + 1);
     for (size_t at = record->events_offset; at < bytes;) {
         struct pawl_event *event = (struct pawl_event *)(void *)((char *)record + at);
         event->sum = event_sum(event);
         at += event->bytes;
     }
     if (record->queue_count > 0)
-        first->sum = head_sum(record);
+        bus_sum_head(record);
 }
 
 void bus_sum_head(struct pawl_bus_events *record)

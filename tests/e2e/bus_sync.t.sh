@@ -4,7 +4,7 @@
 # cannot be made to fail from outside (the unit tests of the journal do that from inside).
 serve_on_a_bad_disk() {
     export PAWL_IO=syscall
-    gcc -std=gnu11 -Wall -Wextra -o failing_disk "$E2E_TOP/tests/e2e/failing_disk.c"
+    build_failing_disk
     serve_by ./failing_disk sync "$T/broken" "$PAWL" serve
 }
 
@@ -68,7 +68,7 @@ test_after_a_failed_sync_no_ack_is_confirmed_and_what_was_acked_before_does_not_
 
 test_a_run_whose_result_could_not_be_synced_ends_with_70_and_goes_on() {
     export PAWL_IO=syscall
-    gcc -std=gnu11 -Wall -Wextra -o failing_disk "$E2E_TOP/tests/e2e/failing_disk.c"
+    build_failing_disk
     write flow.yaml <<'YAML'
 pawl: 1
 steps:
@@ -87,7 +87,7 @@ YAML
 
 test_a_start_that_cannot_sync_is_one_that_failed_whoever_starts() {
     export PAWL_IO=syscall
-    gcc -std=gnu11 -Wall -Wextra -o failing_disk "$E2E_TOP/tests/e2e/failing_disk.c"
+    build_failing_disk
     touch broken
     write flow.yaml <<<'{pawl: 1, steps: {only: {run: ["true"]}}}'
     expect_exit 4 at_most 20 ./failing_disk sync "$T/broken" "$PAWL" serve

@@ -2,9 +2,11 @@
  * failing_disk.c - a disk that fails while FILE exists, for the command and all that it starts. What io_uring
  * asks of it is not seen.
  *
- *   failing_disk sync FILE COMMAND [ARGUMENT...]   every fsync() and fdatasync() fails with EIO, and syncs
- * nothing failing_disk full FILE COMMAND [ARGUMENT...]   every pwrite(), pwritev() and fallocate() fails with
- * ENOSPC
+ *   failing_disk sync FILE COMMAND [ARGUMENT...]
+ *       every fsync() and fdatasync() fails with EIO, and syncs nothing
+ *
+ *   failing_disk full FILE COMMAND [ARGUMENT...]
+ *       every pwrite(), pwritev() and fallocate() fails with ENOSPC
  *
  * The command takes this process's place; a process beside it answers the kernel's questions
  * (seccomp_unotify(2), which needs no privilege) and ends with the last that asks.

@@ -152,6 +152,9 @@ serve_by() {
     kill -0 "$SERVE" 2>/dev/null || fail "it does not serve: $(cat "$T/serve.err")"
 }
 
+# build_failing_disk: ./failing_disk, which failing_disk.c describes.
+build_failing_disk() { gcc -std=gnu11 -Wall -Wextra -o failing_disk "$E2E_TOP/tests/e2e/failing_disk.c"; }
+
 # end_serve [SIGNAL]: it ends well at SIGTERM, or at this signal.
 end_serve() {
     kill -"${1:-TERM}" "$SERVE"

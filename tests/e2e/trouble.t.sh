@@ -433,9 +433,9 @@ once test_who_waits_for_a_full_disk_gives_up_a_scheduler_that_is_stopped_and_no_
 test_who_waits_for_a_full_disk_gives_up_a_scheduler_that_is_stopped_and_no_other() {
     local submit cancel scheduler pid try
     ok_flow
-    gcc -std=gnu11 -Wall -Wextra -o failing_disk "$E2E_TOP/tests/e2e/failing_disk.c"
+    build_failing_disk
     serve_by env PAWL_IO=syscall ./failing_disk full "$T/full" "$PAWL" serve
-    scheduler=$(pawl health --json | jq '.processes[] | select(.role == "scheduler") | .pid')
+    scheduler=$(the_pid_of scheduler)
     # One that comes when the scheduler has just found out by itself is refused: once more then.
     for try in {1..20}; do
         touch "$T/full"

@@ -272,7 +272,8 @@ Test(bus_exchange, dead_letter_takes_what_does_not_fit_and_says_why)
     json_decref(list);
 }
 
-Test(bus_exchange, block_parks_the_publish_until_there_is_room_and_keeps_the_order)
+/* A queue of two, full, and behind it "third" and "fourth". */
+static struct memory_client *block_two(void)
 {
     memory_declare(&m, "q", "'topics': ['t'], 'max_depth': 2, 'overflow': 'block'");
     struct memory_client *client = consumer_of(&m, "q", 1);
@@ -280,6 +281,12 @@ Test(bus_exchange, block_parks_the_publish_until_there_is_room_and_keeps_the_ord
     (void)memory_say(&m, client, "t", "third");
     (void)memory_say(&m, client, "t", "fourth");
     memory_turn(&m);
+    return client;
+}
+
+Test(bus_exchange, block_parks_the_publish_until_there_is_room_and_keeps_the_order)
+{
+    struct memory_client *client = block_two();
     expect_unanswered(client, 3);
     expect_number(&m, "q", "blocked_publishes", 2);
     (void)memory_ack(&m, client, 0);
@@ -297,12 +304,7 @@ Test(bus_exchange, block_parks_the_publish_until_there_is_room_and_keeps_the_ord
 /* Else what waits would use the reserve up, of which acks live. */
 Test(bus_exchange, what_a_queue_blocks_waits_for_a_full_disk_too_beyond_what_acts_may_take)
 {
-    memory_declare(&m, "q", "'topics': ['t'], 'max_depth': 2, 'overflow': 'block'");
-    struct memory_client *client = consumer_of(&m, "q", 1);
-    fill(client, "t", 2);
-    (void)memory_say(&m, client, "t", "third");
-    (void)memory_say(&m, client, "t", "fourth");
-    memory_turn(&m);
+    struct memory_client *client = block_two();
     m.has_room = PAWL_E_NO_SPACE;
     m.spare = 1000;
     (void)memory_ack(&m, client, 0);
