@@ -101,3 +101,46 @@ test_a_kind_of_io_that_is_none_is_refused_by_its_variable() {
     expect_exit 4 env PAWL_IO=nonsense "$PAWL" publish t x
     expect_stderr 'PAWL_IO is none of auto, uring and syscall'
 }
+
+# Wherever an allocation of a starting scheduler fails: it starts all the same, or says that memory is wanting.
+slow test_a_scheduler_that_starts_without_memory_says_so_and_calls_nothing_damaged 120
+test_a_scheduler_that_starts_without_memory_says_so_and_calls_nothing_damaged() {
+    gcc -std=gnu11 -Wall -Wextra -shared -fPIC -o failing_memory.so "$E2E_TOP/tests/e2e/failing_memory.c"
+    expect_exit 0 pawl queue declare q --topic 'a.*' --topic b --retry nack=2,1s
+    expect_exit 0 pawl publish a.b one
+    expect_exit 0 pawl map echo ::: a b c
+    local at=2 # the first ends it before it can say anything
+    while :; do
+        rm -f told
+        capture env FAIL_IN='pawl: scheduler' FAIL_AT=$at FAIL_TOLD="$T/told" LD_PRELOAD="$T/failing_memory.so" \
+            "$PAWL" queue list
+        [ -e told ] || break
+        case $rc in
+        0 | 1) ;;
+        4 | 70) expect_stderr_match 'Cannot allocate memory|out of memory|does not answer|not understood' ;;
+        *) fail "allocation $at: exit $rc" ;;
+        esac
+        at=$((at + 3))
+    done
+    [ $at -gt 100 ] || fail "only $at allocations"
+    expect_exit 0 pawl queue list --json
+    expect_json '.queues[0].depth' 1
+    expect_exit 0 pawl journal verify
+}
+once test_a_scheduler_that_starts_without_memory_says_so_and_calls_nothing_damaged
+
+test_no_limit_of_memory_that_may_be_mapped_ends_a_command_by_a_signal() {
+    local kib json told=no
+    for kib in $(seq 9000 1000 34000); do
+        for json in '' --json; do
+            rm -rf state
+            capture bash -c "ulimit -v $kib && exec \"\$1\" map $json echo ::: a" - "$PAWL"
+            [ "$rc" -lt 128 ] || fail "$kib KiB: exit $rc"
+            [ "$rc" -ne 127 ] || continue # the loader's
+            [ "$rc" -eq 0 ] || expect_stderr_match 'too little memory may be mapped|Cannot allocate memory|out of memory'
+            [ "$rc" -eq 0 ] || [ -z "$json" ] || json_err .error.message >message
+            ! grep -q 'too little memory may be mapped' "$T/err" || told=yes
+        done
+    done
+    expect_eq $told yes
+}
