@@ -43,7 +43,7 @@ const char *pawl_state_choose(const char *option);
  * process that does the same at the same time. In a directory that cannot be written (EXISTING only) missing
  * parts have descriptor -1.
  *
- * Return: 0; -ENOENT (EXISTING); PAWL_E_BAD_FORMAT (made by a newer pawl, or not a state directory);
+ * Return: 0; -ENOENT (EXISTING); -ENOSYS (no /proc); PAWL_E_BAD_FORMAT (made by a newer pawl, or not a state directory);
  * PAWL_E_INVALID (a symbolic link, another owner, writable by group or others); -errno. A command exits with
  * 4 for each.
  */

@@ -144,3 +144,31 @@ test_no_limit_of_memory_that_may_be_mapped_ends_a_command_by_a_signal() {
     done
     expect_eq $told yes
 }
+
+# without_proc COMMAND...: in a mount namespace whose /proc is empty; as a user in a user namespace of its own.
+without_proc() {
+    local unshare=(unshare -m)
+    [ "$(id -u)" -eq 0 ] || unshare=(unshare -rm)
+    "${unshare[@]}" true 2>/dev/null || unshare+=(--propagation unchanged)
+    "${unshare[@]}" bash -c 'mount -t tmpfs none /proc && exec "$@"' - "$@"
+}
+
+test_without_proc_every_command_says_that_it_is_not_mounted() {
+    local verb
+    expect_exit 0 pawl queue declare q --topic a
+    write flow.yaml <<'YAML'
+pawl: 1
+steps: {a: {run: ["true"]}}
+YAML
+    for verb in 'map echo ::: a' 'run flow.yaml' serve 'publish a x' 'consume q --count 1 --auto-ack' 'queue list' \
+        runs status health metrics; do
+        # shellcheck disable=SC2086
+        expect_exit 4 without_proc "$PAWL" $verb
+        expect_stderr '/proc is not mounted'
+        refute_stderr 'choose another'
+    done
+    expect_exit 4 without_proc env PAWL_STATE="$T/new" "$PAWL" map echo ::: a
+    [ ! -e new ] || fail 'a state directory was made'
+    expect_exit 1 without_proc "$PAWL" doctor --json
+    expect_json '.checks[] | select(.check == "proc") | .result' fail
+}
