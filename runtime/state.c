@@ -281,6 +281,12 @@ int pawl_state_open(const char *path, enum pawl_state_mode mode, struct pawl_sta
     return error;
 }
 
+bool pawl_state_is_anothers(const char *path)
+{
+    struct stat status;
+    return stat(path, &status) != 0 || status.st_uid != geteuid();
+}
+
 void pawl_state_close(struct pawl_state *state)
 {
     int *const fds[] = {&state->dirfd, &state->journal_dirfd, &state->runs_dirfd, &state->spool_dirfd};

@@ -57,10 +57,10 @@ test_a_current_directory_that_is_gone_is_wrong_usage() {
     expect_stderr 'cd to a directory that is there'
 }
 
-# serve_as_a_user: by a user whom the limit of processes holds; AS is how to be that user.
-serve_as_a_user() {
+# as_a_user: whom limits and modes hold; AS is how to be that user, PAWL and PAWL_STATE are its own.
+as_a_user() {
     AS=()
-    if [ "$(id -u)" -eq 0 ]; then # whom it does not stop
+    if [ "$(id -u)" -eq 0 ]; then # whom they do not stop
         public_directory
         cd "$PUBLIC"
         install -m 755 "$PAWL" tool
@@ -69,6 +69,10 @@ serve_as_a_user() {
         install -d -m 700 -o 65534 -g 65534 state
         AS=(setpriv --reuid=65534 --regid=65534 --clear-groups)
     fi
+}
+
+serve_as_a_user() {
+    as_a_user
     serve_by "${AS[@]}" "$PAWL" serve
 }
 
@@ -171,4 +175,29 @@ YAML
     [ ! -e new ] || fail 'a state directory was made'
     expect_exit 1 without_proc "$PAWL" doctor --json
     expect_json '.checks[] | select(.check == "proc") | .result' fail
+}
+
+test_who_has_shut_himself_out_is_not_told_to_let_himself_in() {
+    as_a_user
+    expect_exit 0 "${AS[@]}" "$PAWL" queue declare q --topic a
+    chmod 000 "$PAWL_STATE/journal/00000001.seg"
+    expect_exit 4 "${AS[@]}" "$PAWL" publish a x
+    expect_stderr 'journal/00000001.seg: Permission denied'
+    refute_stderr allow-uids
+    chmod 600 "$PAWL_STATE/journal/00000001.seg"
+    chmod 000 "$PAWL_STATE"
+    expect_exit 4 "${AS[@]}" "$PAWL" queue list
+    expect_stderr 'it is yours'
+    refute_stderr 'pawl serve --socket'
+    chmod 700 "$PAWL_STATE"
+    serve_by "${AS[@]}" "$PAWL" serve --socket "$PAWL_STATE/other.sock"
+    chmod 000 "$PAWL_STATE/other.sock"
+    local verb
+    for verb in 'publish a x' health; do
+        # shellcheck disable=SC2086
+        expect_exit 4 "${AS[@]}" "$PAWL" $verb --state "$PAWL_STATE/other.sock"
+        expect_stderr 'it is yours'
+        refute_stderr allow-uids
+    done
+    end_serve
 }
