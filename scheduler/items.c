@@ -58,22 +58,24 @@ int pawl_items_add_chunk(struct pawl_run *run, uint64_t first, uint32_t count, c
         pawl_grow((void **)&run->chunks, &run->chunk_capacity, run->chunk_count + 1, sizeof *run->chunks);
     if (error < 0)
         return error;
-    struct pawl_items_chunk chunk = {.first = first,
-                                     .count = count,
-                                     .open = count,
-                                     .place = place,
-                                     .body_offset = body_offset,
-                                     .bytes_count = n};
-    chunk.bytes = malloc(n ? n : 1);
-    if (!chunk.bytes)
+    uint32_t *offsets;
+    char *copy = malloc(n ? n : 1);
+    if (!copy)
         return -ENOMEM;
-    memcpy(chunk.bytes, bytes, n);
-    error = index_items(chunk.bytes, n, count, &chunk.offsets);
+    memcpy(copy, bytes, n);
+    error = index_items(copy, n, count, &offsets);
     if (error < 0) {
-        free(chunk.bytes);
+        free(copy);
         return error;
     }
-    run->chunks[run->chunk_count++] = chunk;
+    run->chunks[run->chunk_count++] = (struct pawl_items_chunk){.first = first,
+                                                                .count = count,
+                                                                .open = count,
+                                                                .place = place,
+                                                                .body_offset = body_offset,
+                                                                .bytes_count = n,
+                                                                .bytes = copy,
+                                                                .offsets = offsets};
     return pawl_run_pin(run, place);
 }
 

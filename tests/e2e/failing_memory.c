@@ -1,6 +1,6 @@
 /*
- * failing_memory.c - preloaded: the FAIL_AT-th allocation of a process that calls itself FAIL_IN fails, and no
- * other. The file FAIL_TOLD is made when that happens.
+ * failing_memory.c - preloaded: the FAIL_AT-th allocation of a process that calls itself FAIL_IN fails, and
+ * no other. The file FAIL_TOLD is made when that happens.
  *
  *   gcc -shared -fPIC -o failing_memory.so failing_memory.c
  *   FAIL_IN='pawl: scheduler' FAIL_AT=86 FAIL_TOLD=told LD_PRELOAD=./failing_memory.so COMMAND [ARGUMENT...]
