@@ -116,6 +116,7 @@ test_a_scheduler_that_starts_without_memory_says_so_and_calls_nothing_damaged() 
     local at=2 # the first ends it before it can say anything
     while :; do
         rm -f told
+        wait_until 'flock -n "$PAWL_STATE/lock" true' # the one before has gone: it would be asked, and none started
         capture env FAIL_IN='pawl: scheduler' FAIL_AT=$at FAIL_TOLD="$T/told" LD_PRELOAD="$T/failing_memory.so" \
             "$PAWL" queue list
         [ -e told ] || break
