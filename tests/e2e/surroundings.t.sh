@@ -138,7 +138,7 @@ test_no_limit_of_memory_that_may_be_mapped_ends_a_command_by_a_signal() {
     local kib json told=no
     for kib in $(seq 9000 1000 34000); do
         for json in '' --json; do
-            rm -rf state
+            export PAWL_STATE=$T/state$json.$kib
             capture bash -c "ulimit -v $kib && exec \"\$1\" map $json echo ::: a" - "$PAWL"
             [ "$rc" -lt 128 ] || fail "$kib KiB: exit $rc"
             [ "$rc" -ne 127 ] || continue # the loader's
