@@ -101,10 +101,12 @@ static int connect_to(struct pawl_observer *observer, uint64_t deadline_ns)
         return -ENOENT;
     if (fd == -EACCES && observer->socket) {
         observer->report = (struct pawl_error_report){.error = fd, .exit_code = 4};
-        snprintf(observer->report.text, sizeof observer->report.text, "%.400s is not yours to use",
-                 observer->socket);
-        snprintf(observer->report.hint, sizeof observer->report.hint,
-                 "its owner lets users in: allow-uids or allow-gids in pawl.yaml");
+        bool anothers = pawl_state_is_anothers(observer->socket);
+        snprintf(observer->report.text, sizeof observer->report.text, "%.400s%s", observer->socket,
+                 anothers ? " is not yours to use" : ": Permission denied");
+        snprintf(observer->report.hint, sizeof observer->report.hint, "%s",
+                 anothers ? "its owner lets users in: allow-uids or allow-gids in pawl.yaml"
+                          : PAWL_STATE_OWN_HINT);
     }
     if (fd < 0)
         return fd;

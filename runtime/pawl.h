@@ -255,6 +255,12 @@ typedef void (*pawl_confirm_callback)(void *context, const struct pawl_confirm *
 PAWL_API int pawl_publish(struct pawl *pawl, const struct pawl_message *message, int timeout_ms,
                           struct pawl_confirm *confirm_out);
 
+/** pawl_refusing_queue - name of the queue that refused a publish of this handle last (a confirm whose error
+ * is PAWL_ERR_QUEUE_FULL or PAWL_ERR_LIMIT, or with refused > 0). Asks the scheduler unless it is known, for
+ * a second at most: not from a callback. Return: "" if nobody knows it; valid until the next call with this
+ * handle. */
+PAWL_API const char *pawl_refusing_queue(struct pawl *pawl);
+
 /** pawl_publish_async - put it into the lane; the callback (may be NULL) runs in pawl_dispatch() or a waiting
  * call. Nothing is sent before pawl_kick(), a waiting call, or a filled batch. After a reconnect unconfirmed
  * ones are sent again. Return: 0; -EAGAIN (lane or window is full and timeout_ms passed); as pawl_publish().

@@ -254,6 +254,12 @@ int pawl_state_open(const char *path, enum pawl_state_mode mode, struct pawl_sta
     }
     memcpy(trimmed, path, length);
     trimmed[length] = 0;
+    if (access("/proc/self/fd", F_OK) !=
+        0) { /* its paths are how the socket is reached, however deep it lies */
+        say(why, "/proc is not mounted here, and nothing goes without it: mount -t proc proc /proc");
+        *state_out = state;
+        return -ENOSYS;
+    }
 
     int error = open_directory(trimmed, mode, &state, why);
     if (!error)
@@ -273,6 +279,12 @@ int pawl_state_open(const char *path, enum pawl_state_mode mode, struct pawl_sta
     }
     *state_out = state;
     return error;
+}
+
+bool pawl_state_is_anothers(const char *path)
+{
+    struct stat status;
+    return stat(path, &status) != 0 || status.st_uid != geteuid();
 }
 
 void pawl_state_close(struct pawl_state *state)

@@ -43,12 +43,17 @@ const char *pawl_state_choose(const char *option);
  * process that does the same at the same time. In a directory that cannot be written (EXISTING only) missing
  * parts have descriptor -1.
  *
- * Return: 0; -ENOENT (EXISTING); PAWL_E_BAD_FORMAT (made by a newer pawl, or not a state directory);
- * PAWL_E_INVALID (a symbolic link, another owner, writable by group or others); -errno. A command exits with
- * 4 for each.
+ * Return: 0; -ENOENT (EXISTING); -ENOSYS (no /proc); PAWL_E_BAD_FORMAT (made by a newer pawl, or not a state
+ * directory); PAWL_E_INVALID (a symbolic link, another owner, writable by group or others); -errno. A command
+ * exits with 4 for each.
  */
 int pawl_state_open(const char *path, enum pawl_state_mode mode, struct pawl_state *state_out,
                     char why[PAWL_STATE_WHY_BYTES]);
 void pawl_state_close(struct pawl_state *state);
+
+/* Who may not use @path is told what helps by whose it is: its owner lets others in, and may have shut
+ * himself out. One that cannot be looked at counts as another's. */
+bool pawl_state_is_anothers(const char *path);
+#define PAWL_STATE_OWN_HINT "it is yours, and its permissions keep you out: chmod u+rwX"
 
 #endif

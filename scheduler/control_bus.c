@@ -91,7 +91,12 @@ static void on_request(struct pawl_connection *connection, const struct pawl_wir
     json_t *reply = NULL;
     char why[256] = "";
     uint64_t lsn = 0;
+    errno = 0; /* the parser does not tell a want of memory from a mistake */
     json_t *request = json_loadb(message->body, message->header.bytes, JSON_REJECT_DUPLICATES, &wrong);
+    if (!request && errno == ENOMEM) {
+        refuse(connection, message->header.tag, -ENOMEM, why);
+        return;
+    }
     if (!json_is_object(request)) {
         snprintf(why, sizeof why, "the request is not a JSON object: %s",
                  request ? "another type" : wrong.text);

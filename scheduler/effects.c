@@ -26,6 +26,7 @@ uint64_t pawl_loop_append(struct pawl_loop *loop, uint8_t type, uint16_t version
     uint64_t lsn = 0;
     int error = pawl_journal_append(loop->journal, type, version, body, count, &lsn, place_out);
     if (error) {
+        loop->append_error = error;
         pawl_log(PAWL_LOG_ERROR, "journal: a record of type %u is refused: %s", type, pawl_error_text(error));
         return 0;
     }

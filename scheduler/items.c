@@ -27,12 +27,14 @@ static struct pawl_items_chunk *chunk_of(struct pawl_run *run, uint64_t instance
     return low < run->chunk_count && run->chunks[low].first <= instance ? &run->chunks[low] : NULL;
 }
 
-/* The offsets of the items in a block, or NULL when the block does not hold. */
-static uint32_t *index_items(const char *bytes, uint32_t n, uint32_t count)
+/* The offsets of the items in a block. 0; PAWL_E_DAMAGED: the block does not hold; -ENOMEM. */
+static int index_items(const char *bytes, uint32_t n, uint32_t count, uint32_t **offsets_out)
 {
     uint32_t *offsets = malloc((count ? count : 1) * sizeof *offsets);
     uint32_t at = 0;
-    for (uint32_t i = 0; offsets && i < count; i++) {
+    if (!offsets)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < count; i++) {
         struct pawl_wire_item item;
         if (n - at < sizeof item)
             goto bad;
@@ -42,10 +44,11 @@ static uint32_t *index_items(const char *bytes, uint32_t n, uint32_t count)
         offsets[i] = at;
         at += (uint32_t)sizeof item + item.task_bytes;
     }
-    return offsets;
+    *offsets_out = offsets;
+    return 0;
 bad:
     free(offsets);
-    return NULL;
+    return PAWL_E_DAMAGED;
 }
 
 int pawl_items_add_chunk(struct pawl_run *run, uint64_t first, uint32_t count, const char *bytes, uint32_t n,
@@ -55,22 +58,24 @@ int pawl_items_add_chunk(struct pawl_run *run, uint64_t first, uint32_t count, c
         pawl_grow((void **)&run->chunks, &run->chunk_capacity, run->chunk_count + 1, sizeof *run->chunks);
     if (error < 0)
         return error;
-    struct pawl_items_chunk chunk = {.first = first,
-                                     .count = count,
-                                     .open = count,
-                                     .place = place,
-                                     .body_offset = body_offset,
-                                     .bytes_count = n};
-    chunk.bytes = malloc(n ? n : 1);
-    if (!chunk.bytes)
+    uint32_t *offsets;
+    char *copy = malloc(n ? n : 1);
+    if (!copy)
         return -ENOMEM;
-    memcpy(chunk.bytes, bytes, n);
-    chunk.offsets = index_items(chunk.bytes, n, count);
-    if (!chunk.offsets) {
-        free(chunk.bytes);
-        return PAWL_E_BAD_MESSAGE;
+    memcpy(copy, bytes, n);
+    error = index_items(copy, n, count, &offsets);
+    if (error < 0) {
+        free(copy);
+        return error;
     }
-    run->chunks[run->chunk_count++] = chunk;
+    run->chunks[run->chunk_count++] = (struct pawl_items_chunk){.first = first,
+                                                                .count = count,
+                                                                .open = count,
+                                                                .place = place,
+                                                                .body_offset = body_offset,
+                                                                .bytes_count = n,
+                                                                .bytes = copy,
+                                                                .offsets = offsets};
     return pawl_run_pin(run, place);
 }
 
@@ -80,11 +85,8 @@ static int load_chunk(struct pawl_run *run, struct pawl_items_chunk *chunk)
     if (!chunk->bytes)
         return -ENOMEM;
     int error = pawl_result_read(run, chunk->place, chunk->body_offset, chunk->bytes, chunk->bytes_count);
-    if (error == 0) {
-        chunk->offsets = index_items(chunk->bytes, chunk->bytes_count, chunk->count);
-        if (!chunk->offsets)
-            error = PAWL_E_DAMAGED;
-    }
+    if (error == 0)
+        error = index_items(chunk->bytes, chunk->bytes_count, chunk->count, &chunk->offsets);
     if (error < 0) {
         free(chunk->bytes);
         chunk->bytes = NULL;
@@ -240,7 +242,7 @@ int pawl_items_apply(struct pawl_core *core, const struct pawl_items_record *rec
         error = pawl_items_add_chunk(run, first, record->new_count, items, record->items_bytes, place,
                                      (uint32_t)(sizeof *record + matched_bytes));
         if (error < 0)
-            return error == PAWL_E_BAD_MESSAGE ? PAWL_E_DAMAGED : error;
+            return error;
         const struct pawl_items_chunk *chunk = &run->chunks[run->chunk_count - 1];
         for (uint32_t i = 0; i < record->new_count && error == 0; i++) {
             struct pawl_wire_item item;

@@ -225,6 +225,7 @@ static bool be_in_segment(struct pawl_journal *journal, uint32_t number)
     int error = pawl_segment_start(journal, number, NULL);
     if (error == 0)
         return true;
+    journal->refused_count++;
     if (pawl_io_is_room_error(error))
         pawl_journal_set_room(journal, PAWL_JOURNAL_FULL);
     else
@@ -286,6 +287,9 @@ static void count_durable(struct pawl_journal *journal, const struct journal_fra
     journal->segments[journal->segment_count - 1].bytes = journal->end;
     journal->closed_by_last_frame = frame->flags & PAWL_FRAME_CLOSING;
     journal->needs_watermark = !frame->only_watermark;
+    if (journal->refused_count > 0 && journal->room == PAWL_JOURNAL_FULL)
+        pawl_journal_set_room(journal, PAWL_JOURNAL_TIGHT);
+    journal->refused_count = 0;
     journal->pending_bytes -= frame->record_bytes;
     journal->stats.frame_count++;
     journal->stats.sync_count++;

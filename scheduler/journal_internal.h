@@ -161,6 +161,9 @@ struct pawl_journal {
     bool room_is_ample;             /* at the last look */
     uint64_t appended_bytes;
     uint64_t retry_at_ns;
+    uint32_t refused_count; /* writes, for want of space, since one went well: whatever the disk says of its
+                               room */
+    int reserve_error;      /* the last that was told of, and not a full disk */
     uint64_t idle_since_ns;
     uint32_t recycled[PAWL_RECYCLED_MAX]; /* numbers in the names */
     uint32_t recycled_count;

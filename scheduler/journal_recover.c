@@ -60,6 +60,13 @@ static int damaged_segment(struct recovery *recovery, uint32_t number, uint64_t 
     return damaged(recovery, name, byte_offset, lsn, reason);
 }
 
+/* Of a file that may be good: no memory, no descriptor. */
+static int cannot_read(struct recovery *recovery, const char *file, int error)
+{
+    snprintf(recovery->report->file, sizeof recovery->report->file, "%s", file);
+    return error;
+}
+
 static int too_little_room(struct recovery *recovery, uint64_t bytes)
 {
     struct pawl_journal_report *report = recovery->report;
@@ -83,10 +90,8 @@ static int open_segments(struct recovery *recovery)
         bool direct = false, last = i == count - 1;
         int fd = last ? pawl_segment_open_direct(journal, name, O_RDWR, &direct)
                       : pawl_io_file_open(journal->io, journal->dir_fd, name, O_RDONLY, 0);
-        if (fd < 0) {
-            snprintf(recovery->report->file, sizeof recovery->report->file, "%s", name);
-            return fd;
-        }
+        if (fd < 0)
+            return cannot_read(recovery, name, fd);
         struct journal_segment segment = {.number = number, .read_fd = -1, .lock_fd = fd};
         int error = pawl_segment_add(journal, &segment);
         if (error) {
@@ -98,7 +103,7 @@ static int open_segments(struct recovery *recovery)
             return error;
         error =
             pawl_scan_header(journal->io, fd, number, &recovery->headers[i], &recovery->header_checksums[i]);
-        if (error == PAWL_E_DAMAGED || error == -EIO)
+        if (pawl_is_damage(error))
             return damaged_segment(recovery, number, 0, 0, "the segment's header does not hold");
         if (error == PAWL_E_BAD_FORMAT) {
             damaged_segment(recovery, number, 0, 0, "written by a newer version of pawl");
@@ -115,6 +120,18 @@ static int open_segments(struct recovery *recovery)
     return 0;
 }
 
+static int add_fall_back(struct recovery *recovery, const char *name, uint64_t number)
+{
+    struct pawl_journal *journal = recovery->journal;
+    uint64_t lsn;
+    int error = pawl_snapshot_peek(journal->io, journal->dir_fd, name, journal->uuid, &lsn);
+    if (error == 0)
+        journal->snapshots[journal->snapshot_count++] = (struct snapshot_entry){number, lsn};
+    if (error == 0 || pawl_is_damage(error) || error == PAWL_E_BAD_FORMAT) /* a bad one is set aside */
+        return 0;
+    return cannot_read(recovery, name, error);
+}
+
 /* Finds the newest snapshot that holds, looking at each as a whole before a byte of it is handed over. */
 static int load_newest_snapshot(struct recovery *recovery)
 {
@@ -127,10 +144,9 @@ static int load_newest_snapshot(struct recovery *recovery)
         if (number > journal->snapshot_number)
             journal->snapshot_number = number;
         if (journal->snapshot_count > 0) { /* the fall-back: its lsn bounds what may be released */
-            uint64_t lsn;
-            if (journal->snapshot_count < 2 &&
-                pawl_snapshot_peek(journal->io, journal->dir_fd, name, journal->uuid, &lsn) == 0)
-                journal->snapshots[journal->snapshot_count++] = (struct snapshot_entry){number, lsn};
+            int error = journal->snapshot_count < 2 ? add_fall_back(recovery, name, number) : 0;
+            if (error)
+                return error;
             continue;
         }
         int error = pawl_snapshot_check(journal->io, journal->dir_fd, name, &check);
@@ -138,6 +154,8 @@ static int load_newest_snapshot(struct recovery *recovery)
             damaged(recovery, name, 0, 0, "written by a newer version of pawl");
             return error;
         }
+        if (error && !pawl_is_damage(error))
+            return cannot_read(recovery, name, error);
         if (error) {
             recovery->report->snapshots_bad++;
             pawl_journal_notice(journal, "%s is bad at byte %llu (%s): falling back", name,

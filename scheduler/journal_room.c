@@ -23,6 +23,7 @@ enum {
     BACK_BYTES = 2 << 20,         /* beyond what is needed, before work is taken again */
     RESERVE_AFTER_BYTES = 1 << 20,
     RETRY_NS = 1000000000,
+    REFUSALS_AT_ONCE = PAWL_JOURNAL_RESERVE_FILES, /* then the disk is asked once in RETRY_NS */
     MOVES_LEAVE_FILES = PAWL_JOURNAL_RESERVE_FILES / 2,
     ACTS_LEAVE_FILES = MOVES_LEAVE_FILES + 1, /* so that what they made can still be moved together */
 };
@@ -167,6 +168,20 @@ static int look_for_room(struct pawl_journal *journal, uint64_t needed)
     return error ? error : room < needed ? -ENOSPC : 0;
 }
 
+/* What else than a full disk keeps the reserve from being made (no descriptor is left, say) is none: the free
+ * space stands in for it, and it is tried again. */
+static int secure(struct pawl_journal *journal)
+{
+    int error = pawl_journal_make_reserve(journal);
+    if (error == 0 || pawl_io_is_room_error(error))
+        return error;
+    if (error != journal->reserve_error)
+        pawl_journal_notice(journal, "journal: the reserve for a full disk cannot be made: %s",
+                            pawl_error_text(error));
+    journal->reserve_error = error;
+    return 0;
+}
+
 static int check_free_space(struct pawl_journal *journal, uint64_t bytes)
 {
     uint64_t taken = journal->stats.bytes + journal->pending_bytes;
@@ -174,7 +189,7 @@ static int check_free_space(struct pawl_journal *journal, uint64_t bytes)
         return 0;
     int error = 0;
     if (!reserve_is_whole(journal) && journal->appended_bytes >= RESERVE_AFTER_BYTES)
-        error = pawl_journal_make_reserve(journal);
+        error = secure(journal);
     if (error == 0)
         error = look_for_room(journal, room_needed(journal, bytes));
     if (error == 0)
@@ -258,7 +273,7 @@ bool pawl_journal_is_secure(const struct pawl_journal *journal)
 
 void pawl_journal_secure(struct pawl_journal *journal)
 {
-    if (!pawl_journal_is_secure(journal) && pawl_journal_make_reserve(journal) != 0)
+    if (!pawl_journal_is_secure(journal) && secure(journal) != 0)
         pawl_journal_set_room(journal, PAWL_JOURNAL_TIGHT);
 }
 
@@ -368,16 +383,42 @@ static void give_snapshot_up(struct pawl_journal *journal)
         writer->error = -ECANCELED;
 }
 
+/* A new segment took its header, and then refused its first frame as those before did; no file is left that
+ * is ours already. */
+static bool is_stuck(const struct pawl_journal *journal)
+{
+    return journal->refused_count > REFUSALS_AT_ONCE && journal->end == PAWL_SEGMENT_HEADER_BYTES &&
+           journal->reserve_mask == 0 && journal->recycled_count == 0 && journal->first &&
+           journal->first->state == FRAME_DONE && journal->first->segment == journal->current.number;
+}
+
+/* One segment after the other would be no better: the same frames go to the same places again. */
+static void try_in_place(struct pawl_journal *journal)
+{
+    const struct journal_segment *current = &journal->segments[journal->segment_count - 1];
+    for (struct journal_frame *frame = journal->first; frame; frame = frame->next)
+        if (frame->state == FRAME_DONE)
+            frame->state = FRAME_CUT;
+    pawl_extent_begin(journal, current->lock_fd, false);
+    journal->stalled = false;
+    pawl_journal_submit(journal);
+}
+
 /* The head of the window found no space. Nothing is in flight any more, and nothing goes to this segment
  * again: what a short write left behind its end is room for the next. A file of the reserve of which some is
  * used stays whole, to be one again. */
 void pawl_journal_rescue(struct pawl_journal *journal)
 {
     const struct journal_segment *current = &journal->segments[journal->segment_count - 1];
+    if (is_stuck(journal)) {
+        pawl_journal_set_room(journal, PAWL_JOURNAL_FULL);
+        return;
+    }
     if (journal->end == PAWL_SEGMENT_HEADER_BYTES || journal->end > journal->options.reserve_bytes)
         (void)pawl_io_file_truncate(journal->io, current->lock_fd, journal->end);
     if (journal->room == PAWL_JOURNAL_ROOMY)
         pawl_journal_set_room(journal, PAWL_JOURNAL_TIGHT);
+    journal->refused_count++;
     if (plan_again(journal) != 0) {
         pawl_journal_set_room(journal, PAWL_JOURNAL_FULL);
         return;
@@ -424,12 +465,14 @@ uint64_t pawl_journal_tick_room(struct pawl_journal *journal, uint64_t now_ns)
     journal->retry_at_ns = now_ns + RETRY_NS;
 
     bool enough = look_for_room(journal, room_needed(journal, BACK_BYTES)) == 0;
-    if (enough && pawl_journal_make_reserve(journal) == 0) {
+    if (enough && journal->refused_count == 0 && secure(journal) == 0) {
         pawl_journal_set_room(journal, PAWL_JOURNAL_ROOMY);
         journal->retry_at_ns = 0;
     }
     pawl_journal_refill_reserve(journal); /* as far as it goes: what waits for nothing is kept from others */
-    if (journal->in_flight == 0 && journal->first && journal->first->state == FRAME_DONE)
+    if (journal->in_flight == 0 && is_stuck(journal))
+        try_in_place(journal);
+    else if (journal->in_flight == 0 && journal->first && journal->first->state == FRAME_DONE)
         pawl_journal_rescue(journal);
     else
         pawl_journal_submit(journal);

@@ -272,10 +272,13 @@ int pawl_scan_rest_of(struct pawl_scan *scan, uint64_t byte_offset, uint64_t lsn
             continue;
         rest_out->ours = true;
         const uint8_t *bytes;
-        if (header.durable_lsn >= lsn && !rest_out->vouched &&
-            !pawl_scan_frame(scan, at, 0, &header, &bytes)) {
+        if (header.durable_lsn < lsn || rest_out->vouched)
+            continue;
+        if (!pawl_scan_frame(scan, at, 0, &header, &bytes)) {
             rest_out->vouched = true;
             rest_out->voucher_byte_offset = at;
+        } else if (scan->error && !pawl_is_damage(scan->error)) { /* it may vouch for all before it */
+            return scan->error;
         }
     }
     rest_out->bytes = at > byte_offset ? at - byte_offset : 0;

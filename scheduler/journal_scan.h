@@ -6,9 +6,20 @@
 #ifndef PAWL_SCHEDULER_JOURNAL_SCAN_H
 #define PAWL_SCHEDULER_JOURNAL_SCAN_H
 
+#include <errno.h>
+#include <stdbool.h>
+
 #include "scheduler/frame.h"
 #include "scheduler/io.h"
 #include "scheduler/journal.h"
+#include "shm/error.h"
+
+/* The disk changed its bytes, or does not give them. Any other error (no memory, no descriptor) says nothing
+ * of them: they may be good, and confirmed. */
+static inline bool pawl_is_damage(int error)
+{
+    return error == PAWL_E_DAMAGED || error == -EIO;
+}
 
 /* What lies in the directory, each list in rising order. */
 struct pawl_listing {
@@ -73,7 +84,7 @@ struct pawl_scan_rest {
     uint64_t voucher_byte_offset;
 };
 
-/* pawl_scan_rest_of - looks on at every block from @byte_offset. 0 or -errno. */
+/* pawl_scan_rest_of - looks on at every block from @byte_offset. 0 or -errno (nothing is known then). */
 int pawl_scan_rest_of(struct pawl_scan *scan, uint64_t byte_offset, uint64_t lsn,
                       struct pawl_scan_rest *rest_out);
 

@@ -51,6 +51,15 @@ static void find(struct walk *walk, enum pawl_journal_finding_kind kind, const c
     }
 }
 
+static int cannot_read(struct walk *walk, const char *file, int error)
+{
+    struct pawl_journal_report *report = walk->report;
+    snprintf(report->file, sizeof report->file, "%s", file);
+    snprintf(report->reason, sizeof report->reason, "%s", pawl_error_text(error));
+    report->byte_offset = report->lsn = 0;
+    return error;
+}
+
 static int give_records(struct walk *walk, uint32_t segment, uint64_t byte_offset, const uint8_t *bytes,
                         uint64_t record_bytes)
 {
@@ -100,6 +109,8 @@ static int read_frames(struct walk *walk, struct segment_walk *segment)
         struct pawl_frame_header frame;
         const uint8_t *bytes;
         segment->reason = pawl_scan_frame(&segment->scan, segment->at, segment->lsn, &frame, &bytes);
+        if (segment->scan.error && !pawl_is_damage(segment->scan.error))
+            return segment->scan.error;
         if (segment->reason)
             break;
         error = give_records(walk, segment->header->number, segment->at, bytes, frame.record_bytes);
@@ -216,6 +227,8 @@ static int walk_header(struct walk *walk, uint32_t index)
         snprintf(walk->report->reason, sizeof walk->report->reason, "written by a newer version of pawl");
         return error;
     }
+    if (!pawl_is_damage(error))
+        return cannot_read(walk, name, error);
     find(walk, PAWL_JOURNAL_DAMAGE, name, 0, 0, "the segment's header does not hold");
     return 0;
 }
@@ -291,6 +304,8 @@ static int walk_snapshots(struct walk *walk)
         int error = pawl_snapshot_check(walk->io, walk->dir_fd, name, &check);
         if (error == -ENOENT) /* two newer ones came since; one that is being read keeps its bytes */
             continue;
+        if (error && error != PAWL_E_BAD_FORMAT && !pawl_is_damage(error))
+            return cannot_read(walk, name, error);
         if (error) {
             find(walk, PAWL_JOURNAL_DAMAGE, name, check.byte_offset, check.lsn, check.reason);
             walk->report->snapshots_bad++;

@@ -44,6 +44,7 @@ struct pawl_loop {
     uint64_t flushed_at_ns; /* boottime: when that last rose */
     uint64_t flush_due_ns;  /* boottime: when what waits for company is given to the disk; 0: nothing waits */
     int journal_error;
+    int append_error;               /* of the last record that the journal did not take */
     bool snapshotting, release_due; /* snapshot.h */
     bool full_again;                /* a full disk: the first of two snapshots was begun */
     bool full_lend;                 /* and the last one found no room: the next may have all of the reserve */

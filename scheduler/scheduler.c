@@ -123,6 +123,12 @@ static int refuse(struct refusal *refusal, int error, int exit_code, const char 
     return error;
 }
 
+/* Want of memory passes; whatever else is a fault of ours or of the disk's. */
+static int refuse_to_begin(struct refusal *refusal, int error, const char *what)
+{
+    return refuse(refusal, error, error == -ENOMEM ? EXIT_CANNOT_START : EXIT_INTERNAL, what, "");
+}
+
 static int refuse_journal(struct pawl_loop *loop, struct refusal *refusal, int error,
                           const struct pawl_journal_report *report)
 {
@@ -256,7 +262,8 @@ static int recover(struct pawl_loop *loop, struct refusal *refusal)
     pawl_core_durable(loop->core, loop->now, loop->durable_lsn);
     error = pawl_core_start(loop->core, loop->now, loop->options->restarted, &loop->epoch, &epoch_lsn);
     if (error)
-        return refuse(refusal, error, EXIT_INTERNAL, "cannot begin a new epoch", "");
+        return refuse_to_begin(refusal, loop->append_error ? loop->append_error : error,
+                               "cannot begin a new epoch");
     loop->begun_at_ns = loop->options->restarted ? 0 : loop->now.realtime_ns;
     loop->world->epoch = loop->epoch;
     if (loop->metrics)
@@ -264,7 +271,7 @@ static int recover(struct pawl_loop *loop, struct refusal *refusal)
     pawl_bus_durable(loop->bus, loop->now, loop->durable_lsn);
     error = pawl_bus_start(loop->bus, loop->now, loop->epoch, epoch_lsn);
     if (error)
-        return refuse(refusal, error, EXIT_INTERNAL, "the event bus cannot begin", "");
+        return refuse_to_begin(refusal, error, "the event bus cannot begin");
     (void)pawl_journal_flush(loop->journal);
     /* Whoever fills the disk later leaves us what the next start and settlements need. A temporary scheduler
      * does not pay for that: it has its reserve when it has written much. */
@@ -273,14 +280,19 @@ static int recover(struct pawl_loop *loop, struct refusal *refusal)
     return prove_orphans_gone(loop, refusal);
 }
 
-/* The launching command will want a worker: it is forked while we recover. */
-static void ask_early(struct pawl_loop *loop, struct pawl_connection *supervisor)
+/* The launching command will want a worker: it is forked while we recover. Return: was one asked for? */
+static bool ask_early(const struct pawl_loop *loop, struct pawl_connection *supervisor)
 {
     struct pawl_wire_workers body = {.count = 1};
     if (!supervisor || loop->options->restarted || loop->options->client_fd < 0)
-        return;
-    pawl_control_reply(supervisor, PAWL_WIRE_WORKERS, 0, &body, sizeof body, NULL, 0);
-    (void)pawl_wire_flush(&supervisor->wire);
+        return false;
+    /* Not as an answer: one that cannot be sent would end the connection, and lanes that are not there yet.
+     */
+    int error = pawl_wire_queue_message(&supervisor->wire, PAWL_WIRE_WORKERS, 0, &body, sizeof body, NULL, 0,
+                                        NULL, 0);
+    if (!error)
+        (void)pawl_wire_flush(&supervisor->wire);
+    return !error;
 }
 
 static int read_config(struct pawl_loop *loop, struct refusal *refusal)
@@ -344,6 +356,7 @@ int pawl_scheduler_main(const struct pawl_scheduler_options *options)
 {
     struct refusal refusal = {.hint = ""};
     struct pawl_connection *supervisor = NULL;
+    bool asked = false;
     struct pawl_loop *loop = calloc(1, sizeof *loop);
     if (!loop)
         return EXIT_INTERNAL;
@@ -370,6 +383,8 @@ int pawl_scheduler_main(const struct pawl_scheduler_options *options)
         (void)pawl_control_adopt_fd(loop, options->client_fd, 0);
     if (options->supervisor_fd >= 0)
         supervisor = pawl_control_adopt_fd(loop, options->supervisor_fd, PAWL_ROLE_SUPERVISOR);
+    if (!error && options->supervisor_fd >= 0 && !supervisor)
+        error = refuse(&refusal, -ENOMEM, EXIT_CANNOT_START, "cannot start", "");
     if (!error) {
         error = pawl_listeners_open(loop);
         if (error)
@@ -379,7 +394,7 @@ int pawl_scheduler_main(const struct pawl_scheduler_options *options)
         error = read_config(loop, &refusal);
     }
     if (!error) {
-        ask_early(loop, supervisor);
+        asked = ask_early(loop, supervisor);
         error = recover(loop, &refusal);
     }
     if (error) {
@@ -388,7 +403,7 @@ int pawl_scheduler_main(const struct pawl_scheduler_options *options)
         loop->exit_code = refusal.exit_code;
     } else {
         loop->lanes->supervisor = supervisor;
-        loop->lanes->asked = supervisor && !options->restarted && options->client_fd >= 0;
+        loop->lanes->asked = asked;
         error = pawl_loop_run(loop);
         if (error) {
             pawl_log(PAWL_LOG_ERROR, "input and output failed: %s", pawl_error_text(error));

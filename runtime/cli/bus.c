@@ -53,7 +53,7 @@ int pawl_cli_exit(int error)
 }
 
 /* What to do next; @said is what went wrong. */
-static const char *hint_of(int error, const char *said)
+static const char *hint_of(const struct pawl_cli *cli, int error, const char *said)
 {
     switch (error) {
     case PAWL_ERR_NOT_FOUND:
@@ -78,7 +78,11 @@ static const char *hint_of(int error, const char *said)
     case PAWL_ERR_INCOMPATIBLE:
         return "pawl queue show says how it is declared";
     case -EACCES:
-        return "let this user in: allow-uids or allow-gids in pawl.yaml of the state directory";
+        if (strstr(said, " may not connect") == NULL && strstr(said, "cannot connect to ") == NULL)
+            return NULL; /* something that the scheduler may not do */
+        return strstr(said, " may not connect") != NULL || pawl_state_is_anothers(cli->state)
+                   ? "let this user in: allow-uids or allow-gids in pawl.yaml of the state directory"
+                   : PAWL_STATE_OWN_HINT;
     default:
         return NULL;
     }
@@ -105,7 +109,7 @@ int pawl_cli_fail(const struct pawl_cli *cli, const struct pawl *pawl, int error
         code[i] = (char)tolower((unsigned char)name[i]);
     code[i] = '\0';
     /* The scheduler's words may end with the hint, for programs that have no other place for it. */
-    const char *hint = hint_of(error, said);
+    const char *hint = hint_of(cli, error, said);
     size_t bytes = strlen(message), hint_bytes = hint != NULL ? strlen(hint) : 0;
     if (hint != NULL && bytes > hint_bytes + 3 && message[bytes - 1] == ')' &&
         memcmp(message + bytes - 1 - hint_bytes, hint, hint_bytes) == 0)

@@ -171,7 +171,9 @@ int pawl_fail_no_state(const struct pawl_cli *cli)
 int pawl_fail_state(const struct pawl_cli *cli, int error, const char *why)
 {
     return pawl_fail(cli, PAWL_EXIT_UNREACHABLE, "state",
-                     error == -EACCES
+                     error == -ENOSYS ? "pawl doctor looks at the machine"
+                     : error == -EACCES && !pawl_state_is_anothers(cli->state) ? PAWL_STATE_OWN_HINT
+                     : error == -EACCES
                          ? "its owner may let you in by a socket: pawl serve --socket, then --state SOCKET"
                          : "choose another: --state DIR, or PAWL_STATE=DIR",
                      "%s", why[0] != '\0' ? why : pawl_error_text(error));

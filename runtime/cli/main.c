@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "runtime/cli/address_space.h"
 #include "runtime/cli/cli.h"
 #include "runtime/cli/errors.h"
 #include "runtime/cli/output.h"
@@ -267,6 +268,9 @@ int main(int argc, char **argv)
     int rest = 0;
 
     hold_standard_streams();
+    int exit_code = pawl_address_space_check(argc, argv);
+    if (exit_code != 0)
+        return exit_code;
     pawl_proctitle_init(argc, argv);
     (void)signal(SIGPIPE, SIG_IGN);
     char **words = calloc((size_t)argc + 1, sizeof *words);
@@ -276,7 +280,6 @@ int main(int argc, char **argv)
     cli.argc = argc;
     cli.argv = argv;
 
-    int exit_code;
     int status =
         pawl_options_parse(NULL, argc > 0 ? argc - 1 : 0, words + 1, &global, &global, &rest, &error);
     cli.json = global.json;

@@ -207,7 +207,8 @@ static int find_view(struct pawl_session *session, const char *run_id, struct pa
         return PAWL_E_NOT_FOUND;
     if (!session->connected) {
         error = pawl_client_open(&session->state, false, &session->wire, &session->welcome, report_out);
-        session->connected = error == 0;
+        if (error == 0)
+            pawl_session_connected(session);
     }
     if (session->connected) {
         error = ask_summary(session, run_id, &view_out->summary, report_out);
@@ -226,7 +227,7 @@ static int find_view(struct pawl_session *session, const char *run_id, struct pa
     error = pawl_client_open(&session->state, true, &session->wire, &session->welcome, report_out);
     if (error != 0)
         return error;
-    session->connected = true;
+    pawl_session_connected(session);
     error = ask_summary(session, run_id, &view_out->summary, report_out);
     if (error == PAWL_E_NOT_FOUND && open_image(session, run_id, view_out) == 0)
         return 0;

@@ -41,7 +41,7 @@ static void print_notice(void *ctx, const struct pawl_wire_message *message)
     pawl_note(ctx, "%.*s", (int)message->header.bytes, (const char *)message->body);
 }
 
-static void connected(struct pawl_session *session)
+void pawl_session_connected(struct pawl_session *session)
 {
     session->connected = true;
     session->wire.on_notice = print_notice;
@@ -58,7 +58,7 @@ int pawl_session_connect(struct pawl_session *session, bool may_launch)
         return -ENOENT;
     if (error != 0)
         return pawl_fail_report(session->cli, &report);
-    connected(session);
+    pawl_session_connected(session);
     return 0;
 }
 
@@ -113,7 +113,7 @@ int pawl_reconnect(struct pawl_session *session)
         struct pawl_error_report report;
         int error = pawl_client_reopen(&session->state, &session->wire, &session->welcome, &report);
         if (error == 0) {
-            connected(session);
+            pawl_session_connected(session);
             return 0;
         }
         if (error != -ENOENT && error != PAWL_E_CLOSED && error != -ECONNREFUSED)

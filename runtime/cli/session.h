@@ -29,6 +29,10 @@ int pawl_session_open(const struct pawl_cli *cli, enum pawl_state_mode mode,
  * connected. */
 int pawl_session_connect(struct pawl_session *session, bool may_launch);
 
+/** pawl_session_connected - session->wire was connected by another way: it is the session's, and notices (a
+ * full disk that a request waits for, say) are printed */
+void pawl_session_connected(struct pawl_session *session);
+
 /** pawl_session_call - one request and its reply; failures are printed. */
 int pawl_session_call(struct pawl_session *session, uint16_t type, const void *body, size_t bytes,
                       uint16_t want, size_t reply_bytes_min, struct pawl_wire_message *reply_out);

@@ -91,6 +91,15 @@ static void check_kernel(struct doctor *doctor)
         report(doctor, "kernel", VERDICT_OK, NULL, "%s %s", about.release, about.machine);
 }
 
+static void check_proc(struct doctor *doctor)
+{
+    if (access("/proc/self/fd", F_OK) != 0)
+        report(doctor, "proc", VERDICT_FAIL, "mount -t proc proc /proc",
+               "not mounted: nothing goes without it");
+    else
+        report(doctor, "proc", VERDICT_OK, NULL, "mounted");
+}
+
 static void check_uring(struct doctor *doctor)
 {
     static const struct {
@@ -359,6 +368,7 @@ static int run_doctor(struct pawl_cli *cli, const void *options, int operand_cou
     struct doctor doctor = {.cli = cli, .checks = json_array()};
     choose_directory(&doctor);
     check_kernel(&doctor);
+    check_proc(&doctor);
     check_uring(&doctor);
     check_filesystem(&doctor);
     check_sync(&doctor);

@@ -96,6 +96,21 @@ static int declare(const struct pawl_cli *cli, struct pawl *pawl, const char *na
     return pawl_cli_ask(cli, pawl, request, reply_out);
 }
 
+/* Who comes from NATS means the rest of a topic by it, and would have a queue that nothing comes to. */
+static void note_foreign_wildcards(const struct pawl_cli *cli, const json_t *config)
+{
+    size_t i;
+    json_t *topic;
+    json_array_foreach(json_object_get(config, "topics"), i, topic)
+    {
+        const char *text = json_string_value(topic), *last = text != NULL ? strrchr(text, '.') : NULL;
+        last = last != NULL ? last + 1 : text;
+        if (last != NULL && strcmp(last, ">") == 0)
+            pawl_note(cli, "'%.80s': > is a segment as any other; # is the rest of a topic, as a last * is",
+                      text);
+    }
+}
+
 static int run_declare(struct pawl_cli *cli, const void *options, int operand_count, char **operands)
 {
     (void)operand_count;
@@ -116,6 +131,8 @@ static int run_declare(struct pawl_cli *cli, const void *options, int operand_co
         status = declare(cli, pawl, o->unrouted_to, catch_all, &other);
         json_decref(catch_all);
     }
+    if (status == 0)
+        note_foreign_wildcards(cli, config);
     if (status == 0 && cli->json)
         pawl_json_print(reply, stdout);
     if (pawl != NULL)

@@ -233,8 +233,9 @@ static int run_serve(struct pawl_cli *cli, const void *options, int operand_coun
     int error = pawl_state_open(cli->state, PAWL_STATE_CREATE, &serve.state, why);
     if (error != 0)
         return pawl_fail(cli, PAWL_EXIT_UNREACHABLE, "state",
-                         "choose another: --state DIR, or PAWL_STATE=DIR", "%s",
-                         why[0] != '\0' ? why : pawl_error_text(error));
+                         error == -ENOSYS ? "pawl doctor looks at the machine"
+                                          : "choose another: --state DIR, or PAWL_STATE=DIR",
+                         "%s", why[0] != '\0' ? why : pawl_error_text(error));
     int status = keep_options(&serve, options);
     if (status == 0)
         status = passed_sockets(&serve);

@@ -297,7 +297,7 @@ static int ask_name(struct pawl *pawl, char name[PAWL_NAME_BYTES])
     return error;
 }
 
-const char *pawl_lib_refusing_queue(struct pawl *pawl)
+const char *pawl_refusing_queue(struct pawl *pawl)
 {
     char words[PAWL_LIB_ERROR_BYTES];
     if (pawl->refusing == pawl->refusing_known)

@@ -36,11 +36,6 @@ int pawl_lib_take_until(struct pawl *pawl, const char *queue, const char *group,
  */
 void pawl_lib_consumer_limit(struct pawl_consumer *consumer, uint64_t count);
 
-/** pawl_lib_refusing_queue - name of the queue that refused a publish last; "" if that is not known. Asks the
- * scheduler until it has answered once, for a second at most; not from a callback. Valid until its next call.
- */
-const char *pawl_lib_refusing_queue(struct pawl *pawl);
-
 /* Somebody waits for the scheduler: for a confirm, say. */
 struct pawl_lib_silence {
     struct pawl_patience patience;

@@ -141,7 +141,7 @@ void *pawl_lib_fill(void *entry, size_t bytes, const struct pawl_message *messag
 int pawl_lib_refusal(struct pawl *pawl, const struct pawl_confirm *confirm)
 {
     bool by_queue = confirm->error == PAWL_E_QUEUE_FULL || confirm->error == PAWL_E_LIMIT;
-    const char *queue = by_queue ? pawl_lib_refusing_queue(pawl) : "";
+    const char *queue = by_queue ? pawl_refusing_queue(pawl) : "";
     if (confirm->error == PAWL_E_INDEFINITE)
         pawl_lib_fail(pawl, confirm->error, "%s", pawl_error_text(confirm->error));
     else if (confirm->error && queue[0])

@@ -431,20 +431,34 @@ int pawl_queue_config_load(const json_t *json, const char *name, const struct pa
     return error;
 }
 
+/* A list that lacks one for want of memory would be a queue that lacks a topic: NULL. */
 static json_t *texts(char *const *items, uint32_t count)
 {
     json_t *list = json_array();
-    for (uint32_t i = 0; i < count && list; i++)
-        json_array_append_new(list, json_string(items[i]));
-    return list;
+    int bad = list ? 0 : -1;
+    for (uint32_t i = 0; i < count && !bad; i++)
+        bad = json_array_append_new(list, json_string(items[i]));
+    if (!bad)
+        return list;
+    json_decref(list);
+    return NULL;
+}
+
+static json_t *policies(const struct pawl_overflow_topic *topics, uint32_t count)
+{
+    json_t *object = json_object();
+    int bad = object ? 0 : -1;
+    for (uint32_t i = 0; i < count && !bad; i++)
+        bad = json_object_set_new(object, topics[i].pattern,
+                                  json_string(pawl_overflow_name(topics[i].overflow)));
+    if (!bad)
+        return object;
+    json_decref(object);
+    return NULL;
 }
 
 json_t *pawl_queue_config_json(const struct pawl_queue_config *config)
 {
-    json_t *overflow_topics = json_object();
-    for (uint32_t i = 0; i < config->overflow_topic_count && overflow_topics; i++)
-        json_object_set_new(overflow_topics, config->overflow_topics[i].pattern,
-                            json_string(pawl_overflow_name(config->overflow_topics[i].overflow)));
     json_t *json = json_pack(
         "{s:o,s:I,s:o,s:I,s:s,s:I,s:I,s:s,s:I,s:{s:I,s:I},s:I,s:b,s:s,s:s,s:s,s:b,s:I,s:I,s:{s:I,s:I,s:I,s:I}"
         ",s:b,s:b,s:b,s:o,s:I}",
@@ -462,8 +476,9 @@ json_t *pawl_queue_config_json(const struct pawl_queue_config *config)
         (json_int_t)config->breaker.failure_threshold, "successes",
         (json_int_t)config->breaker.success_threshold, "cooldown_ns", (json_int_t)config->breaker.cooldown_ns,
         "probes", (json_int_t)config->breaker.probes_max, "temporary", config->temporary, "unrouted",
-        config->unrouted, "dead_letters", config->dead_letters, "overflow_topics", overflow_topics,
-        "retain_events", (json_int_t)config->retain_events);
+        config->unrouted, "dead_letters", config->dead_letters, "overflow_topics",
+        policies(config->overflow_topics, config->overflow_topic_count), "retain_events",
+        (json_int_t)config->retain_events);
     return json;
 }
 

@@ -242,8 +242,11 @@ int bus_queue_apply(struct pawl_bus *bus, const struct pawl_bus_queue_record *re
     wide.queue_patterns = UINT32_MAX; /* what was accepted stays, whatever the limit is now */
     if (record->queue == 0 || record->queue >= BUS_QUEUE_NUMBERS_MAX)
         return PAWL_E_DAMAGED;
+    errno = 0; /* the parser does not tell a want of memory from a mistake */
     json_t *json = json_loads(config_json, 0, NULL);
-    int error = json ? pawl_queue_config_load(json, record->name, &wide, NULL, &config, why) : PAWL_E_DAMAGED;
+    int error = errno == ENOMEM ? -ENOMEM : PAWL_E_DAMAGED;
+    if (json)
+        error = pawl_queue_config_load(json, record->name, &wide, NULL, &config, why);
     json_decref(json);
     if (error)
         return error;

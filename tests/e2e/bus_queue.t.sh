@@ -17,6 +17,17 @@ test_a_declared_queue_is_listed_and_shown() {
     expect_contains 'order.*'
 }
 
+test_a_pattern_of_nats_is_literal_and_a_note_says_so() {
+    expect_exit 0 pawl queue declare q --topic 'a.>'
+    expect_stderr "'a.>': > is a segment as any other; # is the rest of a topic"
+    expect_exit 0 pawl queue declare other --topic 'a.#' --topic 'b>'
+    refute_stderr '>'
+    expect_exit 0 pawl publish a.b x
+    expect_exit 0 pawl publish 'a.>' y
+    expect_exit 0 pawl queue list --json
+    expect_json '[.queues[] | "\(.name) \(.depth)"] | sort | join(", ")' 'other 2, q 1'
+}
+
 test_declaring_the_same_again_is_fine() {
     expect_exit 0 pawl queue declare orders --topic 'order.*' --ack-wait 1m --json
     expect_json .created true

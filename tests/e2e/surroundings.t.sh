@@ -57,10 +57,10 @@ test_a_current_directory_that_is_gone_is_wrong_usage() {
     expect_stderr 'cd to a directory that is there'
 }
 
-# serve_as_a_user: by a user whom the limit of processes holds; AS is how to be that user.
-serve_as_a_user() {
+# as_a_user: whom limits and modes hold; AS is how to be that user, PAWL and PAWL_STATE are its own.
+as_a_user() {
     AS=()
-    if [ "$(id -u)" -eq 0 ]; then # whom it does not stop
+    if [ "$(id -u)" -eq 0 ]; then # whom they do not stop
         public_directory
         cd "$PUBLIC"
         install -m 755 "$PAWL" tool
@@ -69,6 +69,10 @@ serve_as_a_user() {
         install -d -m 700 -o 65534 -g 65534 state
         AS=(setpriv --reuid=65534 --regid=65534 --clear-groups)
     fi
+}
+
+serve_as_a_user() {
+    as_a_user
     serve_by "${AS[@]}" "$PAWL" serve
 }
 
@@ -100,4 +104,101 @@ test_a_kind_of_io_that_is_none_is_refused_by_its_variable() {
     expect_stderr 'PAWL_IO is none of auto, uring and syscall'
     expect_exit 4 env PAWL_IO=nonsense "$PAWL" publish t x
     expect_stderr 'PAWL_IO is none of auto, uring and syscall'
+}
+
+# Wherever an allocation of a starting scheduler fails: it starts all the same, or says that memory is wanting.
+slow test_a_scheduler_that_starts_without_memory_says_so_and_calls_nothing_damaged 120
+test_a_scheduler_that_starts_without_memory_says_so_and_calls_nothing_damaged() {
+    gcc -std=gnu11 -Wall -Wextra -shared -fPIC -o failing_memory.so "$E2E_TOP/tests/e2e/failing_memory.c"
+    expect_exit 0 pawl queue declare q --topic 'a.*' --topic b --retry nack=2,1s
+    expect_exit 0 pawl publish a.b one
+    expect_exit 0 pawl map echo ::: a b c
+    local at=2 # the first ends it before it can say anything
+    while :; do
+        rm -f told
+        wait_until 'flock -n "$PAWL_STATE/lock" true' # the one before has gone: it would be asked, and none started
+        capture env FAIL_IN='pawl: scheduler' FAIL_AT=$at FAIL_TOLD="$T/told" LD_PRELOAD="$T/failing_memory.so" \
+            "$PAWL" queue list
+        [ -e told ] || break
+        case $rc in
+        0 | 1) ;;
+        4 | 70) expect_stderr_match 'Cannot allocate memory|out of memory|does not answer|not understood' ;;
+        *) fail "allocation $at: exit $rc" ;;
+        esac
+        at=$((at + 3))
+    done
+    [ $at -gt 100 ] || fail "only $at allocations"
+    expect_exit 0 pawl queue list --json
+    expect_json '.queues[0].depth' 1
+    expect_exit 0 pawl journal verify
+}
+once test_a_scheduler_that_starts_without_memory_says_so_and_calls_nothing_damaged
+
+test_no_limit_of_memory_that_may_be_mapped_ends_a_command_by_a_signal() {
+    local kib json told=no
+    for kib in $(seq 9000 1000 34000); do
+        for json in '' --json; do
+            export PAWL_STATE=$T/state$json.$kib
+            capture bash -c "ulimit -v $kib && exec \"\$1\" map $json echo ::: a" - "$PAWL"
+            [ "$rc" -lt 128 ] || fail "$kib KiB: exit $rc"
+            [ "$rc" -ne 127 ] || continue # the loader's
+            [ "$rc" -eq 0 ] || expect_stderr_match 'too little memory may be mapped|Cannot allocate memory|out of memory'
+            [ "$rc" -eq 0 ] || [ -z "$json" ] || json_err .error.message >message
+            ! grep -q 'too little memory may be mapped' "$T/err" || told=yes
+        done
+    done
+    expect_eq $told yes
+}
+
+# without_proc COMMAND...: in a mount namespace whose /proc is empty; as a user in a user namespace of its own.
+without_proc() {
+    local unshare=(unshare -m)
+    [ "$(id -u)" -eq 0 ] || unshare=(unshare -rm)
+    "${unshare[@]}" true 2>/dev/null || unshare+=(--propagation unchanged)
+    "${unshare[@]}" bash -c 'mount -t tmpfs none /proc && exec "$@"' - "$@"
+}
+
+test_without_proc_every_command_says_that_it_is_not_mounted() {
+    local verb
+    expect_exit 0 pawl queue declare q --topic a
+    write flow.yaml <<'YAML'
+pawl: 1
+steps: {a: {run: ["true"]}}
+YAML
+    for verb in 'map echo ::: a' 'run flow.yaml' serve 'publish a x' 'consume q --count 1 --auto-ack' 'queue list' \
+        runs status health metrics; do
+        # shellcheck disable=SC2086
+        expect_exit 4 without_proc "$PAWL" $verb
+        expect_stderr '/proc is not mounted'
+        refute_stderr 'choose another'
+    done
+    expect_exit 4 without_proc env PAWL_STATE="$T/new" "$PAWL" map echo ::: a
+    [ ! -e new ] || fail 'a state directory was made'
+    expect_exit 1 without_proc "$PAWL" doctor --json
+    expect_json '.checks[] | select(.check == "proc") | .result' fail
+}
+
+test_who_has_shut_himself_out_is_not_told_to_let_himself_in() {
+    as_a_user
+    expect_exit 0 "${AS[@]}" "$PAWL" queue declare q --topic a
+    chmod 000 "$PAWL_STATE/journal/00000001.seg"
+    expect_exit 4 "${AS[@]}" "$PAWL" publish a x
+    expect_stderr 'journal/00000001.seg: Permission denied'
+    refute_stderr allow-uids
+    chmod 600 "$PAWL_STATE/journal/00000001.seg"
+    chmod 000 "$PAWL_STATE"
+    expect_exit 4 "${AS[@]}" "$PAWL" queue list
+    expect_stderr 'it is yours'
+    refute_stderr 'pawl serve --socket'
+    chmod 700 "$PAWL_STATE"
+    serve_by "${AS[@]}" "$PAWL" serve --socket "$PAWL_STATE/other.sock"
+    chmod 000 "$PAWL_STATE/other.sock"
+    local verb
+    for verb in 'publish a x' health; do
+        # shellcheck disable=SC2086
+        expect_exit 4 "${AS[@]}" "$PAWL" $verb --state "$PAWL_STATE/other.sock"
+        expect_stderr 'it is yours'
+        refute_stderr allow-uids
+    done
+    end_serve
 }

@@ -449,6 +449,7 @@ test_who_waits_for_a_full_disk_gives_up_a_scheduler_that_is_stopped_and_no_other
     done
     "$PAWL" cancel "mine-$try" 2>cancel.err &
     cancel=$!
+    wait_until 'grep -qs "the disk of .* is full: what cannot be recorded waits" cancel.err'
     sleep 45 # longer than anybody who says nothing is waited for
     kill -0 "$submit" || fail "run gave it up: $(cat submit.err)"
     kill -0 "$cancel" || fail "cancel gave it up: $(cat cancel.err)"

@@ -2,6 +2,7 @@
 
 import asyncio
 import atexit
+import gc
 import os
 import select
 import signal
@@ -71,6 +72,47 @@ async def test_a_handler_that_raises_what_is_no_exception_fails_like_any_other()
             await until(lambda: client.queue("work")["dlq_depth"] == 1)
     assert events == [1, 2, 3]
     assert [str(each) for each in told] == ["so"] * 3
+
+
+@in_loop
+async def test_a_handler_that_raises_generator_exit_has_failed_and_is_called_again():
+    async def handler(event):
+        events.append(event.delivery_count)
+        if len(events) < 3:
+            raise GeneratorExit("of a generator within")
+
+    events = []
+    async with pawl.EventBackend(max_deliver=5, backoff="1ms") as backend:
+        await backend.subscribe("a", handler, queue="work", concurrency=1)
+        await backend.publish(pawl.MessagingEvent("a"))
+        with pawl.connect(backend.state) as client:
+            await until(lambda: len(events) == 3 and client.queue("work")["depth"] == 0)
+    assert events == [1, 2, 3]
+
+
+def test_a_loop_that_is_closed_under_a_handler_hands_its_event_back(state):
+    called = []
+
+    async def main():
+        async def handler(_event):
+            called.append(1)
+            await asyncio.sleep(240)
+
+        backend = pawl.EventBackend(state)
+        await backend.connect()
+        await backend.subscribe("a", handler, queue="work")
+        await backend.publish(pawl.MessagingEvent("a"))
+        await until(lambda: called)
+        return backend
+
+    loop = asyncio.new_event_loop()
+    backend = loop.run_until_complete(main())
+    loop.close()
+    del backend
+    gc.collect()
+    with pawl.connect(state) as client:
+        (delivery,) = client.consume("work").claim(1, 120)
+        assert delivery.failures == 0
 
 
 def test_a_handler_that_ends_the_program_ends_it_and_is_no_failure(state):

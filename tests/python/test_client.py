@@ -60,6 +60,9 @@ def test_a_batch_counts_what_was_refused(client):
     with pytest.raises(pawl.QueueFull) as caught:
         client.publish_batch([("a", b"x")] * 5)
     assert (caught.value.stored, caught.value.refused) == (3, 2)
+    assert "by queue q" in str(caught.value)
+    with pytest.raises(pawl.QueueFull, match="queue q refused the event"):
+        client.publish("a")
     with pytest.raises(pawl.Invalid) as caught:
         client.publish_batch([("none", b"x"), ("a..b", b"x"), ("none", b"x")])
     assert (caught.value.stored, caught.value.refused) == (2, 1)

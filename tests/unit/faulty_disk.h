@@ -13,10 +13,13 @@ struct faulty {
     enum pawl_io_failure failure;
     int commits_until_failure; /* 0: this one; negative: none fails */
     int failures_left;
-    int sync_error;     /* of file syncs */
-    int open_error;     /* when a file would be created */
-    int allocate_error; /* of a file of the reserve */
-    int read_error;     /* of reads behind a segment's header */
+    int sync_error;            /* of file syncs */
+    int open_error;            /* when a file would be created */
+    int snapshot_error;        /* when a snapshot is opened */
+    int snapshots_until_error; /* 0: this one */
+    int allocate_error;        /* of a file of the reserve */
+    int read_error;            /* of reads behind a segment's header */
+    size_t read_count;         /* that are for more bytes than this */
     uint64_t room;
 };
 
@@ -42,6 +45,9 @@ static inline int faulty_open(struct pawl_io *io, int dir_fd, const char *name, 
 {
     if ((flags & O_CREAT) && faulty_of(io)->open_error)
         return faulty_of(io)->open_error;
+    if (!(flags & O_CREAT) && strncmp(name, "snapshot.", 9) == 0 && faulty_of(io)->snapshot_error &&
+        faulty_of(io)->snapshots_until_error-- <= 0)
+        return faulty_of(io)->snapshot_error;
     int fd = openat(dir_fd, name, flags | O_CLOEXEC, mode);
     return fd < 0 ? -errno : fd;
 }
@@ -53,7 +59,7 @@ static inline int faulty_sync(struct pawl_io *io, int fd)
 
 static inline ssize_t faulty_read(struct pawl_io *io, int fd, void *bytes, size_t count, uint64_t byte_offset)
 {
-    if (faulty_of(io)->read_error && byte_offset > 0)
+    if (faulty_of(io)->read_error && byte_offset > 0 && count > faulty_of(io)->read_count)
         return faulty_of(io)->read_error;
     ssize_t got = pread(fd, bytes, count, (off_t)byte_offset);
     return got < 0 ? -errno : got;

@@ -103,6 +103,27 @@ Test(journal_faults, what_cannot_be_read_at_a_start_is_no_torn_tail)
     }
 }
 
+Test(journal_faults, what_cannot_be_read_at_a_start_is_no_torn_tail_though_only_what_vouches_for_it_is_not)
+{
+    ON_BOTH
+    {
+        static uint8_t large[3 << 19]; /* more than the window that a segment is read through */
+        struct iovec iov = {large, sizeof large};
+        t.options.segment_bytes = 8 << 20;
+        cr_assert(eq(int, reopen(), 0));
+        commit_numbers(t.journal, 1, 1);
+        cr_assert(eq(int, pawl_journal_append(t.journal, 7, 1, &iov, 1, NULL, NULL), 0));
+        cr_assert(eq(int, pawl_journal_sync(t.journal), 0));
+        shut(false);
+        flip_bit(t.dir_fd, "00000001.seg", 4096 + 200, 2);
+        t.disk.read_error = -ENOMEM;
+        t.disk.read_count = 1 << 20;
+        cr_expect(eq(int, reopen(), -ENOMEM));
+        t.disk.read_error = 0;
+        cr_expect(eq(int, reopen(), PAWL_E_DAMAGED));
+    }
+}
+
 Test(journal_faults, write_error_other_than_want_of_space_is_fail_stop)
 {
     ON_BOTH
@@ -357,6 +378,42 @@ Test(journal_faults, replay_begins_behind_the_newest_snapshot)
         cr_expect(eq(u64, t.witness.loaded_bytes, 3 << 20));
         cr_expect(eq(u64, t.witness.applied_count, 2));
         cr_expect(eq(u64, t.witness.last_applied, 6));
+        shut(true);
+    }
+}
+
+/* Two snapshots, and nothing of the records that they cover. */
+static void leave_snapshots_alone(void)
+{
+    cr_assert(eq(int, reopen(), 0));
+    commit_numbers(t.journal, 1, 12);
+    write_snapshot(12, 50, 1);
+    write_snapshot(pawl_journal_last_lsn(t.journal), 50, 1);
+    uint32_t current = pawl_journal_current_segment(t.journal);
+    cr_assert(ge(int, pawl_journal_release_before(t.journal, current, NULL, NULL), 1));
+    commit_numbers(t.journal, 13, 14);
+    shut(true);
+}
+
+Test(journal_faults, snapshot_that_cannot_be_read_for_want_of_memory_or_descriptors_is_not_a_bad_one)
+{
+    ON_BOTH
+    {
+        leave_snapshots_alone();
+        t.disk.read_error = -ENOMEM;
+        cr_expect(eq(int, reopen(), -ENOMEM));
+        cr_expect(eq(str, t.report.file, "snapshot.2"));
+        t.disk.read_error = 0;
+        for (int nth = 0; nth < 2; nth++) { /* the newest, and the one to fall back to */
+            t.disk.snapshot_error = -EMFILE;
+            t.disk.snapshots_until_error = nth * 2; /* it is checked, then loaded */
+            cr_expect(eq(int, reopen(), -EMFILE));
+            cr_expect(eq(u32, t.report.snapshots_bad, 0));
+        }
+        t.disk.snapshot_error = 0;
+        cr_assert(eq(int, reopen(), 0));
+        cr_expect(eq(u64, t.witness.last_applied, 14));
+        cr_expect(exists(t.dir_fd, "snapshot.1") && exists(t.dir_fd, "snapshot.2"));
         shut(true);
     }
 }

@@ -469,13 +469,13 @@ Test(lib_publisher, a_queue_whose_name_was_not_told_is_asked_for_again_at_its_ne
 {
     client->refusing = 7;
     fake.reply_error = PAWL_E_LIMIT;
-    cr_expect(eq(str, (char *)pawl_lib_refusing_queue(client), ""));
+    cr_expect(eq(str, (char *)pawl_refusing_queue(client), ""));
     fake_lock(&fake);
     fake.reply_error = 0;
     fake.reply_json = "{\"name\": \"tight\"}";
     fake_unlock(&fake);
-    cr_expect(eq(str, (char *)pawl_lib_refusing_queue(client), "tight"));
-    cr_expect(eq(str, (char *)pawl_lib_refusing_queue(client), "tight"));
+    cr_expect(eq(str, (char *)pawl_refusing_queue(client), "tight"));
+    cr_expect(eq(str, (char *)pawl_refusing_queue(client), "tight"));
     fake_lock(&fake);
     cr_expect(eq(uint, fake.asked, 2));
     fake_unlock(&fake);

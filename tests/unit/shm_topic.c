@@ -96,6 +96,14 @@ Test(topic, star_and_hash_together_need_their_segments)
     no("#.b.*", "a.b");
 }
 
+Test(topic, greater_than_is_a_segment_as_any_other)
+{
+    yes("a.>", "a.>");
+    no("a.>", "a.b");
+    no("a.>", "a.b.c");
+    no(">", "a");
+}
+
 Test(topic, wildcards_within_a_longer_segment_are_literal)
 {
     yes("tool*", "tool*");

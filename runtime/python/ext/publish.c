@@ -216,6 +216,29 @@ static int await_batch(struct batch *batch, int64_t deadline_ms)
     return result == 1 ? 0 : -1;
 }
 
+/* A confirm says that a queue refused it, not which. 0; -1: an exception is set. */
+static int name_refusing(struct client *client, struct batch *batch)
+{
+    bool by_queue = batch->error == PAWL_ERR_QUEUE_FULL || batch->error == PAWL_ERR_LIMIT;
+    const char *queue;
+    if (!by_queue || batch->why[0])
+        return 0;
+    if (!enter(client))
+        return -1;
+    BEGIN_ASKING(client);
+    queue = pawl_refusing_queue(client->pawl);
+    END_ASKING(client);
+    if (PyErr_Occurred())
+        return -1;
+    const char *words = batch->error == PAWL_ERR_LIMIT ? "it is larger than the queue's max-bytes"
+                                                       : pawl_strerror(batch->error);
+    if (queue[0] && batch->count == 1)
+        PyOS_snprintf(batch->why, sizeof batch->why, "queue %s refused the event: %s", queue, words);
+    else if (queue[0])
+        PyOS_snprintf(batch->why, sizeof batch->why, "%s; the last by queue %s", words, queue);
+    return 0;
+}
+
 static struct batch *publish_list(struct client *self, PyObject *messages, PyObject *timeout)
 {
     int64_t deadline_ms;
@@ -225,7 +248,7 @@ static struct batch *publish_list(struct client *self, PyObject *messages, PyObj
     if (!batch)
         return NULL;
     batch->awaited = true;
-    if (await_batch(batch, deadline_ms) != 0)
+    if (await_batch(batch, deadline_ms) != 0 || name_refusing(self, batch) != 0)
         Py_CLEAR(batch);
     return batch;
 }

@@ -137,12 +137,12 @@ class Subscription:
         return bool(self._ready)
 
     async def _work(self):
-        ready = self._ready
+        ready, worker = self._ready, id(asyncio.current_task())  # the task itself would hold on to itself
         while not self._is_ending and (ready or self._claim(1)):
             delivery = ready.popleft()
             if ready:
                 self._spawn_soon()
-            await self._handle(delivery)
+            await self._handle(delivery, worker)
             if self._has_had_its_turn():
                 self._yielding += 1
                 try:
@@ -176,7 +176,7 @@ class Subscription:
         elif not self._is_ending and self._link.is_open:
             self._link.soon()  # what it settled, and what waited for its place
 
-    async def _handle(self, delivery):
+    async def _handle(self, delivery, worker):
         link = self._link
         try:
             result = self.handler(event_of(delivery, link.soon))
@@ -191,7 +191,11 @@ class Subscription:
         except Exception as error:  # pylint: disable=broad-except
             log.warning("pawl: handler of %s failed on %s", self.pattern, delivery.topic, exc_info=True)
             self._fail(delivery, "%s: %s" % (type(error).__name__, error))
-        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        except (KeyboardInterrupt, SystemExit, GeneratorExit) as error:
+            if isinstance(error, GeneratorExit) and _runs(worker):  # the handler's own: nobody closes our coroutine
+                self._fail(delivery, "GeneratorExit: %s" % error)
+                link.soon()
+                return
             self._settle(delivery.release, delivery)  # the program ends: no failure of this event
             self.end()  # its loop runs on while it tidies up, and we would be given the event again
             raise
@@ -293,6 +297,14 @@ class Subscription:
         if self._on_close:
             self._on_close(self)
             self._on_close = None
+
+
+def _runs(worker):
+    """Does the loop run this task now? A coroutine that is closed is run by whoever closes it."""
+    try:
+        return id(asyncio.current_task()) == worker
+    except RuntimeError:
+        return False
 
 
 def _is_cancelled():
