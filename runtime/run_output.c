@@ -33,6 +33,19 @@ int pawl_open_output(int runs_dirfd, const char *run_id, const char *path, size_
     return fd < 0 ? -errno : fd;
 }
 
+void pawl_output_files(const char *record, size_t left, struct pawl_wire_files *files_out)
+{
+    struct pawl_wire_result fixed;
+    memset(files_out, 0, sizeof *files_out);
+    if (left < sizeof fixed)
+        return;
+    memcpy(&fixed, record, sizeof fixed);
+    uint64_t streams = (uint64_t)fixed.stdout_bytes + fixed.stderr_bytes + fixed.named_bytes;
+    uint64_t bytes = (sizeof fixed + streams + 7) & ~UINT64_C(7);
+    if (bytes <= left && left - bytes >= sizeof *files_out)
+        memcpy(files_out, record + bytes, sizeof *files_out);
+}
+
 static int read_all(int fd, char *bytes, size_t want, size_t *done)
 {
     while (*done < want) {

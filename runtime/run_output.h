@@ -20,6 +20,14 @@
 int pawl_open_output(int runs_dirfd, const char *run_id, const char *path, size_t path_bytes);
 
 /**
+ * pawl_output_files - what the output files of a LOGS answer held when they were recorded
+ * @record: a pawl_wire_result and what follows it, @left bytes
+ *
+ * All zeros where the answer does not say: it is of a scheduler of before.
+ */
+void pawl_output_files(const char *record, size_t left, struct pawl_wire_files *files_out);
+
+/**
  * pawl_read_output - all of a run's output file, and a NUL behind it
  * @xxh3, @bytes: what it held when it was recorded; @bytes 0: not known
  *

@@ -76,14 +76,18 @@ struct pawl_run *pawl_control_find(struct pawl_connection *connection, uint64_t 
 
 /* ---- results ---- */
 
-/* Return: 0, or an error of the result itself (nothing was added). */
+/* @files_out: what its output files hold, or NULL. Return: 0, or an error of the result itself (nothing was
+ * added). */
 static int add_result(struct page *page, struct pawl_core *core, struct pawl_run *run, uint32_t step,
-                      uint64_t instance, uint32_t attempt, bool with_bytes)
+                      uint64_t instance, uint32_t attempt, bool with_bytes, struct pawl_wire_files *files_out)
 {
     struct pawl_result_view view = {0};
     int error = pawl_run_result(core, run, step, instance, attempt, with_bytes, &view);
     if (error)
         return error;
+    if (files_out)
+        *files_out = (struct pawl_wire_files){view.stdout_file.bytes, view.stdout_file.xxh3,
+                                              view.stderr_file.bytes, view.stderr_file.xxh3};
     if (!with_bytes)
         view.fixed.stdout_bytes = view.fixed.stderr_bytes = view.fixed.named_bytes = 0;
     size_t bytes = (size_t)view.fixed.stdout_bytes + view.fixed.stderr_bytes + view.fixed.named_bytes;
@@ -130,7 +134,7 @@ bool pawl_control_answer_pull(struct pawl_connection *connection, uint64_t tag, 
         uint32_t step;
         uint64_t instance;
         pawl_run_completion(run, head.next, &step, &instance);
-        int error = add_result(&page, loop->core, run, step, instance, 0, request->with_bytes != 0);
+        int error = add_result(&page, loop->core, run, step, instance, 0, request->with_bytes != 0, NULL);
         if (error && !page.failed)
             (void)add_lost_result(&page, run, step, instance, error);
         head.next++;
@@ -170,7 +174,7 @@ static void on_fetch(struct pawl_connection *connection, const struct pawl_wire_
     for (uint32_t i = 0; i < request.count && (i == 0 || page.size < PAWL_REPLY_BYTES_MAX); i++) {
         uint64_t instance;
         memcpy(&instance, at + i * sizeof instance, sizeof instance);
-        int error = add_result(&page, connection->loop->core, run, request.step, instance, 0, true);
+        int error = add_result(&page, connection->loop->core, run, request.step, instance, 0, true, NULL);
         if (error && !page.failed)
             (void)add_lost_result(&page, run, request.step, instance, error);
         head.count++;
@@ -208,8 +212,13 @@ static void on_logs(struct pawl_connection *connection, const struct pawl_wire_m
             return;
         }
     } else {
+        struct pawl_wire_files files = {0};
         (void)page_add(&page, sizeof head);
-        error = add_result(&page, loop->core, run, (uint32_t)step, request.instance, request.attempt, true);
+        error = add_result(&page, loop->core, run, (uint32_t)step, request.instance, request.attempt, true,
+                           &files);
+        char *at = error ? NULL : page_add(&page, sizeof files);
+        if (at)
+            memcpy(at, &files, sizeof files);
     }
     if (error) {
         free(page.bytes);

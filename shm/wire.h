@@ -57,7 +57,7 @@ enum pawl_wire_type {
     PAWL_WIRE_STEPS_OK,
     PAWL_WIRE_PLAN, /* pawl_wire_run -> PLAN_OK + fd of the plan */
     PAWL_WIRE_PLAN_OK,
-    PAWL_WIRE_LOGS,   /* pawl_wire_logs -> RESULTS with one record (or ERROR) */
+    PAWL_WIRE_LOGS,   /* pawl_wire_logs -> RESULTS with one record, then pawl_wire_files (or ERROR) */
     PAWL_WIRE_WHY,    /* pawl_wire_logs -> TEXT */
     PAWL_WIRE_TEXT,   /* text */
     PAWL_WIRE_WAIT,   /* pawl_wire_run: parked until the run ends or only waits -> SUMMARY */
@@ -255,6 +255,12 @@ struct pawl_wire_result {
     uint64_t duration_ns;
     uint32_t worker;
     uint32_t stdout_bytes, stderr_bytes, named_bytes; /* follow in this order, then padding to 8 */
+};
+
+/* What the files of a result's streams held when it was recorded; zeros: that stream is no file. */
+struct pawl_wire_files {
+    uint64_t stdout_bytes, stdout_xxh3;
+    uint64_t stderr_bytes, stderr_xxh3;
 };
 
 struct pawl_wire_summary {

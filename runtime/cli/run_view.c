@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "runtime/cli/errors.h"
+#include "runtime/run_output.h"
 #include "runtime/suggest.h"
 #include "scheduler/reopened.h"
 #include "scheduler/run.h"
@@ -526,6 +527,10 @@ int pawl_run_view_result(struct pawl_run_view *view, const char *step_name, uint
     if (result_out->bytes == NULL)
         return -ENOMEM;
     memcpy(result_out->bytes, at + sizeof result_out->fixed, bytes);
+    struct pawl_wire_files files;
+    pawl_output_files(at, left, &files);
+    result_out->stdout_file = (struct pawl_output_file){files.stdout_bytes, files.stdout_xxh3};
+    result_out->stderr_file = (struct pawl_output_file){files.stderr_bytes, files.stderr_xxh3};
     return 0;
 }
 

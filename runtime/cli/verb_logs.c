@@ -64,7 +64,7 @@ static int print_result(struct logs *logs, uint64_t instance, uint32_t attempt, 
             pawl_open_output(logs->view->session->state.runs_dirfd, logs->view->summary.run_id, bytes, n);
         const struct pawl_output_file *mark = errors ? &result.stderr_file : &result.stdout_file;
         error = fd < 0 ? fd : 0;
-        if (error == 0 && mark->bytes > 0) /* known from an image only */
+        if (error == 0 && mark->bytes > 0) /* 0: told by a scheduler of before, not known */
             error = pawl_check_output(fd, mark);
         int64_t copied = error < 0 ? error : pawl_copy_file(fd, from, UINT64_MAX, STDOUT_FILENO);
         error = copied < 0 ? (int)copied : 0;

@@ -308,9 +308,13 @@ int pawl_run_output(struct pawl *pawl, const char *run_id, const char *step, uin
         if (fixed.head.count != 1 || n > pawl->answer.header.bytes - sizeof fixed) {
             error = pawl_lib_fail(pawl, PAWL_E_BAD_MESSAGE, "the scheduler's answer does not hold");
         } else if (fixed.result.flags & PAWL_RESULT_STDOUT_FILE) {
+            struct pawl_wire_files files;
+            pawl_output_files((const char *)pawl->answer.body + sizeof fixed.head,
+                              pawl->answer.header.bytes - sizeof fixed.head, &files);
             error = !pawl->has_state
                         ? PAWL_E_NOT_FOUND
-                        : pawl_read_output(pawl->state.runs_dirfd, run_id, bytes, n, 0, 0, &text, bytes_out);
+                        : pawl_read_output(pawl->state.runs_dirfd, run_id, bytes, n, files.stdout_bytes,
+                                           files.stdout_xxh3, &text, bytes_out);
             if (error)
                 pawl_lib_fail(pawl, error, "output of step %s of run %s cannot be read: %s", step, run_id,
                               pawl_error_text(error));

@@ -116,6 +116,31 @@ test_an_altered_output_file_is_neither_shown_nor_computed_with() {
     expect_eq "$(step_field sum state r)" failed
 }
 
+test_an_altered_output_file_of_a_run_that_goes_on_is_not_shown() {
+    write flow.yaml <<'YAML'
+pawl: 1
+name: flow
+steps:
+  large: {shell: 'seq 1 9000; seq 1 9000 >&2'}
+  hold: {needs: [large], shell: 'while [ ! -e "$GATE" ]; do sleep 0.02; done'}
+YAML
+    export GATE=$T/gate
+    background pawl run flow.yaml --run-id r
+    local run=$! stream
+    wait_until '[ "$(step_states running)" = 1 ] && [ "$(step_states succeeded)" = 1 ]'
+    for stream in out err; do
+        local flag=()
+        [ $stream = out ] || flag=(--stderr)
+        expect_exit 0 pawl logs r large "${flag[@]}"
+        seq 1 9000 | cmp -s - "$T/out" || fail "bytes of std$stream changed"
+        printf '?' | dd of="$T/state/runs/r/out/large.1.$stream" bs=1 seek=20000 conv=notrunc status=none
+        expect_exit 7 pawl logs r large "${flag[@]}"
+        expect_stdout ""
+    done
+    : >"$GATE"
+    expect_end 0 "$run"
+}
+
 test_an_altered_output_in_an_image_is_neither_shown_nor_computed_with() {
     damage_flow
     expect_exit 0 pawl logs r small

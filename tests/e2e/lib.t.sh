@@ -608,6 +608,47 @@ C
     expect_match '^-10008 broken.yaml:1:'
 }
 
+test_an_altered_output_file_of_a_run_that_goes_on_is_not_read() {
+    install_library
+    write flow.yaml <<'YAML'
+pawl: 1
+steps:
+  large: {run: [seq, "1", "9000"]}
+  hold: {needs: [large], shell: 'while [ ! -e "$GATE" ]; do sleep 0.02; done'}
+YAML
+    write reader.c <<'C'
+#include <stdio.h>
+#include <stdlib.h>
+#include <pawl.h>
+int main(void)
+{
+    struct pawl_connect_options options = {.bytes = sizeof options};
+    struct pawl *pawl;
+    void *output = NULL;
+    size_t bytes = 0;
+    if (pawl_connect(&options, &pawl) != 0)
+        return printf("%s\n", pawl_last_error(NULL)), 4;
+    int error = pawl_run_output(pawl, "r", "large", 0, &output, &bytes);
+    printf("%d %zu\n", error == PAWL_E_DAMAGED ? 7 : error, bytes);
+    free(output);
+    pawl_close(pawl);
+    return 0;
+}
+C
+    build_own reader
+    export GATE=$T/gate
+    background pawl run flow.yaml --run-id r
+    local run=$!
+    wait_until '[ "$(step_field hold state r)" = running ]'
+    expect_exit 0 ./reader
+    expect_stdout "0 $(seq 1 9000 | wc -c)"
+    printf '?' | dd of="$T/state/runs/r/out/large.1.out" bs=1 seek=20000 conv=notrunc status=none
+    expect_exit 0 ./reader
+    expect_stdout "7 0"
+    : >"$GATE"
+    expect_end 0 "$run"
+}
+
 test_the_plugin_example_handles_events() {
     install_library
     # shellcheck disable=SC2046
