@@ -249,11 +249,18 @@ caller_line() {
 
 LAST=()
 show_last() {
-    [ "${#LAST[@]}" -gt 0 ] && [ -e "$T/out" ] || return 0
-    echo "  last command: ${LAST[*]}"
-    echo "  its stdout:" && head -c 4000 "$T/out" | head -n 40 | sed 's/^/    |/'
-    echo "  its stderr:" && head -c 4000 "$T/err" | head -n 40 | sed 's/^/    |/'
+    if [ "${#LAST[@]}" -gt 0 ] && [ -e "$T/out" ]; then
+        echo "  last command: ${LAST[*]}"
+        show_words "its stdout" "$T/out"
+        show_words "its stderr" "$T/err"
+    fi
+    local words
+    for words in background.out background.err serve.out serve.err; do
+        [ ! -s "$T/$words" ] || show_words "$words" "$T/$words"
+    done
 }
+
+show_words() { echo "  $1:" && head -c 4000 "$2" | head -n 40 | sed 's/^/    |/'; }
 
 on_error() {
     local rc=$? command=$BASH_COMMAND

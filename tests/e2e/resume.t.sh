@@ -629,8 +629,9 @@ slow_disk() {
     cat >slow_disk.py <<'PY'
 import os, socket, struct, time
 listener = socket.socket(socket.AF_UNIX)
-listener.bind("state/socket")
+listener.bind("state/socket.new")
 listener.listen()
+os.rename("state/socket.new", "state/socket") # nobody may meet it before it listens
 client, _ = listener.accept()
 def receive():
     size, kind, _, tag = struct.unpack("<IHHQ", client.recv(16, socket.MSG_WAITALL))
