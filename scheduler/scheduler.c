@@ -45,6 +45,13 @@ struct refusal {
 
 /* ---- the journal's callbacks ---- */
 
+static void written(void *ctx, struct pawl_now when)
+{
+    struct pawl_loop *loop = ctx;
+    pawl_core_written(loop->core, when);
+    pawl_bus_written(loop->bus, when);
+}
+
 static int apply(void *ctx, const struct pawl_record *record, uint64_t place)
 {
     struct pawl_loop *loop = ctx;
@@ -58,7 +65,12 @@ static int apply(void *ctx, const struct pawl_record *record, uint64_t place)
 static int load_snapshot(void *ctx, uint64_t lsn, const void *chunk, size_t bytes)
 {
     struct pawl_loop *loop = ctx;
+    struct pawl_now when;
     (void)lsn;
+    if (pawl_snapshot_clocks(chunk, bytes, &when)) {
+        written(loop, when);
+        return 0;
+    }
     if (pawl_bus_snapshot_is(chunk, bytes))
         return pawl_bus_snapshot_load(loop->bus, chunk, bytes);
     return pawl_core_snapshot_load(loop->core, chunk, bytes);
@@ -162,6 +174,7 @@ static int open_journal(struct pawl_loop *loop, struct refusal *refusal)
     struct pawl_journal_report report;
     const struct pawl_journal_options options = {
         .ctx = loop,
+        .written = written,
         .apply = apply,
         .load_snapshot = load_snapshot,
         .on_durable = on_durable,
