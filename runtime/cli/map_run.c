@@ -233,7 +233,8 @@ static int converse(struct pawl_map_talk *m)
         if (is_done(m))
             return 0;
         error = pawl_wire_flush(&m->session->wire);
-        if (error != 0 && error != -EAGAIN)
+        if (error != 0 && error != -EAGAIN &&
+            error != PAWL_E_CLOSED) /* it may have said why: read that first */
             return error;
         error = receive_all(m);
         if (error != 0)
