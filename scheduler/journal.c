@@ -63,12 +63,13 @@ void pawl_journal_fail(struct pawl_journal *journal, int error)
         journal->options.on_failed(journal->options.ctx, error);
 }
 
-static int open_frame(struct pawl_journal *journal)
+/* With memory for its first record: one that stayed without any would be written, and hold for nobody. */
+static int open_frame(struct pawl_journal *journal, size_t record_bytes)
 {
     struct journal_frame *frame = pawl_journal_new_frame(journal);
     if (!frame)
         return -ENOMEM;
-    if (pawl_journal_cache_add(journal, frame) != 0) {
+    if (pawl_journal_grow_frame(frame, record_bytes) != 0 || pawl_journal_cache_add(journal, frame) != 0) {
         pawl_journal_free_frame(journal, frame);
         return -ENOMEM;
     }
@@ -113,7 +114,7 @@ static int append_record(struct pawl_journal *journal, uint8_t type, uint16_t ve
     if (body_bytes > PAWL_RECORD_BODY_BYTES_MAX)
         return -EMSGSIZE;
     size_t bytes = pawl_record_bytes(body_bytes);
-    int error = journal->open ? 0 : open_frame(journal);
+    int error = journal->open ? 0 : open_frame(journal, bytes);
     if (error)
         return error;
     struct journal_frame *frame = journal->open;

@@ -99,6 +99,7 @@ struct segment_walk {
     uint64_t at, lsn, checksum, frame_count;
     const char *reason; /* what does not hold at @at */
     bool closing;
+    bool unreadable; /* @reason: the disk does not give it */
 };
 
 static int read_frames(struct walk *walk, struct segment_walk *segment)
@@ -111,6 +112,7 @@ static int read_frames(struct walk *walk, struct segment_walk *segment)
         segment->reason = pawl_scan_frame(&segment->scan, segment->at, segment->lsn, &frame, &bytes);
         if (segment->scan.error && !pawl_is_damage(segment->scan.error))
             return segment->scan.error;
+        segment->unreadable = segment->scan.error != 0;
         if (segment->reason)
             break;
         error = give_records(walk, segment->header->number, segment->at, bytes, frame.record_bytes);
@@ -156,7 +158,7 @@ static void judge_end(struct walk *walk, const struct segment_walk *segment, con
         snprintf(text, sizeof text, "%s; the frame at byte %llu says that it was durable", segment->reason,
                  (unsigned long long)rest->voucher_byte_offset);
     bool holds = segment->end == 0
-                     ? !rest->vouched
+                     ? !rest->vouched && !segment->unreadable
                      : !segment->reason && segment->at == segment->end && segment->lsn == next->base_lsn &&
                            segment->checksum == next->previous_checksum;
     if (!holds) {

@@ -135,10 +135,15 @@ static int refuse(struct refusal *refusal, int error, int exit_code, const char 
     return error;
 }
 
-/* Want of memory passes; whatever else is a fault of ours or of the disk's. */
+/* Want of memory or descriptors passes; whatever else is a fault of ours, of the disk, or of a file. */
+static bool passes(int error)
+{
+    return error == -ENOMEM || error == -EMFILE || error == -ENFILE;
+}
+
 static int refuse_to_begin(struct refusal *refusal, int error, const char *what)
 {
-    return refuse(refusal, error, error == -ENOMEM ? EXIT_CANNOT_START : EXIT_INTERNAL, what, "");
+    return refuse(refusal, error, passes(error) ? EXIT_CANNOT_START : EXIT_INTERNAL, what, "");
 }
 
 static int refuse_journal(struct pawl_loop *loop, struct refusal *refusal, int error,
@@ -314,7 +319,8 @@ static int read_config(struct pawl_loop *loop, struct refusal *refusal)
     int error = pawl_reload_first(loop, text, sizeof text);
     if (!error)
         return 0;
-    refuse(refusal, error, EXIT_INVALID, "configuration", "pawl config show says what can be set");
+    refuse(refusal, error, passes(error) ? EXIT_CANNOT_START : EXIT_INVALID, "configuration",
+           passes(error) ? "" : "pawl config show says what can be set");
     if (text[0])
         snprintf(refusal->text, sizeof refusal->text, "%s", text);
     return error;

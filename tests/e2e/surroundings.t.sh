@@ -135,6 +135,35 @@ test_a_scheduler_that_starts_without_memory_says_so_and_calls_nothing_damaged() 
 }
 once test_a_scheduler_that_starts_without_memory_says_so_and_calls_nothing_damaged
 
+# Where it reads its configuration, and where it has words for its supervisor, with which it would begin to serve.
+slow test_a_service_that_never_served_for_want_of_memory_ends_neither_well_nor_by_a_fault_of_its_configuration 120
+test_a_service_that_never_served_for_want_of_memory_ends_neither_well_nor_by_a_fault_of_its_configuration() {
+    gcc -std=gnu11 -Wall -Wextra -shared -fPIC -o failing_memory.so "$E2E_TOP/tests/e2e/failing_memory.c"
+    local at=0 pid status served=0 failed=0
+    while :; do
+        at=$((at + 1))
+        rm -rf told "$PAWL_STATE"
+        mkdir -m 700 "$PAWL_STATE"
+        echo 'queue-patterns: 8' >"$PAWL_STATE/pawl.yaml"
+        background env FAIL_IN='pawl: scheduler' FAIL_AT=$at FAIL_TOLD="$T/told" LD_PRELOAD="$T/failing_memory.so" \
+            "$PAWL" serve
+        pid=$!
+        wait_until "grep -q 'serving /' background.err || ! kill -0 $pid"
+        if grep -q 'serving /' background.err; then
+            kill "$pid" 2>/dev/null || true
+            wait "$pid" || true
+            served=$((served + 1))
+        else
+            status=0
+            wait "$pid" || status=$?
+            [ "$status" -eq 4 ] || [ "$status" -eq 70 ] || fail "allocation $at: exit $status: $(cat background.err)"
+            failed=$((failed + 1))
+        fi
+        [ -e told ] || break
+    done
+    [ $served -gt 1 ] && [ $failed -gt 30 ] || fail "$served served, $failed did not"
+}
+
 test_no_limit_of_memory_that_may_be_mapped_ends_a_command_by_a_signal() {
     local kib json told=no
     for kib in $(seq 9000 1000 34000); do
