@@ -284,6 +284,8 @@ static int finish(struct pawl_map_talk *m, bool lost)
     if (exit_code == PAWL_EXIT_FAILED && m->failed != 0 && m->cli->json)
         pawl_fail(m->cli, exit_code, "failed", NULL, "%" PRIu64 " of %" PRIu64 " tasks failed", m->failed,
                   m->ended);
+    if (m->output->damaged && (exit_code == PAWL_EXIT_OK || exit_code == PAWL_EXIT_FAILED))
+        exit_code = PAWL_EXIT_DAMAGED;
     if (exit_code == PAWL_EXIT_INTERRUPTED && !m->cli->json)
         print_resume(m);
     return exit_code;

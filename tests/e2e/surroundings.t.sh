@@ -99,6 +99,45 @@ test_serve_that_waits_to_restart_its_scheduler_ends_at_sigterm() {
     end_serve
 }
 
+of_r() { "${AS[@]}" "$PAWL" steps r --json | jq -r "select(.step == \"$1\").$2"; }
+
+# step_without_process: run r's worker has begun its step b, for which no process can be made; RUN is the command.
+step_without_process() {
+    as_a_user
+    write flow.yaml <<'YAML'
+pawl: 1
+steps:
+  a: {shell: 'while [ ! -e "$GATE" ]; do sleep 0.02; done'}
+  b: {needs: [a], run: [echo, there]}
+YAML
+    export GATE=$PWD/gate
+    background "${AS[@]}" "$PAWL" run -j 1 --run-id r flow.yaml
+    RUN=$!
+    wait_until '[ "$(of_r a state)" = running ]'
+    "${AS[@]}" prlimit --pid "$(the_pid_of 'worker 1')" --nproc=1:
+    : >"$GATE"
+    wait_until 'grep -q "no process can be made for step b of run r" "$PAWL_STATE/scheduler.log"'
+}
+
+test_a_step_for_which_no_process_can_be_made_waits_until_one_can() {
+    step_without_process
+    wait_until '[ "$(of_r b state)" = running ]'
+    "${AS[@]}" prlimit --pid "$(the_pid_of 'worker 1')" --nproc="$(ulimit -Hu):"
+    expect_end 0 "$RUN"
+    expect_eq "$(of_r b attempts)" 1
+    expect_eq "$("${AS[@]}" "$PAWL" logs r b)" there
+}
+
+test_a_step_for_which_no_process_can_be_made_is_interrupted_like_any_other() {
+    step_without_process
+    kill -INT "$RUN"
+    wait_until 'grep -q stopping "$T/background.err"'
+    kill -INT "$RUN"
+    expect_end 5 "$RUN"
+    expect_exit 0 "${AS[@]}" "$PAWL" resume r
+    expect_eq "$("${AS[@]}" "$PAWL" logs r b)" there
+}
+
 test_a_kind_of_io_that_is_none_is_refused_by_its_variable() {
     expect_exit 4 env PAWL_IO=nonsense "$PAWL" serve
     expect_stderr 'PAWL_IO is none of auto, uring and syscall'
