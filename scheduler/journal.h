@@ -31,7 +31,8 @@
 struct pawl_journal;
 
 enum {
-    PAWL_JOURNAL_FORMAT = 1,
+    PAWL_JOURNAL_FORMAT = 1,                  /* of segments */
+    PAWL_SNAPSHOT_FORMAT = 2,                 /* 1 is read as well */
     PAWL_JOURNAL_BATCH_BYTES_MAX = 134 << 20, /* of one atomic batch, headers included */
     PAWL_JOURNAL_RESERVE_FILES = 8,
 };

@@ -467,9 +467,10 @@ static int begin_segment(struct recovery *recovery, uint32_t index)
     return error;
 }
 
-/* After a clean close, seen through O_DIRECT, the file goes on. In all other cases a new segment begins, and
- * what nothing vouches for is written into it: the old bytes may be in the page cache only, and a sync that
- * failed there once would succeed now. */
+/* After a clean close in this boot, seen through O_DIRECT, the file goes on. In all other cases a new segment
+ * begins, and what nothing vouches for is written into it: the old bytes may be in the page cache only, and a
+ * sync that failed there once would succeed now. What is written in another boot needs a header that names
+ * it: else no start could tell by which clock its waits go on. */
 static int make_appendable(struct recovery *recovery)
 {
     struct pawl_journal *journal = recovery->journal;
@@ -477,7 +478,8 @@ static int make_appendable(struct recovery *recovery)
     const struct pawl_segment_header *header = &recovery->headers[count - 1];
     journal->current = *header;
     bool go_on = recovery->closing && !recovery->rest_is_ours && journal->direct &&
-                 recovery->end_byte_offset < journal->options.segment_bytes;
+                 recovery->end_byte_offset < journal->options.segment_bytes &&
+                 memcmp(header->boot_id, journal->boot_id, sizeof header->boot_id) == 0;
     if (go_on) {
         int error = release_held(recovery, header->number, UINT64_MAX);
         if (error)

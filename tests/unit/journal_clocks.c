@@ -166,6 +166,27 @@ Test(journal_clocks, of_another_boot_only_the_wall_clock_is_heard)
     }
 }
 
+Test(journal_clocks, what_follows_a_clean_close_in_another_boot_is_of_the_boot_in_which_it_was_written)
+{
+    ON_BOTH
+    {
+        reopen();
+        commit_numbers(t.journal, 1, 1);
+        cr_assert(eq(int, pawl_journal_close(t.journal, true), 0));
+        t.boot_id[3]++;
+        pass(5000, 0);
+        reopen();
+        commit_numbers(t.journal, 2, 2);
+        die();
+        pass(10, 77000);
+        reopen();
+        cr_assert(eq(sz, t.told_count, 2));
+        expect_told(0, 1, 0, 5000000);
+        expect_told(1, 2, 6000, 5005000);
+        die();
+    }
+}
+
 Test(journal_clocks, a_boot_that_cannot_be_named_or_is_ahead_is_another)
 {
     ON_BOTH
