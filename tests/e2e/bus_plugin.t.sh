@@ -239,7 +239,7 @@ test_a_count_loses_nothing_of_an_at_most_once_queue_to_a_plugin() {
     pawl consume q --count 3 --plugin ./plugin.so --concurrency 2
     pawl consume q --count 2 --plugin ./plugin.so --concurrency 5
     expect_eq "$(wc -l <handled) $(depth q)" '6 6'
-    pawl consume q --count 6 --wait 10s --auto-ack | jq -r .data >rest
+    pawl consume q --count 6 --wait 2m --auto-ack | jq -r .data >rest
     expect_eq "$({ cut -d ' ' -f 1 handled; cat rest; } | sort -n | paste -sd ' ')" '1 2 3 4 5 6 7 8 9 10 11 12'
     end_serve
 }
