@@ -26,14 +26,13 @@ struct life {
     uint64_t claimed; /* of this consumer */
 };
 
-int pawl_handling_listen(int parent)
+int pawl_handling_listen(pid_t parent)
 {
     sigset_t set;
-    int before = getppid();
     if (prctl(PR_SET_PDEATHSIG, SIGTERM) != 0)
         return -errno;
-    /* It may have died before that: then we belong to init, or to a subreaper. */
-    if (getppid() != before || getppid() == 1 || (parent && before != parent))
+    /* It may have died before that: then we belong to somebody else. In a container it may be process 1. */
+    if (getppid() != parent)
         return -ESRCH;
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);

@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "runtime/pawl.h"
 
@@ -43,8 +44,9 @@ struct pawl_handling {
 };
 
 /** pawl_handling_listen - from now on SIGTERM is told by a descriptor, after the delivery that is handled.
- * @parent: who is to end for it to be told too; 0: whoever it is. Descriptor; -errno; -ESRCH: it has gone. */
-int pawl_handling_listen(int parent);
+ * @parent: who forked this process, and is to end for it to be told too. Descriptor; -errno; -ESRCH: it has
+ * gone. */
+int pawl_handling_listen(pid_t parent);
 
 /** pawl_handling_give_back - what a process asked for that is no more, or asks for none. */
 void pawl_handling_give_back(struct pawl_handling_share *share, uint32_t place);

@@ -46,12 +46,18 @@ static uint64_t fork_one(struct pawl_helpers *helpers, unsigned index, uint64_t 
     if (helper->due_ns > now_ns)
         return helper->due_ns;
     helper->number = index >= helpers->numbered_from ? free_number(helpers, index, parent) : 0;
-    pid_t pid = fork();
+    /* What it is sent before it has a handler of its own must not end in one of its parent's, who thinks that
+     * it was told. */
+    sigset_t all, before;
+    sigfillset(&all);
+    (void)sigprocmask(SIG_SETMASK, &all, &before);
+    pid_t self = getpid(), pid = fork();
     if (pid == 0) {
         if (parent->leave)
             parent->leave(parent->ctx);
-        _exit(helpers->main(helpers->ctx, index));
+        _exit(helpers->main(helpers->ctx, index, self));
     }
+    (void)sigprocmask(SIG_SETMASK, &before, NULL);
     helper->forked_at_ns = now_ns;
     if (pid < 0) {
         helper->due_ns = now_ns + WAIT_MAX_NS;

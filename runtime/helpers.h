@@ -25,7 +25,8 @@ struct pawl_config;
 
 struct pawl_helpers {
     unsigned count;
-    int (*main)(void *ctx, unsigned index); /* in the child: its result is the exit code */
+    /* In the child of @parent: its result is the exit code. */
+    int (*main)(void *ctx, unsigned index, pid_t parent);
     void *ctx;
     struct pawl_helper *list; /* count of them, zeroed */
     const int *host_fds;      /* of the embedding program: the helpers' alone */
@@ -42,7 +43,8 @@ void pawl_helpers_forget_host(const struct pawl_helpers *helpers);
 
 /* What their parent has to do with them; members may be NULL. */
 struct pawl_helpers_parent {
-    void (*leave)(void *ctx);                           /* first, in the child */
+    /* First, in the child: its handlers and descriptors. Signals are held back, which it may end. */
+    void (*leave)(void *ctx);
     bool (*number_is_used)(void *ctx, uint32_t number); /* by a worker that is no helper */
     void (*forked)(void *ctx, const struct pawl_helper *helper);
     void *ctx;

@@ -271,10 +271,10 @@ _Noreturn static void become_embedded(const struct pawl_state *state,
     const size_t count = sizeof kept / sizeof *kept;
     bool helps = options->helpers && options->helpers->count > 0;
 
+    forget_signals(); /* first: a handler of the program's could take what tells of its death */
     (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (getppid() != host)
         _exit(0);
-    forget_signals();
     (void)setsid();
     for (int fd = 0; fd < 3; fd++)
         standard_fds[fd] = helps ? fcntl(fd, F_DUPFD_CLOEXEC, 3) : -1;

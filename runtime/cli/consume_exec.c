@@ -99,10 +99,15 @@ static int start(struct jobs *jobs, unsigned slot, const struct pawl_delivery *d
         return error;
     char **environment = pawl_delivery_environment(delivery, tag, consuming->state);
     int fd = environment != NULL ? data_fd(delivery) : -ENOMEM;
+    /* What it is sent while it has our handlers still must not end in one of them: it was told to end. */
+    sigset_t all, before;
+    sigfillset(&all);
+    (void)sigprocmask(SIG_SETMASK, &all, &before);
     pid_t pid = fd >= 0 ? fork() : -1;
     if (pid == 0)
         be_child(consuming->command, environment, fd, parent);
     error = fd < 0 ? fd : pid < 0 ? -errno : 0;
+    (void)sigprocmask(SIG_SETMASK, &before, NULL);
     if (fd >= 0)
         close(fd);
     free(environment);

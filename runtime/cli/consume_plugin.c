@@ -47,8 +47,8 @@ struct crew {
     struct ending *ending;
     size_t share_bytes, ending_bytes;
     struct pawl_helpers helpers;
-    int child_fd; /* SIGCHLD */
-    pid_t self;
+    int child_fd;  /* SIGCHLD */
+    sigset_t mask; /* the command's, for its children */
     enum pawl_signal_level level;
 };
 
@@ -57,16 +57,14 @@ struct crew {
 static void leave(void *ctx)
 {
     struct crew *crew = ctx;
-    sigset_t set;
     crew->consuming->queue = crew->queue;
     crew->consuming->group = crew->group;
-    sigemptyset(&set);
-    sigaddset(&set, SIGCHLD);
-    (void)sigprocmask(SIG_UNBLOCK, &set, NULL);
+    (void)setpgid(0, 0);           /* ^C is the command's, */
+    (void)signal(SIGINT, SIG_IGN); /* one from before that too */
     for (int number = 1; number < NSIG; number++)
         if (number == SIGINT || number == SIGTERM || number == SIGHUP)
             (void)signal(number, SIG_DFL);
-    (void)setpgid(0, 0); /* ^C is the command's */
+    (void)sigprocmask(SIG_SETMASK, &crew->mask, NULL);
     close(crew->child_fd);
     pawl_close(crew->consuming->pawl); /* a forked child's: only descriptors */
 }
@@ -91,7 +89,7 @@ static bool is_failing(const struct crew *crew)
     return atomic_load_explicit(&crew->ending->verdict, memory_order_relaxed) != 0;
 }
 
-static int work(const struct crew *crew, unsigned index)
+static int work(const struct crew *crew, unsigned index, pid_t parent)
 {
     struct pawl_consuming *consuming = crew->consuming;
     const struct pawl_connect_options options = {
@@ -111,7 +109,7 @@ static int work(const struct crew *crew, unsigned index)
                                      .wait_ms = consuming->wait_ms};
     struct pawl *pawl;
     handling.subscribed_out = &crew->consuming->subscribed;
-    handling.signal_fd = pawl_handling_listen(crew->self);
+    handling.signal_fd = pawl_handling_listen(parent);
     if (handling.signal_fd < 0)
         return PAWL_EXIT_INTERNAL;
     if (pawl_plugin_load(crew->path, crew->config_json, &instance, why) != 0)
@@ -132,13 +130,13 @@ static int work(const struct crew *crew, unsigned index)
     return code;
 }
 
-static int handler_main(void *ctx, unsigned index)
+static int handler_main(void *ctx, unsigned index, pid_t parent)
 {
     const struct crew *crew = ctx;
     char title[96];
     snprintf(title, sizeof title, "pawl: handler %u (%s)", index + 1, crew->queue);
     pawl_proctitle_set(title);
-    int code = work(crew, index);
+    int code = work(crew, index, parent);
     fflush(NULL);
     atomic_store_explicit(&crew->ending->ended[index], 1, memory_order_relaxed);
     return code;
@@ -286,14 +284,14 @@ static int make_crew(struct crew *crew)
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGCHLD);
-    (void)sigprocmask(SIG_BLOCK, &set, NULL);
+    (void)sigprocmask(SIG_BLOCK, &set, &crew->mask);
     crew->child_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     return crew->child_fd < 0 ? -errno : 0;
 }
 
 int pawl_consume_plugin(struct pawl_consuming *consuming)
 {
-    struct crew crew = {.consuming = consuming, .child_fd = -1, .self = getpid()};
+    struct crew crew = {.consuming = consuming, .child_fd = -1};
     int status = 0, error = make_crew(&crew);
     if (error != 0) {
         status = pawl_fail_error(consuming->cli, PAWL_EXIT_INTERNAL, error, NULL, "cannot make handlers");

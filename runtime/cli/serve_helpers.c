@@ -36,9 +36,8 @@ enum { HELPERS_MAX = PAWL_HANDLER_PROCESSES_MAX + 1 };
 
 /* ---- in a helper ---- */
 
-static int answer_http(const struct pawl_serve_helpers *crew)
+static int answer_http(const struct pawl_serve_helpers *crew, pid_t supervisor)
 {
-    pid_t supervisor = getppid();
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != supervisor)
         return PAWL_EXIT_INTERNAL;
     pawl_proctitle_set("pawl: metrics");
@@ -56,7 +55,8 @@ static int connect_to(const struct pawl_serve_helpers *crew, struct pawl **pawl_
     return error;
 }
 
-static int run_plugin(const struct pawl_serve_helpers *crew, const struct pawl_config_handler *handler)
+static int run_plugin(const struct pawl_serve_helpers *crew, const struct pawl_config_handler *handler,
+                      pid_t supervisor)
 {
     struct pawl_plugin_instance instance;
     char why[PAWL_PLUGIN_WHY_BYTES];
@@ -67,7 +67,7 @@ static int run_plugin(const struct pawl_serve_helpers *crew, const struct pawl_c
                                      .waits = true,
                                      .handler = pawl_plugin_handle,
                                      .context = &instance,
-                                     .signal_fd = pawl_handling_listen(0)};
+                                     .signal_fd = pawl_handling_listen(supervisor)};
     if (handling.signal_fd < 0)
         return PAWL_EXIT_INTERNAL;
     if (pawl_plugin_load(handler->plugin, handler->config_json, &instance, why) != 0) {
@@ -85,7 +85,8 @@ static int run_plugin(const struct pawl_serve_helpers *crew, const struct pawl_c
     return error ? PAWL_EXIT_FAILED : 0;
 }
 
-static int run_exec(const struct pawl_serve_helpers *crew, const struct pawl_config_handler *handler)
+static int run_exec(const struct pawl_serve_helpers *crew, const struct pawl_config_handler *handler,
+                    pid_t supervisor)
 {
     struct pawl_consuming consuming = {.cli = &crew->cli,
                                        .queue = handler->queue,
@@ -97,7 +98,6 @@ static int run_exec(const struct pawl_serve_helpers *crew, const struct pawl_con
                                        .prefetch = handler->prefetch,
                                        .waits = true,
                                        .command = handler->exec};
-    pid_t supervisor = getppid();
     if (prctl(PR_SET_PDEATHSIG, SIGTERM) != 0 || getppid() != supervisor ||
         pawl_signals_install_gently() != 0)
         return PAWL_EXIT_INTERNAL;
@@ -114,20 +114,21 @@ static int run_exec(const struct pawl_serve_helpers *crew, const struct pawl_con
     return pawl_signals_level() != PAWL_SIGNAL_NONE ? 0 : status;
 }
 
-static int helper_main(void *ctx, unsigned index)
+static int helper_main(void *ctx, unsigned index, pid_t supervisor)
 {
     const struct pawl_serve_helpers *crew = ctx;
     const struct pawl_serve_place *place = &crew->places[index];
     char title[32];
     close(crew->serving->lock_fd); /* they have no part in what the lock protects */
     if (place->answers_http)
-        return answer_http(crew);
+        return answer_http(crew, supervisor);
     pawl_helpers_forget_host(&crew->helpers);
     snprintf(title, sizeof title, "pawl: worker %u", crew->helpers.list[index].number);
     pawl_proctitle_set(title);
     if (crew->serving->log_fd >= 0)
         pawl_log_open(crew->serving->log_fd, "worker", PAWL_LOG_INFO);
-    int code = place->handler.plugin ? run_plugin(crew, &place->handler) : run_exec(crew, &place->handler);
+    int code = place->handler.plugin ? run_plugin(crew, &place->handler, supervisor)
+                                     : run_exec(crew, &place->handler, supervisor);
     fflush(NULL);
     return code;
 }

@@ -175,8 +175,9 @@ static int publish_one(struct pawl_publishing *publishing, struct pawl_message *
                      error == PAWL_ERR_LIMIT ? ", which is larger than its max-bytes" : "");
         else if (refused && error != PAWL_ERR_INDEFINITE)
             snprintf(what, sizeof what, ": the event was refused");
-        int status = pawl_cli_fail(publishing->cli, pawl, error, "%.80s%s%s", message->topic, what,
-                                   refused && delayed ? " (publish-delay, queue-delayed)" : "");
+        /* A refusal is an answer: words of the handle are of a call that failed before. */
+        int status = pawl_cli_fail(publishing->cli, refused ? NULL : pawl, error, "%.80s%s%s", message->topic,
+                                   what, refused && delayed ? " (publish-delay, queue-delayed)" : "");
         return status == PAWL_EXIT_INVALID ? PAWL_EXIT_FAILED : status; /* it was refused */
     }
     pawl_publishing_tell(publishing, &answer.confirm);

@@ -36,7 +36,7 @@ struct handlers {
 
 /* ---- in a handler process ---- */
 
-static int handler_main(void *context, unsigned index)
+static int handler_main(void *context, unsigned index, pid_t parent)
 {
     const struct handlers *handlers = context;
     const struct pawl_handler_options *handler = &handlers->list[handlers->of_process[index]];
@@ -46,7 +46,7 @@ static int handler_main(void *context, unsigned index)
                                      .waits = true,
                                      .handler = handler->handler,
                                      .context = handler->context,
-                                     .signal_fd = pawl_handling_listen(0)};
+                                     .signal_fd = pawl_handling_listen(parent)};
     if (handling.signal_fd < 0)
         return handling.signal_fd == -ESRCH ? 0 : 1;
     pawl_launch_restore_streams();

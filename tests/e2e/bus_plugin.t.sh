@@ -143,6 +143,44 @@ test_a_second_interrupt_ends_a_plugin_that_hangs() {
     expect_eq "$(depth q)" 1
 }
 
+# late ARG...: pawl in the background, whose children begin when the file go is there. The pid of the first: born.
+late() {
+    gcc -std=gnu11 -Wall -Wextra -shared -fPIC -o late_child.so "$E2E_TOP/tests/e2e/late_child.c"
+    rm -f born go
+    background env LATE_IN=pawl LATE_BORN="$T/born" LATE_GO="$T/go" LD_PRELOAD="$T/late_child.so" "$PAWL" "$@"
+    consumer=$!
+    wait_until '[ -e born ]'
+}
+# The first has been sent a signal that it holds back.
+holds_back() { awk -v parent="$consumer" '/^PPid/ { ours = $2 == parent } /^(Sig|Shd)Pnd/ && $2 !~ /^0*$/ { held = 1 } END { exit !(ours && held) }' "/proc/$(cat born)/status"; }
+
+test_an_interrupt_reaches_a_plugins_process_that_has_just_been_born() {
+    plugin
+    serve
+    pawl queue declare q --topic a
+    late consume q --plugin ./plugin.so
+    kill -INT "$consumer"
+    wait_until holds_back
+    touch go
+    expect_end 5 "$consumer"
+    end_serve
+}
+
+test_a_command_that_is_told_to_end_when_it_has_just_been_born_does_not_run() {
+    serve
+    pawl queue declare q --topic a
+    pawl publish a x >/dev/null
+    late consume q --exec touch ran
+    kill -TERM "$consumer"
+    wait_until holds_back
+    touch go
+    expect_end 5 "$consumer"
+    [ ! -e ran ] || fail 'it ran'
+    expect_exit 0 pawl consume q --count 1 --wait 2m --auto-ack
+    expect_json .failures 0
+    end_serve
+}
+
 test_a_plugin_that_cannot_be_used_is_told_in_words_and_touches_no_event() {
     plugin
     plugin other 7
@@ -201,7 +239,7 @@ test_a_count_loses_nothing_of_an_at_most_once_queue_to_a_plugin() {
     pawl consume q --count 3 --plugin ./plugin.so --concurrency 2
     pawl consume q --count 2 --plugin ./plugin.so --concurrency 5
     expect_eq "$(wc -l <handled) $(depth q)" '6 6'
-    pawl consume q --count 6 --wait 10s --auto-ack | jq -r .data >rest
+    pawl consume q --count 6 --wait 2m --auto-ack | jq -r .data >rest
     expect_eq "$({ cut -d ' ' -f 1 handled; cat rest; } | sort -n | paste -sd ' ')" '1 2 3 4 5 6 7 8 9 10 11 12'
     end_serve
 }
@@ -251,6 +289,27 @@ YAML
     end_serve
 }
 expect_match_text() { [[ $1 =~ $2 ]] || fail "'$1' does not match $2"; }
+
+# As in a container. Where a user may not, root of a namespace of its own.
+test_plugins_handle_events_where_who_forks_them_is_process_1() {
+    local alone=(unshare -pf --mount-proc) unshared
+    [ "$(id -u)" -eq 0 ] || alone=(unshare -rpf --mount-proc)
+    "${alone[@]}" true 2>/dev/null || alone+=(--propagation unchanged)
+    plugin
+    write my.yaml <<<'{queues: {q: {topic: a}, r: {topic: b}}, handlers: [{queue: q, plugin: plugin.so, processes: 1}]}'
+    serve_by "${alone[@]}" "$PAWL" serve --config my.yaml
+    pawl publish a good >/dev/null
+    wait_until 'grep -q "^good 1" handled'
+    unshared=$SERVE
+    SERVE=$(the_pid_of supervisor)
+    kill -TERM "$SERVE"
+    expect_end 0 "$unshared"
+    serve
+    pawl publish b better >/dev/null
+    expect_exit 0 "${alone[@]}" "$PAWL" consume r --plugin ./plugin.so --count 1
+    grep -q "^better 1" handled
+    end_serve
+}
 
 test_workers_says_how_many_processes_a_handler_has_that_does_not_say_it() {
     plugin

@@ -60,6 +60,24 @@ test_an_event_that_nobody_wants_is_fine_unless_a_route_is_expected() {
     expect_exit 0 pawl publish a x --expect-routed
 }
 
+test_a_refusal_has_its_own_words_though_the_scheduler_was_slow_before() {
+    serve
+    local publisher scheduler
+    scheduler=$(the_pid_of scheduler)
+    mkfifo data
+    background sh -c 'exec "$1" publish nobody --expect-routed <data' sh "$PAWL"
+    publisher=$!
+    exec 7>data
+    head -c 200000 /dev/zero >&7 # more than a pipe holds: when it is written the publisher reads, and is connected
+    kill -STOP "$scheduler"
+    exec 7>&-
+    sleep 0.5 # several of the slices in which it waits for its lane
+    kill -CONT "$scheduler"
+    expect_end 1 "$publisher"
+    grep -q 'no queue' background.err || fail "other words: $(cat background.err)"
+    end_serve
+}
+
 test_an_event_that_came_into_no_queue_is_told() {
     pawl queue declare q --topic a --max-depth 1 --overflow drop_newest
     expect_exit 0 pawl publish b x
@@ -289,14 +307,14 @@ test_a_publish_that_waits_for_room_says_so_once() {
     background sh -c '"$1" publish a --lines <input' sh "$PAWL"
     local waiting=$!
     wait_until '[ -s background.err ]'
-    expect_exit 0 pawl consume q --count 4 --wait 10s --auto-ack
+    expect_exit 0 pawl consume q --count 4 --wait 2m --auto-ack
     expect_end 0 "$waiting"
     expect_file background.err 'pawl publish: queue q is full (overflow: block): what it does not take waits for room'
     pawl publish a 1
     background pawl publish a 2 --json
     waiting=$!
     wait_until '[ "$(pawl queue show q --json | jq .blocked_publishes)" = 1 ]'
-    expect_exit 0 pawl consume q --count 1 --wait 10s --auto-ack
+    expect_exit 0 pawl consume q --count 1 --wait 2m --auto-ack
     expect_end 0 "$waiting"
     expect_file background.err ''
 }
