@@ -206,11 +206,12 @@ Test(ground, boot_id_is_the_same_twice_and_not_zero)
 #define CLONE_NEWTIME 0x80
 #endif
 
-/* In a child of a process that may make a time namespace. */
+/* In a child; not by root: in a user namespace of its own. */
 static void boot_id_with_offset(const char *offset, int to_fd)
 {
     uint8_t id[16];
-    int fd = unshare(CLONE_NEWTIME) == 0 ? open("/proc/self/timens_offsets", O_WRONLY) : -1;
+    bool alone = unshare(CLONE_NEWTIME) == 0 || unshare(CLONE_NEWUSER | CLONE_NEWTIME) == 0;
+    int fd = alone ? open("/proc/self/timens_offsets", O_WRONLY) : -1;
     if (fd < 0 || write(fd, offset, strlen(offset)) < 0)
         _exit(77);
     pid_t child = fork();
@@ -235,9 +236,8 @@ Test(ground, boot_id_is_another_where_the_boot_clock_counts_from_elsewhere)
         if (child == 0)
             boot_id_with_offset(offsets[i], ends[1]);
         waitpid(child, &status, 0);
-        if (WEXITSTATUS(status) == 77)
-            cr_skip_test("no time namespace can be made here");
-        cr_assert(eq(int, status, 0));
+        cr_assert(eq(int, status, 0), "%s",
+                  WEXITSTATUS(status) == 77 ? "no time namespace can be made here" : "");
         cr_assert(eq(sz, (size_t)read(ends[0], id, sizeof id), sizeof id));
         cr_expect(ne(int, memcmp(id, outside, sizeof id), 0), "%s", offsets[i]);
     }
