@@ -60,6 +60,13 @@ static int cannot_read(struct walk *walk, const char *file, int error)
     return error;
 }
 
+static int is_newer(struct walk *walk, const char *name)
+{
+    snprintf(walk->report->file, sizeof walk->report->file, "%s", name);
+    snprintf(walk->report->reason, sizeof walk->report->reason, "written by a newer version of pawl");
+    return PAWL_E_BAD_FORMAT;
+}
+
 static int give_records(struct walk *walk, uint32_t segment, uint64_t byte_offset, const uint8_t *bytes,
                         uint64_t record_bytes)
 {
@@ -224,11 +231,8 @@ static int walk_header(struct walk *walk, uint32_t index)
     walk->errors[index] = error;
     if (!error || given_back)
         return 0;
-    if (error == PAWL_E_BAD_FORMAT) {
-        snprintf(walk->report->file, sizeof walk->report->file, "%s", name);
-        snprintf(walk->report->reason, sizeof walk->report->reason, "written by a newer version of pawl");
-        return error;
-    }
+    if (error == PAWL_E_BAD_FORMAT)
+        return is_newer(walk, name);
     if (!pawl_is_damage(error))
         return cannot_read(walk, name, error);
     find(walk, PAWL_JOURNAL_DAMAGE, name, 0, 0, "the segment's header does not hold");
@@ -306,7 +310,9 @@ static int walk_snapshots(struct walk *walk)
         int error = pawl_snapshot_check(walk->io, walk->dir_fd, name, &check);
         if (error == -ENOENT) /* two newer ones came since; one that is being read keeps its bytes */
             continue;
-        if (error && error != PAWL_E_BAD_FORMAT && !pawl_is_damage(error))
+        if (error == PAWL_E_BAD_FORMAT)
+            return is_newer(walk, name);
+        if (error && !pawl_is_damage(error))
             return cannot_read(walk, name, error);
         if (error) {
             find(walk, PAWL_JOURNAL_DAMAGE, name, check.byte_offset, check.lsn, check.reason);

@@ -496,6 +496,10 @@ Test(journal_recovery, snapshot_of_the_version_before_is_read_and_of_a_newer_one
         cr_assert(eq(int, reopen(), PAWL_E_BAD_FORMAT));
         cr_expect(eq(str, t.report.file, "snapshot.1"));
         cr_expect(eq(str, t.report.reason, "written by a newer version of pawl"));
+        memset(&t.report, 0, sizeof t.report);
+        cr_expect(eq(int, pawl_journal_verify(t.dir_fd, NULL, NULL, &t.report), PAWL_E_BAD_FORMAT));
+        cr_expect(eq(str, t.report.file, "snapshot.1"));
+        cr_expect(eq(str, t.report.reason, "written by a newer version of pawl"), "it is not damaged");
         set_snapshot_format("snapshot.1", PAWL_SNAPSHOT_FORMAT);
         cr_assert(eq(int, reopen(), 0));
         cr_expect(eq(u64, t.witness.loaded_bytes, 5));
