@@ -232,7 +232,7 @@ int pawl_publish_lines(struct pawl_publishing *publishing, struct pawl_message *
     if (status == 0 && is_stopped())
         return tell_stopped(publishing);
     if (status == 0 && publishing->refused > 0) {
-        const char *by = pawl_refusing_queue(publishing->pawl);
+        const char *by = pawl_publishing_refuser(publishing->pawl);
         status = pawl_fail(publishing->cli, PAWL_EXIT_FAILED, "refused", NULL,
                            "%" PRIu64 " of %" PRIu64 " events were refused%s%s%s%s", publishing->refused,
                            publishing->sent, publishing->why[0] != '\0' ? ": " : "", publishing->why,

@@ -11,12 +11,22 @@
 
 #include "runtime/cli/errors.h"
 #include "runtime/cli/output.h"
+#include "runtime/cli/signals.h"
 #include "scheduler/bus/limits.h"
 
 enum {
     EARLY_MAX = 65536, /* as many as may be unconfirmed */
+    NAME_TRIES = 10,
     TROUBLES_TOLD = 10
 };
+
+const char *pawl_publishing_refuser(struct pawl *pawl)
+{
+    const char *name = pawl_refusing_queue(pawl);
+    for (int i = 1; i < NAME_TRIES && name[0] == '\0' && pawl_signals_level() == PAWL_SIGNAL_NONE; i++)
+        name = pawl_refusing_queue(pawl);
+    return name;
+}
 
 static void tell_refused(struct pawl_publishing *publishing, uint64_t number, const char *why)
 {

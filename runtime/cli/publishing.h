@@ -44,6 +44,10 @@ void pawl_publishing_on_confirm(void *context, const struct pawl_confirm *confir
 /** pawl_publishing_tell_early - no more confirms are waited for: tell those that came out of order. */
 void pawl_publishing_tell_early(struct pawl_publishing *publishing);
 
+/** pawl_publishing_refuser - name of the queue that refused last, "" if it cannot be had; of the handle. The
+ * library waits for it a second; here it is asked for ten times, or until a signal comes. */
+const char *pawl_publishing_refuser(struct pawl *pawl);
+
 /** pawl_publishing_tell_nowhere - on stderr how many events came into no queue, if any. */
 void pawl_publishing_tell_nowhere(const struct pawl_publishing *publishing, const char *topic);
 

@@ -160,7 +160,8 @@ static int publish_one(struct pawl_publishing *publishing, struct pawl_message *
                          sent ? "interrupted: not confirmed, it may be stored or not"
                               : "interrupted: it was not published");
     bool refused = error == 0 && answer.confirm.error != 0;
-    const char *by = refused || (error == 0 && answer.confirm.refused > 0) ? pawl_refusing_queue(pawl) : "";
+    const char *by =
+        refused || (error == 0 && answer.confirm.refused > 0) ? pawl_publishing_refuser(pawl) : "";
     if (by[0] != '\0' && answer.confirm.refused == 1)
         publishing->by = by;
     if (refused)

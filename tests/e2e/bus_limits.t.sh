@@ -39,7 +39,7 @@ test_the_default_is_1_mib_and_the_maximum_64() {
 }
 
 test_an_event_larger_than_a_message_of_the_socket_is_taken_looked_at_and_settled() {
-    configured 'event-payload: 16MiB'
+    configured 'event-payload: 16MiB' 'ack-wait: 1h'
     pawl queue declare q --topic a
     bytes 5242880 | pawl publish a >id
     pawl publish a small >>id

@@ -93,7 +93,7 @@ test_a_crash_of_a_plugin_costs_its_event_an_attempt_and_no_other_event_anything(
     plugin
     pawl queue declare q --topic a --backoff fixed:0s --max-deliver 3
     printf '%s\n' one crash two three | pawl publish a --lines >/dev/null
-    expect_exit 1 pawl consume q --plugin ./plugin.so --wait 1s
+    expect_exit 1 pawl consume q --plugin ./plugin.so --count 6
     expect_stderr 'killed by signal 11'
     expect_eq "$(cut -d' ' -f1,2 handled | sort | tr '\n' ';')" 'crash 1;crash 2;crash 3;one 1;three 1;two 1;'
     expect_eq "$(depth q)" 0

@@ -351,7 +351,7 @@ async def test_a_handler_that_never_returns_harms_nobody_and_ends_with_disconnec
     await backend.subscribe("a", handler)
     await backend.subscribe("a", other, ack_wait=600)
     await backend.publish(pawl.MessagingEvent("a"))
-    await until(lambda: len(attempts) >= 2)  # its deadline passed: it is given again
+    await until(lambda: len(attempts) >= 2 and other.events)  # its deadline passed: it is given again
     assert attempts[:2] == [1, 2]
     assert len(other.events) == 1
     await backend.disconnect()
@@ -371,10 +371,12 @@ async def test_a_late_ack_is_counted_and_changes_nothing():
 
         await backend.subscribe("a", handler)
         await backend.publish(pawl.MessagingEvent("a"))
-        await until(lambda: attempts == [1, 2])
+        await until(lambda: len(attempts) >= 2)
         await until_empty(backend)
+        # A slow machine may have been late with the second one too: it has its own ack, and a third.
+        others = backend.get_queue_pressure_stats()["stats"]["late_settlements"]
         gate.set()
-        await until(lambda: backend.get_queue_pressure_stats()["stats"]["late_settlements"] == 1)
+        await until(lambda: backend.get_queue_pressure_stats()["stats"]["late_settlements"] > others)
 
 
 @in_loop
