@@ -7,7 +7,8 @@ pawl=$1
 documents=${2:-/usr/share/doc}
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/pawl-demo.XXXXXX")
 export PAWL_STATE="$scratch/state"
-trap 'rm -rf "$scratch"' EXIT
+# The scheduler may still be writing its last words when the last command has ended: its lock says when it is gone.
+trap '[ ! -e "$PAWL_STATE/lock" ] || flock -w 60 "$PAWL_STATE/lock" true || true; rm -rf "$scratch"' EXIT
 
 show() {
     echo
