@@ -174,10 +174,11 @@ Test(journal_faults, what_cannot_be_read_amid_the_last_frame_is_no_torn_tail)
 static struct rlimit allow_mapping(uint64_t more_bytes)
 {
     struct rlimit before, limit;
-    unsigned long pages = 0;
+    char text[32] = "";
     FILE *file = fopen("/proc/self/statm", "r");
-    cr_assert(file && fscanf(file, "%lu", &pages) == 1);
+    cr_assert(file && fgets(text, sizeof text, file));
     fclose(file);
+    unsigned long pages = strtoul(text, NULL, 10); /* the size comes first */
     cr_assert(eq(int, getrlimit(RLIMIT_AS, &before), 0));
     limit = before;
     limit.rlim_cur = pages * (rlim_t)sysconf(_SC_PAGESIZE) + more_bytes;
