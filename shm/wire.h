@@ -16,8 +16,8 @@
 enum {
     PAWL_WIRE_VERSION = 1,
     PAWL_WIRE_BYTES_MAX = 4 << 20, /* of one message's body; larger things travel as sealed memfds */
-    PAWL_WIRE_FDS_MAX = 8,
-    PAWL_NAME_BYTES = 72, /* a name of at most 64 bytes, NUL-padded */
+    PAWL_WIRE_FDS_MAX = 4,         /* of one message: LANE and ATTACHED have so many */
+    PAWL_NAME_BYTES = 72,          /* a name of at most 64 bytes, NUL-padded */
 };
 
 struct pawl_wire_header {
