@@ -419,6 +419,7 @@ struct pawl_wire_attached {
     uint64_t data_bytes_max, headers_bytes_max; /* of an event, now */
     uint32_t client;                            /* number of this client */
     uint32_t reserved;
+    uint64_t delay_ns_max; /* of a publish, now; a scheduler of before does not tell it */
 };
 
 enum {
