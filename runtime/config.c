@@ -228,6 +228,8 @@ int pawl_config_load(const struct pawl_config_source *source, struct pawl_config
     if (error != 0) {
         pawl_config_fini(config_out);
         pawl_config_default(config_out);
+    } else if (origins->file_read) {
+        config_out->file = pawl_config_file_name(source);
     }
     return error;
 }

@@ -50,8 +50,8 @@ struct pawl_config_source {
  *
  * A file named by source->path must exist; pawl.yaml need not.
  *
- * Return: 0 and a configuration (pawl_config_fini()); PAWL_E_INVALID, PAWL_E_LIMIT, -errno with @errors. Then
- * *config_out is the defaults.
+ * Return: 0 and a configuration (pawl_config_fini()), which refers to source->path; PAWL_E_INVALID,
+ * PAWL_E_LIMIT, -errno with @errors. Then *config_out is the defaults.
  */
 int pawl_config_load(const struct pawl_config_source *source, struct pawl_config *config_out,
                      struct pawl_config_origins *origins, struct pawl_load_errors *errors);

@@ -43,8 +43,8 @@ const char *pawl_state_choose(const char *option)
 /* Only what a half-made state directory may hold? 1, 0 or -errno. */
 static int holds_nothing_foreign(int dirfd)
 {
-    static const char *const ours[] = {".",    "..",     "journal",       "runs",     "spool",
-                                       "lock", "socket", "scheduler.log", "pawl.yaml"};
+    static const char *const ours[] = {".",    "..",     "journal",       "runs",      "spool",
+                                       "lock", "socket", "scheduler.log", "pawl.yaml", "journal.begun"};
     int copy = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (copy < 0)
         return -errno;

@@ -124,7 +124,8 @@ void pawl_clients_attach(struct pawl_connection *connection, const struct pawl_w
     const struct pawl_wire_attach *request = message->body;
     struct pawl_wire_attached body = {.epoch = loop->epoch,
                                       .data_bytes_max = loop->config.bus.event_payload_bytes,
-                                      .headers_bytes_max = loop->config.bus.event_headers_bytes};
+                                      .headers_bytes_max = loop->config.bus.event_headers_bytes,
+                                      .delay_ns_max = loop->config.bus.publish_delay_ns};
     uint64_t tag = message->header.tag;
     if (message->header.bytes < sizeof *request || connection->attached) {
         pawl_control_error(connection, tag, connection->attached ? PAWL_E_STATE : PAWL_E_BAD_MESSAGE, NULL,

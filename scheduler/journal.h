@@ -129,8 +129,9 @@ struct pawl_journal_options {
     uint32_t recycled_max;      /* 2 dead segments kept for use again; UINT32_MAX: none */
     uint64_t ahead_bytes;       /* 256 KiB, which is the most: zeros written ahead of small frames */
     uint64_t ahead_from_bytes;  /* 64 KiB: into a segment, before which none are */
-    bool in_place; /* take the file system for one of those that sync a write (journal_extent.c) */
-    bool buffered; /* do not try O_DIRECT */
+    bool in_place;   /* take the file system for one of those that sync a write (journal_extent.c) */
+    bool buffered;   /* do not try O_DIRECT */
+    bool must_exist; /* there was one: a directory without a segment is PAWL_E_DAMAGED, not a new journal */
 };
 
 /**

@@ -565,6 +565,8 @@ static int recover(struct recovery *recovery)
     if (recovery->listing.segment_count == 0) {
         if (recovery->listing.snapshot_count > 0)
             return damaged(recovery, "", 0, 0, "there are snapshots but no segment");
+        if (journal->options.must_exist)
+            return damaged(recovery, "", 0, 0, "it holds no segment");
         tidy(recovery);
         return create_journal(recovery);
     }

@@ -175,7 +175,7 @@ int pawl_plan_parse_param(const struct pawl_plan *plan, const char *name, size_t
     if (text_bytes > PARAM_BYTES_MAX)
         return refuse(error_out, PAWL_E_LIMIT, "parameter `%.*s` is larger than 64 MiB", (int)name_bytes,
                       name);
-    int error = pawl_value_parse_json(text, text_bytes, PARAM_DEPTH_MAX, arena, &parsed, &problem);
+    int error = pawl_value_parse_params(text, text_bytes, PARAM_DEPTH_MAX, arena, &parsed, &problem);
     if (error < 0) {
         refuse(error_out, PAWL_E_INVALID,
                "parameter `%.*s` is %s %s by its default, so its value must be JSON: %s", (int)name_bytes,

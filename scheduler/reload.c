@@ -43,27 +43,35 @@ static void log_lines(const char *text)
     }
 }
 
-/* @check: only whether it could be. */
-static int declare(struct pawl_loop *loop, const struct pawl_config_queue *queue, bool check, char why[256])
+/* @others: NULL: declare it. Else only: could it be, beside so many new ones of the same file? It is counted,
+ * too, if it is new. */
+static int declare(struct pawl_loop *loop, const struct pawl_config_queue *queue, uint32_t *others,
+                   char why[256])
 {
     uint64_t lsn = 0;
     json_t *reply = NULL, *config = json_loads(queue->json, 0, NULL);
-    json_t *request = config ? json_pack("{s:s,s:s,s:o,s:b}", "op", "queue.declare", "name", queue->name,
-                                         "config", config, "check", check)
-                             : NULL;
+    json_t *request =
+        config ? json_pack("{s:s,s:s,s:o,s:b,s:I}", "op", "queue.declare", "name", queue->name, "config",
+                           config, "check", others != NULL, "others", (json_int_t)(others ? *others : 0))
+               : NULL;
     int error = request ? pawl_bus_request(loop->bus, loop->now, 0, request, &reply, &lsn, why) : -ENOMEM;
+    if (!error && others)
+        *others += json_is_true(json_object_get(reply, "created"));
     json_decref(request);
     json_decref(reply);
     return error;
 }
 
-static int declare_or_log(struct pawl_loop *loop, const struct pawl_config_queue *queue, bool check)
+static int declare_or_log(struct pawl_loop *loop, const struct pawl_config *config, size_t i,
+                          uint32_t *others)
 {
     char why[256] = "";
-    int error = declare(loop, queue, check, why);
+    const struct pawl_config_queue *queue = &config->queues[i];
+    int error = declare(loop, queue, others, why);
     if (error)
-        pawl_log(PAWL_LOG_ERROR, "configuration: line %u, column %u: queue %s: %s", queue->line,
-                 queue->column, queue->name, why[0] ? why : pawl_error_text(error));
+        pawl_log(PAWL_LOG_ERROR, "configuration: %s:%u:%u: queue %s: %s",
+                 config->file ? config->file : "pawl.yaml", queue->line, queue->column, queue->name,
+                 why[0] ? why : pawl_error_text(error));
     return error;
 }
 
@@ -71,12 +79,13 @@ static int declare_or_log(struct pawl_loop *loop, const struct pawl_config_queue
 static int check_queues(struct pawl_loop *loop, const struct pawl_config *config)
 {
     int error = 0;
+    uint32_t others = 0;
     struct pawl_bus_limits limits = config->bus;
     limits.dedupe_keys = loop->config.bus.dedupe_keys; /* or keys would be forgotten by looking */
     limits.dedupe_age_ns = loop->config.bus.dedupe_age_ns;
     pawl_bus_set_limits(loop->bus, &limits);
     for (size_t i = 0; i < config->queue_count; i++) {
-        int wrong = declare_or_log(loop, &config->queues[i], true);
+        int wrong = declare_or_log(loop, config, i, &others);
         error = error ? error : wrong;
     }
     pawl_bus_set_limits(loop->bus, &loop->config.bus);
@@ -87,7 +96,7 @@ static int check_queues(struct pawl_loop *loop, const struct pawl_config *config
 void pawl_reload_declare(struct pawl_loop *loop)
 {
     for (size_t i = 0; i < loop->config.queue_count; i++) {
-        (void)declare_or_log(loop, &loop->config.queues[i], false);
+        (void)declare_or_log(loop, &loop->config, i, NULL);
         pawl_loop_cut(loop);
     }
 }

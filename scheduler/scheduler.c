@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "scheduler/backend.h"
+#include "scheduler/begun.h"
 #include "scheduler/bus/bus.h"
 #include "scheduler/control.h"
 #include "scheduler/figures.h"
@@ -153,7 +154,13 @@ static int refuse_journal(struct pawl_loop *loop, struct refusal *refusal, int e
     refusal->error = error;
     refusal->exit_code = error == PAWL_E_DAMAGED ? EXIT_DAMAGED : EXIT_CANNOT_START;
     refusal->hint = "";
-    if (error == PAWL_E_DAMAGED) {
+    if (error == PAWL_E_DAMAGED && !report->file[0]) {
+        snprintf(
+            refusal->text, sizeof refusal->text,
+            "the journal of %s is missing: %s, though this state directory has been used: restore all of it "
+            "from a backup, or move it away and begin anew",
+            path, report->reason);
+    } else if (error == PAWL_E_DAMAGED) {
         snprintf(refusal->text, sizeof refusal->text,
                  "journal is damaged: %s/journal/%s, byte offset %llu, lsn %llu: %s", path, report->file,
                  (unsigned long long)report->byte_offset, (unsigned long long)report->lsn, report->reason);
@@ -189,6 +196,7 @@ static int open_journal(struct pawl_loop *loop, struct refusal *refusal)
         .on_move = on_move,
         .on_snapshot = on_snapshot,
         .on_notice = on_notice,
+        .must_exist = pawl_begun_is(loop->options->state_dirfd, loop->options->runs_dirfd),
     };
     int error = pawl_journal_open(loop->io, loop->options->journal_dirfd, &options, &loop->journal, &report);
     if (error)
@@ -209,6 +217,7 @@ static int open_journal(struct pawl_loop *loop, struct refusal *refusal)
             close(parent);
         }
     }
+    pawl_begun_mark(loop->options->state_dirfd);
     return 0;
 }
 

@@ -167,4 +167,9 @@ struct pawl_json_error {
 int pawl_value_parse_json(const char *bytes, size_t length, size_t depth_max, struct pawl_arena *arena,
                           struct pawl_value *value_out, struct pawl_json_error *error_out);
 
+/** pawl_value_parse_params - the same of what a person wrote: a key that is in a map twice is PAWL_E_INVALID.
+ */
+int pawl_value_parse_params(const char *bytes, size_t length, size_t depth_max, struct pawl_arena *arena,
+                            struct pawl_value *value_out, struct pawl_json_error *error_out);
+
 #endif

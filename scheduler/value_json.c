@@ -398,8 +398,19 @@ static int json_refused(struct pawl_json_error *error_out, int code, size_t byte
     return code;
 }
 
-int pawl_value_parse_json(const char *bytes, size_t length, size_t depth_max, struct pawl_arena *arena,
-                          struct pawl_value *value_out, struct pawl_json_error *error_out)
+/* jansson's words end with the key as the source has it: near '"key"'. */
+static int key_is_there_twice(struct pawl_json_error *error_out, const json_error_t *problem)
+{
+    char text[128];
+    const char *from = strchr(problem->text, '"'), *to = strrchr(problem->text, '"');
+    int bytes = !from ? 0 : to - from < 100 ? (int)(to - from) + 1 : 100;
+    snprintf(text, sizeof text, "key %.*s is there twice", bytes, from ? from : "");
+    return json_refused(error_out, PAWL_E_INVALID, problem->position > 0 ? (size_t)problem->position : 0,
+                        text);
+}
+
+static int parse(const char *bytes, size_t length, size_t flags, size_t depth_max, struct pawl_arena *arena,
+                 struct pawl_value *value_out, struct pawl_json_error *error_out)
 {
     json_error_t problem;
     if (length == 0)
@@ -408,7 +419,9 @@ int pawl_value_parse_json(const char *bytes, size_t length, size_t depth_max, st
      * arena first. */
     if (length > arena->limit_bytes - arena->used_bytes)
         return json_refused(error_out, PAWL_E_LIMIT, 0, "JSON is larger than allowed");
-    json_t *json = json_loadb(bytes, length, JSON_DECODE_ANY, &problem);
+    json_t *json = json_loadb(bytes, length, JSON_DECODE_ANY | flags, &problem);
+    if (!json && json_error_code(&problem) == json_error_duplicate_key)
+        return key_is_there_twice(error_out, &problem);
     if (!json) {
         bool memory = json_error_code(&problem) == json_error_out_of_memory;
         bool deep = json_error_code(&problem) == json_error_stack_overflow;
@@ -424,4 +437,16 @@ int pawl_value_parse_json(const char *bytes, size_t length, size_t depth_max, st
     if (error < 0)
         return json_refused(error_out, error, 0, "JSON is nested too deeply or too large");
     return 0;
+}
+
+int pawl_value_parse_json(const char *bytes, size_t length, size_t depth_max, struct pawl_arena *arena,
+                          struct pawl_value *value_out, struct pawl_json_error *error_out)
+{
+    return parse(bytes, length, 0, depth_max, arena, value_out, error_out);
+}
+
+int pawl_value_parse_params(const char *bytes, size_t length, size_t depth_max, struct pawl_arena *arena,
+                            struct pawl_value *value_out, struct pawl_json_error *error_out)
+{
+    return parse(bytes, length, JSON_REJECT_DUPLICATES, depth_max, arena, value_out, error_out);
 }

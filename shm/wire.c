@@ -25,7 +25,9 @@ enum {
     FIRST_BYTES = 4 << 10,
     READ_BYTES = 64 << 10,  /* asked for at once */
     KEEP_BYTES = 256 << 10, /* a larger buffer is given back when empty */
-    FDS_WAITING_MAX = 64,   /* received, not yet delivered: more is a peer that plays */
+    /* Received, not yet delivered: of a message whose end is not here, and of the one behind it, which may
+     * come with that end. More is a peer that plays. */
+    FDS_WAITING_MAX = 2 * PAWL_WIRE_FDS_MAX,
 };
 
 _Static_assert(sizeof(struct pawl_wire_header) == 16, "wire format");
@@ -334,6 +336,9 @@ static int receive_some(int socket_fd, struct pawl_wire_buffer *in)
     struct pawl_wire_header header;
     size_t waiting = in->end - in->begin, want = FIRST_BYTES;
 
+    /* A whole message would have been given out first: those that wait are of one message. */
+    if (in->fd_end - in->fd_begin > PAWL_WIRE_FDS_MAX)
+        return PAWL_E_BAD_MESSAGE;
     /* A header was checked by look() before we come here, so its size may be believed. */
     if (waiting >= sizeof header) {
         memcpy(&header, in->bytes + in->begin, sizeof header);

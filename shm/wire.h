@@ -16,8 +16,8 @@
 enum {
     PAWL_WIRE_VERSION = 1,
     PAWL_WIRE_BYTES_MAX = 4 << 20, /* of one message's body; larger things travel as sealed memfds */
-    PAWL_WIRE_FDS_MAX = 8,
-    PAWL_NAME_BYTES = 72, /* a name of at most 64 bytes, NUL-padded */
+    PAWL_WIRE_FDS_MAX = 4,         /* of one message: LANE and ATTACHED have so many */
+    PAWL_NAME_BYTES = 72,          /* a name of at most 64 bytes, NUL-padded */
 };
 
 struct pawl_wire_header {
@@ -419,6 +419,7 @@ struct pawl_wire_attached {
     uint64_t data_bytes_max, headers_bytes_max; /* of an event, now */
     uint32_t client;                            /* number of this client */
     uint32_t reserved;
+    uint64_t delay_ns_max; /* of a publish, now; a scheduler of before does not tell it */
 };
 
 enum {

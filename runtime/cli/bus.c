@@ -36,6 +36,9 @@ int pawl_cli_exit(int error)
     case -ECONNREFUSED:
     case -EACCES:
     case -ETIMEDOUT: /* of pawl's own: no verb of the bus is given a time for its questions */
+    case -ENOMEM:    /* the machine has not enough of what it takes to talk to the scheduler */
+    case -EMFILE:
+    case -ENFILE:
         return PAWL_EXIT_UNREACHABLE;
     case PAWL_ERR_DAMAGED:
         return PAWL_EXIT_DAMAGED;
@@ -77,6 +80,12 @@ static const char *hint_of(const struct pawl_cli *cli, int error, const char *sa
                "itself)";
     case PAWL_ERR_INCOMPATIBLE:
         return "pawl queue show says how it is declared";
+    case -ENOMEM:
+        return "end something, or let it have more memory: ulimit -v, or the limit of its cgroup";
+    case -EMFILE:
+        return "more files must be allowed: ulimit -n";
+    case -ENFILE:
+        return "the machine has no more open files: end something, or raise sysctl fs.file-max";
     case -EACCES:
         if (strstr(said, " may not connect") == NULL && strstr(said, "cannot connect to ") == NULL)
             return NULL; /* something that the scheduler may not do */

@@ -37,6 +37,7 @@ struct pawl_cli {
     const char *state_origin;     /* "flag", "environment", "default" */
     bool json;
     bool color_out, color_err; /* decided: may escape sequences be written there? */
+    const char *color;         /* as it was said: "auto", "always", "never" */
     const char *color_origin;
     enum pawl_progress_mode progress;
     const char *progress_origin;

@@ -133,12 +133,15 @@ static const char *said(const char *flag, const char *flag_name, const char *var
 static int choose_color(struct pawl_cli *cli, const char *flag)
 {
     const char *name, *when = said(flag, "--color", "PAWL_COLOR", &name, &cli->color_origin);
-    if (when == NULL && from_environment("NO_COLOR") != NULL)
+    if (when == NULL && from_environment("NO_COLOR") != NULL) {
+        when = "never";
         cli->color_origin = "environment";
+    }
     when = when != NULL ? when : "auto";
     if (strcmp(when, "auto") != 0 && strcmp(when, "always") != 0 && strcmp(when, "never") != 0)
         return pawl_fail(cli, PAWL_EXIT_USAGE, "usage", "say auto, always or never",
                          "%s: '%.40s' is not known", name, when);
+    cli->color = when;
     cli->color_out = may_color(when, STDOUT_FILENO);
     cli->color_err = may_color(when, STDERR_FILENO);
     return 0;

@@ -85,7 +85,7 @@ int pawl_params_bind(const struct pawl_cli *cli, const struct pawl_plan *plan,
     pawl_arena_init(&arena, 0);
     if (line != NULL) {
         struct pawl_json_error trouble = {.text = ""};
-        int error = pawl_value_parse_json(line, n, JSON_DEPTH_MAX, &arena, &object, &trouble);
+        int error = pawl_value_parse_params(line, n, JSON_DEPTH_MAX, &arena, &object, &trouble);
         if (error != 0)
             status = fail_line(cli, file, line_number,
                                trouble.text[0] != '\0' ? trouble.text : pawl_error_text(error),

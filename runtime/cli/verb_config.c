@@ -59,11 +59,12 @@ static void show(struct listing *listing, const char *name, const char *value, c
 
 static void show_ids(struct listing *listing, const char *name, const uint32_t *ids, uint32_t count)
 {
-    char text[PAWL_ALLOWED_MAX * 12] = "";
-    size_t used = 0;
+    char text[PAWL_ALLOWED_MAX * 12 + 3] = "[";
+    size_t used = 1;
     for (uint32_t i = 0; i < count; i++)
-        used += (size_t)snprintf(text + used, sizeof text - used, "%s%u", i > 0 ? " " : "", ids[i]);
-    show(listing, name, count > 0 ? text : "none", count > 0 ? "file" : "default", NULL,
+        used += (size_t)snprintf(text + used, sizeof text - used, "%s%u", i > 0 ? ", " : "", ids[i]);
+    snprintf(text + used, sizeof text - used, "]");
+    show(listing, name, text, count > 0 ? "file" : "default", NULL,
          "users and groups beside the owner that may use the bus");
 }
 
@@ -118,7 +119,7 @@ static int show_all(struct pawl_cli *cli, const struct config_options *o, int di
     show(&listing, "state", cli->state, cli->state_origin, NULL, "state directory");
     show(&listing, "jobs", jobs, jobs_origin, NULL,
          "slots of a run that does not say -j: PAWL_JOBS, else workers");
-    show(&listing, "color", cli->color_out ? "yes" : "no", cli->color_origin, NULL, NULL);
+    show(&listing, "color", cli->color, cli->color_origin, NULL, NULL);
     show(&listing, "progress", modes[cli->progress], cli->progress_origin, NULL, NULL);
     show_limits(&listing, &config, &origins);
     if (cli->json) {

@@ -302,7 +302,7 @@ static void consume_again(struct pawl *pawl)
 static void on_attached(struct pawl *pawl)
 {
     struct pawl_wire_message *message = &pawl->answer;
-    struct pawl_wire_attached attached;
+    struct pawl_wire_attached attached = {.delay_ns_max = 0};
     if (message->header.type == PAWL_WIRE_ERROR && pawl->numbers == 0 && pawl->publisher.next == 1 &&
         !pawl->consumers) {
         /* Whoever asked for it is told; requests over the socket still work. */
@@ -317,12 +317,13 @@ static void on_attached(struct pawl *pawl)
         refused(pawl);
         return;
     }
-    if (message->header.type != PAWL_WIRE_ATTACHED || message->header.bytes < sizeof attached ||
-        message->header.fd_count != 4) {
+    size_t bytes = message->header.bytes < sizeof attached ? message->header.bytes : sizeof attached;
+    if (message->header.type != PAWL_WIRE_ATTACHED ||
+        bytes < offsetof(struct pawl_wire_attached, delay_ns_max) || message->header.fd_count != 4) {
         pawl_lib_lost(pawl);
         return;
     }
-    memcpy(&attached, message->body, sizeof attached);
+    memcpy(&attached, message->body, bytes);
     int error = pawl_lib_lane_open(pawl, message->fds, attached.epoch, &pawl->lane);
     if (error == 0) {
         struct epoll_event own = {.events = EPOLLIN, .data.fd = pawl->lane->own_fd};
@@ -332,13 +333,18 @@ static void on_attached(struct pawl *pawl)
             error = -errno;
     }
     if (error) {
-        pawl_lib_give_up(pawl, pawl_lib_fail(pawl, error, "cannot map the lane: %s", pawl_error_text(error)));
+        pawl_lib_give_up(pawl,
+                         pawl_lib_fail(pawl, error, "%s: %s",
+                                       error == -ENOMEM ? "the machine has not enough memory to map its lane"
+                                                        : "cannot map the lane",
+                                       pawl_error_text(error)));
         return;
     }
     if (pawl->polled)
         pawl_doorbell_prepare(&pawl->lane->end.lane->sleeping);
     pawl->data_bytes_max = attached.data_bytes_max;
     pawl->headers_bytes_max = attached.headers_bytes_max;
+    pawl->delay_ns_max = attached.delay_ns_max;
     pawl_lib_publisher_attached(pawl, attached.publisher_sequence);
     if (pawl->phase == PAWL_LIB_ATTACH) /* a callback may have lost it again */
         consume_again(pawl);

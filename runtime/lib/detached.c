@@ -133,7 +133,14 @@ int pawl_settle_tag(struct pawl *pawl, const char *tag, const char *op, int64_t 
         int32_t result;
         memcpy(&result, (const char *)pawl->answer.body + sizeof(struct pawl_wire_settled), sizeof result);
         error = result;
-        if (error)
+        if (error == PAWL_E_NOT_FOUND && body.one.group[0])
+            pawl_lib_fail(pawl, error,
+                          "%.140s: no stream is called %s, or it has no group %s, or no event %llu", tag,
+                          body.one.queue, body.one.group, (unsigned long long)body.one.seq);
+        else if (error == PAWL_E_NOT_FOUND)
+            pawl_lib_fail(pawl, error, "%.140s: no queue is called %s, or it has no event %llu", tag,
+                          body.one.queue, (unsigned long long)body.one.seq);
+        else if (error)
             pawl_lib_fail(pawl, error, "%.100s: %s", tag, pawl_error_text(error));
     }
     pawl_lib_arm(pawl);

@@ -189,8 +189,8 @@ struct pawl {
     int attach_error;           /* why the first lane was refused */
     struct pawl_lib_lane *lane; /* NULL: not attached now */
     struct pawl_lib_lane *old_lanes;
-    uint64_t data_bytes_max, headers_bytes_max;
-    uint64_t numbers; /* deliveries of all lanes so far */
+    uint64_t data_bytes_max, headers_bytes_max, delay_ns_max; /* of an event; 0: not known */
+    uint64_t numbers;                                         /* deliveries of all lanes so far */
 
     /* one question at a time over the socket */
     uint64_t awaited_tag;

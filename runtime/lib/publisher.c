@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "runtime/lib/command.h"
+#include "runtime/units.h"
 #include "shm/error.h"
 #include "shm/topic.h"
 
@@ -110,6 +111,12 @@ int pawl_lib_parts(struct pawl *pawl, const struct pawl_message *message, size_t
         return pawl_lib_fail(
             pawl, PAWL_E_LIMIT, "event of %zu bytes: the limit is %llu (event-payload)", message->data_bytes,
             (unsigned long long)(pawl->data_bytes_max ? pawl->data_bytes_max : PAWL_EVENT_DATA_BYTES_MAX));
+    if (pawl->delay_ns_max && parts->delay_ns > pawl->delay_ns_max) {
+        char limit[PAWL_UNIT_TEXT_BYTES];
+        return pawl_lib_fail(pawl, PAWL_E_LIMIT, "delay of %llu ms: the limit is %s (publish-delay)",
+                             (unsigned long long)message->delay_ms,
+                             pawl_duration_text(pawl->delay_ns_max, limit));
+    }
     if (message->priority > PAWL_EVENT_PRIORITY_MAX || message->durability < 0 ||
         message->durability > PAWL_DURABLE_FSYNC || message->guarantee < 0 ||
         message->guarantee > PAWL_DELIVER_AT_LEAST_ONCE)

@@ -102,9 +102,11 @@ static int on_declare(struct bus_request *request)
             "a temporary queue ends with the attached client that declared it, and there is none");
     }
     if (json_is_true(json_object_get(request->in, "check"))) {
-        error = bus_queue_allowed(bus, name, &config, request->why);
+        uint32_t others = (uint32_t)json_integer_value(json_object_get(request->in, "others"));
+        error = bus_queue_allowed(bus, name, &config, others, request->why);
         pawl_queue_config_fini(&config);
-        request->out = error ? NULL : json_pack("{s:i,s:s}", "schema", 1, "name", name);
+        request->out =
+            error ? NULL : json_pack("{s:i,s:s,s:b}", "schema", 1, "name", name, "created", before == NULL);
         return error;
     }
     error = bus_queue_declare(bus, name, &config, &request->lsn, request->why);

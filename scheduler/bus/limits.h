@@ -73,6 +73,7 @@ struct pawl_config_handler {
 };
 
 struct pawl_config {
+    const char *file; /* what people call the file that it is of, borrowed; NULL: none was read */
     struct pawl_bus_limits bus;
     struct pawl_run_limits run;
     uint64_t grace_ns; /* what is in flight may settle for so long when the scheduler is asked to stop */

@@ -326,7 +326,7 @@ static uint32_t number_of(const struct pawl_bus *bus, const struct bus_queue *qu
 }
 
 int bus_queue_allowed(struct pawl_bus *bus, const char *name, const struct pawl_queue_config *config,
-                      char why[256])
+                      uint32_t others, char why[256])
 {
     const struct bus_queue *queue = bus_queue_find(bus, name);
     const char *key = queue ? pawl_queue_config_compatible(&queue->config, config) : NULL;
@@ -336,20 +336,21 @@ int bus_queue_allowed(struct pawl_bus *bus, const char *name, const struct pawl_
                  name, key);
         return PAWL_E_INCOMPATIBLE;
     }
-    if (!queue && bus->queue_count >= bus->limits.queues && !config->dead_letters) {
-        snprintf(why, 256, "there are %u queues, and the limit is %llu", bus->queue_count,
-                 (unsigned long long)bus->limits.queues);
+    if (!queue && bus->queue_count + others >= bus->limits.queues && !config->dead_letters) {
+        snprintf(why, 256, "there are %u queues%s, and the limit is %llu", bus->queue_count + others,
+                 others ? " with those before it" : "", (unsigned long long)bus->limits.queues);
         return PAWL_E_LIMIT;
     }
     if (queue && is_as_declared(queue, config))
         return 0;
-    if (!config->dead_letters && bus->backend.has_room(bus->ctx, 4096) == PAWL_E_NO_SPACE) {
+    if (!config->dead_letters &&
+        bus->backend.has_room(bus->ctx, 4096 * (1 + (size_t)others)) == PAWL_E_NO_SPACE) {
         snprintf(why, 256, "the disk has no room for %s",
                  queue ? "what is changed of a queue" : "a new queue");
         return PAWL_E_NO_SPACE;
     }
     /* Refused before it is written: what cannot be applied is damage. */
-    if (number_of(bus, queue) >= BUS_QUEUE_NUMBERS_MAX) {
+    if (number_of(bus, queue) + (queue ? 0 : others) >= BUS_QUEUE_NUMBERS_MAX) {
         snprintf(why, 256,
                  "%d queues were declared since the start, and no number is left: restart pawl serve",
                  BUS_QUEUE_NUMBERS_MAX - 1);
@@ -362,7 +363,7 @@ int bus_queue_declare(struct pawl_bus *bus, const char *name, const struct pawl_
                       uint64_t *lsn_out, char why[256])
 {
     struct bus_queue *queue = bus_queue_find(bus, name);
-    int error = bus_queue_allowed(bus, name, config, why);
+    int error = bus_queue_allowed(bus, name, config, 0, why);
     if (error)
         return error;
     if (queue && is_as_declared(queue, config)) {

@@ -354,9 +354,10 @@ int bus_queue_apply(struct pawl_bus *bus, const struct pawl_bus_queue_record *re
 /* @lsn: of what deletes it. */
 void bus_queue_free(struct pawl_bus *bus, struct bus_queue *queue, uint64_t lsn);
 /* Declares with this configuration; lsn 0 and PAWL_E_*: refused with why. */
-/* Would it be compatible, and is there a place for it? */
+/* Would it be compatible, and is there a place for it, beside so many others that are to be declared with it?
+ */
 int bus_queue_allowed(struct pawl_bus *bus, const char *name, const struct pawl_queue_config *config,
-                      char why[256]);
+                      uint32_t others, char why[256]);
 int bus_queue_declare(struct pawl_bus *bus, const char *name, const struct pawl_queue_config *config,
                       uint64_t *lsn_out, char why[256]);
 /* Free number of a new group; 0: the stream has as many as it may. */

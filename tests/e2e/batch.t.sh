@@ -33,6 +33,25 @@ test_the_same_command_with_resume_runs_no_line_again_that_has_succeeded() {
     expect_json '.runs | length' 10
 }
 
+test_a_key_that_is_twice_in_a_line_is_refused_with_line_and_key_and_nothing_runs() {
+    ten
+    printf '{"n": 1}\n\n{"n": 2, "n": 3}\n' >lines.jsonl
+    expect_exit 2 pawl run flow.yaml --inputs lines.jsonl
+    expect_stderr 'lines.jsonl:3:1: key "n" is there twice'
+    [ ! -e ran ] || fail 'a line has run'
+    write flow.yaml <<'YAML'
+pawl: 1
+params: {deep: {}}
+steps: {a: {use: noop}}
+YAML
+    echo '{"deep": {"a": [{"b c": 1, "\u0062 c": 2}]}}' >lines.jsonl
+    expect_exit 2 pawl run flow.yaml --inputs lines.jsonl
+    expect_stderr 'lines.jsonl:1:1: key "\u0062 c" is there twice'
+    expect_exit 2 pawl run flow.yaml --set 'deep={"a": 1, "a": 2}'
+    expect_stderr 'key "a" is there twice'
+    expect_exit 0 pawl run flow.yaml --set 'deep={"a": {"a": 1}, "b": {"a": 1}}'
+}
+
 test_a_batch_of_which_everything_has_succeeded_says_so_and_runs_nothing() {
     ten
     touch go ok

@@ -80,4 +80,5 @@ test_interrupted_bench_leaves_nothing() {
     kill -INT $!
     expect_end 5 $!
     nothing_is_left
+    ! grep 'go on' background.err || fail 'it says how to go on with what is not there any more'
 }

@@ -334,6 +334,31 @@ test_config_show_lists_every_setting_with_its_origin() {
     expect_stderr 'pawl.yaml:1:1'
 }
 
+# As lines of the file. Those of a command are said elsewhere, and the file says so.
+settings_of_the_file() {
+    pawl config show --json | jq -r '.settings[] | select(.name | IN("state", "jobs", "color", "progress") | not) |
+        "\(.name): \(.value)"'
+}
+
+test_what_config_show_prints_says_the_same_in_the_file_and_in_the_environment() {
+    local name
+    settings_of_the_file >default.yaml
+    configured 'allow-uids: [1, 4294967294]' 'allow-gids: [7]' 'ack-wait: 1500ms' 'grace: 5400' 'event-payload: 1500000' \
+        'queue-depth: disk' 'overflow: block' 'durability: async' 'max-deliver: 0'
+    settings_of_the_file >other.yaml
+    for name in default other; do
+        cp $name.yaml "$PAWL_STATE/pawl.yaml"
+        expect_eq "$(settings_of_the_file)" "$(cat $name.yaml)"
+        expect_exit 0 pawl config show --json
+        expect_eq "$(json '.settings[] | select(.name == "ack-wait").origin')" file
+    done
+    for name in color progress jobs; do
+        export PAWL_"${name^^}"="$(pawl config show --json | jq -r ".settings[] | select(.name == \"$name\").value")"
+        expect_exit 0 pawl config show --json
+        expect_json ".settings[] | select(.name == \"$name\").origin" environment
+    done
+}
+
 test_a_mistake_in_the_environment_is_not_called_one_of_the_file() {
     write flow.yaml <<<$'pawl: 1\nsteps: {a: {use: noop}}'
     configured 'run-instances: 3'

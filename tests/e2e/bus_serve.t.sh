@@ -159,9 +159,32 @@ test_a_queue_that_cannot_be_changed_so_is_such_a_mistake() {
     printf 'ack-wait: 42s\nqueues:\n  new: {topic: b}\n  q: {topic: a, stream: true}\n' >state/pawl.yaml
     kill -HUP "$SERVE"
     wait_until 'grep -q "not taken up" state/scheduler.log'
-    grep -q 'line 4, column 3: queue q: .*stream' state/scheduler.log || fail 'no place'
+    grep -q 'configuration: pawl.yaml:4:3: queue q: .*stream' state/scheduler.log || fail 'no place'
     expect_eq "$(pawl queue list --json | jq -r '[.queues[].name] | join(" ")')" q
     expect_eq "$(ack_wait_of_new two)" 41000000000
+    end_serve
+}
+
+test_new_queues_of_a_reload_are_taken_up_together_or_not_at_all() {
+    mkdir -m 700 state
+    echo 'ack-wait: 41s' >state/pawl.yaml
+    serve
+    pawl queue declare q --topic a
+    # Each alone would have its place; the third has none beside the others.
+    printf 'ack-wait: 42s\nmax-queues: 3\nqueues:\n  x: {topic: b}\n  q: {topic: c}\n  y: {topic: b}\n  z: {topic: b}\n' \
+        >state/pawl.yaml
+    kill -HUP "$SERVE"
+    wait_until 'grep -q "not taken up" state/scheduler.log'
+    grep -q 'configuration: pawl.yaml:7:3: queue z: there are 3 queues .*the limit is 3' state/scheduler.log ||
+        fail 'no place'
+    expect_eq "$(pawl queue list --json | jq -r '[.queues[].name] | join(" ")')" q
+    expect_eq "$(pawl queue show q --json | jq -rc .config.topics)" '["a"]'
+    expect_eq "$(ack_wait_of_new two)" 41000000000
+    pawl queue delete two
+    sed -i /z:/d state/pawl.yaml
+    kill -HUP "$SERVE"
+    wait_until 'grep -q "read again" state/scheduler.log'
+    expect_eq "$(pawl queue list --json | jq -r '[.queues[].name] | sort | join(" ")')" 'q x y'
     end_serve
 }
 

@@ -320,10 +320,10 @@ test_a_variable_of_a_command_counts_where_its_flag_is_not_given() {
     export PAWL_JOBS=3 PAWL_COLOR=always PAWL_PROGRESS=none NO_COLOR=1
     expect_exit 0 pawl config show --json
     expect_json '.settings[] | select(.name == "jobs") | "\(.value) \(.origin)"' '3 environment'
-    expect_json '.settings[] | select(.name == "color") | "\(.value) \(.origin)"' 'yes environment'
+    expect_json '.settings[] | select(.name == "color") | "\(.value) \(.origin)"' 'always environment'
     expect_json '.settings[] | select(.name == "progress") | "\(.value) \(.origin)"' 'none environment'
     expect_exit 0 pawl config show --json --color=never --progress=json
-    expect_json '.settings[] | select(.name == "color") | "\(.value) \(.origin)"' 'no flag'
+    expect_json '.settings[] | select(.name == "color") | "\(.value) \(.origin)"' 'never flag'
     expect_json '.settings[] | select(.name == "progress") | "\(.value) \(.origin)"' 'json flag'
     # shellcheck disable=SC2016
     write slots.sh <<<'[ "$(ls running | wc -l)" -le "$1" ] || echo many; touch running/$$; sleep 0.05; rm running/$$'

@@ -147,6 +147,61 @@ test_a_file_of_the_journal_that_cannot_be_opened_is_named_and_the_start_has_fail
     done
 }
 
+test_a_journal_that_is_missing_as_a_whole_is_damage_and_no_new_one_begins() {
+    local what verb
+    expect_exit 0 pawl queue declare q --topic t
+    expect_exit 0 pawl publish t kept
+    wait_until 'flock -n state/lock true' 60
+    cp -a state used
+    for what in 'rm state/journal/*' 'rm -r state/journal' 'mv state/journal elsewhere'; do
+        rm -rf state elsewhere
+        cp -a used state
+        eval "$what"
+        for verb in 'publish t x' 'map true ::: 1' serve; do
+            # shellcheck disable=SC2086 # words
+            expect_exit 7 at_most 20 "$PAWL" $verb
+            expect_stderr "the journal of $T/state is missing"
+            expect_stderr 'move it away'
+        done
+        [ -z "$(find state/journal -name '*.seg')" ] || fail "$what: a journal has begun"
+    done
+    mv elsewhere/* state/journal/ # and it is there again
+    expect_exit 0 pawl consume q --count 1 --auto-ack
+    expect_json .data kept
+}
+
+test_runs_without_a_journal_are_damage_whoever_made_them() {
+    expect_exit 0 pawl map echo ::: a
+    wait_until 'flock -n state/lock true' 60
+    rm -r state/journal state/journal.begun # as by a pawl that made no such mark
+    expect_exit 7 at_most 20 "$PAWL" map echo ::: b
+    expect_stderr "the journal of $T/state is missing"
+    rm -r state/runs
+    expect_exit 0 pawl map echo ::: b
+    expect_stdout b
+}
+
+test_a_first_start_that_came_to_no_journal_is_made_again() {
+    local made=() name
+    mkdir -m 700 state
+    pawl map --state other true ::: 1
+    for name in nothing format runs/ spool/ journal/ journal/segment.new journal/reserve.1 lock scheduler.log; do
+        case $name in
+        nothing) ;;
+        format) cp other/format state/ ;;
+        */) mkdir -m 700 "state/$name" ;;
+        *) echo half >"state/$name" ;;
+        esac
+        made+=("$name")
+        [[ $name =~ ^(nothing|format|journal/|scheduler.log)$ ]] || continue
+        rm -rf tried
+        cp -a state tried
+        expect_exit 0 pawl map --state tried echo ::: a
+        expect_stdout a
+    done
+    expect_eq "${#made[@]}" 9
+}
+
 test_verify_changes_nothing() {
     three_runs
     wait_until '[ -z "$(processes)" ]' # the last scheduler closes the journal after its command has ended

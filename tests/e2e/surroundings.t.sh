@@ -219,6 +219,26 @@ test_no_limit_of_memory_that_may_be_mapped_ends_a_command_by_a_signal() {
     expect_eq $told yes
 }
 
+test_a_publish_whose_lane_cannot_be_mapped_says_what_the_machine_has_not_enough_of() {
+    local publisher
+    serve
+    pawl queue declare q --topic t
+    mkfifo lines
+    background sh -c 'exec "$1" publish t --lines <lines' - "$PAWL"
+    publisher=$!
+    exec 7>lines
+    # It is connected and waits, without a bound, for lines, signals or the scheduler; the first line wants a lane.
+    wait_until 'grep -qE "^[0-9]+ 0x[0-9a-f]+ 0x3 0x(ffffffff|0) " "/proc/$publisher/syscall"'
+    prlimit --pid "$publisher" --as="$(awk '{print $1 * 4096}' "/proc/$publisher/statm")"
+    echo line >&7
+    exec 7>&-
+    expect_end 4 "$publisher"
+    grep -q 'the machine has not enough memory to map its lane' background.err
+    grep -q 'ulimit -v' background.err
+    expect_eq "$(pawl queue show q --json | jq .depth)" 0
+    end_serve
+}
+
 # without_proc COMMAND...: in a mount namespace whose /proc is empty; as a user in a user namespace of its own.
 without_proc() {
     local unshare=(unshare -m)

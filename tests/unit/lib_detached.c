@@ -50,6 +50,18 @@ Test(lib_detached, a_tag_is_settled_with_what_it_says)
     cr_expect(eq(int, pawl_settle_tag(client, "jobs:7:3:12", "ack", 0, NULL), PAWL_ERR_STALE));
 }
 
+Test(lib_detached, the_words_about_a_tag_of_nothing_name_what_is_not_there)
+{
+    fake.settle_result = PAWL_E_NOT_FOUND;
+    cr_assert(eq(int, pawl_settle_tag(client, "jobs:7:3:12", "ack", 0, NULL), PAWL_ERR_NOT_FOUND));
+    cr_expect(eq(str, (char *)(uintptr_t)pawl_last_error(client),
+                 "jobs:7:3:12: no queue is called jobs, or it has no event 7"));
+    cr_assert(eq(int, pawl_settle_tag(client, "clicks/readers:7:3:12", "ack", 0, NULL), PAWL_ERR_NOT_FOUND));
+    cr_expect(
+        eq(str, (char *)(uintptr_t)pawl_last_error(client),
+           "clicks/readers:7:3:12: no stream is called clicks, or it has no group readers, or no event 7"));
+}
+
 Test(lib_detached, more_time_than_a_week_is_refused_and_is_not_sent)
 {
     const int64_t week_ms = INT64_C(7) * 86400 * 1000;

@@ -68,6 +68,7 @@ static void attach(struct fake *fake, const struct pawl_wire_message *message)
                                       .publisher_sequence = fake->known_sequence,
                                       .data_bytes_max = 1 << 20,
                                       .headers_bytes_max = 16 << 10,
+                                      .delay_ns_max = UINT64_C(3600000000000),
                                       .client = 1};
     int fds[4] = {fake->port.lane_segment.fd, fake->port.inbound_segment.fd, fake->scheduler_fd,
                   fake->client_fd};

@@ -379,6 +379,11 @@ Test(lib_publisher, bad_messages_get_their_own_errors_and_words)
     m.data_bytes = (1 << 20) + 1;
     cr_expect(eq(int, pawl_publish_async(client, &m, 0, NULL, NULL, NULL), PAWL_ERR_LIMIT));
     m = message("a", "");
+    m.delay_ms = 3600000 + 1;
+    cr_expect(eq(int, pawl_publish_async(client, &m, 0, NULL, NULL, NULL), PAWL_ERR_LIMIT));
+    cr_expect(eq(str, (char *)(uintptr_t)pawl_last_error(client),
+                 "delay of 3600001 ms: the limit is 1h (publish-delay)"));
+    m = message("a", "");
     m.bytes = 3;
     cr_expect(eq(int, pawl_publish_async(client, &m, 0, NULL, NULL, NULL), PAWL_ERR_INVALID));
     struct pawl_header header = {.name = "", .value = "v", .value_bytes = 1};

@@ -172,6 +172,62 @@ Test(wire, promised_descriptors_that_did_not_come_are_refused)
     cr_assert(eq(int, pawl_wire_receive(&right, &message), PAWL_E_BAD_MESSAGE));
 }
 
+/* Plain bytes with descriptors, as no sender of ours would put them together. */
+static void send_raw(const void *bytes, size_t n, int fd, size_t fd_count)
+{
+    union {
+        struct cmsghdr header;
+        char space[CMSG_SPACE(PAWL_WIRE_FDS_MAX * sizeof(int))];
+    } control = {0};
+    struct iovec iov = {.iov_base = (void *)(uintptr_t)bytes, .iov_len = n};
+    struct msghdr message = {.msg_iov = &iov,
+                             .msg_iovlen = 1,
+                             .msg_control = control.space,
+                             .msg_controllen = CMSG_SPACE(fd_count * sizeof(int))};
+    struct cmsghdr *cmsg = CMSG_FIRSTHDR(&message);
+    *cmsg = (struct cmsghdr){
+        .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(fd_count * sizeof(int))};
+    for (size_t i = 0; i < fd_count; i++)
+        memcpy(CMSG_DATA(cmsg) + i * sizeof fd, &fd, sizeof fd);
+    cr_assert(eq(i64, sendmsg(left.fd, &message, 0), (int64_t)n));
+}
+
+Test(wire, a_message_that_does_not_end_holds_no_more_descriptors_than_two_have)
+{
+    struct pawl_wire_message message;
+    struct pawl_wire_header header = {.bytes = 4096, .type = PAWL_WIRE_TEXT, .fd_count = PAWL_WIRE_FDS_MAX};
+    int file = memfd_create("a", MFD_CLOEXEC), before = open_fd_count(), got = 0, rounds = 0;
+    send_raw(&header, sizeof header, file, PAWL_WIRE_FDS_MAX);
+    for (; got == 0 && rounds < 100; rounds++) {
+        got = pawl_wire_receive(&right, &message);
+        cr_assert(le(int, open_fd_count(), before + 2 * PAWL_WIRE_FDS_MAX));
+        send_raw("x", 1, file, PAWL_WIRE_FDS_MAX);
+    }
+    cr_expect(eq(int, got, PAWL_E_BAD_MESSAGE));
+    cr_expect(le(int, rounds, 6));
+    pawl_wire_fini(&right);
+    cr_expect(eq(int, open_fd_count(), before - 1));
+}
+
+Test(wire, the_end_of_a_message_may_come_together_with_the_descriptors_of_the_next)
+{
+    struct pawl_wire_message message;
+    struct pawl_wire_header header = {.bytes = 8, .type = PAWL_WIRE_TEXT, .fd_count = PAWL_WIRE_FDS_MAX};
+    int file = memfd_create("a", MFD_CLOEXEC);
+    send_raw(&header, sizeof header, file, PAWL_WIRE_FDS_MAX);
+    cr_assert(eq(int, pawl_wire_receive(&right, &message), 0));
+    cr_assert(eq(int, (int)write(left.fd, "12345678", 8), 8));
+    header.bytes = 0;
+    send_raw(&header, sizeof header, file, PAWL_WIRE_FDS_MAX);
+    for (int given = 0; given < 2;) {
+        int got = pawl_wire_receive(&right, &message);
+        cr_assert(ge(int, got, 0));
+        given += got;
+        for (int i = 0; got == 1 && i < PAWL_WIRE_FDS_MAX; i++)
+            cr_expect(ge(int, message.fds[i], 0));
+    }
+}
+
 Test(wire, last_message_is_given_before_the_hangup)
 {
     struct pawl_wire_message message;
