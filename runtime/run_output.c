@@ -33,6 +33,18 @@ int pawl_open_output(int runs_dirfd, const char *run_id, const char *path, size_
     return fd < 0 ? -errno : fd;
 }
 
+void pawl_output_marks_next(struct pawl_output_marks *marks, uint32_t flags,
+                            struct pawl_wire_files *files_out)
+{
+    bool has_file = (flags & (PAWL_RESULT_STDOUT_FILE | PAWL_RESULT_STDERR_FILE)) != 0;
+    memset(files_out, 0, sizeof *files_out);
+    if (!has_file || marks->left < sizeof *files_out)
+        return;
+    memcpy(files_out, marks->at, sizeof *files_out);
+    marks->at += sizeof *files_out;
+    marks->left -= sizeof *files_out;
+}
+
 void pawl_output_files(const char *record, size_t left, struct pawl_wire_files *files_out)
 {
     struct pawl_wire_result fixed;
@@ -42,8 +54,10 @@ void pawl_output_files(const char *record, size_t left, struct pawl_wire_files *
     memcpy(&fixed, record, sizeof fixed);
     uint64_t streams = (uint64_t)fixed.stdout_bytes + fixed.stderr_bytes + fixed.named_bytes;
     uint64_t bytes = (sizeof fixed + streams + 7) & ~UINT64_C(7);
-    if (bytes <= left && left - bytes >= sizeof *files_out)
-        memcpy(files_out, record + bytes, sizeof *files_out);
+    if (bytes > left)
+        return;
+    struct pawl_output_marks marks = {record + bytes, left - bytes};
+    pawl_output_marks_next(&marks, fixed.flags, files_out);
 }
 
 static int read_all(int fd, char *bytes, size_t want, size_t *done)

@@ -19,11 +19,22 @@
  */
 int pawl_open_output(int runs_dirfd, const char *run_id, const char *path, size_t path_bytes);
 
+/* Behind the records of an answer RESULTS: what is left of it there. */
+struct pawl_output_marks {
+    const char *at;
+    size_t left;
+};
+
 /**
- * pawl_output_files - what the output files of a LOGS answer held when they were recorded
- * @record: a pawl_wire_result and what follows it, @left bytes
+ * pawl_output_marks_next - what the output files of the next record held when they were recorded
+ * @flags: of that record
  *
- * All zeros where the answer does not say: it is of a scheduler of before.
+ * All zeros where it has none, or the answer does not say: it is of a scheduler of before.
+ */
+void pawl_output_marks_next(struct pawl_output_marks *marks, uint32_t flags,
+                            struct pawl_wire_files *files_out);
+
+/** pawl_output_files - the same of an answer with one record: @record is it and what follows it, @left bytes.
  */
 void pawl_output_files(const char *record, size_t left, struct pawl_wire_files *files_out);
 

@@ -376,11 +376,14 @@ int pawl_yaml_parse(const char *bytes, size_t length, const struct pawl_load_lim
     if (!parser || fy_parser_set_string(parser, bytes, length) != 0)
         goto free_all;
     error = 0;
+    errno = 0; /* the parser does not tell a want of memory from a mistake, and may go on without a value */
     while (error == 0 && (event = fy_parser_parse(parser))) {
         error = on_event(&build, event);
         fy_parser_event_free(parser, event);
     }
-    if (error == 0 && fy_parser_get_stream_error(parser))
+    if (errno == ENOMEM)
+        error = -ENOMEM;
+    else if (error == 0 && fy_parser_get_stream_error(parser))
         error = tell_syntax(&build, diag, bytes, length);
     if (error == 0)
         *root = build.root;

@@ -333,7 +333,7 @@ static int apply_delay(struct pawl_core *core, const struct pawl_step_record *re
                                .step = record->step,
                                .attempt = record->attempt};
     timer.due_ns = core->replaying ? due.due_realtime_ns : core->now.boottime_ns + due.delay_ns;
-    return pawl_timers_add(&core->timers, &timer);
+    return core->replaying ? pawl_core_timer_back(core, &timer) : pawl_timers_add(&core->timers, &timer);
 }
 
 static void copy_note(struct pawl_step *step, const struct pawl_step_record *record, const char *more,

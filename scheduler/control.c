@@ -213,7 +213,13 @@ void pawl_control_end(struct pawl_connection *connection)
     } else if (connection->role == PAWL_ROLE_SUPERVISOR) {
         loop->lanes->supervisor = NULL;
         pawl_handlers_gone(loop);
-        loop->leave = true; /* it is our parent: nothing goes on without it */
+        /* It is our parent: nothing goes on without it. Where it lives, and only its connection is lost, it
+         * must not take this for the end that it asked for. */
+        if (!loop->leave && loop->exit_code == 0) {
+            pawl_log(PAWL_LOG_ERROR, "the connection to the supervisor is lost; leaving");
+            loop->exit_code = 70;
+        }
+        loop->leave = true;
         pawl_lanes_supervisor_gone(loop);
     }
 }

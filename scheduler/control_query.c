@@ -76,18 +76,20 @@ struct pawl_run *pawl_control_find(struct pawl_connection *connection, uint64_t 
 
 /* ---- results ---- */
 
-/* @files_out: what its output files hold, or NULL. Return: 0, or an error of the result itself (nothing was
- * added). */
-static int add_result(struct page *page, struct pawl_core *core, struct pawl_run *run, uint32_t step,
-                      uint64_t instance, uint32_t attempt, bool with_bytes, struct pawl_wire_files *files_out)
+/* @files: what output files hold, to follow the results. Return: 0, or an error of the result itself (nothing
+ * was added). */
+static int add_result(struct page *page, struct page *files, struct pawl_core *core, struct pawl_run *run,
+                      uint32_t step, uint64_t instance, uint32_t attempt, bool with_bytes)
 {
     struct pawl_result_view view = {0};
     int error = pawl_run_result(core, run, step, instance, attempt, with_bytes, &view);
     if (error)
         return error;
-    if (files_out)
-        *files_out = (struct pawl_wire_files){view.stdout_file.bytes, view.stdout_file.xxh3,
-                                              view.stderr_file.bytes, view.stderr_file.xxh3};
+    bool has_file = (view.fixed.flags & (PAWL_RESULT_STDOUT_FILE | PAWL_RESULT_STDERR_FILE)) != 0;
+    struct pawl_wire_files *held = has_file ? (void *)page_add(files, sizeof *held) : NULL;
+    if (held)
+        *held = (struct pawl_wire_files){view.stdout_file.bytes, view.stdout_file.xxh3,
+                                         view.stderr_file.bytes, view.stderr_file.xxh3};
     if (!with_bytes)
         view.fixed.stdout_bytes = view.fixed.stderr_bytes = view.fixed.named_bytes = 0;
     size_t bytes = (size_t)view.fixed.stdout_bytes + view.fixed.stderr_bytes + view.fixed.named_bytes;
@@ -120,11 +122,25 @@ static int add_lost_result(struct page *page, struct pawl_run *run, uint32_t ste
     return at ? 0 : -ENOMEM;
 }
 
+/* @files: taken. */
+static void send_results(struct page *page, struct page *files, const struct pawl_wire_results *head,
+                         struct pawl_connection *connection, uint64_t tag)
+{
+    char *at = files->size ? page_add(page, files->size) : NULL;
+    if (at)
+        memcpy(at, files->bytes, files->size);
+    page->failed |= files->failed;
+    if (!page->failed)
+        memcpy(page->bytes, head, sizeof *head);
+    free(files->bytes);
+    page_send(page, connection, PAWL_WIRE_RESULTS, tag);
+}
+
 bool pawl_control_answer_pull(struct pawl_connection *connection, uint64_t tag, struct pawl_run *run,
                               struct pawl_wire_pull *request)
 {
     struct pawl_loop *loop = connection->loop;
-    struct page page = {0};
+    struct page page = {0}, files = {0};
     struct pawl_wire_results head = {.next = request->from};
     uint64_t end = pawl_run_completions(run);
     size_t most = request->bytes_max < PAWL_REPLY_BYTES_MAX ? request->bytes_max : PAWL_REPLY_BYTES_MAX;
@@ -134,16 +150,14 @@ bool pawl_control_answer_pull(struct pawl_connection *connection, uint64_t tag, 
         uint32_t step;
         uint64_t instance;
         pawl_run_completion(run, head.next, &step, &instance);
-        int error = add_result(&page, loop->core, run, step, instance, 0, request->with_bytes != 0, NULL);
+        int error = add_result(&page, &files, loop->core, run, step, instance, 0, request->with_bytes != 0);
         if (error && !page.failed)
             (void)add_lost_result(&page, run, step, instance, error);
         head.next++;
         head.count++;
     }
     head.run_ended = pawl_run_over(run) && head.next >= end;
-    if (!page.failed)
-        memcpy(page.bytes, &head, sizeof head);
-    page_send(&page, connection, PAWL_WIRE_RESULTS, tag);
+    send_results(&page, &files, &head, connection, tag);
     request->from = head.next;
     loop->changed |= head.next < end; /* what the page did not hold */
     if (request->answers <= 1 || head.run_ended || page.failed)
@@ -156,7 +170,7 @@ static void on_fetch(struct pawl_connection *connection, const struct pawl_wire_
 {
     struct pawl_wire_fetch request;
     struct pawl_wire_results head = {0};
-    struct page page = {0};
+    struct page page = {0}, files = {0};
     uint64_t tag = message->header.tag;
 
     memcpy(&request, message->body, sizeof request);
@@ -174,21 +188,19 @@ static void on_fetch(struct pawl_connection *connection, const struct pawl_wire_
     for (uint32_t i = 0; i < request.count && (i == 0 || page.size < PAWL_REPLY_BYTES_MAX); i++) {
         uint64_t instance;
         memcpy(&instance, at + i * sizeof instance, sizeof instance);
-        int error = add_result(&page, connection->loop->core, run, request.step, instance, 0, true, NULL);
+        int error = add_result(&page, &files, connection->loop->core, run, request.step, instance, 0, true);
         if (error && !page.failed)
             (void)add_lost_result(&page, run, request.step, instance, error);
         head.count++;
     }
-    if (!page.failed)
-        memcpy(page.bytes, &head, sizeof head);
-    page_send(&page, connection, PAWL_WIRE_RESULTS, tag);
+    send_results(&page, &files, &head, connection, tag);
 }
 
 static void on_logs(struct pawl_connection *connection, const struct pawl_wire_message *message, bool why)
 {
     struct pawl_wire_logs request;
     struct pawl_wire_results head = {.count = 1, .run_ended = 1};
-    struct page page = {0};
+    struct page page = {0}, files = {0};
     struct pawl_loop *loop = connection->loop;
     uint64_t tag = message->header.tag;
     char text[4096];
@@ -212,24 +224,20 @@ static void on_logs(struct pawl_connection *connection, const struct pawl_wire_m
             return;
         }
     } else {
-        struct pawl_wire_files files = {0};
         (void)page_add(&page, sizeof head);
-        error = add_result(&page, loop->core, run, (uint32_t)step, request.instance, request.attempt, true,
-                           &files);
-        char *at = error ? NULL : page_add(&page, sizeof files);
-        if (at)
-            memcpy(at, &files, sizeof files);
+        error = add_result(&page, &files, loop->core, run, (uint32_t)step, request.instance, request.attempt,
+                           true);
     }
     if (error) {
         free(page.bytes);
+        free(files.bytes);
         pawl_control_error(connection, tag, error, NULL,
                            error == PAWL_E_STATE ? "no attempt of %s has ended yet"
                                                  : "there is no such attempt of %s",
                            request.step);
         return;
     }
-    memcpy(page.bytes, &head, sizeof head);
-    page_send(&page, connection, PAWL_WIRE_RESULTS, tag);
+    send_results(&page, &files, &head, connection, tag);
 }
 
 static void add_running(struct page *page, const struct pawl_delivery *delivery, uint64_t realtime_ns)

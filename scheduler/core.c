@@ -59,6 +59,7 @@ void pawl_core_destroy(struct pawl_core *core)
         free(batch);
     }
     pawl_timers_free(&core->timers);
+    pawl_timers_free(&core->read_back);
     pawl_arena_fini(&core->scratch);
     free(core->runs);
     free(core->pending);
@@ -184,20 +185,27 @@ void pawl_core_sealed(struct pawl_core *core, struct pawl_now now, struct pawl_r
 
 /* ---- start ---- */
 
-static void timers_from_realtime(struct pawl_core *core)
+void pawl_core_written(struct pawl_core *core, struct pawl_now written)
 {
-    struct pawl_timers old = core->timers;
-    core->timers = (struct pawl_timers){0};
-    for (size_t i = 0; i < old.count; i++) {
-        struct pawl_timer timer = old.heap[i];
-        uint64_t left = timer.due_ns > core->now.realtime_ns ? timer.due_ns - core->now.realtime_ns : 0;
-        if (left > timer.delay_ns)
-            left = timer.delay_ns; /* the clock was set back: never wait longer than was decided */
-        timer.due_ns = core->now.boottime_ns + left;
+    core->written = written;
+}
+
+int pawl_core_timer_back(struct pawl_core *core, const struct pawl_timer *timer)
+{
+    struct pawl_timer turned = *timer;
+    turned.due_ns = pawl_now_due(core->written, timer->due_ns, timer->delay_ns);
+    return turned.due_ns ? pawl_timers_add(&core->timers, &turned) : pawl_timers_add(&core->read_back, timer);
+}
+
+static void turn_timers(struct pawl_core *core)
+{
+    for (size_t i = 0; i < core->read_back.count; i++) {
+        struct pawl_timer timer = core->read_back.heap[i];
+        timer.due_ns = pawl_now_due_later(core->now, timer.due_ns, timer.delay_ns);
         if (pawl_timers_add(&core->timers, &timer) < 0)
             core->failed = true;
     }
-    pawl_timers_free(&old);
+    pawl_timers_free(&core->read_back);
 }
 
 static void interrupt_unfinished(struct pawl_core *core)
@@ -221,7 +229,7 @@ int pawl_core_start(struct pawl_core *core, struct pawl_now now, bool restarted,
 {
     core->now = now;
     core->replaying = false;
-    timers_from_realtime(core);
+    turn_timers(core);
     for (size_t i = 0; i < core->run_count; i++)
         core->was_running |= core->runs[i]->state == PAWL_RUN_RUNNING;
     struct pawl_epoch_record record = {.epoch = core->epoch + 1, .realtime_ns = now.realtime_ns};

@@ -124,6 +124,10 @@ void pawl_core_destroy(struct pawl_core *core);
 
 /* ---- recovery: before anything else ---- */
 
+/** pawl_core_written - what is applied and loaded from here on was written at @written; boottime_ns 0 (as
+ * long as nothing is said): in another boot. Waits go on by it: pawl_now_due(). */
+void pawl_core_written(struct pawl_core *core, struct pawl_now written);
+
 /* Types of the journal's records. Bodies: scheduler/core_record.h and docs/journal-format.md. */
 enum pawl_record_type {
     PAWL_RECORD_EPOCH = 1, /* a scheduler started */
@@ -153,8 +157,10 @@ int pawl_core_apply(struct pawl_core *core, uint8_t type, uint16_t version, cons
 int pawl_core_snapshot_load(struct pawl_core *core, const void *chunk, size_t bytes);
 
 /* Iterate over the chunks of the present state: 1 and a chunk (valid until the next call), 0 at the end.
- * *cursor NULL first; state must not change between the first and the last call. */
-int pawl_core_snapshot_next(struct pawl_core *core, void **cursor, const void **chunk_out, size_t *bytes_out);
+ * *cursor NULL first; state must not change between the first and the last call. @now, the same for all of
+ * it: whoever loads it says so, pawl_core_written(). */
+int pawl_core_snapshot_next(struct pawl_core *core, struct pawl_now now, void **cursor,
+                            const void **chunk_out, size_t *bytes_out);
 
 /**
  * pawl_core_start - recovery is over: open a new epoch

@@ -59,9 +59,11 @@ static int next_image(struct pawl_core *core, struct snapshot_cursor *c)
     return 0;
 }
 
-int pawl_core_snapshot_next(struct pawl_core *core, void **cursor, const void **chunk_out, size_t *bytes_out)
+int pawl_core_snapshot_next(struct pawl_core *core, struct pawl_now now, void **cursor,
+                            const void **chunk_out, size_t *bytes_out)
 {
     struct snapshot_cursor *c = *cursor;
+    core->now = now;
     if (!c) {
         c = calloc(1, sizeof *c);
         if (!c)

@@ -229,6 +229,7 @@ struct pawl_core {
     uint64_t epoch, epoch_lsn, durable_lsn, last_lsn;
     uint64_t step_ended_lsn; /* the last of PAWL_PENDING_STEP */
     uint64_t next_run, next_batch;
+    struct pawl_now written; /* while records are read back: when they were written */
     bool serving, replaying, failed, was_running, need_dispatch;
     struct pawl_run **runs; /* by number */
     size_t run_count, run_capacity;
@@ -238,8 +239,9 @@ struct pawl_core {
     struct pawl_delivery **unjournaled; /* begun since the last dispatch */
     size_t unjournaled_count, unjournaled_capacity;
     struct pawl_timers timers;
-    struct pawl_arena scratch; /* of one evaluation */
-    struct pawl_now now;       /* of the present input */
+    struct pawl_timers read_back; /* of another boot, by realtime: start() turns them */
+    struct pawl_arena scratch;    /* of one evaluation */
+    struct pawl_now now;          /* of the present input */
     uint64_t available_bytes;
     uint32_t load_milli;
     bool sampled;
@@ -261,6 +263,8 @@ void pawl_core_later(struct pawl_core *core, uint64_t lsn, struct pawl_run *run,
 struct pawl_run *pawl_core_run(const struct pawl_core *core, uint64_t number);
 void pawl_core_log(struct pawl_core *core, int level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+/* One that is read back: due_ns is realtime. 0 or -ENOMEM. */
+int pawl_core_timer_back(struct pawl_core *core, const struct pawl_timer *timer);
 int pawl_grow(void **array, size_t *capacity, size_t wanted, size_t item_bytes);
 
 /* run_state.c: runs and steps as data */

@@ -176,10 +176,12 @@ static int load_fed(struct pawl_run *run, const struct pawl_image_view *view)
 static int load_timers(struct pawl_core *core, const struct pawl_image_view *view)
 {
     const struct pawl_image_part *part = &view->header->parts[PAWL_SECTION_TIMERS];
+    if (!core->replaying)
+        return 0; /* of a sealed run, which waits for nothing */
     for (uint64_t at = 0; part->bytes - at >= sizeof(struct pawl_timer); at += sizeof(struct pawl_timer)) {
         struct pawl_timer timer;
         memcpy(&timer, part_of(view, PAWL_SECTION_TIMERS) + at, sizeof timer);
-        int error = pawl_timers_add(&core->timers, &timer);
+        int error = pawl_core_timer_back(core, &timer);
         if (error < 0)
             return error;
     }

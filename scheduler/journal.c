@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "scheduler/journal_internal.h"
+#include "shm/clock.h"
 #include "shm/error.h"
 
 enum { WORTH_A_SEGMENT_BYTES = 1 << 20 }; /* read in less time than a segment takes to make */
@@ -62,12 +63,13 @@ void pawl_journal_fail(struct pawl_journal *journal, int error)
         journal->options.on_failed(journal->options.ctx, error);
 }
 
-static int open_frame(struct pawl_journal *journal)
+/* With memory for its first record: one that stayed without any would be written, and hold for nobody. */
+static int open_frame(struct pawl_journal *journal, size_t record_bytes)
 {
     struct journal_frame *frame = pawl_journal_new_frame(journal);
     if (!frame)
         return -ENOMEM;
-    if (pawl_journal_cache_add(journal, frame) != 0) {
+    if (pawl_journal_grow_frame(frame, record_bytes) != 0 || pawl_journal_cache_add(journal, frame) != 0) {
         pawl_journal_free_frame(journal, frame);
         return -ENOMEM;
     }
@@ -112,7 +114,7 @@ static int append_record(struct pawl_journal *journal, uint8_t type, uint16_t ve
     if (body_bytes > PAWL_RECORD_BODY_BYTES_MAX)
         return -EMSGSIZE;
     size_t bytes = pawl_record_bytes(body_bytes);
-    int error = journal->open ? 0 : open_frame(journal);
+    int error = journal->open ? 0 : open_frame(journal, bytes);
     if (error)
         return error;
     struct journal_frame *frame = journal->open;
@@ -455,24 +457,6 @@ static void set_defaults(struct pawl_journal_options *options)
         options->recycled_max = 0;
 }
 
-static void read_boot_id(uint8_t boot_id[static 16])
-{
-    char text[64] = "";
-    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return;
-    ssize_t got = read(fd, text, sizeof text - 1);
-    close(fd);
-    int digits = 0;
-    for (ssize_t i = 0; i < got && digits < 32; i++) {
-        char c = text[i];
-        int value = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-        if (value >= 0)
-            boot_id[digits / 2] = (uint8_t)(boot_id[digits / 2] << 4 | value);
-        digits += value >= 0;
-    }
-}
-
 static void free_journal(struct pawl_journal *journal)
 {
     pawl_journal_snapshot_abort(journal);
@@ -503,7 +487,10 @@ int pawl_journal_open(struct pawl_io *io, int dir_fd, const struct pawl_journal_
     set_defaults(&journal->options);
     journal->next_lsn = 1;
     journal->snapshot.fd = -1;
-    read_boot_id(journal->boot_id);
+    if (journal->options.boot_id)
+        memcpy(journal->boot_id, journal->options.boot_id, sizeof journal->boot_id);
+    else
+        (void)pawl_clock_boot_id(journal->boot_id); /* else zeros: no frame is known to be of this boot */
 
     int error = 0;
     journal->lock_fd = pawl_io_file_open(io, dir_fd, ".", O_RDONLY | O_DIRECTORY, 0);

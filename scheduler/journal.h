@@ -25,12 +25,14 @@
 #include <sys/uio.h>
 
 #include "scheduler/io.h"
+#include "scheduler/now.h"
 #include "scheduler/record.h"
 
 struct pawl_journal;
 
 enum {
-    PAWL_JOURNAL_FORMAT = 1,
+    PAWL_JOURNAL_FORMAT = 1,                  /* of segments */
+    PAWL_SNAPSHOT_FORMAT = 2,                 /* 1 is read as well */
     PAWL_JOURNAL_BATCH_BYTES_MAX = 134 << 20, /* of one atomic batch, headers included */
     PAWL_JOURNAL_RESERVE_FILES = 8,
 };
@@ -90,7 +92,9 @@ struct pawl_journal_options {
 
     /* Recovery. apply: every durable record after the snapshot, in order; nonzero stops open with that error.
      * load_snapshot: the newest good snapshot's chunks as they were appended; the whole file was checked
-     * first. Either may be NULL. */
+     * first. written: the clocks at which the frame of the records that follow was sealed; boottime_ns 0: in
+     * another boot. Each may be NULL. */
+    void (*written)(void *ctx, struct pawl_now written);
     int (*apply)(void *ctx, const struct pawl_record *record, uint64_t place);
     int (*load_snapshot)(void *ctx, uint64_t lsn, const void *chunk, size_t bytes);
 
@@ -110,6 +114,7 @@ struct pawl_journal_options {
     /* NULL: the system's. For tests and the simulator. */
     void (*clock)(void *ctx, uint64_t *realtime_ns_out, uint64_t *boottime_ns_out);
     int (*random)(void *ctx, void *bytes, size_t count);
+    const uint8_t *boot_id; /* 16 bytes; zeros: not known */
 
     /* 0: the default */
     uint64_t segment_bytes;     /* 64 MiB; a frame that begins below it may end above; multiple of 4096 */

@@ -101,11 +101,16 @@ void pawl_journal_seal_frame(struct pawl_journal *journal, struct journal_frame 
         .nonce = segment->nonce,
         .byte_offset = frame->byte_offset,
     };
-    pawl_journal_now(journal, &header.realtime_ns, &header.boottime_ns);
+    struct pawl_now now;
+    pawl_journal_now(journal, &now.realtime_ns, &now.boottime_ns);
+    if (frame->written.boottime_ns == 0)
+        frame->written = now; /* sealed once more elsewhere, its waits are no younger */
+    header.realtime_ns = frame->written.realtime_ns;
+    header.boottime_ns = frame->written.boottime_ns;
     pawl_frame_seal(frame->bytes, &header, segment);
     frame->checksum = header.checksum;
     frame->durable_lsn = header.durable_lsn;
-    frame->submitted_at_ns = header.boottime_ns;
+    frame->submitted_at_ns = now.boottime_ns;
 }
 
 void pawl_journal_destroy_frames(struct journal_frame *frame)

@@ -46,6 +46,7 @@ struct journal_frame {
     uint64_t checksum;
     uint64_t durable_lsn; /* that it carries */
     uint64_t submitted_at_ns;
+    struct pawl_now written; /* its clocks; boottime_ns 0: those of when it is sealed */
 };
 
 /* After a full disk moved frames: a place in [from, from + bytes) of from_segment is now at to. */

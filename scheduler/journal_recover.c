@@ -38,6 +38,7 @@ struct recovery {
     uint64_t end_checksum;
     bool closing; /* the last good frame is the owner's closing one */
     bool rest_is_ours;
+    uint64_t begun_at_ns; /* boottime */
     uint64_t deadline_ns;
 };
 
@@ -174,11 +175,25 @@ static int load_newest_snapshot(struct recovery *recovery)
     return 0;
 }
 
+/* When a frame was sealed, for waits. Another boot's clock says nothing here, and one that is ahead of ours
+ * is of another time namespace. */
+static struct pawl_now clocks_of(const struct recovery *recovery, const struct pawl_segment_header *segment,
+                                 const struct pawl_frame_header *frame)
+{
+    static const uint8_t unknown[16];
+    const uint8_t *boot_id = recovery->journal->boot_id;
+    bool ours = memcmp(segment->boot_id, boot_id, sizeof segment->boot_id) == 0 &&
+                memcmp(boot_id, unknown, sizeof unknown) != 0 && frame->boottime_ns <= recovery->begun_at_ns;
+    return (struct pawl_now){.boottime_ns = ours ? frame->boottime_ns : 0, .realtime_ns = frame->realtime_ns};
+}
+
 static int apply_frame(struct recovery *recovery, uint32_t segment, uint64_t byte_offset,
-                       const uint8_t *bytes, uint64_t record_bytes)
+                       const uint8_t *bytes, uint64_t record_bytes, struct pawl_now written)
 {
     struct pawl_journal *journal = recovery->journal;
     struct pawl_journal_report *report = recovery->report;
+    if (journal->options.written)
+        journal->options.written(journal->options.ctx, written);
     uint64_t at = PAWL_FRAME_HEADER_BYTES, end = at + record_bytes;
     while (at < end) {
         struct pawl_record record;
@@ -201,7 +216,8 @@ static int apply_frame(struct recovery *recovery, uint32_t segment, uint64_t byt
     return 0;
 }
 
-static int hold(struct recovery *recovery, const struct pawl_frame_header *header, const uint8_t *bytes)
+static int hold(struct recovery *recovery, const struct pawl_segment_header *segment,
+                const struct pawl_frame_header *header, const uint8_t *bytes)
 {
     struct pawl_journal *journal = recovery->journal;
     struct journal_frame *frame = pawl_journal_new_frame(journal);
@@ -218,6 +234,7 @@ static int hold(struct recovery *recovery, const struct pawl_frame_header *heade
     frame->first_lsn = header->first_lsn;
     frame->byte_offset = header->byte_offset;
     frame->checksum = header->checksum;
+    frame->written = clocks_of(recovery, segment, header);
     if (recovery->held_last)
         recovery->held_last->next = frame;
     else
@@ -233,7 +250,8 @@ static int release_held(struct recovery *recovery, uint32_t segment, uint64_t ls
     while (error == 0 && recovery->held &&
            recovery->held->first_lsn + recovery->held->record_count - 1 <= lsn) {
         struct journal_frame *frame = recovery->held;
-        error = apply_frame(recovery, segment, frame->byte_offset, frame->bytes, frame->record_bytes);
+        error = apply_frame(recovery, segment, frame->byte_offset, frame->bytes, frame->record_bytes,
+                            frame->written);
         recovery->held_byte_offset = frame->byte_offset + pawl_frame_bytes(frame->record_bytes);
         recovery->held_checksum = frame->checksum;
         recovery->journal->durable_lsn = frame->first_lsn + frame->record_count - 1;
@@ -268,7 +286,8 @@ static int replay_whole_segment(struct recovery *recovery, uint32_t index)
             error = damaged_segment(recovery, header->number, at, recovery->next_lsn, reason);
             break;
         }
-        error = apply_frame(recovery, header->number, at, bytes, frame.record_bytes);
+        error = apply_frame(recovery, header->number, at, bytes, frame.record_bytes,
+                            clocks_of(recovery, header, &frame));
         recovery->next_lsn += frame.record_count;
         recovery->report->newest_realtime_ns = frame.realtime_ns;
         at += frame.bytes;
@@ -304,7 +323,7 @@ static int replay_last_segment(struct recovery *recovery, uint32_t index)
         reason = pawl_scan_frame(&scan, at, recovery->next_lsn, &frame, &bytes);
         if (reason)
             break;
-        error = hold(recovery, &frame, bytes);
+        error = hold(recovery, header, &frame, bytes);
         if (error == 0)
             error = release_held(recovery, header->number, frame.durable_lsn);
         if (error)
@@ -448,9 +467,10 @@ static int begin_segment(struct recovery *recovery, uint32_t index)
     return error;
 }
 
-/* After a clean close, seen through O_DIRECT, the file goes on. In all other cases a new segment begins, and
- * what nothing vouches for is written into it: the old bytes may be in the page cache only, and a sync that
- * failed there once would succeed now. */
+/* After a clean close in this boot, seen through O_DIRECT, the file goes on. In all other cases a new segment
+ * begins, and what nothing vouches for is written into it: the old bytes may be in the page cache only, and a
+ * sync that failed there once would succeed now. What is written in another boot needs a header that names
+ * it: else no start could tell by which clock its waits go on. */
 static int make_appendable(struct recovery *recovery)
 {
     struct pawl_journal *journal = recovery->journal;
@@ -458,7 +478,8 @@ static int make_appendable(struct recovery *recovery)
     const struct pawl_segment_header *header = &recovery->headers[count - 1];
     journal->current = *header;
     bool go_on = recovery->closing && !recovery->rest_is_ours && journal->direct &&
-                 recovery->end_byte_offset < journal->options.segment_bytes;
+                 recovery->end_byte_offset < journal->options.segment_bytes &&
+                 memcmp(header->boot_id, journal->boot_id, sizeof header->boot_id) == 0;
     if (go_on) {
         int error = release_held(recovery, header->number, UINT64_MAX);
         if (error)
@@ -565,6 +586,8 @@ int pawl_journal_recover(struct pawl_journal *journal, struct pawl_journal_repor
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     struct recovery recovery = {.journal = journal, .report = report};
+    uint64_t realtime_ns;
+    pawl_journal_now(journal, &realtime_ns, &recovery.begun_at_ns);
     recovery.deadline_ns =
         (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec + journal->options.lock_wait_ns;
     journal->durable_lsn = 0;

@@ -152,24 +152,20 @@ void pawl_scan_forget(struct pawl_scan *scan)
 }
 
 /* Reads until @count bytes or the end of the file. Block-aligned, so that it works on an O_DIRECT descriptor.
- */
-static ssize_t read_fully(struct pawl_io *io, int fd, uint8_t *bytes, size_t count, uint64_t byte_offset,
-                          bool *at_end_out)
+ * Return: 0, or why it ended before that; the @got_out bytes that stand before a bad block are still good. */
+static int read_fully(struct pawl_io *io, int fd, uint8_t *bytes, size_t count, uint64_t byte_offset,
+                      size_t *got_out, bool *at_end_out)
 {
-    size_t got = 0;
+    *got_out = 0;
     *at_end_out = false;
-    while (got < count) {
-        ssize_t more = pawl_io_file_read(io, fd, bytes + got, count - got, byte_offset + got);
-        if (more < 0 && got > 0)
-            break; /* what stands before a bad block is still good */
+    while (*got_out < count && !*at_end_out) {
+        ssize_t more = pawl_io_file_read(io, fd, bytes + *got_out, count - *got_out, byte_offset + *got_out);
         if (more < 0)
-            return more;
-        got += (size_t)more;
+            return (int)more;
+        *got_out += (size_t)more;
         *at_end_out = more == 0 || more % PAWL_BLOCK_BYTES != 0;
-        if (*at_end_out)
-            break;
     }
-    return (ssize_t)got;
+    return 0;
 }
 
 int pawl_scan_header(struct pawl_io *io, int fd, uint32_t number, struct pawl_segment_header *header_out,
@@ -179,8 +175,10 @@ int pawl_scan_header(struct pawl_io *io, int fd, uint32_t number, struct pawl_se
     if (!block)
         return -ENOMEM;
     bool at_end;
-    ssize_t got = read_fully(io, fd, block, PAWL_SEGMENT_HEADER_BYTES, 0, &at_end);
-    int error = got < 0 ? (int)got : got != PAWL_SEGMENT_HEADER_BYTES ? PAWL_E_DAMAGED : 0;
+    size_t got;
+    int error = read_fully(io, fd, block, PAWL_SEGMENT_HEADER_BYTES, 0, &got, &at_end);
+    if (error == 0 && got != PAWL_SEGMENT_HEADER_BYTES)
+        error = PAWL_E_DAMAGED;
     if (error == 0)
         error = pawl_segment_unpack(block, header_out, checksum_out);
     if (error == 0 && header_out->number != number)
@@ -189,7 +187,8 @@ int pawl_scan_header(struct pawl_io *io, int fd, uint32_t number, struct pawl_se
     return error;
 }
 
-/* Makes @count bytes at @byte_offset (a block's start) stand in the window, or as many as the file has. */
+/* Makes @count bytes at @byte_offset (a block's start) stand in the window, or as many as the file has; what
+ * the file has and the disk does not give is an error. */
 static int load(struct pawl_scan *scan, uint64_t byte_offset, size_t count)
 {
     uint64_t window_end = scan->buffer_byte_offset + scan->buffer_bytes;
@@ -204,13 +203,10 @@ static int load(struct pawl_scan *scan, uint64_t byte_offset, size_t count)
         if (!scan->buffer)
             return -ENOMEM;
     }
-    scan->buffer_bytes = 0;
     scan->buffer_byte_offset = byte_offset;
-    ssize_t got = read_fully(scan->io, scan->fd, scan->buffer, want, byte_offset, &scan->at_end);
-    if (got < 0)
-        return (int)got;
-    scan->buffer_bytes = (size_t)got;
-    return 0;
+    int error =
+        read_fully(scan->io, scan->fd, scan->buffer, want, byte_offset, &scan->buffer_bytes, &scan->at_end);
+    return scan->buffer_bytes < count ? error : 0;
 }
 
 static size_t in_window(const struct pawl_scan *scan, uint64_t byte_offset)

@@ -60,6 +60,13 @@ static int cannot_read(struct walk *walk, const char *file, int error)
     return error;
 }
 
+static int is_newer(struct walk *walk, const char *name)
+{
+    snprintf(walk->report->file, sizeof walk->report->file, "%s", name);
+    snprintf(walk->report->reason, sizeof walk->report->reason, "written by a newer version of pawl");
+    return PAWL_E_BAD_FORMAT;
+}
+
 static int give_records(struct walk *walk, uint32_t segment, uint64_t byte_offset, const uint8_t *bytes,
                         uint64_t record_bytes)
 {
@@ -99,6 +106,7 @@ struct segment_walk {
     uint64_t at, lsn, checksum, frame_count;
     const char *reason; /* what does not hold at @at */
     bool closing;
+    bool unreadable; /* @reason: the disk does not give it */
 };
 
 static int read_frames(struct walk *walk, struct segment_walk *segment)
@@ -111,6 +119,7 @@ static int read_frames(struct walk *walk, struct segment_walk *segment)
         segment->reason = pawl_scan_frame(&segment->scan, segment->at, segment->lsn, &frame, &bytes);
         if (segment->scan.error && !pawl_is_damage(segment->scan.error))
             return segment->scan.error;
+        segment->unreadable = segment->scan.error != 0;
         if (segment->reason)
             break;
         error = give_records(walk, segment->header->number, segment->at, bytes, frame.record_bytes);
@@ -156,7 +165,7 @@ static void judge_end(struct walk *walk, const struct segment_walk *segment, con
         snprintf(text, sizeof text, "%s; the frame at byte %llu says that it was durable", segment->reason,
                  (unsigned long long)rest->voucher_byte_offset);
     bool holds = segment->end == 0
-                     ? !rest->vouched
+                     ? !rest->vouched && !segment->unreadable
                      : !segment->reason && segment->at == segment->end && segment->lsn == next->base_lsn &&
                            segment->checksum == next->previous_checksum;
     if (!holds) {
@@ -222,11 +231,8 @@ static int walk_header(struct walk *walk, uint32_t index)
     walk->errors[index] = error;
     if (!error || given_back)
         return 0;
-    if (error == PAWL_E_BAD_FORMAT) {
-        snprintf(walk->report->file, sizeof walk->report->file, "%s", name);
-        snprintf(walk->report->reason, sizeof walk->report->reason, "written by a newer version of pawl");
-        return error;
-    }
+    if (error == PAWL_E_BAD_FORMAT)
+        return is_newer(walk, name);
     if (!pawl_is_damage(error))
         return cannot_read(walk, name, error);
     find(walk, PAWL_JOURNAL_DAMAGE, name, 0, 0, "the segment's header does not hold");
@@ -304,7 +310,9 @@ static int walk_snapshots(struct walk *walk)
         int error = pawl_snapshot_check(walk->io, walk->dir_fd, name, &check);
         if (error == -ENOENT) /* two newer ones came since; one that is being read keeps its bytes */
             continue;
-        if (error && error != PAWL_E_BAD_FORMAT && !pawl_is_damage(error))
+        if (error == PAWL_E_BAD_FORMAT)
+            return is_newer(walk, name);
+        if (error && !pawl_is_damage(error))
             return cannot_read(walk, name, error);
         if (error) {
             find(walk, PAWL_JOURNAL_DAMAGE, name, check.byte_offset, check.lsn, check.reason);

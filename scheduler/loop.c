@@ -147,6 +147,12 @@ static bool core_failed(struct pawl_loop *loop)
     return true;
 }
 
+static void tell_failure(const struct pawl_loop *loop, struct pawl_connection *connection, uint64_t tag)
+{
+    pawl_control_error(connection, tag, PAWL_E_INDEFINITE, "see scheduler.log", "the journal failed (%s): %s",
+                       pawl_error_text(loop->journal_error), pawl_error_text(PAWL_E_INDEFINITE));
+}
+
 /* The journal failed: what waits for it has an unknown fate, and nobody may be told otherwise. */
 static void fail_stop(struct pawl_loop *loop)
 {
@@ -154,9 +160,10 @@ static void fail_stop(struct pawl_loop *loop)
     for (struct pawl_connection *connection = loop->connections; connection; connection = connection->next) {
         for (const struct pawl_parked *parked = connection->parked; parked && !connection->closing;
              parked = parked->next)
-            pawl_control_error(connection, parked->tag, PAWL_E_INDEFINITE, "see scheduler.log",
-                               "the journal failed (%s): %s", pawl_error_text(loop->journal_error),
-                               pawl_error_text(PAWL_E_INDEFINITE));
+            tell_failure(loop, connection, parked->tag);
+        /* What a command asks next may be on its way: it would wait for another scheduler. */
+        if (connection->asks && !connection->parked && !connection->closing)
+            tell_failure(loop, connection, 0);
         if (!connection->closing && connection->vouch_lsn <= loop->durable_lsn)
             (void)pawl_wire_flush(&connection->wire);
     }

@@ -45,6 +45,13 @@ struct refusal {
 
 /* ---- the journal's callbacks ---- */
 
+static void written(void *ctx, struct pawl_now when)
+{
+    struct pawl_loop *loop = ctx;
+    pawl_core_written(loop->core, when);
+    pawl_bus_written(loop->bus, when);
+}
+
 static int apply(void *ctx, const struct pawl_record *record, uint64_t place)
 {
     struct pawl_loop *loop = ctx;
@@ -58,7 +65,12 @@ static int apply(void *ctx, const struct pawl_record *record, uint64_t place)
 static int load_snapshot(void *ctx, uint64_t lsn, const void *chunk, size_t bytes)
 {
     struct pawl_loop *loop = ctx;
+    struct pawl_now when;
     (void)lsn;
+    if (pawl_snapshot_clocks(chunk, bytes, &when)) {
+        written(loop, when);
+        return 0;
+    }
     if (pawl_bus_snapshot_is(chunk, bytes))
         return pawl_bus_snapshot_load(loop->bus, chunk, bytes);
     return pawl_core_snapshot_load(loop->core, chunk, bytes);
@@ -123,10 +135,15 @@ static int refuse(struct refusal *refusal, int error, int exit_code, const char 
     return error;
 }
 
-/* Want of memory passes; whatever else is a fault of ours or of the disk's. */
+/* Want of memory or descriptors passes; whatever else is a fault of ours, of the disk, or of a file. */
+static bool passes(int error)
+{
+    return error == -ENOMEM || error == -EMFILE || error == -ENFILE;
+}
+
 static int refuse_to_begin(struct refusal *refusal, int error, const char *what)
 {
-    return refuse(refusal, error, error == -ENOMEM ? EXIT_CANNOT_START : EXIT_INTERNAL, what, "");
+    return refuse(refusal, error, passes(error) ? EXIT_CANNOT_START : EXIT_INTERNAL, what, "");
 }
 
 static int refuse_journal(struct pawl_loop *loop, struct refusal *refusal, int error,
@@ -162,6 +179,7 @@ static int open_journal(struct pawl_loop *loop, struct refusal *refusal)
     struct pawl_journal_report report;
     const struct pawl_journal_options options = {
         .ctx = loop,
+        .written = written,
         .apply = apply,
         .load_snapshot = load_snapshot,
         .on_durable = on_durable,
@@ -301,7 +319,8 @@ static int read_config(struct pawl_loop *loop, struct refusal *refusal)
     int error = pawl_reload_first(loop, text, sizeof text);
     if (!error)
         return 0;
-    refuse(refusal, error, EXIT_INVALID, "configuration", "pawl config show says what can be set");
+    refuse(refusal, error, passes(error) ? EXIT_CANNOT_START : EXIT_INVALID, "configuration",
+           passes(error) ? "" : "pawl config show says what can be set");
     if (text[0])
         snprintf(refusal->text, sizeof refusal->text, "%s", text);
     return error;

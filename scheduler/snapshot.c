@@ -5,8 +5,10 @@
  */
 #include "scheduler/snapshot.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "shm/clock.h"
 #include "shm/error.h"
@@ -27,6 +29,40 @@ enum { LARGE_BYTES = 8 << 20 }; /* of a snapshot: not written every two seconds 
 #define RECLAIM_NS UINT64_C(2000000000)
 #define LONG_NS    UINT64_C(20000000)
 
+enum { CLOCKS_MAGIC = 0x4b4c4350 /* "PCLK" */ };
+
+struct clocks_chunk {
+    uint32_t magic, reserved;
+    uint64_t realtime_ns, boottime_ns;
+    uint8_t boot_id[16];
+};
+static_assert(sizeof(struct clocks_chunk) == 40, "snapshot format");
+
+static struct clocks_chunk clocks_of(struct pawl_now now)
+{
+    struct clocks_chunk clocks = {
+        .magic = CLOCKS_MAGIC, .realtime_ns = now.realtime_ns, .boottime_ns = now.boottime_ns};
+    if (pawl_clock_boot_id(clocks.boot_id) < 0)
+        clocks.boottime_ns = 0; /* nobody could say whose it is */
+    return clocks;
+}
+
+bool pawl_snapshot_clocks(const void *chunk, size_t bytes, struct pawl_now *when_out)
+{
+    struct clocks_chunk clocks;
+    uint8_t boot_id[16];
+    if (bytes != sizeof clocks)
+        return false;
+    memcpy(&clocks, chunk, sizeof clocks);
+    if (clocks.magic != CLOCKS_MAGIC)
+        return false;
+    bool ours = pawl_clock_boot_id(boot_id) == 0 && memcmp(boot_id, clocks.boot_id, sizeof boot_id) == 0 &&
+                clocks.boottime_ns <= pawl_clock_boottime_ns();
+    *when_out =
+        (struct pawl_now){.boottime_ns = ours ? clocks.boottime_ns : 0, .realtime_ns = clocks.realtime_ns};
+    return true;
+}
+
 /* Completions that run meanwhile only set flags; no input reaches the cores. */
 static int write_chunk(struct pawl_loop *loop, const void *chunk, size_t bytes)
 {
@@ -42,15 +78,16 @@ static int write_chunks(struct pawl_loop *loop)
     void *cursor = NULL;
     const void *chunk;
     size_t bytes;
-    int error = 0, more;
+    struct clocks_chunk clocks = clocks_of(loop->now);
+    int error = write_chunk(loop, &clocks, sizeof clocks), more;
 
-    while ((more = pawl_core_snapshot_next(loop->core, &cursor, &chunk, &bytes)) > 0)
+    while ((more = pawl_core_snapshot_next(loop->core, loop->now, &cursor, &chunk, &bytes)) > 0)
         if (!error) /* else the iterator is run to its end: it frees itself there */
             error = write_chunk(loop, chunk, bytes);
     if (more < 0)
         return more;
     cursor = NULL;
-    while ((more = pawl_bus_snapshot_next(loop->bus, &cursor, &chunk, &bytes)) > 0)
+    while ((more = pawl_bus_snapshot_next(loop->bus, loop->now, &cursor, &chunk, &bytes)) > 0)
         if (!error)
             error = write_chunk(loop, chunk, bytes);
     return more < 0 ? more : error;

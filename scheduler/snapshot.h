@@ -9,6 +9,12 @@
 
 #include "scheduler/loop.h"
 
+/**
+ * pawl_snapshot_clocks - is this chunk the one that says when the snapshot was written?
+ * @when_out: both clocks then, for pawl_bus_written() and pawl_core_written(); boottime_ns 0: another boot
+ */
+bool pawl_snapshot_clocks(const void *chunk, size_t bytes, struct pawl_now *when_out);
+
 /* Begins one when the journal has grown enough since the last. Call when the batch is cut. */
 void pawl_snapshot_turn(struct pawl_loop *loop);
 

@@ -80,7 +80,7 @@ static int read_header(struct pawl_io *io, int fd, const uint8_t *uuid, struct s
     if (header_out->magic != SNAPSHOT_MAGIC ||
         header_out->checksum != XXH3_64bits(header_out, offsetof(struct snapshot_header, checksum)))
         return PAWL_E_DAMAGED;
-    if (header_out->format != PAWL_JOURNAL_FORMAT)
+    if (header_out->format == 0 || header_out->format > PAWL_SNAPSHOT_FORMAT)
         return PAWL_E_BAD_FORMAT;
     return uuid && memcmp(uuid, header_out->uuid, 16) != 0 ? PAWL_E_DAMAGED : 0;
 }
@@ -307,7 +307,7 @@ int pawl_journal_snapshot_begin(struct pawl_journal *journal, uint64_t lsn)
     }
     uint64_t boottime_ns;
     struct snapshot_header header = {.magic = SNAPSHOT_MAGIC,
-                                     .format = PAWL_JOURNAL_FORMAT,
+                                     .format = PAWL_SNAPSHOT_FORMAT,
                                      .header_bytes = sizeof header,
                                      .number = writer->number,
                                      .lsn = lsn};

@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 struct pawl_timer {
-    uint64_t due_ns;   /* boottime; realtime while the journal is replayed */
+    uint64_t due_ns;   /* boottime; in records and images realtime */
     uint64_t delay_ns; /* the whole wait, as it was decided */
     uint64_t run;
     uint64_t instance;

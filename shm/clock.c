@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -38,16 +39,39 @@ static int digit(char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-int pawl_clock_boot_id(uint8_t out[16])
+/* Bytes read, or -errno. */
+static ssize_t read_text(const char *path, char *text, size_t bytes)
 {
-    char text[37] = {0};
-    memset(out, 0, 16);
-    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return -errno;
-    ssize_t n = read(fd, text, sizeof text - 1);
+    ssize_t n = read(fd, text, bytes - 1);
+    if (n < 0)
+        n = -errno;
     close(fd);
-    if (n != 36)
+    text[n > 0 ? n : 0] = 0;
+    return n;
+}
+
+/* By how much a time namespace moves the boot clock: 0 outside of one. */
+static uint64_t namespace_offset_ns(void)
+{
+    char text[256], *at;
+    if (read_text("/proc/self/timens_offsets", text, sizeof text) <= 0 || !(at = strstr(text, "boottime")))
+        return 0;
+    at += strlen("boottime");
+    uint64_t seconds = (uint64_t)strtoll(at, &at, 10);
+    return seconds * 1000000000u + (uint64_t)strtoll(at, NULL, 10);
+}
+
+int pawl_clock_boot_id(uint8_t out[16])
+{
+    char text[38];
+    memset(out, 0, 16);
+    ssize_t n = read_text("/proc/sys/kernel/random/boot_id", text, sizeof text);
+    if (n < 0)
+        return (int)n;
+    if (n < 36)
         return -EIO;
     int at = 0;
     for (const char *c = text; *c && at < 32; c++) {
@@ -57,5 +81,8 @@ int pawl_clock_boot_id(uint8_t out[16])
         out[at / 2] = (uint8_t)(out[at / 2] << 4 | value);
         at++;
     }
+    uint64_t offset_ns = namespace_offset_ns();
+    for (int i = 0; i < 8; i++)
+        out[i] ^= (uint8_t)(offset_ns >> 8 * i);
     return at == 32 ? 0 : -EIO;
 }

@@ -11,7 +11,8 @@ uint64_t pawl_clock_monotonic_ns(void);
 uint64_t pawl_clock_boottime_ns(void); /* counts while suspended; no steps */
 uint64_t pawl_clock_realtime_ns(void); /* may step */
 
-/** pawl_clock_boot_id - this boot's random name. Return: 0 or -errno (@out zeroed). */
+/** pawl_clock_boot_id - a name of what the boot clock counts from: this boot's random one, and another in
+ * each time namespace that moves that clock. Return: 0 or -errno (@out zeroed). */
 int pawl_clock_boot_id(uint8_t out[16]);
 
 #endif

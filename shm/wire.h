@@ -44,7 +44,8 @@ enum pawl_wire_type {
     PAWL_WIRE_PULL,  /* pawl_wire_pull: results after `from` in completion order; parked until there is one ->
                         RESULTS, as often as it says */
     PAWL_WIRE_FETCH, /* pawl_wire_fetch + uint64_t[count]: results of these instances of step -> RESULTS */
-    PAWL_WIRE_RESULTS, /* pawl_wire_results + records (pawl_wire_result + bytes, 8-aligned) */
+    PAWL_WIRE_RESULTS, /* pawl_wire_results + records (pawl_wire_result + bytes, 8-aligned), then in their
+                          order a pawl_wire_files for each that names a file (not RUNNING's) */
     PAWL_WIRE_RUNNING, /* pawl_wire_run: what runs now -> RESULTS with state running and the spool paths as
                           stdout bytes */
     PAWL_WIRE_STATUS,  /* pawl_wire_run ("" or "last": newest) -> SUMMARY */
@@ -57,7 +58,7 @@ enum pawl_wire_type {
     PAWL_WIRE_STEPS_OK,
     PAWL_WIRE_PLAN, /* pawl_wire_run -> PLAN_OK + fd of the plan */
     PAWL_WIRE_PLAN_OK,
-    PAWL_WIRE_LOGS,   /* pawl_wire_logs -> RESULTS with one record, then pawl_wire_files (or ERROR) */
+    PAWL_WIRE_LOGS,   /* pawl_wire_logs -> RESULTS with one record (or ERROR) */
     PAWL_WIRE_WHY,    /* pawl_wire_logs -> TEXT */
     PAWL_WIRE_TEXT,   /* text */
     PAWL_WIRE_WAIT,   /* pawl_wire_run: parked until the run ends or only waits -> SUMMARY */

@@ -1,8 +1,8 @@
 /*
  * attach.c - a worker's ties to the scheduler: socket, lane, queue, task memory.
  *
- * Runs in: worker. Never blocks but in pawl_attach_wait_room() and while it waits for a segment that the
- * scheduler announced; both are bounded.
+ * Runs in: worker. Never blocks but in pawl_attach_wait(), _wait_room() and while it waits for a segment that
+ * the scheduler announced; both are bounded.
  */
 #include "workers/attach.h"
 
@@ -26,9 +26,9 @@
 
 enum {
     CONTEXT_BYTES_MAX = 64 << 20,
-    ROOM_WAIT_MS = 20, /* the scheduler need not tell us about room: look again */
     SEGMENT_WAIT_MS = 2000,
 };
+#define ROOM_WAIT_NS     UINT64_C(20000000) /* the scheduler need not tell us about room: look again */
 #define BACKOFF_FIRST_NS UINT64_C(1000000)
 #define BACKOFF_MOST_NS  UINT64_C(500000000)
 
@@ -362,13 +362,18 @@ _Atomic uint32_t *pawl_attach_sleeping(struct pawl_attach *attach)
 
 void pawl_attach_wait_room(struct pawl_attach *attach)
 {
-    struct pollfd fds[2] = {{.fd = attach->wire.fd, .events = POLLIN},
-                            {.fd = attach->own_bell, .events = POLLIN}};
     pawl_attach_publish(attach);
     if (attach->has_lane)
         pawl_doorbell_write(attach->scheduler_bell); /* whether it sleeps or not: this must not be missed */
     attach->unreported = 0;
-    const struct timespec wait = {.tv_nsec = ROOM_WAIT_MS * 1000000L};
+    pawl_attach_wait(attach, ROOM_WAIT_NS);
+}
+
+void pawl_attach_wait(struct pawl_attach *attach, uint64_t wait_ns)
+{
+    struct pollfd fds[2] = {{.fd = attach->wire.fd, .events = POLLIN},
+                            {.fd = attach->own_bell, .events = POLLIN}};
+    const struct timespec wait = {.tv_nsec = (long)wait_ns};
     if (ppoll(fds, 2, &wait, &attach->wait_mask) < 0)
         return;
     if (fds[1].revents)

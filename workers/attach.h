@@ -108,6 +108,9 @@ void pawl_attach_report(struct pawl_attach *attach, uint64_t now_ns, enum pawl_r
 /* The lane is full: publish, ring, sleep until something may have changed (bounded), handle messages. */
 void pawl_attach_wait_room(struct pawl_attach *attach);
 
+/* Sleep until a message or the bell came, at most so long (below a second), and handle messages. */
+void pawl_attach_wait(struct pawl_attach *attach, uint64_t wait_ns);
+
 /* Claim and begin one delivery. 0; PAWL_E_QUEUE_EMPTY (also when there is no queue or it is being left);
  * PAWL_E_STALE_RECEIPT: *claimed_out is ours but its descriptor does not hold. */
 int pawl_attach_claim(struct pawl_attach *attach, struct pawl_claimed *claimed_out);

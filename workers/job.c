@@ -387,8 +387,14 @@ static int open_input(struct pawl_job_host *host, struct pawl_job *job, struct p
     return fd < 0 ? -1 : fd;
 }
 
-int pawl_job_spawn(struct pawl_job_host *host, struct pawl_job *job, struct pawl_settlement *settlement,
-                   struct pawl_captured *captured)
+/* The limit of processes, or no memory for one: others end, and it passes. */
+static bool is_shortage(const struct pawl_exec_failure *failure)
+{
+    return failure->step == PAWL_EXEC_CLONE && (failure->error == EAGAIN || failure->error == ENOMEM);
+}
+
+int pawl_job_spawn(struct pawl_job_host *host, struct pawl_job *job, uint64_t now_ns, bool may_wait,
+                   struct pawl_settlement *settlement, struct pawl_captured *captured)
 {
     const struct pawl_task *task = &job->task;
     char directory_buffer[PATH_MAX], program[PATH_MAX];
@@ -426,13 +432,15 @@ int pawl_job_spawn(struct pawl_job_host *host, struct pawl_job *job, struct pawl
     }
     if (input_fd >= 0)
         close(input_fd);
+    if (error < 0 && may_wait && is_shortage(&failure))
+        return 1;
     if (error < 0) {
         char text[FAILURE_TEXT_BYTES];
         pawl_exec_failure_text(&failure, name, directory, search, text, sizeof text);
         return refuse(host, job, settlement, captured, -error, text);
     }
     pawl_capture_started(&host->capture);
-    pawl_exec_set_timeout(&job->exec, job->started_ns, task->timeout_ns, task->grace_ns);
+    pawl_exec_set_timeout(&job->exec, now_ns, task->timeout_ns, task->grace_ns);
     return 0;
 }
 

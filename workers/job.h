@@ -87,9 +87,16 @@ int pawl_job_prepare(struct pawl_job_host *host, struct pawl_job *job, const str
 /* Prepared, but not to be started after all: nothing of it remains. */
 void pawl_job_abandon(struct pawl_job_host *host, struct pawl_job *job);
 
-/* Start it. Blocks until the program is loaded. Return: 0 (poll job->exec.pidfd), or as prepare. */
-int pawl_job_spawn(struct pawl_job_host *host, struct pawl_job *job, struct pawl_settlement *settlement,
-                   struct pawl_captured *captured);
+/**
+ * pawl_job_spawn - start it; blocks until the program is loaded
+ * @now_ns: its timeout counts from here
+ * @may_wait: false: the last try
+ *
+ * Return: 0 (poll job->exec.pidfd); 1: the machine has no room for a process just now, nothing has changed,
+ * call again (only if @may_wait); or as prepare.
+ */
+int pawl_job_spawn(struct pawl_job_host *host, struct pawl_job *job, uint64_t now_ns, bool may_wait,
+                   struct pawl_settlement *settlement, struct pawl_captured *captured);
 
 /* Timeouts and output limit, as due at @now_ns. Return: when to call again, UINT64_MAX for never. */
 uint64_t pawl_job_tick(struct pawl_job_host *host, struct pawl_job *job, uint64_t now_ns);

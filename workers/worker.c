@@ -40,8 +40,11 @@ enum {
     EXIT_TERMINATED = 128 + SIGTERM,
     CONTINUE = -1, /* of a turn: not over yet */
 };
-#define REPORT_RUNNING_NS UINT64_C(5000000) /* a job that has run for so long is worth a bell */
-#define HEARD_LOOK_NS     UINT64_C(200000)  /* how often to look whether a failure was heard of */
+#define REPORT_RUNNING_NS   UINT64_C(5000000)  /* a job that has run for so long is worth a bell */
+#define SPAWN_WAIT_FIRST_NS UINT64_C(10000000) /* between tries where no process can be made */
+#define SPAWN_WAIT_MOST_NS  UINT64_C(500000000)
+#define SPAWN_PATIENCE_NS   UINT64_C(30000000000)
+#define HEARD_LOOK_NS       UINT64_C(200000) /* how often to look whether a failure was heard of */
 
 /* The delivery at hand: claimed, and perhaps running. */
 struct delivery {
@@ -325,6 +328,31 @@ static void do_noop(struct worker *worker, uint64_t realtime_ns)
     worker->delivery.taken = false;
 }
 
+/* It has begun, and is no failure while only the machine has no room for a process: tried again, later and
+ * later, listening. Return: as pawl_job_spawn(), or PAWL_E_CLOSED: its scheduler is gone. */
+static int spawn_or_wait(struct worker *worker, struct pawl_settlement *settlement)
+{
+    struct pawl_attach *attach = &worker->attach;
+    struct pawl_job *job = &worker->job;
+    const uint64_t epoch = attach->epoch, give_up_ns = job->started_ns + SPAWN_PATIENCE_NS;
+    uint64_t now_ns = job->started_ns, wait_ns = SPAWN_WAIT_FIRST_NS;
+    for (;;) {
+        bool may_wait = now_ns < give_up_ns && !worker->delivery.kill;
+        int error = pawl_job_spawn(&worker->host, job, now_ns, may_wait, settlement, &worker->captured);
+        if (error <= 0)
+            return error;
+        if (wait_ns == SPAWN_WAIT_FIRST_NS)
+            pawl_log(PAWL_LOG_WARNING, "no process can be made for step %s of run %s: tried again for %u s",
+                     job->task.step, job->run_id, (unsigned)(SPAWN_PATIENCE_NS / 1000000000));
+        pawl_attach_report(attach, now_ns, PAWL_REPORT_NOW);
+        pawl_attach_wait(attach, wait_ns);
+        wait_ns = wait_ns * 2 < SPAWN_WAIT_MOST_NS ? wait_ns * 2 : SPAWN_WAIT_MOST_NS;
+        now_ns = pawl_clock_monotonic_ns();
+        if (!attach->has_lane || attach->epoch != epoch)
+            return PAWL_E_CLOSED;
+    }
+}
+
 static void start_job(struct worker *worker, const struct pawl_task *task)
 {
     struct delivery *delivery = &worker->delivery;
@@ -352,15 +380,22 @@ static void start_job(struct worker *worker, const struct pawl_task *task)
         return;
     }
     pawl_attach_publish(&worker->attach);
-    error = pawl_job_spawn(&worker->host, job, &settlement, &worker->captured);
+    error = spawn_or_wait(worker, &settlement);
+    if (error == PAWL_E_CLOSED) { /* the next one knows that it began, and lets it run again */
+        pawl_job_abandon(&worker->host, job);
+        delivery->taken = false;
+        return;
+    }
     if (error < 0) {
+        if (delivery->kill)
+            settlement.outcome = PAWL_OUTCOME_KILLED;
         settle_delivery(worker, &settlement);
         return;
     }
     group_to_kill = job->exec.pid;
     pawl_attach_show_job(&worker->attach, (uint64_t)job->exec.pid, job->started_at_ns);
     if (delivery->kill)
-        pawl_exec_stop(&job->exec, PAWL_EXEC_END_KILL, job->started_ns, delivery->kill_grace_ns);
+        pawl_exec_stop(&job->exec, PAWL_EXEC_END_KILL, pawl_clock_monotonic_ns(), delivery->kill_grace_ns);
 }
 
 /* Claim until a job runs, nothing is left, or a batch of no-ops is done. */

@@ -186,17 +186,18 @@ void pawl_map_items_drop(struct pawl_map_items *items, struct pawl_map_item *ite
 /* ---- results ---- */
 
 int pawl_map_items_keep(struct pawl_map_items *items, struct pawl_map_item *item,
-                        const struct pawl_wire_result *fixed, const void *bytes, size_t n)
+                        const struct pawl_map_arrival *arrival)
 {
-    struct pawl_map_result *result = malloc(sizeof *result + n);
+    struct pawl_map_result *result = malloc(sizeof *result + arrival->n);
     if (result == NULL)
         return -ENOMEM;
     pawl_map_items_forget_result(items, item);
-    result->fixed = *fixed;
-    if (n != 0)
-        memcpy(result->bytes, bytes, n);
+    result->fixed = arrival->fixed;
+    result->files = arrival->files;
+    if (arrival->n != 0)
+        memcpy(result->bytes, arrival->bytes, arrival->n);
     item->result = result;
-    items->cached_bytes += sizeof *result + n;
+    items->cached_bytes += sizeof *result + arrival->n;
     return 0;
 }
 

@@ -23,10 +23,19 @@ enum pawl_map_item_state {
     PAWL_MAP_ITEM_HAD = 3,   /* it had succeeded before: the result is to be fetched and printed */
 };
 
-/* One result as it came. */
+/* One result as it comes; @bytes are not its own. */
+struct pawl_map_arrival {
+    struct pawl_wire_result fixed;
+    struct pawl_wire_files files; /* of streams that are files; zeros: not known */
+    const char *bytes;            /* stdout, stderr, named outputs, or paths */
+    size_t n;
+};
+
+/* And as it is kept. */
 struct pawl_map_result {
     struct pawl_wire_result fixed;
-    char bytes[]; /* stdout, stderr, named outputs, or paths */
+    struct pawl_wire_files files;
+    char bytes[];
 };
 
 struct pawl_map_item {
@@ -72,7 +81,7 @@ void pawl_map_items_drop(struct pawl_map_items *items, struct pawl_map_item *ite
 
 /** pawl_map_items_keep, forget_result - the cached result. keep() copies; -ENOMEM. */
 int pawl_map_items_keep(struct pawl_map_items *items, struct pawl_map_item *item,
-                        const struct pawl_wire_result *fixed, const void *bytes, size_t n);
+                        const struct pawl_map_arrival *arrival);
 void pawl_map_items_forget_result(struct pawl_map_items *items, struct pawl_map_item *item);
 
 /** pawl_map_item_args - as the template wants them. */

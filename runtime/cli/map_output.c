@@ -17,7 +17,9 @@
 #include <xxhash.h>
 
 #include "runtime/cli/copy.h"
+#include "runtime/cli/errors.h"
 #include "runtime/cli/quote.h"
+#include "shm/error.h"
 #include "shm/task.h"
 
 int pawl_map_output_init(struct pawl_map_output *output)
@@ -113,16 +115,47 @@ struct part {
     const char *bytes; /* or a path */
     size_t n;
     bool is_file;
+    struct pawl_output_file mark; /* what the file held; bytes 0: told by a scheduler of before, not known */
 };
 
 static struct part part_of(const struct pawl_map_result *result, int stream)
 {
     const struct pawl_wire_result *fixed = &result->fixed;
+    const struct pawl_wire_files *files = &result->files;
     if (stream == 1)
-        return (struct part){result->bytes, fixed->stdout_bytes,
-                             (fixed->flags & PAWL_RESULT_STDOUT_FILE) != 0};
-    return (struct part){result->bytes + fixed->stdout_bytes, fixed->stderr_bytes,
-                         (fixed->flags & PAWL_RESULT_STDERR_FILE) != 0};
+        return (struct part){result->bytes,
+                             fixed->stdout_bytes,
+                             (fixed->flags & PAWL_RESULT_STDOUT_FILE) != 0,
+                             {files->stdout_bytes, files->stdout_xxh3}};
+    return (struct part){result->bytes + fixed->stdout_bytes,
+                         fixed->stderr_bytes,
+                         (fixed->flags & PAWL_RESULT_STDERR_FILE) != 0,
+                         {files->stderr_bytes, files->stderr_xxh3}};
+}
+
+/* A file that holds what its task printed. Return: a descriptor, or a negative error. */
+static int open_part(const struct pawl_map_output *output, const struct part *part)
+{
+    int fd = pawl_open_output(output->runs_dirfd, output->run_id, part->bytes, part->n);
+    int error = fd >= 0 && part->mark.bytes != 0 ? pawl_check_output(fd, &part->mark) : 0;
+    if (error == 0)
+        return fd;
+    close(fd);
+    return error;
+}
+
+void pawl_map_output_lose(struct pawl_map_output *output, const struct pawl_map_item *item, const char *path,
+                          size_t path_bytes, int error)
+{
+    bool damaged = error == PAWL_E_DAMAGED || error == -EIO;
+    output->lost = true;
+    output->damaged |= damaged;
+    pawl_map_output_flush(output);
+    pawl_fail(output->cli, damaged ? PAWL_EXIT_DAMAGED : PAWL_EXIT_FAILED, damaged ? "damaged" : "lost",
+              "the others are printed; without --resume all tasks run again",
+              "what task %" PRIu64 " printed cannot be shown: runs/%s%s%.*s: %s", item->number + 1,
+              output->run_id, path_bytes != 0 ? "/" : "", (int)path_bytes, path != NULL ? path : "",
+              error == PAWL_E_DAMAGED ? "it has been changed since" : pawl_error_text(error));
 }
 
 void pawl_map_output_print(struct pawl_map_output *output, const struct pawl_map_item *item,
@@ -140,11 +173,9 @@ void pawl_map_output_print(struct pawl_map_output *output, const struct pawl_map
             pawl_map_output_flush(
                 output); /* on a terminal both appear in the order in which they were written */
         if (part.is_file) {
-            int fd = pawl_open_output(output->runs_dirfd, output->run_id, part.bytes, part.n);
+            int fd = open_part(output, &part);
             if (fd < 0) {
-                fprintf(stderr, "pawl: map: what task %" PRIu64 " printed is gone: %s/%.*s: %s\n",
-                        item->number + 1, output->run_id, (int)part.n, part.bytes, strerror(-fd));
-                output->lost = true;
+                pawl_map_output_lose(output, item, part.bytes, part.n, fd);
                 continue;
             }
             write_file(output, stream, tag, tag_bytes, fd, from);
@@ -212,20 +243,20 @@ static int write_result_file(struct pawl_map_output *output, const char *dir, co
     snprintf(where, 512, "%.480s/%s", dir, name);
     if (snprintf(path, sizeof path, "%s/%s", dir, name) >= (int)sizeof path)
         return -ENAMETOOLONG;
+    int source = part.is_file ? open_part(output, &part) : -1;
+    if (part.is_file && source < 0)
+        return 0; /* told when it is to be printed */
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd < 0)
-        return -errno;
-    int error = 0;
-    if (part.is_file) {
-        int source = pawl_open_output(output->runs_dirfd, output->run_id, part.bytes, part.n);
-        int64_t copied = source < 0 ? source : pawl_copy_file(source, 0, UINT64_MAX, fd);
+    int error = fd < 0 ? -errno : 0;
+    if (error == 0 && part.is_file) {
+        int64_t copied = pawl_copy_file(source, 0, UINT64_MAX, fd);
         error = copied < 0 ? (int)copied : 0;
-        if (source >= 0)
-            close(source);
-    } else {
+    } else if (error == 0) {
         error = pawl_write_all(fd, part.bytes, part.n);
     }
-    if (close(fd) != 0 && error == 0)
+    if (source >= 0)
+        close(source);
+    if (fd >= 0 && close(fd) != 0 && error == 0)
         error = -errno;
     return error;
 }
@@ -245,7 +276,7 @@ static int record_files(struct pawl_map_output *output, const struct pawl_map_it
     int error = make_directories(dir);
     size_t n = (size_t)snprintf(seq, sizeof seq, "%" PRIu64, item->number + 1);
     if (error == 0)
-        error = write_result_file(output, dir, "seq", (struct part){seq, n, false}, where);
+        error = write_result_file(output, dir, "seq", (struct part){.bytes = seq, .n = n}, where);
     if (error == 0)
         error = write_result_file(output, dir, "stdout", part_of(result, 1), where);
     if (error == 0)

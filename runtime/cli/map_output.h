@@ -10,12 +10,14 @@
 #include <stdbool.h>
 #include <stdio.h>
 
+#include "runtime/cli/cli.h"
 #include "runtime/cli/map_items.h"
 #include "runtime/cli/map_template.h"
 
 enum { PAWL_MAP_OUT_BYTES = 64 << 10 };
 
 struct pawl_map_output {
+    const struct pawl_cli *cli;
     bool tag;
     const char *results_dir; /* NULL: none */
     FILE *joblog;            /* NULL: none */
@@ -24,8 +26,9 @@ struct pawl_map_output {
     bool shell;
     int runs_dirfd;
     char run_id[PAWL_NAME_BYTES];
-    int error; /* first of standard output: -EPIPE, ...; nothing is written there any more */
-    bool lost; /* an output that was recorded could not be read */
+    int error;    /* first of standard output: -EPIPE, ...; nothing is written there any more */
+    bool lost;    /* an output that was recorded could not be read, which was told */
+    bool damaged; /* and one of them is not what its task printed */
     char *buffer;
     size_t buffered;
 };
@@ -37,6 +40,10 @@ void pawl_map_output_fini(struct pawl_map_output *output);
  */
 void pawl_map_output_print(struct pawl_map_output *output, const struct pawl_map_item *item,
                            const struct pawl_map_result *result);
+
+/** pawl_map_output_lose - tell of an output that cannot be printed, and go on. @path: its file, or NULL. */
+void pawl_map_output_lose(struct pawl_map_output *output, const struct pawl_map_item *item, const char *path,
+                          size_t path_bytes, int error);
 
 /** pawl_map_output_record - to --results and --joblog. Return: 0 or -errno with the path in @where. */
 int pawl_map_output_record(struct pawl_map_output *output, const struct pawl_map_item *item,

@@ -15,6 +15,7 @@
 #include "runtime/cli/errors.h"
 #include "runtime/cli/output.h"
 #include "runtime/cli/signals.h"
+#include "runtime/run_output.h"
 #include "scheduler/run.h"
 #include "shm/error.h"
 #include "shm/task.h"
@@ -24,8 +25,7 @@ enum { CACHE_BYTES_MAX = 16 << 20 /* of results that wait for their turn */ };
 /* A result that came before the answer that says whose it is. */
 struct pawl_map_early {
     struct pawl_map_early *next;
-    struct pawl_wire_result fixed;
-    size_t n;
+    struct pawl_map_arrival arrival;
     char bytes[];
 };
 
@@ -87,6 +87,13 @@ static void print_item(struct pawl_map_talk *m, struct pawl_map_item *item,
     pawl_map_items_drop(&m->items, item);
 }
 
+static void lose_item(struct pawl_map_talk *m, const struct pawl_map_item *item, int error)
+{
+    if (m->watch.progress.lines != 0)
+        pawl_watch_clear(&m->watch);
+    pawl_map_output_lose(m->output, item, NULL, 0, error);
+}
+
 void pawl_map_results_print(struct pawl_map_talk *m)
 {
     while (m->next_print < m->items.end) {
@@ -121,11 +128,12 @@ bool pawl_map_results_are_printed(const struct pawl_map_talk *m)
 
 /* A result of this session, or one that was fetched. */
 static int take_result(struct pawl_map_talk *m, struct pawl_map_item *item,
-                       const struct pawl_wire_result *fixed, const char *bytes, size_t n)
+                       const struct pawl_map_arrival *arrival)
 {
+    const struct pawl_wire_result *fixed = &arrival->fixed;
     bool fresh = item->state == PAWL_MAP_ITEM_OPEN;
     char where[512];
-    int error = pawl_map_items_keep(&m->items, item, fixed, bytes, n);
+    int error = pawl_map_items_keep(&m->items, item, arrival);
     if (error != 0)
         return error;
     if (fresh) {
@@ -141,8 +149,10 @@ static int take_result(struct pawl_map_talk *m, struct pawl_map_item *item,
             pawl_signals_raise(PAWL_SIGNAL_DRAIN);
         }
         item->state = PAWL_MAP_ITEM_ENDED;
-    } else if (item->state == PAWL_MAP_ITEM_HAD && !m->options->keep_order) {
-        m->had_waiting--;
+    } else if (item->state == PAWL_MAP_ITEM_HAD) {
+        m->had_waiting -= !m->options->keep_order;
+        if (fixed->state == PAWL_STEP_FAILED) /* it had succeeded, but its record cannot be read */
+            lose_item(m, item, -fixed->exit_code);
     }
     if (!m->options->keep_order)
         print_item(m, item, item->result);
@@ -153,17 +163,16 @@ static int take_result(struct pawl_map_talk *m, struct pawl_map_item *item,
     return 0;
 }
 
-static int stash_early(struct pawl_map_talk *m, const struct pawl_wire_result *fixed, const char *bytes,
-                       size_t n)
+static int stash_early(struct pawl_map_talk *m, const struct pawl_map_arrival *arrival)
 {
-    struct pawl_map_early *early = malloc(sizeof *early + n);
+    struct pawl_map_early *early = malloc(sizeof *early + arrival->n);
     if (early == NULL)
         return -ENOMEM;
     early->next = m->early;
-    early->fixed = *fixed;
-    early->n = n;
-    if (n != 0)
-        memcpy(early->bytes, bytes, n);
+    early->arrival = *arrival;
+    early->arrival.bytes = early->bytes;
+    if (arrival->n != 0)
+        memcpy(early->bytes, arrival->bytes, arrival->n);
     m->early = early;
     return 0;
 }
@@ -175,11 +184,11 @@ int pawl_map_results_take_early(struct pawl_map_talk *m)
     m->early = NULL;
     while (list != NULL) {
         struct pawl_map_early *next = list->next;
-        struct pawl_map_item *item = pawl_map_items_find(&m->items, list->fixed.instance);
+        struct pawl_map_item *item = pawl_map_items_find(&m->items, list->arrival.fixed.instance);
         if (error == 0 && item != NULL && item->state == PAWL_MAP_ITEM_OPEN)
-            error = take_result(m, item, &list->fixed, list->bytes, list->n);
+            error = take_result(m, item, &list->arrival);
         else if (error == 0 && item == NULL && m->items_sent)
-            error = stash_early(m, &list->fixed, list->bytes, list->n);
+            error = stash_early(m, &list->arrival);
         free(list);
         list = next;
     }
@@ -195,37 +204,48 @@ void pawl_map_results_free_early(struct pawl_map_talk *m)
     }
 }
 
-static size_t next_record(const char *at, size_t left, struct pawl_wire_result *fixed_out, size_t *n_out)
+static size_t next_record(const char *at, size_t left, struct pawl_map_arrival *arrival_out)
 {
-    if (left < sizeof *fixed_out)
+    struct pawl_wire_result *fixed = &arrival_out->fixed;
+    memset(arrival_out, 0, sizeof *arrival_out);
+    if (left < sizeof *fixed)
         return 0;
-    memcpy(fixed_out, at, sizeof *fixed_out);
-    uint64_t n = (uint64_t)fixed_out->stdout_bytes + fixed_out->stderr_bytes + fixed_out->named_bytes;
-    uint64_t bytes = (sizeof *fixed_out + n + 7) & ~UINT64_C(7);
-    *n_out = (size_t)n;
+    memcpy(fixed, at, sizeof *fixed);
+    uint64_t n = (uint64_t)fixed->stdout_bytes + fixed->stderr_bytes + fixed->named_bytes;
+    uint64_t bytes = (sizeof *fixed + n + 7) & ~UINT64_C(7);
+    arrival_out->bytes = at + sizeof *fixed;
+    arrival_out->n = (size_t)n;
     return bytes <= left ? (size_t)bytes : 0;
 }
 
 /* Fetched results come in the order in which they were asked for, those at the end perhaps not yet. */
-static int take_fetched(struct pawl_map_talk *m, uint32_t i, const struct pawl_wire_result *fixed,
-                        const char *bytes, size_t n)
+static int take_fetched(struct pawl_map_talk *m, uint32_t i, const struct pawl_map_arrival *arrival)
 {
-    if (i >= m->fetch_count || fixed->instance != m->fetch[i])
+    if (i >= m->fetch_count || arrival->fixed.instance != m->fetch[i])
         return PAWL_E_BAD_MESSAGE;
     struct pawl_map_item *item = pawl_map_items_at(&m->items, m->fetch_numbers[i]);
-    return item != NULL ? take_result(m, item, fixed, bytes, n) : 0;
+    return item != NULL ? take_result(m, item, arrival) : 0;
 }
 
 /* A result of what ends now. */
-static int take_pulled(struct pawl_map_talk *m, const struct pawl_wire_result *fixed, const char *bytes,
-                       size_t n)
+static int take_pulled(struct pawl_map_talk *m, const struct pawl_map_arrival *arrival)
 {
-    struct pawl_map_item *item = pawl_map_items_find(&m->items, fixed->instance);
+    struct pawl_map_item *item = pawl_map_items_find(&m->items, arrival->fixed.instance);
     if (item != NULL && item->state == PAWL_MAP_ITEM_OPEN)
-        return take_result(m, item, fixed, bytes, n);
+        return take_result(m, item, arrival);
     if (item == NULL && m->items_sent && !m->items_answered)
-        return stash_early(m, fixed, bytes, n);
+        return stash_early(m, arrival);
     return 0;
+}
+
+/* Behind the records: where the answer says what their output files hold. */
+static size_t files_offset(const char *at, size_t left, uint32_t count)
+{
+    struct pawl_map_arrival arrival;
+    size_t offset = 0, bytes;
+    for (; count > 0 && (bytes = next_record(at + offset, left - offset, &arrival)) != 0; count--)
+        offset += bytes;
+    return offset;
 }
 
 int pawl_map_results_take(struct pawl_map_talk *m, const struct pawl_wire_message *message, bool fetched)
@@ -235,14 +255,16 @@ int pawl_map_results_take(struct pawl_map_talk *m, const struct pawl_wire_messag
         return PAWL_E_BAD_MESSAGE;
     memcpy(&results, message->body, sizeof results);
     const char *at = (const char *)message->body + sizeof results;
-    size_t left = message->header.bytes - sizeof results, n;
+    size_t left = message->header.bytes - sizeof results;
+    size_t offset = files_offset(at, left, results.count);
+    struct pawl_output_marks marks = {at + offset, left - offset};
     for (uint32_t i = 0; i < results.count; i++) {
-        struct pawl_wire_result fixed;
-        size_t bytes = next_record(at, left, &fixed, &n);
+        struct pawl_map_arrival arrival;
+        size_t bytes = next_record(at, left, &arrival);
         if (bytes == 0)
             return PAWL_E_BAD_MESSAGE;
-        int error = fetched ? take_fetched(m, i, &fixed, at + sizeof fixed, n)
-                            : take_pulled(m, &fixed, at + sizeof fixed, n);
+        pawl_output_marks_next(&marks, arrival.fixed.flags, &arrival.files);
+        int error = fetched ? take_fetched(m, i, &arrival) : take_pulled(m, &arrival);
         if (error != 0)
             return error;
         at += bytes;

@@ -233,7 +233,8 @@ static int converse(struct pawl_map_talk *m)
         if (is_done(m))
             return 0;
         error = pawl_wire_flush(&m->session->wire);
-        if (error != 0 && error != -EAGAIN)
+        if (error != 0 && error != -EAGAIN &&
+            error != PAWL_E_CLOSED) /* it may have said why: read that first */
             return error;
         error = receive_all(m);
         if (error != 0)
@@ -283,6 +284,8 @@ static int finish(struct pawl_map_talk *m, bool lost)
     if (exit_code == PAWL_EXIT_FAILED && m->failed != 0 && m->cli->json)
         pawl_fail(m->cli, exit_code, "failed", NULL, "%" PRIu64 " of %" PRIu64 " tasks failed", m->failed,
                   m->ended);
+    if (m->output->damaged && (exit_code == PAWL_EXIT_OK || exit_code == PAWL_EXIT_FAILED))
+        exit_code = PAWL_EXIT_DAMAGED;
     if (exit_code == PAWL_EXIT_INTERRUPTED && !m->cli->json)
         print_resume(m);
     return exit_code;

@@ -78,8 +78,9 @@ static int fail_damage(const struct pawl_cli *cli, int error, const struct pawl_
             .exit_code = damaged ? PAWL_EXIT_DAMAGED : PAWL_EXIT_FAILED,
             .code = damaged ? "damaged" : "journal",
             .message = message,
-            .hint =
-                damaged ? "restore the state directory from a backup, or start a new one with --state" : NULL,
+            .hint = error == PAWL_E_BAD_FORMAT ? "use that pawl"
+                    : damaged ? "restore the state directory from a backup, or start a new one with --state"
+                              : NULL,
             .file = has_file ? report->file : NULL,
         });
 }

@@ -201,8 +201,11 @@ static int submit_and_feed(struct map_command *command)
     const struct map_options *o = command->options;
     struct pawl_session session;
     struct pawl_wire_submitted submitted;
-    struct pawl_map_output output = {
-        .tag = o->tag, .results_dir = o->results, .shell = o->shell, .map_template = command->map_template};
+    struct pawl_map_output output = {.cli = command->cli,
+                                     .tag = o->tag,
+                                     .results_dir = o->results,
+                                     .shell = o->shell,
+                                     .map_template = command->map_template};
     struct pawl_map_options options = {
         .keep_order = o->keep_order,
         .line_buffer = o->line_buffer,

@@ -38,6 +38,20 @@ static int request(struct pawl *pawl, json_t *body, bool repeatable, json_t **re
     return error;
 }
 
+/* Is it the same to ask once more, whether it was done or not? */
+static bool is_repeatable(const char *json)
+{
+    static const char *const ops[] = {"queue.list",  "queue.show",   "queue.name", "queue.declare",
+                                      "queue.pause", "queue.resume", "dlq.list",   "group.lag"};
+    json_t *request = json_loads(json, JSON_REJECT_DUPLICATES, NULL);
+    const char *op = json_string_value(json_object_get(request, "op"));
+    bool repeatable = false;
+    for (size_t i = 0; op && i < sizeof ops / sizeof ops[0]; i++)
+        repeatable = repeatable || strcmp(op, ops[i]) == 0;
+    json_decref(request);
+    return repeatable;
+}
+
 int pawl_request(struct pawl *pawl, const char *json, char **reply_out)
 {
     if (reply_out)
@@ -50,7 +64,7 @@ int pawl_request(struct pawl *pawl, const char *json, char **reply_out)
     if (error)
         return error;
     error = pawl_lib_ask(pawl, PAWL_WIRE_BUS, json, strlen(json), NULL, 0, NULL, 0, PAWL_WIRE_BUS_OK, 0,
-                         false, PAWL_LIB_FOREVER);
+                         is_repeatable(json), PAWL_LIB_FOREVER);
     if (!error) {
         *reply_out = strndup(pawl->answer.body, pawl->answer.header.bytes);
         error = *reply_out ? 0 : -ENOMEM;

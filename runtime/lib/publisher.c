@@ -435,8 +435,10 @@ int pawl_flush(struct pawl *pawl, int timeout_ms)
             "the scheduler was lost before all settlements were durable: those deliveries may "
             "come again");
     }
-    if (error == -ETIMEDOUT)
+    if (error == -ETIMEDOUT && pawl->publisher.unconfirmed > 0)
         pawl_lib_fail(pawl, error, "%llu publishes are not confirmed yet",
                       (unsigned long long)pawl->publisher.unconfirmed);
+    else if (error == -ETIMEDOUT)
+        pawl_lib_fail(pawl, error, "settlements are not durable yet");
     return error;
 }

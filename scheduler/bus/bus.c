@@ -385,12 +385,19 @@ void pawl_bus_flush(struct pawl_bus *bus, struct pawl_now now)
 
 /* ---- start ---- */
 
-uint64_t bus_boottime_of(const struct pawl_bus *bus, uint64_t due_realtime_ns, uint64_t delay_max_ns)
+void pawl_bus_written(struct pawl_bus *bus, struct pawl_now written)
 {
-    uint64_t left = due_realtime_ns > bus->now.realtime_ns ? due_realtime_ns - bus->now.realtime_ns : 0;
-    if (left > delay_max_ns)
-        left = delay_max_ns; /* the clock was set back: never longer than was decided */
-    return bus->now.boottime_ns + left;
+    bus->written = written;
+}
+
+/* What is left of a wait, after recovery. */
+static void wait_on(const struct pawl_bus *bus, struct exception *exception)
+{
+    uint64_t longest_ns = pawl_now_due_later(bus->now, UINT64_MAX, exception->delay_ns);
+    if (exception->due_at_ns == 0)
+        exception->due_at_ns = pawl_now_due_later(bus->now, exception->due_realtime_ns, exception->delay_ns);
+    else if (exception->due_at_ns > longest_ns)
+        exception->due_at_ns = longest_ns;
 }
 
 /* Held by a client, or on its way to one, when the scheduler ended: nobody can settle it any more. */
@@ -453,14 +460,18 @@ static void start_sub(struct pawl_bus *bus, struct bus_sub *sub)
             if (!exception_find(&sub->exceptions, seq))
                 continue;
         }
+        bool waits = exception->state == EXCEPTION_DELAYED || exception->state == EXCEPTION_DETACHED;
+        if (waits)
+            wait_on(bus, exception);
+        else
+            exception->due_at_ns = 0;
         if (exception->key && exception_key_take(&sub->exceptions, exception->key, seq) != 1) {
-            exception_key_wait(&sub->exceptions, exception);
-        } else if (exception->state == EXCEPTION_DELAYED || exception->state == EXCEPTION_DETACHED) {
+            exception_key_wait(&sub->exceptions, exception); /* for its time as well: bus_key_release() */
+        } else if (waits) {
             if (exception->state == EXCEPTION_DETACHED) {
                 sub->in_flight++;
                 bus->in_flight++;
             }
-            exception->due_at_ns = bus_boottime_of(bus, exception->due_realtime_ns, exception->delay_ns);
             bus_timer(bus, exception->due_at_ns,
                       exception->state == EXCEPTION_DELAYED ? BUS_TIMER_DUE : BUS_TIMER_DEADLINE, seq,
                       bus_timer_of(sub->queue->number, sub->group));

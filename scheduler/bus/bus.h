@@ -102,6 +102,9 @@ void pawl_bus_set_limits(struct pawl_bus *bus, const struct pawl_bus_limits *lim
 
 /* ---- recovery: before anything else ---- */
 
+/** pawl_bus_written - what is applied and loaded from here on was written at @written; boottime_ns 0 (as long
+ * as nothing is said): in another boot. Waits go on by it: pawl_now_due(). */
+void pawl_bus_written(struct pawl_bus *bus, struct pawl_now written);
 /** pawl_bus_apply - one record changes the state. 0; PAWL_E_DAMAGED; PAWL_E_BAD_FORMAT; -ENOMEM. */
 int pawl_bus_apply(struct pawl_bus *bus, uint8_t type, uint16_t version, const void *body, size_t bytes,
                    uint64_t lsn, uint64_t place);
@@ -109,7 +112,8 @@ int pawl_bus_apply(struct pawl_bus *bus, uint8_t type, uint16_t version, const v
 bool pawl_bus_snapshot_is(const void *bytes, size_t n);
 int pawl_bus_snapshot_load(struct pawl_bus *bus, const void *bytes, size_t n);
 /** As pawl_core_snapshot_next(): 1 and a chunk, 0 at the end, negative on failure (nothing more comes). */
-int pawl_bus_snapshot_next(struct pawl_bus *bus, void **cursor, const void **chunk_out, size_t *bytes_out);
+int pawl_bus_snapshot_next(struct pawl_bus *bus, struct pawl_now now, void **cursor, const void **chunk_out,
+                           size_t *bytes_out);
 /** pawl_bus_start - recovery is over: begun deliveries that nobody can hold any more were interrupted.
  * @epoch_lsn: of the record of @epoch. Nothing is delivered before it is durable: else the next scheduler
  * would take this epoch for its own, and give the same deliveries again. */

@@ -99,7 +99,7 @@ void bus_expiry(struct pawl_bus *bus, uint32_t queue, uint64_t seq, uint64_t due
     if (bus->replaying)
         sweep_timers(bus);
     else
-        timer.due_ns = bus_boottime_of(bus, due_realtime_ns, UINT64_MAX);
+        timer.due_ns = pawl_now_due_later(bus->now, due_realtime_ns, UINT64_MAX);
     if (pawl_bus_timers_add(&bus->timers, &timer) < 0)
         bus->failed = true;
 }

@@ -24,9 +24,10 @@ static uint64_t clamp_due(uint64_t base_ns, uint64_t plus_ns)
     return base_ns > UINT64_MAX - plus_ns ? UINT64_MAX : base_ns + plus_ns;
 }
 
-/* Delayed or prioritised: it stands beside the cursor. */
+/* Delayed or prioritised: it stands beside the cursor. What is left of its delay begins with the record, as
+ * the wall clock may have been set while its publish waited for room. */
 static int apply_special(struct pawl_bus *bus, struct bus_sub *sub, const struct pawl_event *event,
-                         uint64_t seq)
+                         uint64_t seq, uint64_t realtime_ns)
 {
     if ((event->delay_ns == 0 && event->priority == 0) || sub->group != 0)
         return 0;
@@ -39,12 +40,14 @@ static int apply_special(struct pawl_bus *bus, struct bus_sub *sub, const struct
     exception->priority = event->priority;
     exception->delay_ns = event->delay_ns;
     exception_become(&sub->exceptions, exception, event->delay_ns ? EXCEPTION_DELAYED : EXCEPTION_READY);
-    exception->due_realtime_ns = clamp_due(event->published_at_ns, event->delay_ns);
-    if (bus->replaying)
+    exception->due_realtime_ns = clamp_due(realtime_ns, event->delay_ns);
+    if (bus->replaying) {
+        exception->due_at_ns = pawl_now_due(bus->written, exception->due_realtime_ns, event->delay_ns);
         return 0;
+    }
     if (event->delay_ns == 0)
         return exception_push(&sub->exceptions, exception);
-    exception->due_at_ns = bus_boottime_of(bus, exception->due_realtime_ns, event->delay_ns);
+    exception->due_at_ns = pawl_now_due_later(bus->now, exception->due_realtime_ns, event->delay_ns);
     bus_timer(bus, exception->due_at_ns, BUS_TIMER_DUE, seq, bus_timer_of(sub->queue->number, sub->group));
     return 0;
 }
@@ -77,8 +80,9 @@ static int apply_each(struct pawl_bus *bus, const struct pawl_bus_events *record
         if (record->flags & PAWL_BUS_EVENTS_SPECIAL)
             for (uint32_t i = 0; i < record->queue_count; i++) {
                 struct bus_queue *queue = bus_queue_at(bus, routes[i].queue);
-                int error =
-                    queue && queue->sub ? apply_special(bus, queue->sub, event, routes[i].first_seq + n) : 0;
+                int error = queue && queue->sub ? apply_special(bus, queue->sub, event,
+                                                                routes[i].first_seq + n, record->realtime_ns)
+                                                : 0;
                 if (error)
                     return error;
             }

@@ -88,6 +88,8 @@ int bus_park(struct pawl_bus *bus, struct pawl_bus_client *client, const struct 
     publish->submit.sequence = origin->sequence;
     publish->sequence = submit->sequence;
     publish->event = copy;
+    publish->parked_at_ns = bus->now.boottime_ns;
+    publish->delay_ns = event->delay_ns;
     for (uint32_t i = 0; i < count; i++) {
         struct bus_parked *parked = first;
         first = parked->next;
@@ -146,6 +148,8 @@ static int store(struct pawl_bus *bus, struct bus_queue *queue, struct bus_parke
     if (bus_group_open(bus, &route, NULL, sequence, publish->submit.durability) < 0)
         return -ENOMEM;
     bus->group.publisher = last ? publish->publisher : 0;
+    uint64_t waited_ns = bus->now.boottime_ns - publish->parked_at_ns;
+    publish->event->delay_ns = publish->delay_ns > waited_ns ? publish->delay_ns - waited_ns : 0;
     bus_group_add_as(bus, publish->event, publish->event->id, publish->event->published_at_ns);
     bus_group_flush(bus);
     if (queue->tail == tail)

@@ -114,6 +114,9 @@ static int apply_claim(const struct pawl_bus *bus, struct bus_sub *sub, const st
             exception->epoch = (uint64_t)record->failures << 32 | record->reason;
             exception->due_realtime_ns = record->deadline_at_ns;
             exception->delay_ns = record->deadline_at_ns - record->realtime_ns;
+            if (bus->replaying)
+                exception->due_at_ns =
+                    pawl_now_due(bus->written, exception->due_realtime_ns, exception->delay_ns);
         }
         if (exception->first_at_ns == 0)
             exception->first_at_ns = record->realtime_ns;
@@ -275,8 +278,10 @@ static int apply_retry(struct pawl_bus *bus, struct bus_sub *sub, const struct p
         exception->first_at_ns = record->realtime_ns;
     free(exception->error);
     exception->error = record->text_bytes ? strndup(text, record->text_bytes) : NULL;
-    if (bus->replaying)
+    if (bus->replaying) {
+        exception->due_at_ns = pawl_now_due(bus->written, record->due_at_ns, record->delay_ns);
         return 0;
+    }
     if (exception->state == EXCEPTION_READY)
         return exception_push(&sub->exceptions, exception);
     exception->due_at_ns = bus->now.boottime_ns + record->delay_ns;
@@ -292,7 +297,9 @@ static int apply_extend(struct pawl_bus *bus, struct bus_sub *sub, const struct 
         return 0;
     exception->due_realtime_ns = record->due_at_ns;
     exception->delay_ns = record->delay_ns;
-    if (!bus->replaying) {
+    if (bus->replaying) {
+        exception->due_at_ns = pawl_now_due(bus->written, record->due_at_ns, record->delay_ns);
+    } else {
         exception->due_at_ns = bus->now.boottime_ns + record->delay_ns;
         bus_timer(bus, exception->due_at_ns, BUS_TIMER_DEADLINE, record->seq,
                   bus_timer_of(sub->queue->number, sub->group));

@@ -164,11 +164,21 @@ static void write_extents(struct pawl_bus *bus, struct bus_snapshot *snapshot, c
     snapshot->stage = STAGE_QUEUE_DONE;
 }
 
-static bool put_exception(struct bus_snapshot *snapshot, const struct exception *exception)
+/* By the wall clock as it is now: it may have been set since the wait began. */
+static uint64_t due_realtime_of(const struct pawl_bus *bus, const struct exception *exception)
+{
+    bool waits = exception->state == EXCEPTION_DELAYED || exception->state == EXCEPTION_DETACHED;
+    if (!waits || bus->replaying)
+        return exception->due_realtime_ns;
+    return exception->due_at_ns + (bus->now.realtime_ns - bus->now.boottime_ns);
+}
+
+static bool put_exception(const struct pawl_bus *bus, struct bus_snapshot *snapshot,
+                          const struct exception *exception)
 {
     struct exception_item item = {
         .seq = exception->seq,
-        .due_realtime_ns = exception->due_realtime_ns,
+        .due_realtime_ns = due_realtime_of(bus, exception),
         .delay_ns = exception->delay_ns,
         .first_at_ns = exception->first_at_ns,
         .epoch = exception->epoch,
@@ -185,7 +195,8 @@ static bool put_exception(struct bus_snapshot *snapshot, const struct exception 
     return put(snapshot, &item, sizeof item, exception->error, item.error_bytes);
 }
 
-static void write_exceptions(struct bus_snapshot *snapshot, const struct bus_sub *sub)
+static void write_exceptions(const struct pawl_bus *bus, struct bus_snapshot *snapshot,
+                             const struct bus_sub *sub)
 {
     begin(snapshot, CHUNK_EXCEPTIONS);
     for (;;) {
@@ -202,7 +213,7 @@ static void write_exceptions(struct bus_snapshot *snapshot, const struct bus_sub
             copy.state = EXCEPTION_READY; /* those that began say so themselves, below */
         if (copy.state == EXCEPTION_KEYED)
             copy.state = copy.delay_ns && copy.due_at_ns ? EXCEPTION_DELAYED : EXCEPTION_READY;
-        if (!put_exception(snapshot, &copy)) {
+        if (!put_exception(bus, snapshot, &copy)) {
             snapshot->at = before;
             return;
         }
@@ -228,7 +239,7 @@ static void write_held(struct pawl_bus *bus, struct bus_snapshot *snapshot, cons
             struct exception copy = known ? *known : (struct exception){.seq = held->seq};
             copy.attempt = held->attempt;
             copy.state = EXCEPTION_HELD;
-            if (!put_exception(snapshot, &copy))
+            if (!put_exception(bus, snapshot, &copy))
                 return;
         }
     }
@@ -322,7 +333,7 @@ static int step(struct pawl_bus *bus, struct bus_snapshot *snapshot)
         return 0;
     }
     case STAGE_EXCEPTIONS:
-        write_exceptions(snapshot, sub);
+        write_exceptions(bus, snapshot, sub);
         return 0;
     case STAGE_HELD:
         write_held(bus, snapshot, sub);
@@ -376,10 +387,12 @@ static int step(struct pawl_bus *bus, struct bus_snapshot *snapshot)
     return 0;
 }
 
-int pawl_bus_snapshot_next(struct pawl_bus *bus, void **cursor, const void **chunk_out, size_t *bytes_out)
+int pawl_bus_snapshot_next(struct pawl_bus *bus, struct pawl_now now, void **cursor, const void **chunk_out,
+                           size_t *bytes_out)
 {
     struct bus_snapshot *snapshot = *cursor;
     int error = 0;
+    bus->now = now;
     if (!snapshot) {
         snapshot = calloc(1, sizeof *snapshot);
         if (!snapshot)
@@ -436,7 +449,8 @@ static int load_extents(struct bus_queue *queue, const struct extent *extents, u
     return 0;
 }
 
-static int load_exceptions(struct bus_sub *sub, const char *body, size_t bytes, uint32_t count)
+static int load_exceptions(const struct pawl_bus *bus, struct bus_sub *sub, const char *body, size_t bytes,
+                           uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
         const struct exception_item *item = (const struct exception_item *)(const void *)body;
@@ -455,6 +469,7 @@ static int load_exceptions(struct bus_sub *sub, const char *body, size_t bytes, 
                 return -ENOMEM;
             exception->due_realtime_ns = item->due_realtime_ns;
             exception->delay_ns = item->delay_ns;
+            exception->due_at_ns = pawl_now_due(bus->written, item->due_realtime_ns, item->delay_ns);
             exception->first_at_ns = item->first_at_ns;
             exception->epoch = item->epoch;
             exception->key = item->key;
@@ -567,7 +582,7 @@ int pawl_bus_snapshot_load(struct pawl_bus *bus, const void *bytes, size_t n)
     case CHUNK_SETTLED:
         return sub ? pawl_seqset_load(&sub->settled, body, chunk->bytes, queue->tail) : PAWL_E_DAMAGED;
     case CHUNK_EXCEPTIONS:
-        return sub ? load_exceptions(sub, body, chunk->bytes, chunk->count) : PAWL_E_DAMAGED;
+        return sub ? load_exceptions(bus, sub, body, chunk->bytes, chunk->count) : PAWL_E_DAMAGED;
     default:
         return PAWL_E_BAD_FORMAT;
     }

@@ -188,6 +188,8 @@ struct bus_parked_publish {
     struct pawl_submit submit;      /* its sequence is that publisher's */
     uint64_t sequence;        /* what the client calls it: not the same where it goes on with another's */
     struct pawl_event *event; /* malloc'd */
+    uint64_t parked_at_ns;    /* boottime */
+    uint64_t delay_ns;        /* of the event, from then on */
     uint64_t duplicate_of;    /* its key was used by another event while it waited; 0: it was not */
     bool duplicate_in_memory;
     bool gone;                /* some queue is done with it without having it: dropped, or a dead letter */
@@ -228,6 +230,7 @@ struct pawl_bus {
     struct pawl_bus_backend backend;
     void *ctx;
     struct pawl_now now;
+    struct pawl_now written;    /* while records are read back: when they were written */
     uint64_t epoch, next_event; /* next id */
     uint64_t epoch_lsn;         /* nothing is delivered before it is durable */
     uint32_t generation; /* rises whenever a name's seqs may begin anew: a seek, a deletion. 0 at the start */
@@ -318,7 +321,6 @@ uint64_t bus_resolve(const struct pawl_bus *bus, uint64_t place);
 /* One record, appended and applied: what every live change goes through. Its lsn; 0: failed. */
 uint64_t bus_append(struct pawl_bus *bus, uint8_t type, const void *body, size_t bytes, const void *more,
                     size_t more_bytes);
-uint64_t bus_boottime_of(const struct pawl_bus *bus, uint64_t due_realtime_ns, uint64_t delay_max_ns);
 
 /* names.c */
 struct bus_queue *bus_queue_find(struct pawl_bus *bus, const char *name);

@@ -141,6 +141,37 @@ YAML
     expect_end 0 "$run"
 }
 
+test_map_prints_all_but_an_altered_output_file_and_names_it() {
+    local task=(sh -c 'if [ "$0" = b ]; then seq 1 9000; else echo "$0"; fi' ::: a b c) file=out/map.1.1.out
+    expect_exit 0 pawl map -k --resume --run-id m "${task[@]}"
+    expect_exit 0 pawl map -k --resume "${task[@]}"
+    expect_lines 9002
+    printf '?' | dd of="$T/state/runs/m/$file" bs=1 seek=20000 conv=notrunc status=none
+    for form in -k --tag --json; do
+        expect_exit 7 pawl map $form --resume "${task[@]}"
+        expect_lines 2
+        expect_stderr "what task 2 printed cannot be shown: runs/m/$file: it has been changed since"
+    done
+    expect_eq "$(json_err .error.code)" damaged
+    rm "$T/state/runs/m/$file"
+    expect_exit 1 pawl map -k --resume "${task[@]}"
+    expect_stdout $'a\nc'
+    expect_stderr "what task 2 printed cannot be shown: runs/m/$file: No such file"
+}
+
+test_map_compares_an_output_file_that_waited_for_its_turn() {
+    export GATE=$T/gate
+    background pawl map -k -j 2 --run-id m --results saved sh -c \
+        'if [ "$0" = b ]; then seq 1 9000; else while [ ! -e "$GATE" ]; do sleep 0.02; done; echo "$0"; fi' ::: a b
+    local run=$! file=out/map.1.1.out
+    wait_until '[ "$(step_states succeeded)" = 1 ]'
+    printf '?' | dd of="$T/state/runs/m/$file" bs=1 seek=20000 conv=notrunc status=none
+    : >"$GATE"
+    expect_end 7 "$run"
+    expect_file background.out a
+    grep -F "what task 2 printed cannot be shown: runs/m/$file" background.err
+}
+
 test_an_altered_output_in_an_image_is_neither_shown_nor_computed_with() {
     damage_flow
     expect_exit 0 pawl logs r small

@@ -618,3 +618,39 @@ C
     wait_until '[ "$(pawl queue show q --json | jq .depth)" = 2 ]'
     end_serve
 }
+
+# How long something waits is decided before the clock is set and the server ends.
+delay_goes_on_though_the_clock_was_set() {
+    local begin
+    gcc -std=gnu11 -Wall -Wextra -shared -fPIC -o set_clock.so "$E2E_TOP/tests/e2e/set_clock.c"
+    begin=$(now_ms)
+    pawl publish a later --delay 4s
+    "$@"
+    serve_by env CLOCK_STEP=86400 LD_PRELOAD="$T/set_clock.so" "$PAWL" serve
+    end_serve
+    serve_by env CLOCK_STEP=86400 LD_PRELOAD="$T/set_clock.so" "$PAWL" serve
+    expect_exit 0 pawl consume q --count 1 --wait 2m --auto-ack
+    expect_json .data later
+    [ $(($(now_ms) - begin)) -ge 4000 ] || fail 'too early'
+    end_serve
+}
+
+test_a_delay_goes_on_in_the_next_server_though_the_clock_was_set_forward() {
+    serve
+    pawl queue declare q --topic a
+    delay_goes_on_though_the_clock_was_set kill -KILL "$SERVE"
+    ! compgen -G "$PAWL_STATE/journal/snapshot.*" || fail "it was to be read from records"
+}
+
+end_with_a_snapshot() {
+    seq -f %01000g 16000 | pawl publish b --lines >/dev/null
+    end_serve
+    compgen -G "$PAWL_STATE/journal/snapshot.*"
+}
+
+test_a_delay_that_a_snapshot_holds_goes_on_though_the_clock_was_set_forward() {
+    serve
+    pawl queue declare q --topic a
+    pawl queue declare other --topic b
+    delay_goes_on_though_the_clock_was_set end_with_a_snapshot
+}

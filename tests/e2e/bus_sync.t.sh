@@ -85,6 +85,35 @@ YAML
     expect_exit 0 pawl journal verify
 }
 
+# A command that had not asked anything yet, or whose question was not read any more.
+test_a_command_that_is_only_connected_is_told_too_that_a_sync_failed() {
+    serve_on_a_bad_disk
+    cat >connected.py <<'PY'
+import os, socket, struct
+wire = socket.socket(socket.AF_UNIX)
+wire.connect("state/socket")
+def receive():
+    size, kind, _, tag = struct.unpack("<IHHQ", wire.recv(16, socket.MSG_WAITALL))
+    return kind, tag, wire.recv((size + 7) // 8 * 8, socket.MSG_WAITALL)[:size]
+wire.sendall(struct.pack("<IHHQ", 16, 1, 0, 7) + struct.pack("<IIII", VERSION, 1, 1, os.getpid()))
+assert receive()[0] == 2
+open("connected", "w").close()
+kind, tag, body = receive()
+assert (kind, tag) == (3, 0), (kind, tag)
+_, code, words, hint = struct.unpack("<iiII", body[:16])
+print(code, body[16:16 + words].decode())
+PY
+    sed -i "s/VERSION/$(grep -oP 'PAWL_WIRE_VERSION = \K[0-9]+' "$E2E_TOP/shm/wire.h")/" connected.py
+    background /usr/bin/python3 connected.py
+    wait_until '[ -e connected ]'
+    local connected=${BACKGROUND[-1]}
+    touch broken
+    capture at_most 60 ./failing_disk sync "$T/broken" "$PAWL" queue declare q --topic t
+    expect_end 0 "$connected"
+    expect_end 70 "$SERVE"
+    grep -q '^70 the journal failed' background.out
+}
+
 test_a_start_that_cannot_sync_is_one_that_failed_whoever_starts() {
     export PAWL_IO=syscall
     build_failing_disk

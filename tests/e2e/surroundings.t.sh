@@ -99,6 +99,45 @@ test_serve_that_waits_to_restart_its_scheduler_ends_at_sigterm() {
     end_serve
 }
 
+of_r() { "${AS[@]}" "$PAWL" steps r --json | jq -r "select(.step == \"$1\").$2"; }
+
+# step_without_process: run r's worker has begun its step b, for which no process can be made; RUN is the command.
+step_without_process() {
+    as_a_user
+    write flow.yaml <<'YAML'
+pawl: 1
+steps:
+  a: {shell: 'while [ ! -e "$GATE" ]; do sleep 0.02; done'}
+  b: {needs: [a], run: [echo, there]}
+YAML
+    export GATE=$PWD/gate
+    background "${AS[@]}" "$PAWL" run -j 1 --run-id r flow.yaml
+    RUN=$!
+    wait_until '[ "$(of_r a state)" = running ]'
+    "${AS[@]}" prlimit --pid "$(the_pid_of 'worker 1')" --nproc=1:
+    : >"$GATE"
+    wait_until 'grep -q "no process can be made for step b of run r" "$PAWL_STATE/scheduler.log"'
+}
+
+test_a_step_for_which_no_process_can_be_made_waits_until_one_can() {
+    step_without_process
+    wait_until '[ "$(of_r b state)" = running ]'
+    "${AS[@]}" prlimit --pid "$(the_pid_of 'worker 1')" --nproc="$(ulimit -Hu):"
+    expect_end 0 "$RUN"
+    expect_eq "$(of_r b attempts)" 1
+    expect_eq "$("${AS[@]}" "$PAWL" logs r b)" there
+}
+
+test_a_step_for_which_no_process_can_be_made_is_interrupted_like_any_other() {
+    step_without_process
+    kill -INT "$RUN"
+    wait_until 'grep -q stopping "$T/background.err"'
+    kill -INT "$RUN"
+    expect_end 5 "$RUN"
+    expect_exit 0 "${AS[@]}" "$PAWL" resume r
+    expect_eq "$("${AS[@]}" "$PAWL" logs r b)" there
+}
+
 test_a_kind_of_io_that_is_none_is_refused_by_its_variable() {
     expect_exit 4 env PAWL_IO=nonsense "$PAWL" serve
     expect_stderr 'PAWL_IO is none of auto, uring and syscall'
@@ -128,11 +167,41 @@ test_a_scheduler_that_starts_without_memory_says_so_and_calls_nothing_damaged() 
         at=$((at + 3))
     done
     [ $at -gt 100 ] || fail "only $at allocations"
+    wait_until 'flock -n "$PAWL_STATE/lock" true' # in the last one an allocation may still fail
     expect_exit 0 pawl queue list --json
     expect_json '.queues[0].depth' 1
     expect_exit 0 pawl journal verify
 }
 once test_a_scheduler_that_starts_without_memory_says_so_and_calls_nothing_damaged
+
+# Where it reads its configuration, and where it has words for its supervisor, with which it would begin to serve.
+slow test_a_service_that_never_served_for_want_of_memory_ends_neither_well_nor_by_a_fault_of_its_configuration 120
+test_a_service_that_never_served_for_want_of_memory_ends_neither_well_nor_by_a_fault_of_its_configuration() {
+    gcc -std=gnu11 -Wall -Wextra -shared -fPIC -o failing_memory.so "$E2E_TOP/tests/e2e/failing_memory.c"
+    local at=0 pid status served=0 failed=0
+    while :; do
+        at=$((at + 1))
+        rm -rf told "$PAWL_STATE"
+        mkdir -m 700 "$PAWL_STATE"
+        echo 'queue-patterns: 8' >"$PAWL_STATE/pawl.yaml"
+        background env FAIL_IN='pawl: scheduler' FAIL_AT=$at FAIL_TOLD="$T/told" LD_PRELOAD="$T/failing_memory.so" \
+            "$PAWL" serve
+        pid=$!
+        wait_until "grep -q 'serving /' background.err || ! kill -0 $pid"
+        if grep -q 'serving /' background.err; then
+            kill "$pid" 2>/dev/null || true
+            wait "$pid" || true
+            served=$((served + 1))
+        else
+            status=0
+            wait "$pid" || status=$?
+            [ "$status" -eq 4 ] || [ "$status" -eq 70 ] || fail "allocation $at: exit $status: $(cat background.err)"
+            failed=$((failed + 1))
+        fi
+        [ -e told ] || break
+    done
+    if [ $served -le 1 ] || [ $failed -le 30 ]; then fail "$served served, $failed did not"; fi
+}
 
 test_no_limit_of_memory_that_may_be_mapped_ends_a_command_by_a_signal() {
     local kib json told=no
@@ -181,6 +250,7 @@ YAML
 test_who_has_shut_himself_out_is_not_told_to_let_himself_in() {
     as_a_user
     expect_exit 0 "${AS[@]}" "$PAWL" queue declare q --topic a
+    wait_until '[ -z "$(processes)" ]' # else the scheduler that has it open goes on with it
     chmod 000 "$PAWL_STATE/journal/00000001.seg"
     expect_exit 4 "${AS[@]}" "$PAWL" publish a x
     expect_stderr 'journal/00000001.seg: Permission denied'

@@ -71,7 +71,7 @@ static uint64_t append(void *ctx, uint8_t type, const struct iovec *body, int co
     memory->records =
         more_room(memory->records, &memory->record_room, memory->record_count, sizeof *memory->records);
     struct memory_record *record = &memory->records[memory->record_count++];
-    *record = (struct memory_record){.type = type};
+    *record = (struct memory_record){.type = type, .written = {memory->now, memory->boot}};
     record->body = copy_of(body, count, &record->bytes);
     *place_out = place_of(memory->record_count - 1);
     take_back(memory);
@@ -309,12 +309,19 @@ void memory_fini(struct memory *memory)
     free(memory->chunks);
 }
 
+void memory_reboot(struct memory *memory, uint64_t boottime_ns)
+{
+    memory->boot++;
+    memory->now.boottime_ns = boottime_ns;
+}
+
 struct pawl_bus *memory_recover(struct memory *memory, uint64_t lsn, bool over_snapshot, int times)
 {
     struct pawl_bus *bus;
     uint64_t from = 0;
     must_hold(pawl_bus_create(&memory->limits, &memory_backend, memory, &bus), "no bus");
     if (over_snapshot && memory->snapshot_lsn > 0 && memory->snapshot_lsn <= lsn) {
+        pawl_bus_written(bus, moment_read_in(memory->snapshot_written, memory->boot));
         for (size_t i = 0; i < memory->chunk_count; i++) {
             if (!pawl_bus_snapshot_is(memory->chunks[i].bytes, memory->chunks[i].n))
                 abort();
@@ -328,6 +335,7 @@ struct pawl_bus *memory_recover(struct memory *memory, uint64_t lsn, bool over_s
             const struct memory_record *record = &memory->records[i];
             if (!record->body || record->type == MEMORY_RECORD_EPOCH)
                 continue; /* its segment is gone: nothing of it was wanted */
+            pawl_bus_written(bus, moment_read_in(record->written, memory->boot));
             int error = pawl_bus_apply(bus, record->type, 1, record->body, record->bytes, i + 1, place_of(i));
             if (error)
                 fprintf(stderr, "record %llu of type %u:\n", (unsigned long long)i + 1, record->type);
@@ -360,7 +368,7 @@ void memory_snapshot_of(struct memory *memory, struct pawl_bus *bus, uint64_t ls
     size_t bytes;
     int more;
     drop_snapshot(memory);
-    while ((more = pawl_bus_snapshot_next(bus, &cursor, &chunk, &bytes)) > 0) {
+    while ((more = pawl_bus_snapshot_next(bus, memory->now, &cursor, &chunk, &bytes)) > 0) {
         memory->chunks =
             more_room(memory->chunks, &memory->chunk_room, memory->chunk_count, sizeof *memory->chunks);
         memory->chunks[memory->chunk_count] = (struct memory_chunk){must(malloc(bytes)), bytes};
@@ -368,6 +376,7 @@ void memory_snapshot_of(struct memory *memory, struct pawl_bus *bus, uint64_t ls
     }
     must_hold(more, "no snapshot");
     memory->snapshot_lsn = lsn;
+    memory->snapshot_written = (struct moment){memory->now, memory->boot};
 }
 
 void memory_snapshot(struct memory *memory)

@@ -17,12 +17,14 @@
 #include <jansson.h>
 
 #include "scheduler/bus/bus.h"
+#include "tests/sim/moment.h"
 
 enum { MEMORY_CLIENTS_MAX = 64, MEMORY_RECORDS_A_SEGMENT = 32, MEMORY_RECORD_EPOCH = 0 };
 #define MEMORY_SECOND_NS UINT64_C(1000000000)
 
 struct memory_record {
     uint8_t type;
+    struct moment written;
     uint32_t users;      /* of a kept one: queues that want it */
     unsigned char *body; /* NULL: given back, or its segment is gone */
     size_t bytes;
@@ -56,6 +58,7 @@ struct memory {
     struct pawl_bus *bus;
     struct pawl_bus_limits limits;
     struct pawl_now now;
+    uint32_t boot;
     uint64_t epoch, epoch_lsn, random;
     int has_room; /* what the disk says to new events */
     size_t spare; /* of a full disk, for acts that free space */
@@ -74,6 +77,7 @@ struct memory {
 
     struct memory_chunk *chunks; /* the newest snapshot */
     size_t chunk_count, chunk_room;
+    struct moment snapshot_written;
     uint64_t snapshot_lsn;
 
     struct memory_client clients[MEMORY_CLIENTS_MAX];
@@ -103,6 +107,9 @@ void memory_fini(struct memory *memory);
 
 /** memory_restart - the scheduler dies; records above @kept_lsn are lost; another one recovers and starts. */
 void memory_restart(struct memory *memory, uint64_t kept_lsn);
+/** memory_reboot - the clock that counts from the boot stands at @boottime_ns, in a new one: before
+ * memory_restart(). */
+void memory_reboot(struct memory *memory, uint64_t boottime_ns);
 /** memory_recover - a bus that has applied the records up to @lsn (over the snapshot, if @over_snapshot),
  * each @times times, and has not started. */
 struct pawl_bus *memory_recover(struct memory *memory, uint64_t lsn, bool over_snapshot, int times);

@@ -44,7 +44,8 @@ size_t oracle_event(struct oracle *oracle, uint32_t topic, uint32_t bytes, uint8
                                    .bytes = bytes,
                                    .durability = durability,
                                    .key = key,
-                                   .after_lsn = oracle->memory->record_count};
+                                   .after_lsn = oracle->memory->record_count,
+                                   .published = {oracle->memory->now, oracle->memory->boot}};
     for (uint32_t i = 0; i < oracle->queue_count; i++)
         if (oracle->queues[i].topics & 1u << topic)
             event->queues |= 1u << i;
@@ -107,6 +108,14 @@ static void check_key(struct oracle *oracle, int q, uint64_t seq, uint32_t key)
     }
 }
 
+/* Whatever the wall clock was set to; of what it showed in another boot nobody knows better. */
+static bool is_early(const struct oracle *oracle, const struct oracle_event *event)
+{
+    const struct memory *memory = oracle->memory;
+    return event->published.boot == memory->boot && !event->again &&
+           memory->now.boottime_ns - event->published.now.boottime_ns < event->delay_ns;
+}
+
 bool oracle_delivery(struct oracle *oracle, const struct pawl_inbound_entry *entry,
                      const struct pawl_event *event, uint32_t group)
 {
@@ -141,6 +150,8 @@ bool oracle_delivery(struct oracle *oracle, const struct pawl_inbound_entry *ent
                     "event %zu (seq %" PRIu64
                     ") in queue %s/%u: attempt %u after %u, which began by lsn %" PRIu64,
                     number, entry->seq, queue->name, group, entry->attempt, fate->attempt, fate->begun_lsn);
+    if (!queue->stream && is_early(oracle, known))
+        oracle_fail(oracle, "event %zu came from queue %s before its delay was over", number, queue->name);
     if (queue->keyed && known->key)
         check_key(oracle, q, entry->seq, known->key);
     if (fate->seq != entry->seq)

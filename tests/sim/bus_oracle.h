@@ -37,6 +37,8 @@ struct oracle_event {
     uint32_t topic, bytes, key;
     uint8_t durability;
     uint64_t after_lsn; /* its record comes after it */
+    struct moment published;
+    uint64_t delay_ns;
     uint64_t publisher, sequence;
     bool confirmed, buried, again; /* again: it was sent again, or redriven */
     struct oracle_fate fates[ORACLE_QUEUES_MAX][ORACLE_GROUPS_MAX + 1];

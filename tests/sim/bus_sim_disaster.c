@@ -24,7 +24,7 @@ static void crash(struct bus_sim *sim)
     uint64_t kept = some_cut(sim);
     bool power = sim_below(sim, 2); /* the clock that counts from the boot begins anew */
     if (power)
-        sim->memory.now.boottime_ns = sim_below(sim, 100) * MEMORY_SECOND_NS;
+        memory_reboot(&sim->memory, sim_below(sim, 100) * MEMORY_SECOND_NS);
     sim_say(sim, "%s; records up to %" PRIu64 " are there", power ? "the power goes" : "the scheduler dies",
             kept);
     sim_read_replies(sim);

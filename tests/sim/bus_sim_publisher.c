@@ -86,7 +86,8 @@ void sim_publish(struct bus_sim *sim)
         publish.headers[0][1] = keys[key];
     }
     if (sim_below(sim, 8) == 0)
-        publish.delay_ns = sim_below(sim, 5) * MEMORY_SECOND_NS;
+        publish.delay_ns = sim_below(sim, sim_below(sim, 2) ? 5 : 60) * MEMORY_SECOND_NS;
+    sim->oracle.events[event].delay_ns = publish.delay_ns;
     if (sim_below(sim, 8) == 0)
         publish.priority = (uint8_t)sim_below(sim, 10);
     if (sim_below(sim, 8) == 0)

@@ -61,7 +61,8 @@ static uint64_t append(void *ctx, uint8_t type, const struct iovec *body, int co
                   sizeof *world->records) < 0)
         abort();
     struct world_record *record = &world->records[world->record_count++];
-    *record = (struct world_record){.type = type, .version = PAWL_CORE_RECORD_VERSION};
+    *record = (struct world_record){
+        .written = {world->now, world->boot}, .type = type, .version = PAWL_CORE_RECORD_VERSION};
     for (int i = 0; i < count; i++)
         record->bytes += body[i].iov_len;
     record->body = malloc(record->bytes ? record->bytes : 1);

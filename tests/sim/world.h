@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "scheduler/core.h"
+#include "tests/sim/moment.h"
 
 enum {
     WORLD_RUNS_MAX = 16,
@@ -38,6 +39,7 @@ struct world_job {
 };
 
 struct world_record {
+    struct moment written;
     uint8_t type;
     uint16_t version;
     bool ends_batch; /* the loop cut here: a crash leaves all before it or nothing of it */
@@ -63,6 +65,7 @@ struct world_image {
 struct world {
     struct pawl_core *core;
     struct pawl_now now;
+    uint32_t boot;
     uint64_t random;
     uint32_t interruptions; /* their limit; 0: the default */
     bool room;              /* false: a full disk */
@@ -77,6 +80,7 @@ struct world {
     size_t *snapshot_bytes;
     size_t snapshot_count;
     uint64_t snapshot_lsn; /* 0: none */
+    struct moment snapshot_written;
 
     struct world_job *jobs[WORLD_JOBS_MAX];
     size_t job_count;
@@ -157,6 +161,8 @@ void world_snapshot(struct world *world); /* turn; it counts when its lsn is dur
  * next.
  */
 void world_crash(struct world *world, uint64_t kept, bool restarted);
+/* The clock that counts from the boot stands at @boottime_ns, in a new one: before world_crash(). */
+void world_reboot(struct world *world, uint64_t boottime_ns);
 bool world_adopt(struct world *world,
                  size_t which);             /* of world->jobs; false: refused, killed, taken out of them */
 void world_serve(struct world *world);      /* jobs that were not adopted are dead */

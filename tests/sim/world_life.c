@@ -83,7 +83,7 @@ void world_snapshot(struct world *world)
     for (size_t i = 0; i < world->snapshot_count; i++)
         free(world->snapshot_chunks[i]);
     world->snapshot_count = 0;
-    while ((more = pawl_core_snapshot_next(world->core, &cursor, &chunk, &bytes)) > 0) {
+    while ((more = pawl_core_snapshot_next(world->core, world->now, &cursor, &chunk, &bytes)) > 0) {
         size_t n = world->snapshot_count++;
         world->snapshot_chunks = realloc(world->snapshot_chunks, (n + 1) * sizeof(char *));
         world->snapshot_bytes = realloc(world->snapshot_bytes, (n + 1) * sizeof(size_t));
@@ -94,6 +94,7 @@ void world_snapshot(struct world *world)
     if (more < 0)
         world_break(world, "a snapshot cannot be written: %s", pawl_error_text(more));
     world->snapshot_lsn = world->record_count;
+    world->snapshot_written = (struct moment){world->now, world->boot};
     if (world->verbose)
         fprintf(stderr, "  snapshot of lsn %zu\n", world->record_count);
 }
@@ -108,17 +109,25 @@ static void cut_tail(struct world *world, uint64_t kept)
         free(world->records[--world->record_count].body);
 }
 
+void world_reboot(struct world *world, uint64_t boottime_ns)
+{
+    world->boot++;
+    world->now.boottime_ns = boottime_ns;
+}
+
 void world_replay(struct world *world)
 {
     int error = 0;
     uint64_t from = 0;
     if (world->snapshot_lsn > 0 && world->snapshot_lsn <= world->record_count) {
+        pawl_core_written(world->core, moment_read_in(world->snapshot_written, world->boot));
         for (size_t i = 0; error == 0 && i < world->snapshot_count; i++)
             error = pawl_core_snapshot_load(world->core, world->snapshot_chunks[i], world->snapshot_bytes[i]);
         from = world->snapshot_lsn;
     }
     for (uint64_t lsn = from + 1; error == 0 && lsn <= world->record_count; lsn++) {
         const struct world_record *record = &world->records[lsn - 1];
+        pawl_core_written(world->core, moment_read_in(record->written, world->boot));
         error = pawl_core_apply(world->core, record->type, record->version, record->body, record->bytes, lsn,
                                 world_place_of(lsn));
         if (error < 0)

@@ -186,8 +186,8 @@ static void die(struct sim *sim)
     say(sim, restarted ? "the scheduler dies" : "the power fails");
     bool whole = kept == world->record_count;
     char *before = whole ? world_digest(world) : NULL;
-    if (!restarted) /* the clock that counts from the boot begins anew */
-        world->now.boottime_ns = world_random(world) % (100 * SECOND_NS);
+    if (!restarted)
+        world_reboot(world, world_random(world) % (100 * SECOND_NS));
     world_crash(world, kept, restarted);
     for (size_t i = 0; i < world->job_count;)
         i += world_below(world, 5) == 0 ? 1 : (unsigned)world_adopt(world, i);

@@ -140,7 +140,7 @@ Test(bus_delivery, a_delayed_event_comes_when_it_is_due_and_not_before_also_afte
     (void)memory_publish(&m, client,
                          &(struct memory_publish){.topic = "t", .data = "y", .delay_ns = 10 * SECOND});
     memory_turn(&m);
-    m.now.boottime_ns = 5 * SECOND; /* another boot, four seconds later */
+    memory_reboot(&m, 5 * SECOND); /* four seconds later */
     m.now.realtime_ns += 4 * SECOND;
     memory_restart(&m, m.record_count);
     client = consumer_of(&m, "q", 10);

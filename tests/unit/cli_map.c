@@ -424,12 +424,13 @@ Test(map_items, one_slow_item_holds_the_place_of_all_that_follow)
 Test(map_items, the_bytes_of_kept_results_are_counted)
 {
     struct pawl_map_items items;
-    struct pawl_wire_result fixed = {.stdout_bytes = 3, .stderr_bytes = 2};
+    struct pawl_map_arrival arrival = {
+        .fixed = {.stdout_bytes = 3, .stderr_bytes = 2}, .bytes = "outer", .n = 5};
     cr_assert(eq(int, pawl_map_items_init(&items), 0));
     struct pawl_map_item *item = add(&items, "x");
     cr_assert(eq(int, pawl_map_items_know(&items, item, 0), 0));
-    cr_assert(eq(int, pawl_map_items_keep(&items, item, &fixed, "outer", 5), 0));
-    cr_assert(eq(int, pawl_map_items_keep(&items, item, &fixed, "outer", 5), 0));
+    cr_assert(eq(int, pawl_map_items_keep(&items, item, &arrival), 0));
+    cr_assert(eq(int, pawl_map_items_keep(&items, item, &arrival), 0));
     cr_assert(eq(sz, items.cached_bytes, sizeof *item->result + 5));
     cr_assert(eq(int, memcmp(item->result->bytes, "outer", 5), 0));
     pawl_map_items_forget_result(&items, item);

@@ -194,6 +194,40 @@ Test(core_retry, wait_across_a_restart_is_never_longer_than_decided_when_the_clo
     cr_expect(eq(sz, world->job_count, 1));
 }
 
+Test(core_retry, wait_across_a_restart_ends_when_it_was_to_after_the_clock_was_set)
+{
+    world_run(world, STEP("retries: {limit: 6, backoff: {initial: 10s, factor: 1, jitter: 0}}"));
+    for (int snapshot = 0; snapshot < 3; snapshot++)
+        for (int forward = 0; forward < 2; forward++) {
+            end_with(PAWL_OUTCOME_EXITED, 1);
+            world_advance(world, 4 * SECOND_NS);
+            if (snapshot == 1)
+                world_snapshot(world);
+            world->now.realtime_ns += forward ? 86400 * SECOND_NS : -3600 * SECOND_NS;
+            if (snapshot == 2)
+                world_snapshot(world);
+            world_restart(world);
+            world_restart(world);
+            world_advance(world, 6 * SECOND_NS - 1);
+            cr_expect(eq(sz, world->job_count, 0));
+            world_advance(world, 1);
+            cr_assert(eq(sz, world->job_count, 1));
+        }
+}
+
+Test(core_retry, wait_across_a_boot_goes_on_by_the_wall_clock)
+{
+    world_run(world, STEP("retries: {limit: 2, backoff: {initial: 10s, jitter: 0}}"));
+    end_with(PAWL_OUTCOME_EXITED, 1);
+    world_reboot(world, SECOND_NS);
+    world->now.realtime_ns += 4 * SECOND_NS;
+    world_restart(world);
+    world_advance(world, 6 * SECOND_NS - 1);
+    cr_expect(eq(sz, world->job_count, 0));
+    world_advance(world, 1);
+    cr_expect(eq(sz, world->job_count, 1));
+}
+
 Test(core_retry, clock_that_is_set_does_not_touch_a_wait)
 {
     world_run(world, STEP("retries: {limit: 2, backoff: {initial: 10s, jitter: 0}}"));

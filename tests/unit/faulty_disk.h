@@ -20,6 +20,7 @@ struct faulty {
     int allocate_error;        /* of a file of the reserve */
     int read_error;            /* of reads behind a segment's header */
     size_t read_count;         /* that are for more bytes than this */
+    uint64_t read_bad_at;      /* if not 0: what lies here and behind is not given, all before is */
     uint64_t room;
 };
 
@@ -59,9 +60,15 @@ static inline int faulty_sync(struct pawl_io *io, int fd)
 
 static inline ssize_t faulty_read(struct pawl_io *io, int fd, void *bytes, size_t count, uint64_t byte_offset)
 {
-    if (faulty_of(io)->read_error && byte_offset > 0 && count > faulty_of(io)->read_count)
-        return faulty_of(io)->read_error;
+    const struct faulty *self = faulty_of(io);
+    uint64_t bad_at = self->read_bad_at;
+    if (self->read_error && bad_at == 0 && byte_offset > 0 && count > self->read_count)
+        return self->read_error;
+    if (self->read_error && bad_at > byte_offset && count > bad_at - byte_offset)
+        count = bad_at - byte_offset;
     ssize_t got = pread(fd, bytes, count, (off_t)byte_offset);
+    if (self->read_error && bad_at > 0 && byte_offset >= bad_at && got > 0)
+        return self->read_error;
     return got < 0 ? -errno : got;
 }
 

@@ -41,7 +41,6 @@ struct witness {
     uint64_t loaded_bytes;
     uint64_t loaded_sum;
     uint64_t place[TEST_LSN_MAX];
-    uint8_t clock_ticks;
 };
 
 static inline uint32_t body_bytes_of(uint64_t number)

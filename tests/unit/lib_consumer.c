@@ -251,6 +251,19 @@ Test(lib_consumer, flush_waits_until_settlements_are_durable)
     cr_expect(eq(int, pawl_flush(client, 60000), 0));
 }
 
+Test(lib_consumer, flush_that_timed_out_says_what_it_waited_for)
+{
+    struct pawl_message message = {.bytes = sizeof message, .topic = "a"};
+    deliver(1, 1);
+    cr_assert(eq(int, pawl_claim(consumer, got, 1, 60000), 1));
+    cr_expect(eq(int, pawl_ack(got[0]), 0));
+    cr_expect(eq(int, pawl_flush(client, 0), -ETIMEDOUT));
+    cr_expect(eq(str, (char *)pawl_last_error(client), "settlements are not durable yet"));
+    cr_assert(eq(int, pawl_publish_async(client, &message, 60000, NULL, NULL, NULL), 0));
+    cr_expect(eq(int, pawl_flush(client, 0), -ETIMEDOUT));
+    cr_expect(eq(str, (char *)pawl_last_error(client), "1 publishes are not confirmed yet"));
+}
+
 Test(lib_consumer, flush_waits_until_a_settlement_with_words_is_durable)
 {
     deliver(1, 1);

@@ -154,4 +154,12 @@ Test(lib_detached, a_request_whose_scheduler_is_lost_has_an_unknown_fate_and_a_r
     fake.dies_when_asked = true;
     cr_expect(eq(int, pawl_queue_pause(client, "jobs"), 0));
     cr_expect(eq(uint, fake.asked, 3));
+    fake.dies_when_asked = true;
+    cr_expect(eq(int, pawl_request(client, "{\"op\": \"queue.list\"}", &reply), 0));
+    free(reply);
+    cr_expect(eq(uint, fake.asked, 5));
+    fake.dies_when_asked = true;
+    cr_expect(eq(int, pawl_request(client, "{\"op\": \"queue.purge\", \"name\": \"jobs\"}", &reply),
+                 PAWL_ERR_INDEFINITE));
+    cr_expect(eq(uint, fake.asked, 6));
 }

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -199,4 +200,45 @@ Test(ground, boot_id_is_the_same_twice_and_not_zero)
     cr_assert(eq(int, pawl_clock_boot_id(b), 0));
     cr_expect(eq(int, memcmp(a, b, 16), 0));
     cr_expect(ne(int, memcmp(a, zero, 16), 0));
+}
+
+#ifndef CLONE_NEWTIME
+#define CLONE_NEWTIME 0x80
+#endif
+
+/* In a child; not by root: in a user namespace of its own. */
+static void boot_id_with_offset(const char *offset, int to_fd)
+{
+    uint8_t id[16];
+    bool alone = unshare(CLONE_NEWTIME) == 0 || unshare(CLONE_NEWUSER | CLONE_NEWTIME) == 0;
+    int fd = alone ? open("/proc/self/timens_offsets", O_WRONLY) : -1;
+    if (fd < 0 || write(fd, offset, strlen(offset)) < 0)
+        _exit(77);
+    pid_t child = fork();
+    if (child == 0) {
+        bool told = pawl_clock_boot_id(id) == 0 && write(to_fd, id, sizeof id) == sizeof id;
+        _exit(!told);
+    }
+    int status = 1;
+    waitpid(child, &status, 0);
+    _exit(WEXITSTATUS(status));
+}
+
+Test(ground, boot_id_is_another_where_the_boot_clock_counts_from_elsewhere)
+{
+    uint8_t outside[16], id[16];
+    const char *const offsets[] = {"boottime 1000 0", "boottime 1000 5", "boottime -1 0"};
+    int ends[2], status;
+    cr_assert(eq(int, pawl_clock_boot_id(outside), 0));
+    cr_assert(eq(int, pipe(ends), 0));
+    for (int i = 0; i < 3; i++) {
+        pid_t child = fork();
+        if (child == 0)
+            boot_id_with_offset(offsets[i], ends[1]);
+        waitpid(child, &status, 0);
+        cr_assert(eq(int, status, 0), "%s",
+                  WEXITSTATUS(status) == 77 ? "no time namespace can be made here" : "");
+        cr_assert(eq(sz, (size_t)read(ends[0], id, sizeof id), sizeof id));
+        cr_expect(ne(int, memcmp(id, outside, sizeof id), 0), "%s", offsets[i]);
+    }
 }

@@ -68,7 +68,7 @@ static int start(uint32_t argc)
     cr_assert(eq(int, pawl_task_open(packed, (size_t)n, &task), 0));
     int error = pawl_job_prepare(&host, &job, &task, "run-1", 6, spec.item != NULL, 1, 0, 1000,
                                  pawl_clock_monotonic_ns(), &settlement, &captured);
-    return error < 0 ? error : pawl_job_spawn(&host, &job, &settlement, &captured);
+    return error < 0 ? error : pawl_job_spawn(&host, &job, job.started_ns, false, &settlement, &captured);
 }
 
 static void await(void)
