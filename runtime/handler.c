@@ -41,6 +41,32 @@ int pawl_handling_listen(pid_t parent)
     return fd < 0 ? -errno : fd;
 }
 
+struct connecting {
+    int signal_fd;
+    bool over; /* a call that it waits in later, and what it settles by that, does not end by this */
+};
+
+static int is_told_to_go(void *context)
+{
+    const struct connecting *connecting = context;
+    struct pollfd fd = {.fd = connecting->signal_fd, .events = POLLIN};
+    return !connecting->over && poll(&fd, 1, 0) > 0;
+}
+
+int pawl_handling_connect(const char *state_path, int signal_fd, struct pawl **pawl_out)
+{
+    static struct connecting connecting;
+    const struct pawl_connect_options options = {.bytes = sizeof options,
+                                                 .state = state_path,
+                                                 .connect_timeout_ms = -1,
+                                                 .interrupted = is_told_to_go,
+                                                 .interrupt_context = &connecting};
+    connecting.signal_fd = signal_fd;
+    int error = pawl_connect(&options, pawl_out);
+    connecting.over = true;
+    return error;
+}
+
 /* Was it told to go, within this time? */
 static bool is_dismissed(const struct life *life, int timeout_ms)
 {

@@ -48,6 +48,11 @@ struct pawl_handling {
  * gone. */
 int pawl_handling_listen(pid_t parent);
 
+/** pawl_handling_connect - to the scheduler of the same supervisor, for as long as it needs to start.
+ * @signal_fd: readable when this process is told to go. A process connects once. 0, with *pawl_out the
+ * caller's; -EINTR: it was told to go; another error, of which pawl_last_error(NULL) has words. */
+int pawl_handling_connect(const char *state_path, int signal_fd, struct pawl **pawl_out);
+
 /** pawl_handling_give_back - what a process asked for that is no more, or asks for none. */
 void pawl_handling_give_back(struct pawl_handling_share *share, uint32_t place);
 

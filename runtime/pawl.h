@@ -92,7 +92,7 @@ struct pawl_connect_options {
     const char *state;  /* state directory; NULL: $PAWL_STATE, else ".pawl" */
     const char *socket; /* or the socket's own path; NULL: state/socket */
     int may_launch; /* 1: start a temporary scheduler when nobody serves: it leaves with its last client */
-    int connect_timeout_ms;   /* 0: 10,000 */
+    int connect_timeout_ms;   /* 0: 10,000; -1: for ever */
     int reconnect_timeout_ms; /* how long a lost scheduler is waited for; 0: 30,000; -1: for ever */
     /* Asked in the calling thread before each sleep of a waiting call, and so after each signal that came
      * meanwhile: not 0 ends that call with -EINTR. Signals are held back while it is asked, and delivered

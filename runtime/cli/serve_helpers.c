@@ -46,11 +46,10 @@ static int answer_http(const struct pawl_serve_helpers *crew, pid_t supervisor)
     return pawl_metrics_http_main(crew->metrics_fd, crew->state);
 }
 
-static int connect_to(const struct pawl_serve_helpers *crew, struct pawl **pawl_out)
+static int connect_to(const struct pawl_serve_helpers *crew, int signal_fd, struct pawl **pawl_out)
 {
-    const struct pawl_connect_options options = {.bytes = sizeof options, .state = crew->state->path};
-    int error = pawl_connect(&options, pawl_out);
-    if (error)
+    int error = pawl_handling_connect(crew->state->path, signal_fd, pawl_out);
+    if (error && error != -EINTR)
         pawl_log(PAWL_LOG_ERROR, "cannot connect: %s", pawl_last_error(NULL));
     return error;
 }
@@ -74,7 +73,7 @@ static int run_plugin(const struct pawl_serve_helpers *crew, const struct pawl_c
         pawl_log(PAWL_LOG_ERROR, "handler of %s: %s", handler->queue, why);
         return PAWL_EXIT_FAILED;
     }
-    int error = connect_to(crew, &pawl);
+    int error = connect_to(crew, handling.signal_fd, &pawl);
     if (!error) {
         error = pawl_handling_run(pawl, &handling);
         if (error)
@@ -82,7 +81,7 @@ static int run_plugin(const struct pawl_serve_helpers *crew, const struct pawl_c
         pawl_close(pawl);
     }
     pawl_plugin_unload(&instance);
-    return error ? PAWL_EXIT_FAILED : 0;
+    return error && error != -EINTR ? PAWL_EXIT_FAILED : 0;
 }
 
 static int run_exec(const struct pawl_serve_helpers *crew, const struct pawl_config_handler *handler,
@@ -107,8 +106,9 @@ static int run_exec(const struct pawl_serve_helpers *crew, const struct pawl_con
         pawl_log(PAWL_LOG_ERROR, "handler of %s: there is no command %s", handler->queue, handler->exec[0]);
         return PAWL_EXIT_FAILED;
     }
-    if (connect_to(crew, &consuming.pawl) != 0)
-        return PAWL_EXIT_FAILED;
+    error = connect_to(crew, pawl_signals_fd(), &consuming.pawl);
+    if (error)
+        return error == -EINTR ? 0 : PAWL_EXIT_FAILED;
     int status = pawl_consume_exec(&consuming);
     pawl_close(consuming.pawl);
     return pawl_signals_level() != PAWL_SIGNAL_NONE ? 0 : status;

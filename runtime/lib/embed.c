@@ -54,9 +54,9 @@ static int handler_main(void *context, unsigned index, pid_t parent)
     snprintf(title, sizeof title, "pawl: handler %u (%s)", index + 1, handler->queue);
     pawl_proctitle_set(title);
     struct pawl *pawl;
-    struct pawl_connect_options options = {.bytes = sizeof options, .state = handlers->state_path};
-    if (pawl_connect(&options, &pawl) != 0)
-        return 1;
+    int error = pawl_handling_connect(handlers->state_path, handling.signal_fd, &pawl);
+    if (error)
+        return error == -EINTR ? 0 : 1;
     int code = pawl_handling_run(pawl, &handling) == 0 ? 0 : 1;
     fflush(NULL);
     pawl_close(pawl);

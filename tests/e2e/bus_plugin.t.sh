@@ -143,13 +143,16 @@ test_a_second_interrupt_ends_a_plugin_that_hangs() {
     expect_eq "$(depth q)" 1
 }
 
-# late ARG...: pawl in the background, whose children begin when the file go is there. The pid of the first: born.
-late() {
+# late_in NAME ARG...: pawl in the background; when it calls itself so its first child, whose pid is in born, begins when
+# the file go is there. late: as a plain command.
+late_in() {
     gcc -std=gnu11 -Wall -Wextra -shared -fPIC -o late_child.so "$E2E_TOP/tests/e2e/late_child.c"
-    rm -f born go
-    background env LATE_IN=pawl LATE_BORN="$T/born" LATE_GO="$T/go" LD_PRELOAD="$T/late_child.so" "$PAWL" "$@"
-    consumer=$!
+    background env LATE_IN="$1" LATE_BORN="$T/born" LATE_GO="$T/go" LD_PRELOAD="$T/late_child.so" "$PAWL" "${@:2}"
     wait_until '[ -e born ]'
+}
+late() {
+    late_in pawl "$@"
+    consumer=$!
 }
 # The first has been sent a signal that it holds back.
 holds_back() { awk -v parent="$consumer" '/^PPid/ { ours = $2 == parent } /^(Sig|Shd)Pnd/ && $2 !~ /^0*$/ { held = 1 } END { exit !(ours && held) }' "/proc/$(cat born)/status"; }
@@ -289,6 +292,43 @@ YAML
     end_serve
 }
 expect_match_text() { [[ $1 =~ $2 ]] || fail "'$1' does not match $2"; }
+
+test_handlers_wait_for_a_scheduler_that_needs_long_to_start() {
+    plugin
+    write my.yaml <<'YAML'
+queues: {q: {topic: a}, r: {topic: b}}
+handlers:
+  - {queue: q, plugin: plugin.so, processes: 1}
+  - {queue: r, exec: [sh, -c, 'touch "$T/done"'], processes: 1}
+YAML
+    late_in 'pawl: superviso' serve --config my.yaml # as long as a name may be
+    local server=${BACKGROUND[-1]}
+    sleep 11 # a client that says nothing else gives up after ten seconds
+    touch go
+    wait_until 'grep -q "serving /" background.err'
+    pawl publish a good >/dev/null
+    pawl publish b x >/dev/null
+    wait_until '[ -e handled ] && [ -e done ]'
+    expect_eq "$(a_metric pawl_worker_restarts_total)" 0
+    kill -TERM "$server"
+    expect_end 0 "$server"
+}
+
+test_a_stop_ends_handlers_whose_scheduler_has_not_started() {
+    plugin
+    write my.yaml <<'YAML'
+handlers:
+  - {queue: q, plugin: plugin.so, processes: 1}
+  - {queue: r, exec: ['true'], processes: 1}
+YAML
+    late_in 'pawl: superviso' serve --config my.yaml
+    local server=${BACKGROUND[-1]}
+    wait_until '[ "$(worker_count)" = 2 ]'
+    kill -TERM "$server"
+    touch go
+    expect_end 0 "$server"
+    ! grep -q 'killed by signal 9' state/scheduler.log || fail 'they did not hear of it'
+}
 
 # As in a container. Where a user may not, root of a namespace of its own.
 test_plugins_handle_events_where_who_forks_them_is_process_1() {

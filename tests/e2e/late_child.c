@@ -1,6 +1,6 @@
 /*
- * late_child.c - preloaded: a process that LATE_IN forks does nothing before the file LATE_GO is there. LATE_BORN
- * is made when one waits so, and holds its pid.
+ * late_child.c - preloaded: the first process that LATE_IN forks does nothing before the file LATE_GO is
+ * there. LATE_BORN is made when it waits so, and holds its pid.
  *
  *   gcc -shared -fPIC -o late_child.so late_child.c
  *   LATE_IN=pawl LATE_BORN=born LATE_GO=go LD_PRELOAD=./late_child.so COMMAND [ARGUMENT...]
@@ -35,7 +35,7 @@ pid_t fork(void)
     char name[17] = "";
     prctl(PR_GET_NAME, name);
     pid_t pid = next();
-    if (pid == 0 && in && born && go && strcmp(name, in) == 0)
+    if (pid == 0 && in && born && go && strcmp(name, in) == 0 && access(born, F_OK) != 0)
         wait_for_go(born, go);
     return pid;
 }
