@@ -195,12 +195,13 @@ static void start_connecting(struct pawl *pawl)
                 pawl_lib_give_up(
                     pawl, pawl_lib_fail(pawl, error, "cannot start a scheduler: %s", pawl_error_text(error)));
         } else if (!supervised && !pawl->was_up) {
-            pawl_lib_give_up(pawl,
-                             pawl_lib_fail(pawl, fd,
-                                           pawl->may_launch ? "nobody serves %s, and a program with threads "
-                                                              "cannot start a scheduler"
-                                                            : "nobody serves %s",
-                                           name));
+            pawl_lib_give_up(pawl, pawl_lib_fail(pawl, fd,
+                                                 pawl->embedded ? "the scheduler of %s ended before it served"
+                                                 : pawl->may_launch
+                                                     ? "nobody serves %s, and a program with threads "
+                                                       "cannot start a scheduler"
+                                                     : "nobody serves %s",
+                                                 name));
         }
     } else if (fd < 0 && fd != -EAGAIN && !pawl->was_up) {
         pawl_lib_give_up(pawl,

@@ -145,7 +145,9 @@ static void end_supervisor(pid_t supervisor)
         ;
 }
 
-static int launch(struct pawl *pawl, const struct pawl_launch_embedded *embedded)
+/* Closes serving->lock_fd once the supervisor has it. */
+static int launch(struct pawl *pawl, struct pawl_serving *serving,
+                  const struct pawl_launch_embedded *embedded)
 {
     int fd = -1;
     pawl->embedded = calloc(1, sizeof *pawl->embedded);
@@ -157,6 +159,8 @@ static int launch(struct pawl *pawl, const struct pawl_launch_embedded *embedded
         pawl->embedded = NULL;
         return pawl_lib_fail(NULL, error, "cannot fork a supervisor: %s", pawl_error_text(error));
     }
+    close(serving->lock_fd); /* the open file is the supervisor's now: its lock tells that it lives */
+    serving->lock_fd = -1;
     pawl->connect_limit_ns = PAWL_LIB_FOREVER; /* recovery takes its time */
     error = pawl_lib_begin(pawl, fd);
     if (error)
@@ -197,13 +201,13 @@ int pawl_start(const struct pawl_start_options *given, struct pawl **pawl_out)
         error = take_state(pawl, &options, private_path, sizeof private_path, &serving);
     if (!error) {
         handlers.state_path = pawl->state.path;
-        error = launch(pawl,
+        error = launch(pawl, &serving,
                        &(struct pawl_launch_embedded){.serving = &serving,
                                                       .helpers = &helpers,
                                                       .remove_path = private_path[0] ? private_path : NULL});
     }
     if (serving.lock_fd >= 0)
-        close(serving.lock_fd); /* the supervisor's now: the lock is the open file's */
+        close(serving.lock_fd);
     free((char *)(uintptr_t)serving.config.path);
     free(handlers.of_process);
     free(helpers.list);

@@ -743,3 +743,27 @@ C
     expect_exit 0 pawl queue show orders --json
     expect_json .depth 0
 }
+
+# No client waits for ever for what has ended: here the supervisor, with the scheduler that it had just forked.
+test_a_start_whose_supervisor_ends_before_it_serves_fails() {
+    install_library
+    gcc -std=gnu11 -Wall -Wextra -shared -fPIC -o late_child.so "$E2E_TOP/tests/e2e/late_child.c"
+    cat >start.c <<'C'
+#include <pawl.h>
+#include <stdio.h>
+int main(void)
+{
+    const struct pawl_start_options options = {.bytes = sizeof options, .state = "own"};
+    struct pawl *pawl;
+    int error = pawl_start(&options, &pawl);
+    puts(error ? pawl_last_error(NULL) : "it has started");
+    return error ? 3 : 0;
+}
+C
+    build_own start
+    background env LATE_IN='pawl: superviso' LATE_BORN="$T/born" LATE_GO="$T/go" LD_PRELOAD="$T/late_child.so" ./start
+    wait_until '[ -e born ]'
+    kill -KILL "$(awk '/^PPid/ { print $2 }' "/proc/$(cat born)/status")" "$(cat born)"
+    expect_end 3 "${BACKGROUND[-1]}"
+    grep -q 'ended before it served' background.out
+}
