@@ -21,6 +21,7 @@ enum {
     COMPACT_BYTES = 4 << 20,
     RECLAIM_BYTES = 256 << 20,
     RECLAIM_SEGMENTS = 3,
+    MANY_SEGMENTS = 32, /* each is a descriptor: a start after a crash begins one, however little is in it */
 };
 
 enum { LARGE_BYTES = 8 << 20 }; /* of a snapshot: not written every two seconds */
@@ -164,12 +165,17 @@ static uint32_t dead_segments(const struct pawl_loop *loop, bool or_current)
     return dead;
 }
 
+static bool is_much(const struct pawl_journal_stats *stats)
+{
+    return stats->disk_bytes >= RECLAIM_BYTES || stats->segment_count >= MANY_SEGMENTS;
+}
+
 /* A backlog that was consumed leaves gigabytes that nothing but old snapshots holds on to: looked at some
  * time after the journal was last written to, not when all is quiet. */
 static bool reclaim_is_due(struct pawl_loop *loop, const struct pawl_journal_stats *stats)
 {
     uint64_t last_lsn = pawl_journal_last_lsn(loop->journal);
-    if (stats->disk_bytes < RECLAIM_BYTES) {
+    if (!is_much(stats)) {
         loop->reclaim_at_ns = 0;
         return false;
     }
@@ -305,7 +311,7 @@ void pawl_snapshot_before_close(struct pawl_loop *loop)
     pawl_journal_stats(loop->journal, &stats);
     if (loop->journal_error || loop->snapshotting)
         return;
-    if (stats.disk_bytes >= RECLAIM_BYTES && dead_segments(loop, false) >= RECLAIM_SEGMENTS) {
+    if (is_much(&stats) && dead_segments(loop, false) >= RECLAIM_SEGMENTS) {
         take_and_release(loop);
         if (!loop->journal_error && !loop->snapshotting)
             take_and_release(loop);

@@ -38,6 +38,14 @@ static inline void on_bell(struct pawl_io_request *request, int32_t result)
     (void)result;
 }
 
+static inline void open_small_journal(void)
+{
+    struct pawl_journal_options options = options_of(&t.witness);
+    options.on_snapshot = on_loop_snapshot;
+    options.segment_bytes = 1 << 20;
+    cr_assert(eq(int, pawl_journal_open(t.loop.io, t.dir_fd, &options, &t.loop.journal, NULL), 0));
+}
+
 static inline void set_up(void)
 {
     memset(&t, 0, sizeof t);
@@ -56,10 +64,7 @@ static inline void set_up(void)
     t.loop.options = &t.options;
     cr_assert(eq(int, pawl_core_create(&core_options, &pawl_loop_effects, &t.loop, &t.loop.core), 0));
     cr_assert(eq(int, pawl_bus_create(&t.loop.config.bus, &pawl_journal_backend, &t.loop, &t.loop.bus), 0));
-    struct pawl_journal_options options = options_of(&t.witness);
-    options.on_snapshot = on_loop_snapshot;
-    options.segment_bytes = 1 << 20;
-    cr_assert(eq(int, pawl_journal_open(t.loop.io, t.dir_fd, &options, &t.loop.journal, NULL), 0));
+    open_small_journal();
 }
 
 static inline void tear_down(void)
