@@ -134,6 +134,7 @@ test_a_step_for_which_no_process_can_be_made_is_interrupted_like_any_other() {
     wait_until 'grep -q stopping "$T/background.err"'
     kill -INT "$RUN"
     expect_end 5 "$RUN"
+    wait_until '[ -z "$(processes)" ]' # the worker that has the limit is not to go on with it
     expect_exit 0 "${AS[@]}" "$PAWL" resume r
     expect_eq "$("${AS[@]}" "$PAWL" logs r b)" there
 }
