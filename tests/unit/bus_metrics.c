@@ -7,7 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -48,6 +50,7 @@ Test(bus_metrics, another_process_reads_them_and_cannot_write_them)
     int fd = dup(segment.fd);
     pid_t child = fork();
     if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* without a writer it would read for ever */
         struct pawl_segment theirs;
         struct pawl_metrics_row_copy row;
         if (pawl_metrics_attach(fd, &theirs) != 0)
