@@ -4,10 +4,10 @@
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -50,7 +50,6 @@ Test(bus_metrics, another_process_reads_them_and_cannot_write_them)
     int fd = dup(segment.fd);
     pid_t child = fork();
     if (child == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL); /* without a writer it would read for ever */
         struct pawl_segment theirs;
         struct pawl_metrics_row_copy row;
         if (pawl_metrics_attach(fd, &theirs) != 0)
@@ -398,6 +397,7 @@ Test(bus_metrics, a_row_read_while_it_changes_hands_is_of_one_life_or_none)
     int fd = dup(segment.fd);
     pid_t child = fork();
     if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* without a writer it would read for ever */
         struct pawl_segment theirs;
         struct pawl_metrics_row_copy row;
         if (pawl_metrics_attach(fd, &theirs) != 0)
