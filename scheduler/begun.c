@@ -7,11 +7,19 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <unistd.h>
 
 #define MARK "journal.begun"
 
-static bool has_entry(int dirfd)
+static bool has_image(int dirfd, const char *run_id)
+{
+    char path[300];
+    int bytes = snprintf(path, sizeof path, "%s/image", run_id);
+    return bytes > 0 && (size_t)bytes < sizeof path && faccessat(dirfd, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+static bool has_sealed_run(int dirfd)
 {
     int copy = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *dir = copy < 0 ? NULL : fdopendir(copy);
@@ -22,14 +30,14 @@ static bool has_entry(int dirfd)
     }
     bool found = false;
     for (struct dirent *entry; !found && (entry = readdir(dir));)
-        found = entry->d_name[0] != '.';
+        found = entry->d_name[0] != '.' && has_image(dirfd, entry->d_name);
     closedir(dir);
     return found;
 }
 
 bool pawl_begun_is(int state_dirfd, int runs_dirfd)
 {
-    return faccessat(state_dirfd, MARK, F_OK, AT_SYMLINK_NOFOLLOW) == 0 || has_entry(runs_dirfd);
+    return faccessat(state_dirfd, MARK, F_OK, AT_SYMLINK_NOFOLLOW) == 0 || has_sealed_run(runs_dirfd);
 }
 
 void pawl_begun_mark(int state_dirfd)
