@@ -8,8 +8,7 @@
 
 #include <stdbool.h>
 
-/** pawl_begun_is - the mark says so, or there is a sealed run, which no pawl makes before its journal.
- */
+/** pawl_begun_is - the mark says so, or a run is sealed, which none is before the journal. */
 bool pawl_begun_is(int state_dirfd, int runs_dirfd);
 
 /** pawl_begun_mark - from now on; once the journal, and the names that lead to it, are durable. Not synced: a

@@ -175,16 +175,12 @@ static int load_newest_snapshot(struct recovery *recovery)
     return 0;
 }
 
-/* When a frame was sealed, for waits. Another boot's clock says nothing here, and one that is ahead of ours
- * is of another time namespace. */
+/* When a frame was sealed, for waits. */
 static struct pawl_now clocks_of(const struct recovery *recovery, const struct pawl_segment_header *segment,
                                  const struct pawl_frame_header *frame)
 {
-    static const uint8_t unknown[16];
-    const uint8_t *boot_id = recovery->journal->boot_id;
-    bool ours = memcmp(segment->boot_id, boot_id, sizeof segment->boot_id) == 0 &&
-                memcmp(boot_id, unknown, sizeof unknown) != 0 && frame->boottime_ns <= recovery->begun_at_ns;
-    return (struct pawl_now){.boottime_ns = ours ? frame->boottime_ns : 0, .realtime_ns = frame->realtime_ns};
+    const struct pawl_now written = {.boottime_ns = frame->boottime_ns, .realtime_ns = frame->realtime_ns};
+    return pawl_now_of_boot(written, segment->boot_id, recovery->journal->boot_id, recovery->begun_at_ns);
 }
 
 static int apply_frame(struct recovery *recovery, uint32_t segment, uint64_t byte_offset,

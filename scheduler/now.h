@@ -6,11 +6,27 @@
 #define PAWL_SCHEDULER_NOW_H
 
 #include <stdint.h>
+#include <string.h>
 
 struct pawl_now {
     uint64_t boottime_ns; /* CLOCK_BOOTTIME: deadlines */
     uint64_t realtime_ns; /* CLOCK_REALTIME: records and people */
 };
+
+/**
+ * pawl_now_of_boot - @written, read back from disk in the boot @ours at @boottime_ns
+ *
+ * Return: with boottime_ns 0 if it was written in another boot, in one that cannot be named (zeros), or by a
+ * clock that is ahead of ours, as in a time namespace.
+ */
+static inline struct pawl_now pawl_now_of_boot(struct pawl_now written, const uint8_t boot_id[static 16],
+                                               const uint8_t ours[static 16], uint64_t boottime_ns)
+{
+    static const uint8_t unknown[16];
+    if (memcmp(boot_id, ours, 16) != 0 || memcmp(ours, unknown, 16) == 0 || written.boottime_ns > boottime_ns)
+        written.boottime_ns = 0;
+    return written;
+}
 
 /**
  * pawl_now_due - when a wait ends that was written down as @due_realtime_ns, @delay_ns after it was decided

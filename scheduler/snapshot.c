@@ -43,8 +43,7 @@ static struct clocks_chunk clocks_of(struct pawl_now now)
 {
     struct clocks_chunk clocks = {
         .magic = CLOCKS_MAGIC, .realtime_ns = now.realtime_ns, .boottime_ns = now.boottime_ns};
-    if (pawl_clock_boot_id(clocks.boot_id) < 0)
-        clocks.boottime_ns = 0; /* nobody could say whose it is */
+    (void)pawl_clock_boot_id(clocks.boot_id); /* else zeros: nobody can say whose it is */
     return clocks;
 }
 
@@ -57,10 +56,9 @@ bool pawl_snapshot_clocks(const void *chunk, size_t bytes, struct pawl_now *when
     memcpy(&clocks, chunk, sizeof clocks);
     if (clocks.magic != CLOCKS_MAGIC)
         return false;
-    bool ours = pawl_clock_boot_id(boot_id) == 0 && memcmp(boot_id, clocks.boot_id, sizeof boot_id) == 0 &&
-                clocks.boottime_ns <= pawl_clock_boottime_ns();
-    *when_out =
-        (struct pawl_now){.boottime_ns = ours ? clocks.boottime_ns : 0, .realtime_ns = clocks.realtime_ns};
+    (void)pawl_clock_boot_id(boot_id); /* else zeros */
+    const struct pawl_now written = {.boottime_ns = clocks.boottime_ns, .realtime_ns = clocks.realtime_ns};
+    *when_out = pawl_now_of_boot(written, clocks.boot_id, boot_id, pawl_clock_boottime_ns());
     return true;
 }
 

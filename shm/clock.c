@@ -81,8 +81,12 @@ int pawl_clock_boot_id(uint8_t out[16])
         out[at / 2] = (uint8_t)(out[at / 2] << 4 | value);
         at++;
     }
+    if (at != 32) {
+        memset(out, 0, 16);
+        return -EIO;
+    }
     uint64_t offset_ns = namespace_offset_ns();
     for (int i = 0; i < 8; i++)
         out[i] ^= (uint8_t)(offset_ns >> 8 * i);
-    return at == 32 ? 0 : -EIO;
+    return 0;
 }

@@ -431,8 +431,8 @@ static int converse(struct attach *a)
         if (a->in_flight == 0)
             return 0;
         error = pawl_wire_flush(&a->session->wire);
-        if (error != 0 && error != -EAGAIN &&
-            error != PAWL_E_CLOSED) /* it may have said why: read that first */
+        /* Who closed may have said why: that is read first. */
+        if (error != 0 && error != -EAGAIN && error != PAWL_E_CLOSED)
             return error;
         uint32_t before = a->in_flight;
         error = receive_all(a);

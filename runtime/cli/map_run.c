@@ -233,8 +233,8 @@ static int converse(struct pawl_map_talk *m)
         if (is_done(m))
             return 0;
         error = pawl_wire_flush(&m->session->wire);
-        if (error != 0 && error != -EAGAIN &&
-            error != PAWL_E_CLOSED) /* it may have said why: read that first */
+        /* Who closed may have said why: that is read first. */
+        if (error != 0 && error != -EAGAIN && error != PAWL_E_CLOSED)
             return error;
         error = receive_all(m);
         if (error != 0)
